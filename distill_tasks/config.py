@@ -1,0 +1,185 @@
+"""The configuration: all that the user writes, read from YAML and refused with a clear word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from distill_tasks.corpus import DataConfig
+from distill_tasks.errors import InputError, did_you_mean, shortlist
+from distill_tasks.latency import MeasureConfig
+from distill_tasks.pareto import Choice
+from distill_tasks.settings import Settings
+from distill_tasks.students import StudentConfig, needs_teacher_weights
+from distill_tasks.teachers import SavedTeacher, TeacherConfig
+
+
+class LossConfig(Settings):
+    """How students weigh the teacher's answers against the gold labels."""
+
+    temperature: float = Field(
+        2.0, gt=0, le=100, description="T: softens both distributions before they are compared."
+    )
+    alpha: float = Field(
+        0.9, ge=0, le=1, description="Weight of the teacher where a row has gold; gold gets the rest."
+    )
+
+
+class SelectConfig(Settings):
+    """Which candidate on the front is chosen, and what it must keep to."""
+
+    choose: Choice = Field(
+        "knee", description="Point of the front that is taken among those meeting the constraints."
+    )
+    min_retention: float | None = Field(
+        None, gt=0, le=2, description="Least accuracy on validation, as a share of the teacher's."
+    )
+    max_p95_latency_ms: float | None = Field(
+        None, gt=0, description="Highest p95 latency of one answer, in milliseconds."
+    )
+    max_disk_mb: float | None = Field(
+        None, gt=0, description="Largest served folder, in megabytes."
+    )
+
+
+class TrackingConfig(Settings):
+    """Where runs and models are recorded."""
+
+    uri: str = Field(
+        "sqlite:///mlflow.db", description="MLflow tracking URI: a database or a server."
+    )
+    experiment: str = Field("potstill", min_length=1, description="MLflow experiment.")
+
+
+class RegistryConfig(Settings):
+    """Where the chosen student is registered, and when it may replace the champion."""
+
+    model: str = Field(
+        min_length=1,
+        pattern=r"^[^/:]+$",
+        description="Registered model's name, without slash or colon.",
+    )
+    allowed_drop: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="Accuracy, as a share, that a clearly faster challenger may lose at most.",
+    )
+
+
+class DistillConfig(Settings):
+    """One distillation: data, teacher, students, and what is asked of the one that is kept."""
+
+    name: str = Field(
+        min_length=1, pattern=r"^[\w.-]+$", description="Name of the distillation, for people."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
+    work_dir: str = Field(
+        ".potstill", description="Folder of what is kept between runs: labels, teachers, students."
+    )
+    data: DataConfig = Field(description="The rows and their columns.")
+    teacher: TeacherConfig = Field(description="The large model that answers once.")
+    students: tuple[StudentConfig, ...] = Field(
+        min_length=1, description="Families of students; list-valued fields span a grid."
+    )
+    loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
+    measure: MeasureConfig = Field(MeasureConfig(), description="The stopwatch.")
+    select: SelectConfig = Field(SelectConfig(), description="The choice among the students.")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
+    registry: RegistryConfig = Field(description="MLflow Model Registry.")
+
+    @property
+    def grid(self) -> list[StudentConfig]:
+        """Every single student that the lists span."""
+        return [student for family in self.students for student in family.expand()]
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> Self:
+        names = [student.name for student in self.grid]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
+        if isinstance(self.teacher, SavedTeacher):
+            needy = [student.name for student in self.grid if needs_teacher_weights(student)]
+            if needy:
+                raise ValueError(
+                    f"a saved teacher has no weights for {shortlist(needy)} to start from; "
+                    "use family bag_of_words"
+                )
+        return self
+
+
+def load_config(path: Path) -> DistillConfig:
+    """Read a configuration from YAML.
+
+    Raises InputError for a missing file, broken YAML, or a key or value that is not allowed.
+    """
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. Give the path of a distill.yaml.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(written, dict):
+        raise InputError(f"{path} holds no settings. See examples/reuters/distill.yaml.")
+    return parse_config(written, str(path))
+
+
+def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
+    """Return the configuration of plain data, or raise InputError naming its first mistake."""
+    try:
+        return DistillConfig.model_validate(written)
+    except ValidationError as error:
+        first, *rest = error.errors()
+        more = f" ({len(rest)} more after this one)" if rest else ""
+        raise InputError(f"{source}: {_explain(dict(first))}{more}") from None
+
+
+def write_schema() -> str:
+    """Return the JSON schema that editors complete a distill.yaml from."""
+    return json.dumps(DistillConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """Return one sentence for one pydantic error, with the key as the user wrote it."""
+    key, node = _locate([str(part) for part in error["loc"]])
+    if error["type"] == "extra_forbidden":
+        allowed = sorted(node.get("properties", {}))
+        wrong = str(error["loc"][-1])
+        return (
+            f"unknown key `{'.'.join([*key, wrong])}`{did_you_mean(wrong, allowed)}. "
+            f"Allowed here: {shortlist(allowed, 20)}."
+        )
+    where = ".".join(key)
+    if error["type"] == "missing":
+        return f"the key `{where}` is missing. Add it."
+    message = error["msg"].removeprefix("Value error, ")
+    if not key or error["type"].startswith("union_tag"):
+        return f"`{where}`: {message}." if key else f"{message}."
+    return f"`{where}`: {message}, found {error['input']!r}."
+
+
+def _locate(location: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the keys of a location that the user wrote, and the schema where they lead.
+
+    A location also names the kind of each union passed on the way; the user wrote none of those.
+    """
+    schema = DistillConfig.model_json_schema()
+    node: dict[str, Any] = schema
+    keys = []
+    for part in location:
+        if part in node.get("properties", {}):
+            node = node["properties"][part]
+            keys.append(part)
+        elif "items" in node and part.isdigit():
+            node = node["items"]
+            keys.append(part)
+        elif part in (kinds := node.get("discriminator", {}).get("mapping", {})):
+            node = {"$ref": kinds[part]}
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    return keys, node

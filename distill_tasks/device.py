@@ -1,0 +1,35 @@
+"""The device that trains and labels, and the settings that are fast on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the heavy arithmetic runs and how, with the reason for people to read."""
+
+    kind: str
+    """``cpu`` or ``cuda``."""
+    bf16: bool
+    """Whether bfloat16 is faster than float32 here."""
+    training_attention: str
+    """Attention implementation for training; labelling always takes ``sdpa``."""
+    reason: str
+
+
+def choose_device() -> Device:
+    """Return the fastest device of this machine and the settings measured to be fast on it."""
+    import torch
+
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        bf16 = torch.cuda.is_bf16_supported()
+        return Device("cuda", bf16, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention")
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    bf16 = bool(torch.cpu._is_avx512_bf16_supported())
+    if bf16:
+        reason = f"CPU with bf16 instructions ({capabilities}): bf16, eager attention in training"
+    else:
+        reason = f"CPU without bf16 instructions ({capabilities}): fp32, eager attention in training"
+    return Device("cpu", bf16, "eager", reason)

@@ -1,0 +1,182 @@
+"""The model as it is served: a folder that answers texts, with nothing of this project imported.
+
+A folder holds ``model.json`` (runtime, classes, tokens read) beside its weights. Three runtimes:
+``transformers`` needs torch and transformers, ``static`` needs numpy and tokenizers,
+``bag_of_words`` needs numpy alone. By hand: ``python served_model.py FOLDER "some text"``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ABOUT = "model.json"
+WORD = re.compile(r"\b\w\w+\b")
+"""The words of a text: scikit-learn's default token pattern."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one text."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+
+
+class ServedModel(ABC):
+    """Answers texts from a folder; `open_model` picks the runtime."""
+
+    def __init__(self, folder: Path | str, about: dict[str, Any]) -> None:
+        self.classes: list[str] = about["classes"]
+
+    @abstractmethod
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes)."""
+
+    def answer(self, texts: Sequence[str]) -> list[Answer]:
+        """Return label, confidence and class probabilities of each text.
+
+        Raises ValueError for anything that is not text.
+        """
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
+        return [self._read_off(row) for row in softmax(self.logits(texts))]
+
+    def _read_off(self, probabilities: NDArray[np.float32]) -> Answer:
+        values = probabilities.tolist()
+        best = max(range(len(values)), key=values.__getitem__)
+        by_class = dict(zip(self.classes, values, strict=True))
+        return Answer(self.classes[best], values[best], by_class)
+
+
+class TransformersModel(ServedModel):
+    """A transformers sequence classifier in float32."""
+
+    def __init__(self, folder: Path | str, about: dict[str, Any]) -> None:
+        super().__init__(folder, about)
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        revision = about.get("revision")
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        self.padding = tokenizer.pad_token_id
+        self.tokenizer = tokenizer.backend_tokenizer
+        self.tokenizer.enable_truncation(about["max_length"])
+        self.tokenizer.no_padding()
+        self.model = AutoModelForSequenceClassification.from_pretrained(
+            folder, revision=revision, attn_implementation="sdpa", dtype="float32"
+        ).eval()
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes)."""
+        import torch
+
+        if not len(texts):
+            return np.empty((0, len(self.classes)), np.float32)
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows])
+        ragged = any(len(row) < longest for row in rows)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = (torch.arange(longest) < lengths[:, None]).long() if ragged else None
+        with torch.inference_mode():
+            values: NDArray[np.float32] = self.model(ids, attention_mask=mask).logits.numpy()
+        return values
+
+
+class StaticModel(ServedModel):
+    """The mean of token embeddings, then a small network."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        super().__init__(folder, about)
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(about["max_length"])
+        self.tokenizer.no_padding()
+        weights = np.load(folder / "weights.npz", allow_pickle=False)
+        self.embeddings = weights["embeddings"].astype(np.float32)
+        self.hidden, self.hidden_bias = weights["hidden"], weights["hidden_bias"]
+        self.output, self.output_bias = weights["output"], weights["output_bias"]
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes)."""
+        pooled = np.empty((len(texts), self.embeddings.shape[1]), np.float32)
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        for row, encoding in enumerate(encodings):
+            pooled[row] = self.embeddings[encoding.ids or [0]].mean(axis=0)
+        hidden = np.maximum(pooled @ self.hidden + self.hidden_bias, 0)
+        values: NDArray[np.float32] = hidden @ self.output + self.output_bias
+        return values
+
+
+class BagOfWordsModel(ServedModel):
+    """TF-IDF of words and word pairs, then one linear layer."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        super().__init__(folder, about)
+        self.longest: int = about["ngrams"]
+        terms = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        self.columns: dict[str, int] = {term: column for column, term in enumerate(terms)}
+        weights = np.load(folder / "weights.npz", allow_pickle=False)
+        self.idf, self.output = weights["idf"], weights["output"]
+        self.output_bias = weights["output_bias"]
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes)."""
+        values = np.empty((len(texts), len(self.classes)), np.float32)
+        for row, text in enumerate(texts):
+            values[row] = self._score(text)
+        return values
+
+    def _score(self, text: str) -> NDArray[np.float32]:
+        words = WORD.findall(text.lower())
+        terms = list(words)
+        for length in range(2, self.longest + 1):
+            terms.extend(map(" ".join, zip(*(words[start:] for start in range(length)))))
+        known = Counter(column for term in terms if (column := self.columns.get(term)) is not None)
+        if not known:
+            return self.output_bias
+        columns = np.fromiter(known.keys(), np.int64, len(known))
+        counts = np.fromiter(known.values(), np.float32, len(known))
+        tfidf = (1 + np.log(counts)) * self.idf[columns]
+        values: NDArray[np.float32] = (tfidf / np.sqrt(tfidf @ tfidf)) @ self.output[columns]
+        return values + self.output_bias
+
+
+RUNTIMES: dict[str, type[ServedModel]] = {
+    "transformers": TransformersModel,
+    "static": StaticModel,
+    "bag_of_words": BagOfWordsModel,
+}
+
+
+def open_model(folder: Path | str) -> ServedModel:
+    """Open the model that a folder holds."""
+    about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
+    return RUNTIMES[about["runtime"]](Path(folder), about)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the class probabilities (rows, classes) of logits."""
+    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    total: NDArray[np.float32] = powers.sum(axis=1, keepdims=True)
+    return powers / total
+
+
+if __name__ == "__main__":
+    for answer in open_model(sys.argv[1]).answer(sys.argv[2:]):
+        print(json.dumps(vars(answer)))

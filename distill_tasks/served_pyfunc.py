@@ -1,0 +1,44 @@
+"""The served model as MLflow loads it, from code and without this project installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+
+class ServedStudent(mlflow.pyfunc.PythonModel):
+    """Opens the student's folder with the code that was logged beside it."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the model; each version runs its own code, whatever else is loaded."""
+        code = _load_code(Path(context.artifacts["code"]))
+        self.model = code.open_model(context.artifacts["student"])
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return label, confidence and class probabilities of each text."""
+        answers = self.model.answer(model_input.iloc[:, 0].tolist())
+        return pd.DataFrame(
+            [vars(answer) for answer in answers],
+            columns=["label", "confidence", "probabilities"],
+        )
+
+
+def _load_code(path: Path) -> ModuleType:
+    name = f"served_model_{abs(hash(str(path)))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+mlflow.models.set_model(ServedStudent())

@@ -1,0 +1,47 @@
+"""Students: one file for each family, its configuration beside its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from distill_tasks.students import bag_of_words, layers, static
+from distill_tasks.students.bag_of_words import BagOfWordsStudent
+from distill_tasks.students.layers import LayersStudent
+from distill_tasks.students.static import StaticStudent
+
+if TYPE_CHECKING:
+    from distill_tasks.students.lesson import Lesson
+    from distill_tasks.training import Curve
+
+StudentConfig = Annotated[
+    LayersStudent | StaticStudent | BagOfWordsStudent, Field(discriminator="family")
+]
+
+
+def train_student(config: StudentConfig, lesson: Lesson, folder: Path) -> list[Curve]:
+    """Train a student of any family into ``folder`` and return its training curve."""
+    match config:
+        case LayersStudent():
+            return layers.train(config, lesson, folder)
+        case StaticStudent():
+            return static.train(config, lesson, folder)
+        case BagOfWordsStudent():
+            return bag_of_words.train(config, lesson, folder)
+
+
+def needs_teacher_weights(config: StudentConfig) -> bool:
+    """Return whether a student starts from the teacher's own weights."""
+    return isinstance(config, LayersStudent | StaticStudent)
+
+
+__all__ = [
+    "BagOfWordsStudent",
+    "LayersStudent",
+    "StaticStudent",
+    "StudentConfig",
+    "needs_teacher_weights",
+    "train_student",
+]

@@ -1,0 +1,121 @@
+"""Student family ``bag_of_words``: TF-IDF of words and word pairs with one linear layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from distill_tasks.corpus import NO_LABEL
+from distill_tasks.settings import StudentSettings
+from distill_tasks.students.folder import describe_model
+from distill_tasks.students.lesson import Lesson
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from distill_tasks.training import Curve
+
+WEIGHT_DECAY = 1e-6
+"""Ridge penalty on the linear layer, per weight."""
+ITERATIONS = 50
+"""L-BFGS stops here; going on fits the transfer rows and loses accuracy (docs/decisions.md)."""
+
+
+class BagOfWordsStudent(StudentSettings):
+    """TF-IDF features and a linear layer that learns the teacher's soft labels."""
+
+    size_field: ClassVar[str] = "max_features"
+
+    family: Literal["bag_of_words"] = "bag_of_words"
+    max_features: PositiveInt | tuple[PositiveInt, ...] = Field(
+        50_000, description="Most frequent terms kept; a list spans the grid."
+    )
+    ngrams: PositiveInt | tuple[PositiveInt, ...] = Field(
+        2, description="Longest run of words that is one term; a list spans the grid."
+    )
+
+
+def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+    """Fit the student into ``folder`` as numpy weights and return its one-point curve."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, config.ngrams),
+        max_features=config.max_features,
+        sublinear_tf=True,
+        dtype=np.float32,
+    )
+    features = vectorizer.fit_transform(lesson.rows.texts)
+    weights, bias, loss = fit_linear(features, lesson)
+    np.savez(
+        folder / "weights.npz",
+        idf=vectorizer.idf_.astype(np.float32),
+        output=weights.astype(np.float32),
+        output_bias=bias.astype(np.float32),
+    )
+    terms = json.dumps(vectorizer.get_feature_names_out().tolist(), ensure_ascii=False)
+    (folder / "vocabulary.json").write_text(terms, encoding="utf-8")
+    describe_model(folder, "bag_of_words", lesson.classes, ngrams=config.ngrams)
+    return [{"epoch": 1, "step": 1, "train/loss": loss}]
+
+
+def fit_linear(
+    features: csr_matrix, lesson: Lesson
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Lower the distillation loss of a linear layer by L-BFGS, stopped early; it is convex.
+
+    ``features`` is (rows, terms); returns weights (terms, classes), bias (classes,) and the loss.
+    """
+    from scipy.optimize import minimize
+
+    classes, terms = len(lesson.classes), features.shape[1]
+    by_term = features.T.tocsr()
+
+    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(terms + 1, classes)
+        scores = features @ weights[:-1].astype(np.float32) + weights[-1]
+        loss, slope = loss_and_slope(scores, lesson)
+        decay = WEIGHT_DECAY * weights
+        decay[-1] = 0
+        gradient = np.vstack([by_term @ slope.astype(np.float32), slope.sum(axis=0)]) + decay
+        return loss + 0.5 * float((decay * weights).sum()), gradient.ravel()
+
+    start = np.zeros((terms + 1) * classes)
+    limit = {"maxiter": ITERATIONS}
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=limit)
+    weights = found.x.reshape(terms + 1, classes)
+    return weights[:-1], weights[-1], float(found.fun)
+
+
+def loss_and_slope(
+    logits: NDArray[np.float64], lesson: Lesson
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the distillation loss of logits (rows, classes) and its derivative by the logits.
+
+    The same loss as `losses.distillation_loss`, without torch: T·(softmax(z/T) − softmax(t/T))
+    is the derivative of T²·KL, softmax(z) − y that of the cross-entropy.
+    """
+    temperature, rows = lesson.temperature, len(logits)
+    known = lesson.rows.gold != NO_LABEL
+    alpha = np.where(known, lesson.alpha, 1.0)[:, None]
+    student = _log_softmax(logits / temperature)
+    teacher = _log_softmax(lesson.soft_labels.logits / temperature)
+    soft = temperature**2 * (np.exp(teacher) * (teacher - student))
+    soft_slope = temperature * (np.exp(student) - np.exp(teacher))
+    plain = _log_softmax(logits)
+    gold = np.zeros_like(plain)
+    gold[known, lesson.rows.gold[known]] = 1
+    hard, hard_slope = -gold * plain, np.where(known[:, None], np.exp(plain) - gold, 0)
+    loss = float((alpha * soft + (1 - alpha) * hard).sum() / rows)
+    return loss, (alpha * soft_slope + (1 - alpha) * hard_slope) / rows
+
+
+def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    total: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted - total

@@ -1,0 +1,35 @@
+"""The lesson: all that a student of any family learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_tasks.corpus import Split
+from distill_tasks.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Rows with the teacher's answers, and how to weigh the two."""
+
+    rows: Split
+    """What to learn from; gold is -1 where absent."""
+    soft_labels: SoftLabels
+    """The teacher's logits (rows, classes) for these rows."""
+    validation: Split
+    classes: tuple[str, ...]
+    temperature: float
+    alpha: float
+    seed: int
+    teacher: TeacherModel | None
+    """The teacher's own weights, absent for teachers that have none here."""
+
+
+@dataclass(frozen=True)
+class TeacherModel:
+    """Where the teacher's weights lie and how much text it reads."""
+
+    model: str | Path
+    revision: str | None
+    max_length: int

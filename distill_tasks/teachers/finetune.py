@@ -1,0 +1,99 @@
+"""Teacher kind ``finetune``: a pretrained base fine-tuned on the gold rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from distill_tasks.device import choose_device
+from distill_tasks.digests import digest
+from distill_tasks.settings import Settings
+from distill_tasks.teachers.sequence_classifier import digest_model
+
+if TYPE_CHECKING:
+    from distill_tasks.corpus import Corpus
+    from distill_tasks.training import Curve
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes the teacher that comes out."""
+
+
+class FinetuneTeacher(Settings):
+    """A pretrained base model that is fine-tuned on the gold rows of the train split."""
+
+    kind: Literal["finetune"] = "finetune"
+    base: str = Field(description="Local folder or hub id of a pretrained encoder.")
+    revision: str | None = Field(
+        None, description="Commit of the hub model; required for hub ids, absent for folders."
+    )
+    max_length: int = Field(
+        256, ge=8, le=8192, description="Tokens read of each text; the rest is cut off."
+    )
+    epochs: int = Field(8, ge=1, le=100, description="Passes over the gold rows at most.")
+    patience_epochs: int = Field(
+        3, ge=1, le=100, description="Epochs without a better validation loss before stopping."
+    )
+    learning_rate: float = Field(
+        1e-4, gt=0, le=1, description="Peak learning rate of AdamW, decayed linearly."
+    )
+    batch_rows: int = Field(16, ge=1, le=1024, description="Rows in one training step.")
+
+
+def digest_teacher(config: FinetuneTeacher, corpus: Corpus, seed: int) -> str:
+    """Return the digest of the teacher that this base, these gold rows and settings make."""
+    settings = config.model_dump(exclude={"base", "revision"})
+    base = digest_model(config.base, config.revision)
+    gold = [corpus.splits[name].digest for name in ("train", "validation")]
+    return digest(CODE_VERSION, settings, base, corpus.classes, gold, seed)
+
+
+def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Sequence[Curve]:
+    """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
+
+    The epoch with the lowest validation loss is kept.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        set_seed,
+    )
+
+    from distill_tasks.training import (
+        Recipe,
+        Rows,
+        name_classes,
+        train_classifier,
+        without_dropout,
+    )
+
+    settings = AutoConfig.from_pretrained(
+        config.base, revision=config.revision, **name_classes(corpus.classes)
+    )
+    set_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        config.base,
+        revision=config.revision,
+        config=without_dropout(settings),
+        attn_implementation=choose_device().training_attention,
+    )
+    recipe = Recipe(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_rows=config.batch_rows,
+        max_length=config.max_length,
+        patience_epochs=config.patience_epochs,
+        seed=seed,
+    )
+    train, validation = corpus.splits["train"], corpus.splits["validation"]
+    return train_classifier(
+        model,
+        AutoTokenizer.from_pretrained(config.base, revision=config.revision),
+        Rows(train.texts, train.gold),
+        Rows(validation.texts, validation.gold),
+        recipe,
+        folder,
+    )

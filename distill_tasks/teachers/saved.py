@@ -1,0 +1,95 @@
+"""Teacher kind ``saved``: answers that were given before, read from a parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from distill_tasks.digests import digest, digest_file
+from distill_tasks.errors import InputError, shortlist
+from distill_tasks.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+SMALLEST_PROBABILITY = 1e-6
+"""A probability of zero becomes this one, so that its logarithm is finite."""
+
+
+class SavedTeacher(Settings):
+    """A parquet file with the text of each row and one column of numbers for each class."""
+
+    kind: Literal["saved"] = "saved"
+    path: str = Field(description="Parquet file: the text column, then one column for each class.")
+    values: Literal["logits", "probabilities"] = Field(
+        "probabilities", description="What the class columns hold; probabilities sum to one."
+    )
+
+
+def digest_teacher(config: SavedTeacher) -> str:
+    """Return the digest of the saved answers: the bytes of their file."""
+    return digest(config.kind, config.values, digest_file(Path(config.path)))
+
+
+def read_answers(
+    config: SavedTeacher, text_column: str, classes: Sequence[str] | None
+) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
+    """Return the texts, their logits (rows, classes) and the classes in column order.
+
+    Raises InputError for a missing file or column, NaN, or probabilities not summing to one.
+    """
+    table = _read_table(config, text_column)
+    found = tuple(column for column in table.columns if column != text_column)
+    if classes is not None and set(found) != set(classes):
+        raise InputError(
+            f"Saved answers {config.path} have the classes {shortlist(sorted(found))}; the data "
+            f"has {shortlist(sorted(classes))}. Name the columns as the data's labels."
+        )
+    order = tuple(classes) if classes is not None else found
+    try:
+        values = table[list(order)].to_numpy(np.float64)
+    except (ValueError, TypeError):
+        raise InputError(
+            f"Saved answers {config.path} hold values that are no numbers. "
+            f"Only {text_column!r} may hold text; every other column is a class."
+        ) from None
+    _refuse_bad_rows(config, values)
+    if config.values == "probabilities":
+        values = np.log(np.clip(values, SMALLEST_PROBABILITY, None))
+    return table[text_column].tolist(), values.astype(np.float32), order
+
+
+def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
+    import pandas as pd
+
+    if not Path(config.path).is_file():
+        raise InputError(f"Saved answers {config.path} do not exist. Correct `teacher.path`.")
+    table = pd.read_parquet(config.path)
+    if text_column not in table.columns:
+        raise InputError(
+            f"Saved answers {config.path} have no column {text_column!r}, only "
+            f"{shortlist(table.columns)}. The text column ties the answers to the rows."
+        )
+    return table
+
+
+def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64]) -> None:
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if broken.size:
+        raise InputError(
+            f"Saved answers {config.path} have NaN or infinite values in {broken.size} rows "
+            f"(row {shortlist(broken)}). Ask the teacher again for those rows."
+        )
+    if config.values == "logits":
+        return
+    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > 1e-3) | (values < 0).any(axis=1))
+    if off.size:
+        raise InputError(
+            f"Saved answers {config.path} do not sum to one in {off.size} rows "
+            f"(row {shortlist(off)}). Normalise them, or say `values: logits`."
+        )

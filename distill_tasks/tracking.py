@@ -1,0 +1,237 @@
+"""The one file that writes MLflow runs: summary, teacher, control and students, tied by a tag."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from distill_tasks.config import DistillConfig, TrackingConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.errors import InputError
+from distill_tasks.intervals import Figure
+from distill_tasks.teachers import digest_teacher
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger("potstill")
+
+DISTILLATION = "distillation"
+"""The tag that ties all runs of one distillation."""
+KEY = "potstill.key"
+"""The tag by which a run is found again, so that a killed one is continued, never doubled."""
+LOGGED = "potstill.logged"
+"""The tag of a run whose every figure is written."""
+
+FAILURE = "potstill.failure"
+"""The tag that says why a summary run failed."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The MLflow identity of one distillation: digest, experiment and summary run."""
+
+    digest: str
+    experiment_id: str
+    run_id: str
+    tracking_uri: str
+    finished: bool
+    """Whether an earlier run wrote everything already."""
+
+    @property
+    def link(self) -> str:
+        """Return the path of the summary run in the MLflow UI."""
+        return run_link(self.tracking_uri, self.experiment_id, self.run_id)
+
+
+def check_tracking(config: TrackingConfig) -> None:
+    """Raise InputError if the tracking store cannot be reached."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    before = {key: os.environ.get(key) for key in patience}
+    os.environ.update(patience)
+    try:
+        MlflowClient(config.uri).search_experiments(max_results=1)
+    except (MlflowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(
+            f"tracking.uri {config.uri} cannot be reached: {reason}. "
+            "Start that server, or use sqlite:///mlflow.db."
+        ) from None
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key)
+            if value is not None:
+                os.environ[key] = value
+
+
+def connect(config: TrackingConfig) -> str:
+    """Point MLflow at the store and return the id of the experiment, made if new."""
+    import mlflow
+
+    mlflow.set_tracking_uri(config.uri)
+    mlflow.set_registry_uri(config.uri)
+    found = mlflow.get_experiment_by_name(config.experiment)
+    if found is not None:
+        return str(mlflow.set_experiment(experiment_id=found.experiment_id).experiment_id)
+    made = mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
+    return str(mlflow.set_experiment(experiment_id=made).experiment_id)
+
+
+@contextmanager
+def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
+    """Open the summary run of a distillation, and end it as finished or failed with its reason."""
+    import mlflow
+
+    experiment_id = connect(config.tracking)
+    name = digest(
+        config.model_dump(mode="json", exclude={"work_dir", "tracking"}),
+        corpus.digest,
+        digest_teacher(config.teacher, corpus, config.seed),
+    )
+    run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
+    client = mlflow.MlflowClient()
+    if not finished:
+        _log_config(client, run_id, config)
+        log_datasets(run_id, corpus)
+        client.update_run(run_id, status="RUNNING")
+    try:
+        yield Distillation(name, experiment_id, run_id, config.tracking.uri, finished)
+    except BaseException as error:
+        client.set_tag(run_id, FAILURE, f"{type(error).__name__}: {error}"[:5000])
+        client.set_terminated(run_id, "FAILED")
+        raise
+    if FAILURE in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, FAILURE)
+    client.set_terminated(run_id, "FINISHED")
+
+
+def find_or_start(
+    experiment_id: str, distillation: str, role: str, name: str
+) -> tuple[str, bool]:
+    """Return the id of a distillation's run in some role, and whether it is fully written."""
+    import mlflow
+
+    key = f"{distillation}/{role}"
+    found = mlflow.MlflowClient().search_runs(
+        [experiment_id], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1
+    )
+    if found:
+        return str(found[0].info.run_id), found[0].data.tags.get(LOGGED) == "true"
+    tags = {KEY: key, DISTILLATION: distillation, "potstill.role": role.split("/")[0]}
+    with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=tags) as run:
+        return str(run.info.run_id), False
+
+
+def finish(run_id: str) -> None:
+    """Mark a run as fully written."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    client.set_tag(run_id, LOGGED, "true")
+    client.set_terminated(run_id, "FINISHED")
+
+
+def log_datasets(run_id: str, corpus: Corpus) -> dict[str, Any]:
+    """Link a run to the splits and return them as MLflow datasets by name."""
+    import mlflow
+    import pandas as pd
+
+    datasets = {}
+    with mlflow.start_run(run_id=run_id):
+        for name, split in corpus.splits.items():
+            frame = pd.DataFrame({"text": split.texts})
+            if split.has_gold:
+                frame["label"] = [corpus.classes[number] for number in split.gold]
+            targets = "label" if split.has_gold else None
+            dataset = mlflow.data.from_pandas(frame, name=name, targets=targets)
+            mlflow.log_input(dataset, context=name)
+            datasets[name] = dataset
+    return datasets
+
+
+def log_figures(
+    run_id: str,
+    figures: Mapping[str, Figure],
+    values: Mapping[str, float],
+    model_id: str | None,
+    dataset: Any,
+) -> None:
+    """Log figures with the ends of their intervals, tied to their model and dataset."""
+    import mlflow
+
+    metrics = dict(values)
+    for name, figure in figures.items():
+        metrics |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(metrics, model_id=model_id, dataset=dataset)
+
+
+def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
+    """Log a training curve by step."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run_id):
+        for point in curve:
+            values = {name: value for name, value in point.items() if "/" in name}
+            mlflow.log_metrics(values, step=int(point["step"]))
+
+
+def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run in the UI; without a server, its path behind the UI's address."""
+    return (
+        f"{_ui(tracking_uri)}/#/experiments/{experiment_id}/runs/{run_id}"
+        "?workflowType=machine_learning"
+    )
+
+
+def compare_link(tracking_uri: str, experiment_id: str, run_ids: list[str]) -> str:
+    """Return the address that opens runs side by side: parallel coordinates and scatter."""
+    runs, experiments = quote(json.dumps(run_ids)), quote(json.dumps([experiment_id]))
+    return (
+        f"{_ui(tracking_uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
+        "&workflowType=machine_learning"
+    )
+
+
+def _ui(tracking_uri: str) -> str:
+    """Return where the UI is: the server itself, or the address that `make ui` opens."""
+    return tracking_uri.rstrip("/") if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+
+
+def _artifacts(tracking_uri: str) -> str | None:
+    """Return the folder for artifacts beside a sqlite file; a server decides for itself."""
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
+    return (database.parent / "mlartifacts").as_uri()
+
+
+def _log_config(client: MlflowClient, run_id: str, config: DistillConfig) -> None:
+    import yaml
+
+    written = config.model_dump(mode="json")
+    client.log_text(run_id, yaml.safe_dump(written, sort_keys=False), "distill.yaml")
+    for key in ("name", "seed", "loss", "select", "measure"):
+        for path, value in _flatten(key, written[key]):
+            client.log_param(run_id, path, value)
+    client.log_param(run_id, "teacher.kind", config.teacher.kind)
+    client.log_param(run_id, "students", ", ".join(student.name for student in config.grid))
+
+
+def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(f"{path}.{key}", inner)
+    elif value is not None:
+        yield path, value

@@ -1,0 +1,232 @@
+"""`potstill`: how a person or CI starts a flow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from distill_tasks.config import DistillConfig, load_config, write_schema
+from distill_tasks.errors import InputError, PotstillError
+
+if TYPE_CHECKING:
+    from flows.distill import Outcome
+    from registry.gate import SideBySide
+    from registry.promote import Promotion
+
+Config = Annotated[Path, Parameter(help="The distill.yaml.")]
+DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
+
+out = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
+
+app = App(
+    name="potstill",
+    help="Distil a large teacher into the small model that goes to production, and prove it may.",
+    version="0.1.0",
+    help_epilogue="Exit codes: 0 done, 1 failed or refused, 2 wrong input.",
+)
+
+
+@app.command
+def check(config: Config) -> None:
+    """Check configuration, rows, teacher and MLflow before any expensive work.
+
+    Example: potstill check examples/reuters/distill.yaml
+    """
+    from distill_tasks.prepare import check_config
+
+    settings = load_config(config)
+    corpus = check_config(settings)
+    rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
+    out.print(f"[bold]{settings.name}[/]: {rows} rows; {len(corpus.classes)} classes")
+    for finding in corpus.findings:
+        out.print(f"  note: {finding}")
+    out.print(f"  grid: {', '.join(student.name for student in settings.grid)}")
+
+
+@app.command
+def run(config: Config) -> None:
+    """Distil: label, train the grid, measure, select, register, and promote what wins.
+
+    Example: potstill run examples/reuters/distill.yaml
+    """
+    settings = _checked(config)
+    from flows.distill import distill
+
+    print_outcome(settings, distill(settings))
+
+
+@app.command
+def label(config: Config) -> None:
+    """Have the teacher answer every row and stop there; `run` reads the same answers.
+
+    Example: potstill label examples/reuters/distill.yaml
+    """
+    settings = _checked(config)
+    from flows.label import label_only
+
+    labels = label_only(settings)
+    out.print(f"Teacher {labels.teacher} answered {labels.asked} new rows; kept in {labels.root}.")
+
+
+@app.command
+def compare(
+    first: str,
+    second: str,
+    *,
+    on: Annotated[Path, Parameter(help="Rows to ask both models: csv, parquet or jsonl.")],
+    text_column: str = "text",
+    label_column: Annotated[str, Parameter(help="Gold labels; may be absent.")] = "label",
+    tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+) -> None:
+    """Compare two registered models on the same rows, quality and latency, in one run.
+
+    Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
+    """
+    from distill_tasks.config import TrackingConfig
+    from distill_tasks.corpus import read_rows
+    from distill_tasks.latency import MeasureConfig
+    from distill_tasks.tracking import check_tracking
+
+    rows, classes = read_rows(on, text_column, label_column)
+    check_tracking(TrackingConfig(uri=tracking_uri))
+    import mlflow
+
+    from registry.gate import compare_models
+
+    mlflow.set_tracking_uri(tracking_uri)
+    print_side_by_side(compare_models(first, second, rows, classes, MeasureConfig()))
+
+
+@app.command
+def promote(
+    config: Config,
+    *,
+    version: Annotated[int | None, Parameter(help="Version; the challenger by default.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Compare the challenger with the champion on held-out rows, and promote it if it wins.
+
+    Example: potstill promote examples/reuters/distill.yaml --dry-run
+    """
+    settings = _checked(config)
+    from flows.promote import promote as promote_flow
+
+    promotion = promote_flow(settings, version, dry_run)
+    print_promotion(promotion)
+    if not promotion.moved and not promotion.reused and not dry_run:
+        raise PotstillError(f"Nothing was promoted: {promotion.reason}.")
+
+
+@app.command
+def rollback(config: Config, *, dry_run: DryRun = False) -> None:
+    """Make the previous champion champion again; a second roll back returns.
+
+    Example: potstill rollback examples/reuters/distill.yaml
+    """
+    settings = load_config(config)
+    from distill_tasks.tracking import check_tracking
+
+    check_tracking(settings.tracking)
+    from mlflow import MlflowClient
+
+    from registry.promote import roll_back
+
+    client = MlflowClient(settings.tracking.uri)
+    print_promotion(roll_back(client, settings.registry.model, dry_run))
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON schema that editors complete a distill.yaml from.
+
+    Example: potstill schema > schema/distill.schema.json
+    """
+    sys.stdout.write(write_schema())
+
+
+def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
+    """Print the table of candidates, what was promoted, and where to look next."""
+    shown = ("model", "accuracy", "interval", "agreement", "p50 ms", "p95 ms", "speed-up", "MB")
+    table = Table(title=f"{config.name}: held-out figures")
+    for column in shown:
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in outcome.report.table:
+        style = "bold yellow" if row["model"] == outcome.selection.chosen else None
+        table.add_row(*(row[column] for column in shown), style=style)
+    Console(width=max(out.width, 100)).print(table)
+    for row in outcome.report.table:
+        out.print(f"  [bold]{row['model']}[/]: {row['outcome']}", highlight=False)
+    for warning in outcome.report.warnings:
+        out.print(f"  note: {warning}", highlight=False)
+    print_promotion(outcome.promotion)
+    out.print(f"Review: {outcome.distillation.link}", highlight=False)
+
+
+def print_promotion(promotion: Promotion) -> None:
+    """Print who is champion and why."""
+    verb = "is now" if promotion.moved else "stays" if promotion.champion else "would be"
+    before = f"; previous: version {promotion.previous}" if promotion.previous else ""
+    out.print(
+        f"Champion of {promotion.model} {verb} version {promotion.champion}"
+        f" ({promotion.reason}){before}.",
+        highlight=False,
+    )
+
+
+def print_side_by_side(pair: SideBySide) -> None:
+    """Print two models beside each other."""
+    table = Table(title=f"{pair.rows} rows")
+    for column in ("", *pair.names):
+        table.add_column(column, justify="right" if column else "left")
+    if pair.accuracies is not None:
+        table.add_row("accuracy", *(f"{value:.4f}" for value in pair.accuracies))
+    for name in ("p50_ms", "p95_ms", "p99_ms", "rows_per_s"):
+        table.add_row(name, *(f"{getattr(latency, name):.3g}" for latency in pair.latencies))
+    Console(width=max(out.width, 100)).print(table)
+    out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.", highlight=False)
+    if pair.comparison is not None:
+        out.print(
+            f"{pair.comparison.verdict}: accuracy of the first minus the second is "
+            f"{pair.comparison.difference}.",
+            highlight=False,
+        )
+
+
+def main() -> None:
+    """Run the command line and exit with 0 done, 1 failed, 2 wrong input."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("potstill").addHandler(handler)
+    logging.getLogger("potstill").setLevel(logging.INFO)
+    logging.getLogger("potstill").propagate = False
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    try:
+        app(exit_on_error=False, print_error=False)
+    except (PotstillError, CycloptsError) as error:
+        code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
+        errors.print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.exit(code)
+
+
+def _checked(path: Path) -> DistillConfig:
+    """Read and check a configuration, before a flow and its server are started."""
+    from distill_tasks.prepare import check_config
+
+    settings = load_config(path)
+    check_config(settings)
+    return settings
+
+
+if __name__ == "__main__":
+    main()

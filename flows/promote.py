@@ -1,0 +1,45 @@
+"""Review of registered versions: the gate again, on the present rows, then the aliases."""
+
+from __future__ import annotations
+
+from mlflow import MlflowClient
+from prefect import flow
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.errors import InputError
+from distill_tasks.prepare import prepare
+from distill_tasks.store import Store
+from distill_tasks.tracking import connect
+from registry.aliases import CHALLENGER, aliases_of
+from registry.gate import gate
+from registry.promote import Promotion
+from registry.promote import promote as promote_if_allowed
+from registry.register import Registered
+
+
+@flow(name="promote", flow_run_name="{config.registry.model}")
+def promote(
+    config: DistillConfig, version: int | None = None, dry_run: bool = False
+) -> Promotion:
+    """Compare a version, the challenger by default, with the champion, and promote it if it wins."""
+    with Store(config.work_dir).lock():
+        corpus = prepare(config)
+        connect(config.tracking)
+        registered = Registered(config.registry.model, find_version(config, version), True)
+        verdict = gate(config, corpus, registered)
+        return promote_if_allowed(config, registered, verdict, dry_run)
+
+
+def find_version(config: DistillConfig, version: int | None) -> int:
+    """Return the version asked for, or the challenger's.
+
+    Raises InputError if there is neither.
+    """
+    client, model = MlflowClient(config.tracking.uri), config.registry.model
+    challenger = aliases_of(client, model).get(CHALLENGER)
+    known = sorted(int(v.version) for v in client.search_model_versions(f"name = '{model}'"))
+    chosen = challenger if version is None else version
+    if chosen not in known:
+        found = "no challenger" if version is None else f"no version {version}"
+        raise InputError(f"{model} has {found}; versions: {known}. Give one with --version.")
+    return chosen

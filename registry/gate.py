@@ -1,0 +1,203 @@
+"""Stage ``gate``: challenger against champion, both asked the same frozen rows in one run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mlflow import MlflowClient
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Split
+from distill_tasks.errors import InputError
+from distill_tasks.evaluate import answer_sorted
+from distill_tasks.intervals import Figure
+from distill_tasks.latency import Latency, MeasureConfig, time_models
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.stage import stage
+from distill_tasks.verdicts import PairedComparison, Verdict, compare_paired
+from registry.aliases import CHAMPION, aliases_of
+from registry.register import Registered
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("potstill")
+
+GATE = "potstill.gate"
+"""Tag of a version with its last comparison against the champion, as JSON."""
+CLEARLY_FASTER = 0.9
+"""A challenger is faster if its p95 latency is below this share of the champion's."""
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two models on the same rows in one run."""
+
+    names: tuple[str, str]
+    accuracies: tuple[float, float] | None
+    """Share of gold labels met; None where the rows have no gold."""
+    agreement: float
+    comparison: PairedComparison | None
+    latencies: tuple[Latency, Latency]
+    rows: int
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Whether a version may become champion, and the comparison that says so."""
+
+    version: int
+    compared_to: int | None
+    """The champion that it was compared to; None where there was none."""
+    held_out: str
+    """Digest of the rows."""
+    promote: bool
+    verdict: Verdict | None
+    difference: Figure | None
+    reason: str
+    reused: bool = False
+
+
+def compare_models(
+    first: str, second: str, rows: Split, classes: tuple[str, ...], measure: MeasureConfig
+) -> SideBySide:
+    """Load two models by URI and compare them on the same rows, quality and latency."""
+    models = {uri: open_served(uri) for uri in (first, second)}
+    known = dict.fromkeys([*classes, *(name for m in models.values() for name in m.classes)])
+    said = {
+        uri: _class_numbers(answer_sorted(model, rows.texts, uri), model.classes, list(known))
+        for uri, model in models.items()
+    }
+    timed = time_models({u: m.answer for u, m in models.items()}, rows.texts, measure)
+    comparison, accuracies = None, None
+    if rows.has_gold:
+        right, other = (said[uri] == rows.gold for uri in (first, second))
+        comparison = compare_paired(right, other)
+        accuracies = (float(right.mean()), float(other.mean()))
+    agreement = float((said[first] == said[second]).mean())
+    latencies = (timed[first], timed[second])
+    return SideBySide(
+        (first, second), accuracies, agreement, comparison, latencies, len(rows)
+    )
+
+
+def judge(config: DistillConfig, held_out: Split, registered: Registered, classes: tuple[str, ...]) -> GateReport:
+    """Compare a version with the current champion and write the verdict on the version.
+
+    It may be promoted where there is no champion, where its accuracy BEATS the champion's, or
+    where it is clearly faster and the interval of its loss stays within ``allowed_drop``.
+    """
+    client = MlflowClient(config.tracking.uri)
+    champion = aliases_of(client, registered.model).get(CHAMPION)
+    earlier = read_gate(client, registered)
+    if champion == registered.version:
+        return GateReport(
+            registered.version, champion, held_out.digest, False, None, None,
+            f"version {champion} is the champion already", reused=True,
+        )
+    if earlier and earlier.compared_to == champion and earlier.held_out == held_out.digest:
+        return earlier
+    if champion is None:
+        report = GateReport(
+            registered.version, None, held_out.digest, True, None, None, "there is no champion yet"
+        )
+    else:
+        logger.info("gate: version %d against champion %d", registered.version, champion)
+        report = _compare(config, held_out, registered, champion, classes)
+    _write_gate(client, registered, report)
+    return report
+
+
+@stage("gate {registered.model} {registered.version}", retries=2)
+def gate(config: DistillConfig, corpus: CorpusReference, registered: Registered) -> GateReport:
+    """Judge a version against the champion."""
+    rows = corpus.open()
+    return judge(config, rows.splits["held_out"], registered, rows.classes)
+
+
+def read_gate(client: MlflowClient, registered: Registered) -> GateReport | None:
+    """Return the comparison written on a version, if there is one."""
+    tags = client.get_model_version(registered.model, str(registered.version)).tags
+    if GATE not in tags:
+        return None
+    saved = json.loads(tags[GATE])
+    difference = Figure(**saved["difference"]) if saved["difference"] else None
+    verdict = Verdict(saved["verdict"]) if saved["verdict"] else None
+    return GateReport(**{**saved, "difference": difference, "verdict": verdict, "reused": True})
+
+
+def decide(
+    comparison: PairedComparison, challenger: Latency, champion: Latency, allowed_drop: float
+) -> tuple[bool, str]:
+    """Return whether the challenger wins, and why."""
+    points = (
+        f"{100 * comparison.difference.value:+.2f} points "
+        f"[{100 * comparison.difference.low:+.2f}, {100 * comparison.difference.high:+.2f}]"
+    )
+    ratio = challenger.p95_ms / champion.p95_ms
+    speed = f"{ratio:.2g}× the champion's p95 latency"
+    if comparison.verdict is Verdict.BEATS:
+        return True, f"{comparison.verdict}: {points} of accuracy at {speed}"
+    if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER:
+        return True, f"as accurate within {100 * allowed_drop:g} points ({points}) at {speed}"
+    return False, f"{comparison.verdict}: {points} of accuracy at {speed}"
+
+
+def _compare(
+    config: DistillConfig,
+    held_out: Split,
+    registered: Registered,
+    champion: int,
+    classes: tuple[str, ...],
+) -> GateReport:
+    if not held_out.has_gold:
+        return GateReport(
+            registered.version, champion, held_out.digest, False, None, None,
+            "held_out has no gold labels, so nothing can be proven",
+        )
+    champion_uri = f"models:/{registered.model}/{champion}"
+    pair = compare_models(registered.uri, champion_uri, held_out, classes, config.measure)
+    assert pair.comparison is not None  # gold is there
+    promote, reason = decide(pair.comparison, *pair.latencies, config.registry.allowed_drop)
+    return GateReport(
+        registered.version, champion, held_out.digest, promote,
+        pair.comparison.verdict, pair.comparison.difference, reason,
+    )
+
+
+def open_served(uri: str) -> Any:
+    """Return the `ServedModel` inside a model of the registry, with the code of its version.
+
+    Raises InputError if the URI names no model of Potstill.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        python_model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+        return python_model.model
+    except (MlflowException, AttributeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{uri} cannot be opened as a model of Potstill: {reason}. "
+            "Give models:/NAME@alias or models:/NAME/version."
+        ) from None
+
+
+def _class_numbers(
+    logits: NDArray[np.float32], theirs: Sequence[str], classes: list[str]
+) -> NDArray[np.int64]:
+    """Return the class numbers (rows,) of a model's answers in the common order of classes."""
+    numbers = np.array([classes.index(name) for name in theirs])
+    return numbers[logits.argmax(axis=1)]
+
+
+def _write_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:
+    saved = {key: value for key, value in asdict(report).items() if key != "reused"}
+    version = str(registered.version)
+    client.set_model_version_tag(registered.model, version, GATE, json.dumps(saved))
