@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distill_tasks.corpus import DataConfig
 from distill_tasks.errors import InputError, did_you_mean, shortlist
 from distill_tasks.latency import MeasureConfig
 from distill_tasks.pareto import Choice
-from distill_tasks.settings import Settings
+from distill_tasks.settings import Settings, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
 
@@ -25,7 +25,10 @@ class LossConfig(Settings):
         2.0, gt=0, le=100, description="T: softens both distributions before they are compared."
     )
     alpha: float = Field(
-        0.9, ge=0, le=1, description="Weight of the teacher where a row has gold; gold gets the rest."
+        0.9,
+        ge=0,
+        le=1,
+        description="Weight of the teacher where a row has gold; gold gets the rest.",
     )
 
 
@@ -83,7 +86,7 @@ class DistillConfig(Settings):
     )
     data: DataConfig = Field(description="The rows and their columns.")
     teacher: TeacherConfig = Field(description="The large model that answers once.")
-    students: tuple[StudentConfig, ...] = Field(
+    students: Annotated[tuple[StudentConfig, ...], BeforeValidator(expand_grid)] = Field(
         min_length=1, description="Families of students; list-valued fields span a grid."
     )
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
@@ -92,19 +95,14 @@ class DistillConfig(Settings):
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")
 
-    @property
-    def grid(self) -> list[StudentConfig]:
-        """Every single student that the lists span."""
-        return [student for family in self.students for student in family.expand()]
-
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
-        names = [student.name for student in self.grid]
+        names = [student.name for student in self.students]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
         if isinstance(self.teacher, SavedTeacher):
-            needy = [student.name for student in self.grid if needs_teacher_weights(student)]
+            needy = [student.name for student in self.students if needs_teacher_weights(student)]
             if needy:
                 raise ValueError(
                     f"a saved teacher has no weights for {shortlist(needy)} to start from; "

@@ -9,7 +9,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
     from sklearn.pipeline import Pipeline
 
     from distill_tasks.corpus import Split

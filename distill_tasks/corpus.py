@@ -43,7 +43,8 @@ class DataConfig(Settings):
     )
     held_out: Table = Field(description="Rows that score the students; never used for training.")
     transfer: Table | None = Field(
-        None, description="Unlabelled rows that the teacher labels for the students; labels ignored."
+        None,
+        description="Unlabelled rows that the teacher labels for the students; labels ignored.",
     )
     production: Table | None = Field(
         None, description="Unlabelled rows as production sees them; labels ignored."

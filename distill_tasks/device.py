@@ -25,11 +25,15 @@ def choose_device() -> Device:
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported()
-        return Device("cuda", bf16, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention")
+        return Device(
+            "cuda", bf16, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention"
+        )
     capabilities = torch.backends.cpu.get_cpu_capability()
     bf16 = bool(torch.cpu._is_avx512_bf16_supported())
     if bf16:
         reason = f"CPU with bf16 instructions ({capabilities}): bf16, eager attention in training"
     else:
-        reason = f"CPU without bf16 instructions ({capabilities}): fp32, eager attention in training"
+        reason = (
+            f"CPU without bf16 instructions ({capabilities}): fp32, eager attention in training"
+        )
     return Device("cpu", bf16, "eager", reason)

@@ -127,9 +127,7 @@ class _Scorer:
 
         return self._kept(student.name, student.digest, answer)
 
-    def _kept(
-        self, name: str, model: str, answer: Callable[[], Logits]
-    ) -> dict[str, Scorecard]:
+    def _kept(self, name: str, model: str, answer: Callable[[], Logits]) -> dict[str, Scorecard]:
         key = digest(CODE_VERSION, name, model, self.labels.teacher, self.rows)
         saved = self.store.manifest("scorecards", key)
         if saved is not None:

@@ -127,7 +127,9 @@ def _finetune(
     )
 
 
-def _answers(config: DistillConfig, teacher: TeacherReference) -> Callable[[Sequence[str]], Batches]:
+def _answers(
+    config: DistillConfig, teacher: TeacherReference
+) -> Callable[[Sequence[str]], Batches]:
     """Return what answers texts batch by batch."""
     if isinstance(config.teacher, SavedTeacher):
         return _saved_answers(config.teacher, config.data.text_column, teacher.classes)

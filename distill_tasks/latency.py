@@ -93,7 +93,9 @@ def describe_machine() -> str:
 
     try:
         with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
     except OSError:
         names = []
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from distill_tasks.corpus import NO_LABEL
 
+
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return T²·KL(teacher‖student) at temperature T for each row.
 

@@ -71,9 +71,7 @@ def measure(
     return measure_all(config, corpus.open(), teacher, students)
 
 
-def _open_models(
-    teacher: TeacherReference, students: list[StudentReference]
-) -> dict[str, Answers]:
+def _open_models(teacher: TeacherReference, students: list[StudentReference]) -> dict[str, Answers]:
     models: dict[str, Answers] = {
         student.name: open_model(student.folder).answer for student in students
     }

@@ -48,7 +48,7 @@ def macro_f1(labels: Labels, predicted: Labels, classes: int) -> Statistic:
         both = weights @ (true * said)
         total = weights @ true + weights @ said
         f1 = 2 * both / np.maximum(total, 1)
-        return f1.mean(axis=1, dtype=np.float64)
+        return np.mean(f1, axis=1, dtype=np.float64)
 
     return statistic
 

@@ -72,7 +72,10 @@ def write_html(points: list[Point], title: str, path: Path) -> None:
             hoverinfo="text",
         )
     figure.update_layout(
-        title=title, template="plotly_white", showlegend=False, xaxis_title=LATENCY_AXIS,
+        title=title,
+        template="plotly_white",
+        showlegend=False,
+        xaxis_title=LATENCY_AXIS,
         yaxis_title=ACCURACY_AXIS,
     )
     figure.update_xaxes(type="log")
@@ -91,18 +94,31 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
     axes.plot(
         [point.latency_ms for point in front],
         [100 * point.accuracy.value for point in front],
-        color=INK, linestyle=":", linewidth=1, zorder=1,
+        color=INK,
+        linestyle=":",
+        linewidth=1,
+        zorder=1,
     )
     for point in points:
         value = 100 * point.accuracy.value
         below, above = value - 100 * point.accuracy.low, 100 * point.accuracy.high - value
         axes.errorbar(
-            point.latency_ms, value, yerr=[[below], [above]], color=point.colour, capsize=3,
-            marker="D" if point.role == "teacher" else "o", markersize=8, elinewidth=1,
+            point.latency_ms,
+            value,
+            yerr=[[below], [above]],
+            color=point.colour,
+            capsize=3,
+            marker="D" if point.role == "teacher" else "o",
+            markersize=8,
+            elinewidth=1,
         )
         axes.annotate(
-            point.name, (point.latency_ms, value), xytext=(9, 5), textcoords="offset points",
-            fontsize=9, color=point.colour,
+            point.name,
+            (point.latency_ms, value),
+            xytext=(9, 5),
+            textcoords="offset points",
+            fontsize=9,
+            color=point.colour,
             fontweight="bold" if point.role == "chosen" else "normal",
         )
     axes.set_xscale("log")

@@ -12,8 +12,13 @@ from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.layers import choose_layers
-from distill_tasks.teachers import FinetuneTeacher, SavedTeacher, TransformersTeacher
-from distill_tasks.teachers import saved, sequence_classifier
+from distill_tasks.teachers import (
+    FinetuneTeacher,
+    SavedTeacher,
+    TransformersTeacher,
+    saved,
+    sequence_classifier,
+)
 from distill_tasks.tracking import check_tracking
 
 
@@ -77,7 +82,7 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
             return saved.read_answers(config.teacher, config.data.text_column, None)[2]
         case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
             depth = sequence_classifier.read_depth(model, config.teacher.revision)
-    for student in config.grid:
+    for student in config.students:
         if isinstance(student, LayersStudent):
             choose_layers(student.layers, depth)
     if isinstance(config.teacher, TransformersTeacher):

@@ -168,9 +168,7 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
     model_ids: dict[str, str] = {}
     for name in findings.scores.cards:
         role = name if name in (TEACHER, WORDS_ON_GOLD) else f"student/{name}"
-        run_id, logged = find_or_start(
-            distillation.experiment_id, distillation.digest, role, name
-        )
+        run_id, logged = find_or_start(distillation.experiment_id, distillation.digest, role, name)
         run_ids[name] = run_id
         tags = {"distillation": distillation.digest, "model": name}
         student = next((s for s in findings.students if s.name == name), None)
@@ -184,9 +182,7 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
     link = compare_link(distillation.tracking_uri, distillation.experiment_id, [*run_ids.values()])
     if not distillation.finished:
         _log_summary(findings, distillation, table, markdown, link)
-    return Report(
-        table, warnings, model_ids, run_ids, markdown, link, reused=distillation.finished
-    )
+    return Report(table, warnings, model_ids, run_ids, markdown, link, reused=distillation.finished)
 
 
 def _log_model_figures(
@@ -287,8 +283,12 @@ def _headline(findings: Findings) -> str:
     teacher: Latency | None = findings.latencies.by_name.get(TEACHER)
     faster = f" and is {teacher.p50_ms / choice.latency.p50_ms:.0f}× faster" if teacher else ""
     kept: Figure | None = choice.held_out.figures.get("fidelity/retention")
-    share = f"keeps {100 * kept.value:.1f} % of the teacher's held-out accuracy" if kept else (
-        f"agrees with the teacher on {100 * choice.held_out.accuracy.value:.1f} % of held-out rows"
+    share = (
+        f"keeps {100 * kept.value:.1f} % of the teacher's held-out accuracy"
+        if kept
+        else (
+            f"agrees with the teacher on {100 * choice.held_out.accuracy.value:.1f} % of held-out rows"
+        )
     )
     return f"**{choice.name}** {share}{faster} (p50, text in, label out)."
 
@@ -318,9 +318,12 @@ def _points(findings: Findings) -> list[Point]:
     for name, latency in findings.latencies.by_name.items():
         accuracy = findings.scores.cards[name]["held_out"].accuracy
         role = (
-            "teacher" if name == TEACHER
-            else "chosen" if name == findings.selection.chosen
-            else "front" if name in findings.selection.front
+            "teacher"
+            if name == TEACHER
+            else "chosen"
+            if name == findings.selection.chosen
+            else "front"
+            if name in findings.selection.front
             else "other"
         )
         reason = findings.selection.reasons.get(name, "answers once")

@@ -172,7 +172,9 @@ def open_model(folder: Path | str) -> ServedModel:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the class probabilities (rows, classes) of logits."""
-    powers: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    powers: NDArray[np.float32] = np.exp(
+        logits - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    )
     total: NDArray[np.float32] = powers.sum(axis=1, keepdims=True)
     return powers / total
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Settings(BaseModel):
     """A frozen piece of configuration that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spans:
+    """Marks a student's field for which a list of values spans the grid."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow one value or a list of them, for editors and for Prefect's form."""
+        single = handler(core_schema)
+        return {"anyOf": [single, {"type": "array", "items": single, "minItems": 1}]}
 
 
 class StudentSettings(Settings):
-    """One family of students; a field given as a list spans a grid."""
+    """One student of some family."""
 
     size_field: ClassVar[str]
     """The field that tells this family's students apart by size."""
@@ -32,11 +45,20 @@ class StudentSettings(Settings):
         size = getattr(self, self.size_field)
         return "-".join([fields["family"].default, str(size), *others]).replace("_", "-")
 
-    def expand(self) -> list[Self]:
-        """Return one student for each combination of the list-valued fields."""
-        lists = {key: value for key, value in self.__dict__.items() if isinstance(value, tuple)}
-        combinations = itertools.product(*lists.values())
-        return [
-            self.model_copy(update=dict(zip(lists, combination, strict=True)))
-            for combination in combinations
-        ]
+
+def expand_grid(students: Any) -> Any:
+    """Return one student for each combination of list values, from plain data as the user wrote it.
+
+    Whatever is no list of mappings is returned as it is, for validation to refuse.
+    """
+    if not isinstance(students, list):
+        return students
+    expanded: list[Any] = []
+    for student in students:
+        if not isinstance(student, dict):
+            expanded.append(student)
+            continue
+        lists = {key: value for key, value in student.items() if isinstance(value, list) and value}
+        for values in itertools.product(*lists.values()):
+            expanded.append(student | dict(zip(lists, values, strict=True)))
+    return expanded

@@ -47,7 +47,9 @@ class SoftLabelStore:
         """Return the distinct texts that the teacher has not answered yet."""
         distinct = list(dict.fromkeys(texts))
         digests = digest_texts(distinct)
-        return [text for text, key in zip(distinct, digests, strict=True) if key not in self._answers]
+        return [
+            text for text, key in zip(distinct, digests, strict=True) if key not in self._answers
+        ]
 
     def add(self, texts: Sequence[str], logits: NDArray[np.float32]) -> None:
         """Write the answers (rows, classes) to some texts as one shard, by rename."""

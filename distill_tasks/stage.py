@@ -35,19 +35,18 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callabl
             return result
 
         shown = task(
-            run,
             name=function.__name__,
             task_run_name=run_name,
             cache_policy=NO_CACHE,
             retries=retries,
             retry_delay_seconds=5,
             retry_condition_fn=_can_help,
-        )
+        )(run)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             outcome = shown(*args, **kwargs)
-            return cast(R, outcome.result() if isinstance(outcome, State) else outcome)
+            return cast("R", outcome.result() if isinstance(outcome, State) else outcome)
 
         return call
 

@@ -22,7 +22,9 @@ class HubTable(Settings):
     hub: str = Field(description="Data set id, as `owner/name`.")
     revision: str = Field(description="Commit of the data set, so that every run reads the same.")
     split: str = Field(description="Split of the data set, as `train` or `test[:50%]`.")
-    subset: str | None = Field(None, description="Configuration of the data set, if it has several.")
+    subset: str | None = Field(
+        None, description="Configuration of the data set, if it has several."
+    )
 
 
 Table = str | HubTable
@@ -40,8 +42,7 @@ def read_table(table: Table, split: str) -> pd.DataFrame:
     if not path.exists():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")])
         raise InputError(
-            f"data.{split}: {path} does not exist{near}. "
-            f"Paths are relative to {Path.cwd()}."
+            f"data.{split}: {path} does not exist{near}. Paths are relative to {Path.cwd()}."
         )
     if path.is_dir():
         return _read_folder(path, split)
@@ -73,7 +74,9 @@ def _read_file(path: Path, split: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"data.{split}: {path} cannot be read as {path.suffix}: {reason}") from None
+        raise InputError(
+            f"data.{split}: {path} cannot be read as {path.suffix}: {reason}"
+        ) from None
 
 
 def _read_folder(path: Path, split: str) -> pd.DataFrame:

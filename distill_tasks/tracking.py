@@ -116,9 +116,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     client.set_terminated(run_id, "FINISHED")
 
 
-def find_or_start(
-    experiment_id: str, distillation: str, role: str, name: str
-) -> tuple[str, bool]:
+def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -> tuple[str, bool]:
     """Return the id of a distillation's run in some role, and whether it is fully written."""
     import mlflow
 
@@ -226,7 +224,7 @@ def _log_config(client: MlflowClient, run_id: str, config: DistillConfig) -> Non
         for path, value in _flatten(key, written[key]):
             client.log_param(run_id, path, value)
     client.log_param(run_id, "teacher.kind", config.teacher.kind)
-    client.log_param(run_id, "students", ", ".join(student.name for student in config.grid))
+    client.log_param(run_id, "students", ", ".join(student.name for student in config.students))
 
 
 def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -59,8 +59,11 @@ def train_one(
         student.model_dump(),
         config.loss.model_dump(),
         config.seed,
-        [corpus.splits[name].digest for name in ("train", "validation", "transfer")
-         if name in corpus.splits],
+        [
+            corpus.splits[name].digest
+            for name in ("train", "validation", "transfer")
+            if name in corpus.splits
+        ],
         teacher.digest,
     )
     manifest = store.manifest("students", key)

@@ -48,7 +48,7 @@ def check(config: Config) -> None:
     out.print(f"[bold]{settings.name}[/]: {rows} rows; {len(corpus.classes)} classes")
     for finding in corpus.findings:
         out.print(f"  note: {finding}")
-    out.print(f"  grid: {', '.join(student.name for student in settings.grid)}")
+    out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
 
 
 @app.command

@@ -42,13 +42,20 @@ def distill(config: DistillConfig) -> Outcome:
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
             students = [
-                train(config, student, corpus, labels, teacher) for student in config.grid
+                train(config, student, corpus, labels, teacher) for student in config.students
             ]
             scores = evaluate(config, corpus, labels, students)
             latencies = measure(config, corpus, teacher, students)
             selection = select(config, students, scores, latencies)
             findings = report(
-                config, distillation, corpus, teacher, labels, students, scores, latencies,
+                config,
+                distillation,
+                corpus,
+                teacher,
+                labels,
+                students,
+                scores,
+                latencies,
                 selection,
             )
             if selection.choice is None:

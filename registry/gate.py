@@ -81,12 +81,12 @@ def compare_models(
         accuracies = (float(right.mean()), float(other.mean()))
     agreement = float((said[first] == said[second]).mean())
     latencies = (timed[first], timed[second])
-    return SideBySide(
-        (first, second), accuracies, agreement, comparison, latencies, len(rows)
-    )
+    return SideBySide((first, second), accuracies, agreement, comparison, latencies, len(rows))
 
 
-def judge(config: DistillConfig, held_out: Split, registered: Registered, classes: tuple[str, ...]) -> GateReport:
+def judge(
+    config: DistillConfig, held_out: Split, registered: Registered, classes: tuple[str, ...]
+) -> GateReport:
     """Compare a version with the current champion and write the verdict on the version.
 
     It may be promoted where there is no champion, where its accuracy BEATS the champion's, or
@@ -97,8 +97,14 @@ def judge(config: DistillConfig, held_out: Split, registered: Registered, classe
     earlier = read_gate(client, registered)
     if champion == registered.version:
         return GateReport(
-            registered.version, champion, held_out.digest, False, None, None,
-            f"version {champion} is the champion already", reused=True,
+            registered.version,
+            champion,
+            held_out.digest,
+            False,
+            None,
+            None,
+            f"version {champion} is the champion already",
+            reused=True,
         )
     if earlier and earlier.compared_to == champion and earlier.held_out == held_out.digest:
         return earlier
@@ -157,7 +163,12 @@ def _compare(
 ) -> GateReport:
     if not held_out.has_gold:
         return GateReport(
-            registered.version, champion, held_out.digest, False, None, None,
+            registered.version,
+            champion,
+            held_out.digest,
+            False,
+            None,
+            None,
             "held_out has no gold labels, so nothing can be proven",
         )
     champion_uri = f"models:/{registered.model}/{champion}"
@@ -165,8 +176,13 @@ def _compare(
     assert pair.comparison is not None  # gold is there
     promote, reason = decide(pair.comparison, *pair.latencies, config.registry.allowed_drop)
     return GateReport(
-        registered.version, champion, held_out.digest, promote,
-        pair.comparison.verdict, pair.comparison.difference, reason,
+        registered.version,
+        champion,
+        held_out.digest,
+        promote,
+        pair.comparison.verdict,
+        pair.comparison.difference,
+        reason,
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from distill_tasks.corpus import NO_LABEL
-from distill_tasks.settings import StudentSettings
+from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson
 
@@ -32,10 +32,10 @@ class BagOfWordsStudent(StudentSettings):
     size_field: ClassVar[str] = "max_features"
 
     family: Literal["bag_of_words"] = "bag_of_words"
-    max_features: PositiveInt | tuple[PositiveInt, ...] = Field(
+    max_features: Annotated[PositiveInt, Spans()] = Field(
         50_000, description="Most frequent terms kept; a list spans the grid."
     )
-    ngrams: PositiveInt | tuple[PositiveInt, ...] = Field(
+    ngrams: Annotated[PositiveInt, Spans()] = Field(
         2, description="Longest run of words that is one term; a list spans the grid."
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.device import choose_device
 from distill_tasks.errors import InputError
-from distill_tasks.settings import StudentSettings
+from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.lesson import Lesson, TeacherModel
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ class LayersStudent(StudentSettings):
     size_field: ClassVar[str] = "layers"
 
     family: Literal["layers"] = "layers"
-    layers: PositiveInt | tuple[PositiveInt, ...] = Field(
+    layers: Annotated[PositiveInt, Spans()] = Field(
         description="Layers kept; a list spans the grid."
     )
-    epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
+    epochs: Annotated[PositiveInt, Spans()] = Field(
         2, description="Passes over train and transfer; a list spans the grid."
     )
-    learning_rate: float | tuple[float, ...] = Field(
+    learning_rate: Annotated[PositiveFloat, Spans()] = Field(
         3e-4, description="Peak learning rate of AdamW, decayed linearly; a list spans the grid."
     )
-    batch_rows: PositiveInt | tuple[PositiveInt, ...] = Field(
+    batch_rows: Annotated[PositiveInt, Spans()] = Field(
         32, description="Rows in one training step; a list spans the grid."
     )
 
@@ -101,9 +101,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         recipe,
         folder,
     )
-    describe_model(
-        folder, "transformers", lesson.classes, max_length=lesson.teacher.max_length
-    )
+    describe_model(folder, "transformers", lesson.classes, max_length=lesson.teacher.max_length)
     return curve
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.progress import Progress
-from distill_tasks.settings import StudentSettings
+from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson, TeacherModel
 
@@ -31,13 +31,13 @@ class StaticStudent(StudentSettings):
     size_field: ClassVar[str] = "dimensions"
 
     family: Literal["static"] = "static"
-    dimensions: PositiveInt | tuple[PositiveInt, ...] = Field(
+    dimensions: Annotated[PositiveInt, Spans()] = Field(
         256, description="Width of a token's embedding, by PCA; a list spans the grid."
     )
-    epochs: PositiveInt | tuple[PositiveInt, ...] = Field(
+    epochs: Annotated[PositiveInt, Spans()] = Field(
         10, description="Passes over train and transfer; a list spans the grid."
     )
-    learning_rate: float | tuple[float, ...] = Field(
+    learning_rate: Annotated[PositiveFloat, Spans()] = Field(
         1e-2, description="Learning rate of Adam, decayed linearly; a list spans the grid."
     )
 

@@ -30,4 +30,10 @@ def digest_teacher(config: TeacherConfig, corpus: Corpus, seed: int) -> str:
             return saved.digest_teacher(config)
 
 
-__all__ = ["FinetuneTeacher", "SavedTeacher", "TeacherConfig", "TransformersTeacher", "digest_teacher"]
+__all__ = [
+    "FinetuneTeacher",
+    "SavedTeacher",
+    "TeacherConfig",
+    "TransformersTeacher",
+    "digest_teacher",
+]

@@ -120,7 +120,9 @@ class SequenceClassifier:
         names = self.model.config.id2label
         self.classes = tuple(names[key] for key in sorted(names, key=int))
 
-    def answer(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def answer(
+        self, texts: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield (row numbers, logits (rows, classes)) batch by batch, shortest texts first."""
         import torch
 

@@ -20,8 +20,14 @@ DATA = HERE / "data"
 HEADER_LINES = 3
 GOLD_ROWS = 600
 SEED = 13
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-               "special_tokens_map.json", "vocab.txt")
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
 
 
 def locate(package: str, path: str) -> Path:

@@ -1,0 +1,117 @@
+"""What many tests share: a tiny real transformer, rows that can be learnt, a configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from distill_tasks.config import DistillConfig, parse_config
+
+CLASSES = ("cats", "dogs", "fish")
+WORDS = {
+    "cats": ("purr", "whisker", "kitten", "meow", "claw"),
+    "dogs": ("bark", "leash", "puppy", "fetch", "growl"),
+    "fish": ("swim", "fin", "gill", "scale", "reef"),
+}
+FILLERS = ("the", "animal", "likes", "to", "and", "very", "much", "today", "a", "house")
+
+
+def make_rows(count: int, seed: int) -> pd.DataFrame:
+    """Return rows whose class can be read from their words, no two texts alike."""
+    generator = np.random.default_rng(seed)
+    texts: dict[str, str] = {}
+    while len(texts) < count:
+        label = CLASSES[len(texts) % len(CLASSES)]
+        words = [*generator.choice(WORDS[label], 2), *generator.choice(FILLERS, 6)]
+        generator.shuffle(words)
+        texts[" ".join(words)] = label
+    return pd.DataFrame({"text": list(texts), "label": list(texts.values())})
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of 4 layers × 32 with a word-level vocabulary, as a local folder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    words = [word for group in WORDS.values() for word in group] + list(FILLERS)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    settings = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=len(CLASSES),
+        id2label=dict(enumerate(CLASSES)),
+        label2id={name: number for number, name in enumerate(CLASSES)},
+    )
+    BertForSequenceClassification(settings).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """A folder with train, transfer and held_out as parquet."""
+    rows = make_rows(300, seed=1)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows[:90].to_parquet(folder / "train.parquet", index=False)
+    rows[90:200][["text"]].to_parquet(folder / "transfer.parquet", index=False)
+    rows[200:].to_parquet(folder / "held_out.parquet", index=False)
+    return folder
+
+
+@pytest.fixture
+def written(tmp_path: Path, data_folder: Path, tiny_base: Path) -> dict[str, Any]:
+    """A small configuration as plain data, everything under tmp_path."""
+    return {
+        "name": "animals",
+        "seed": 7,
+        "work_dir": str(tmp_path / "work"),
+        "data": {
+            "train": str(data_folder / "train.parquet"),
+            "transfer": str(data_folder / "transfer.parquet"),
+            "held_out": str(data_folder / "held_out.parquet"),
+        },
+        "teacher": {
+            "kind": "finetune",
+            "base": str(tiny_base),
+            "max_length": 16,
+            "epochs": 8,
+            "learning_rate": 0.005,
+        },
+        "students": [
+            {"family": "layers", "layers": [1, 2], "epochs": 1},
+            {"family": "static", "dimensions": 8, "epochs": 3},
+            {"family": "bag_of_words", "max_features": 200},
+        ],
+        "measure": {"calls": 20, "batch_rows": 4},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "test"},
+        "registry": {"model": "animals"},
+    }
+
+
+@pytest.fixture
+def config(written: dict[str, Any]) -> DistillConfig:
+    """The small configuration."""
+    return parse_config(written, "test")
+
+
+@pytest.fixture
+def copied_base(tiny_base: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny transformer that a test may change."""
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
