@@ -10,7 +10,7 @@ _CHATTER = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
-"""Other libraries' progress bars and telemetry, off unless the user's environment says otherwise."""
+"""Other libraries' progress bars and telemetry, off unless the environment says otherwise."""
 
 for _name, _value in _CHATTER.items():
     os.environ.setdefault(_name, _value)

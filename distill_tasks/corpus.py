@@ -138,7 +138,7 @@ def read_corpus(config: DataConfig, seed: int, classes: Sequence[str] | None = N
         if (table := getattr(config, name)) is not None
     }
     texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
-    names = {
+    names: dict[str, list[str]] = {
         name: _read_labels(frames[name], config.label_column, name)
         for name in ("train", "validation", "held_out")
         if name in frames and config.label_column is not None

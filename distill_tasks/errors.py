@@ -18,7 +18,7 @@ class InputError(PotstillError):
     exit_code = 2
 
 
-class NothingQualifies(PotstillError):
+class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
 

@@ -147,5 +147,5 @@ class _Scorer:
         }
         manifest = {split_name: card.to_json() for split_name, card in cards.items()}
         with self.store.build("scorecards", key, manifest) as draft:
-            np.savez(draft / "logits.npz", **logits)
+            np.savez(draft / "logits.npz", allow_pickle=False, **logits)
         return cards

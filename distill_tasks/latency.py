@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def time_models(
     progress = Progress("measuring", "rounds")
     progress.start(ROUNDS)
     with _fixed_threads(config.threads):
-        for name, answer in models.items():
+        for answer in models.values():
             for text in sample[:WARM_UP_CALLS]:
                 answer([text])
         for number, calls in enumerate(np.array_split(np.arange(config.calls), ROUNDS)):
@@ -91,13 +92,9 @@ def describe_machine() -> str:
     import os
     import platform
 
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-    except OSError:
-        names = []
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 

@@ -26,9 +26,14 @@ def share(hits: NDArray[np.bool_]) -> Statistic:
 
 
 def ratio_of_shares(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Statistic:
-    """Return the share of hits over another share: retention is student's accuracy over teacher's."""
+    """Return one share over another: retention is the student's accuracy over the teacher's."""
     numerator, denominator = share(hits), share(of)
-    return lambda weights: numerator(weights) / np.maximum(denominator(weights), 1e-12)
+
+    def statistic(weights: Weights) -> NDArray[np.float64]:
+        share: NDArray[np.float64] = numerator(weights) / np.maximum(denominator(weights), 1e-12)
+        return share
+
+    return statistic
 
 
 def mean_divergence(student: Logits, teacher: Logits) -> Statistic:
@@ -68,7 +73,8 @@ def calibration_error(logits: Logits, labels: Labels) -> Statistic:
 
     def statistic(weights: Weights) -> NDArray[np.float64]:
         error = np.abs(weights @ member).sum(axis=1, dtype=np.float64)
-        return error / weights.sum(axis=1, dtype=np.float64)
+        mean: NDArray[np.float64] = error / weights.sum(axis=1, dtype=np.float64)
+        return mean
 
     return statistic
 
@@ -93,11 +99,13 @@ def per_class(labels: Labels, predicted: Labels, classes: tuple[str, ...]) -> li
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:
     """Return log-probabilities (rows, classes) of logits."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    total: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - total
+    from scipy import special
+
+    values: NDArray[np.float64] = special.log_softmax(logits.astype(np.float64), axis=1)
+    return values
 
 
 def _mean(weights: Weights, values: NDArray[np.float32]) -> NDArray[np.float64]:
     total = weights.sum(axis=1, dtype=np.float64)
-    return (weights @ values).astype(np.float64) / total
+    mean: NDArray[np.float64] = (weights @ values) / total
+    return mean

@@ -283,12 +283,11 @@ def _headline(findings: Findings) -> str:
     teacher: Latency | None = findings.latencies.by_name.get(TEACHER)
     faster = f" and is {teacher.p50_ms / choice.latency.p50_ms:.0f}× faster" if teacher else ""
     kept: Figure | None = choice.held_out.figures.get("fidelity/retention")
+    agreed = 100 * choice.held_out.figures["fidelity/agreement"].value
     share = (
         f"keeps {100 * kept.value:.1f} % of the teacher's held-out accuracy"
         if kept
-        else (
-            f"agrees with the teacher on {100 * choice.held_out.accuracy.value:.1f} % of held-out rows"
-        )
+        else f"agrees with the teacher on {agreed:.1f} % of held-out rows"
     )
     return f"**{choice.name}** {share}{faster} (p50, text in, label out)."
 
@@ -327,6 +326,8 @@ def _points(findings: Findings) -> list[Point]:
             else "other"
         )
         reason = findings.selection.reasons.get(name, "answers once")
-        note = f"<b>{name}</b><br>accuracy {accuracy}<br>p95 {latency.p95_ms:.3g} ms<br>{reason}"
+        note = "<br>".join(
+            (f"<b>{name}</b>", f"accuracy {accuracy}", f"p95 {latency.p95_ms:.3g} ms", reason)
+        )
         points.append(Point(name, accuracy, latency.p95_ms, role, note))
     return points

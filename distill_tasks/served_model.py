@@ -40,6 +40,7 @@ class ServedModel(ABC):
     """Answers texts from a folder; `open_model` picks the runtime."""
 
     def __init__(self, folder: Path | str, about: dict[str, Any]) -> None:
+        self.folder = Path(folder)
         self.classes: list[str] = about["classes"]
 
     @abstractmethod
@@ -146,15 +147,17 @@ class BagOfWordsModel(ServedModel):
         words = WORD.findall(text.lower())
         terms = list(words)
         for length in range(2, self.longest + 1):
-            terms.extend(map(" ".join, zip(*(words[start:] for start in range(length)))))
+            shifted = (words[start:] for start in range(length))
+            terms.extend(map(" ".join, zip(*shifted, strict=False)))
         known = Counter(column for term in terms if (column := self.columns.get(term)) is not None)
         if not known:
-            return self.output_bias
+            return np.copy(self.output_bias)
         columns = np.fromiter(known.keys(), np.int64, len(known))
         counts = np.fromiter(known.values(), np.float32, len(known))
         tfidf = (1 + np.log(counts)) * self.idf[columns]
         values: NDArray[np.float32] = (tfidf / np.sqrt(tfidf @ tfidf)) @ self.output[columns]
-        return values + self.output_bias
+        values += self.output_bias
+        return values
 
 
 RUNTIMES: dict[str, type[ServedModel]] = {

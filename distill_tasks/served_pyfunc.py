@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mlflow
 import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 
-class ServedStudent(mlflow.pyfunc.PythonModel):
+class ServedStudent(PythonModel):
     """Opens the student's folder with the code that was logged beside it."""
 
     def load_context(self, context: Any) -> None:
@@ -34,11 +35,12 @@ class ServedStudent(mlflow.pyfunc.PythonModel):
 def _load_code(path: Path) -> ModuleType:
     name = f"served_model_{abs(hash(str(path)))}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up by name
     spec.loader.exec_module(module)
     return module
 
 
-mlflow.models.set_model(ServedStudent())
+set_model(ServedStudent())

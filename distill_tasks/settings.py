@@ -59,6 +59,6 @@ def expand_grid(students: Any) -> Any:
             expanded.append(student)
             continue
         lists = {key: value for key, value in student.items() if isinstance(value, list) and value}
-        for values in itertools.product(*lists.values()):
-            expanded.append(student | dict(zip(lists, values, strict=True)))
+        combinations = itertools.product(*lists.values())
+        expanded += [student | dict(zip(lists, values, strict=True)) for values in combinations]
     return expanded

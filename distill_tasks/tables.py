@@ -109,7 +109,7 @@ def _with_class_names(dataset: object) -> pd.DataFrame:
     from datasets import ClassLabel, Dataset
 
     assert isinstance(dataset, Dataset)
-    frame = dataset.to_pandas()
+    frame: pd.DataFrame = dataset.to_pandas()
     for column, feature in dataset.features.items():
         if isinstance(feature, ClassLabel):
             frame[column] = [feature.int2str(int(number)) for number in frame[column]]

@@ -144,6 +144,7 @@ def log_datasets(run_id: str, corpus: Corpus) -> dict[str, Any]:
     """Link a run to the splits and return them as MLflow datasets by name."""
     import mlflow
     import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
 
     datasets = {}
     with mlflow.start_run(run_id=run_id):
@@ -152,7 +153,7 @@ def log_datasets(run_id: str, corpus: Corpus) -> dict[str, Any]:
             if split.has_gold:
                 frame["label"] = [corpus.classes[number] for number in split.gold]
             targets = "label" if split.has_gold else None
-            dataset = mlflow.data.from_pandas(frame, name=name, targets=targets)
+            dataset = from_pandas(frame, name=name, targets=targets)
             mlflow.log_input(dataset, context=name)
             datasets[name] = dataset
     return datasets

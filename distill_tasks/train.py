@@ -123,7 +123,7 @@ def count_parameters(folder: Path) -> int:
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "numpy") as file:
-            total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+            total += sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
     for path in folder.glob("*.npz"):
         with np.load(path, allow_pickle=False) as file:
             total += sum(file[key].size for key in file)

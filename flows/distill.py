@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.errors import NothingQualifies
+from distill_tasks.errors import NothingQualifiesError
 from distill_tasks.evaluate import evaluate
 from distill_tasks.label import label, teach
 from distill_tasks.measure import measure
@@ -59,7 +59,7 @@ def distill(config: DistillConfig) -> Outcome:
                 selection,
             )
             if selection.choice is None:
-                raise NothingQualifies(selection.why_none)
+                raise NothingQualifiesError(selection.why_none)
             registered = register(config, selection, findings, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)

@@ -19,7 +19,7 @@ from registry.register import Registered
 
 @flow(name="promote", flow_run_name="{config.registry.model}")
 def promote(config: DistillConfig, version: int | None = None, dry_run: bool = False) -> Promotion:
-    """Compare a version, the challenger by default, with the champion, and promote it if it wins."""
+    """Compare a version, by default the challenger, with the champion; promote it if it wins."""
     with Store(config.work_dir).lock():
         corpus = prepare(config)
         connect(config.tracking)

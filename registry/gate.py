@@ -209,8 +209,8 @@ def _class_numbers(
     logits: NDArray[np.float32], theirs: Sequence[str], classes: list[str]
 ) -> NDArray[np.int64]:
     """Return the class numbers (rows,) of a model's answers in the common order of classes."""
-    numbers = np.array([classes.index(name) for name in theirs])
-    return numbers[logits.argmax(axis=1)]
+    ours = np.array([classes.index(name) for name in theirs], np.int64)
+    return np.take(ours, logits.argmax(axis=1))
 
 
 def _write_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:

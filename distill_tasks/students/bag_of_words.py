@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from distill_tasks.corpus import NO_LABEL
+from distill_tasks.metrics import log_softmax
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson
@@ -103,19 +104,13 @@ def loss_and_slope(
     temperature, rows = lesson.temperature, len(logits)
     known = lesson.rows.gold != NO_LABEL
     alpha = np.where(known, lesson.alpha, 1.0)[:, None]
-    student = _log_softmax(logits / temperature)
-    teacher = _log_softmax(lesson.soft_labels.logits / temperature)
+    student = log_softmax(logits / temperature)
+    teacher = log_softmax(lesson.soft_labels.logits / temperature)
     soft = temperature**2 * (np.exp(teacher) * (teacher - student))
     soft_slope = temperature * (np.exp(student) - np.exp(teacher))
-    plain = _log_softmax(logits)
+    plain = log_softmax(logits)
     gold = np.zeros_like(plain)
     gold[known, lesson.rows.gold[known]] = 1
     hard, hard_slope = -gold * plain, np.where(known[:, None], np.exp(plain) - gold, 0)
     loss = float((alpha * soft + (1 - alpha) * hard).sum() / rows)
     return loss, (alpha * soft_slope + (1 - alpha) * hard_slope) / rows
-
-
-def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    total: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - total

@@ -112,7 +112,7 @@ def _find_layers(model: PreTrainedModel) -> str:
     depth = model.config.num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, ModuleList) and len(module) == depth:
-            return name
+            return str(name)
     raise InputError(
         f"{type(model).__name__} has no list of {depth} layers to copy from. "
         "Use the families static or bag_of_words with this teacher."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -49,18 +51,57 @@ def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     assert lesson.teacher is not None  # `check` refuses the grid otherwise
     tokenizer, embeddings = read_embeddings(lesson.teacher, config.dimensions)
     torch.manual_seed(lesson.seed)
-    bag = torch.nn.EmbeddingBag.from_pretrained(
-        torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
+    network = Network(
+        bag=torch.nn.EmbeddingBag.from_pretrained(
+            torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
+        ),
+        hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
+        output=torch.nn.Linear(HIDDEN_UNITS, len(lesson.classes)),
     )
-    head = torch.nn.Sequential(
-        torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
-        torch.nn.ReLU(),
-        torch.nn.Linear(HIDDEN_UNITS, len(lesson.classes)),
-    )
-    curve = _fit(bag, head, _encode(tokenizer, lesson.rows.texts), lesson, config)
-    _save(bag, head, tokenizer, folder)
+    curve = _fit(network, _encode(tokenizer, lesson.rows.texts), lesson, config)
+    network.save(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
     describe_model(folder, "static", lesson.classes, max_length=lesson.teacher.max_length)
     return curve
+
+
+@dataclass(frozen=True)
+class Network:
+    """The student while it learns: mean of embeddings, one hidden layer, class scores."""
+
+    bag: torch.nn.EmbeddingBag
+    hidden: torch.nn.Linear
+    output: torch.nn.Linear
+
+    def logits(self, tokens: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+        """Return logits (rows, classes) of rows of token numbers."""
+        import torch
+
+        offsets = np.cumsum([0, *(len(row) for row in tokens[:-1])])
+        pooled = self.bag(torch.from_numpy(np.concatenate(tokens)), torch.from_numpy(offsets))
+        scores: torch.Tensor = self.output(torch.relu(self.hidden(pooled)))
+        return scores
+
+    def optimizers(self, learning_rate: float) -> list[torch.optim.Optimizer]:
+        """Return Adam for the layers, and its sparse form for the embeddings."""
+        import torch
+
+        layers = [*self.hidden.parameters(), *self.output.parameters()]
+        return [
+            torch.optim.SparseAdam(list(self.bag.parameters()), lr=learning_rate),
+            torch.optim.Adam(layers, lr=learning_rate),
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as numpy arrays, the embeddings in half precision."""
+        np.savez(
+            folder / "weights.npz",
+            embeddings=self.bag.weight.detach().numpy().astype(np.float16),
+            hidden=self.hidden.weight.detach().numpy().T.copy(),
+            hidden_bias=self.hidden.bias.detach().numpy(),
+            output=self.output.weight.detach().numpy().T.copy(),
+            output_bias=self.output.bias.detach().numpy(),
+        )
 
 
 def read_embeddings(
@@ -91,64 +132,47 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64
 
 
 def _fit(
-    bag: torch.nn.EmbeddingBag,
-    head: torch.nn.Sequential,
-    tokens: list[NDArray[np.int64]],
-    lesson: Lesson,
-    config: StaticStudent,
+    network: Network, tokens: list[NDArray[np.int64]], lesson: Lesson, config: StaticStudent
 ) -> list[Curve]:
+    """Train with a learning rate that falls linearly to zero."""
     import torch
 
     from distill_tasks.losses import distillation_loss
 
     teacher = torch.from_numpy(lesson.soft_labels.logits)
     gold = torch.from_numpy(lesson.rows.gold)
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.SparseAdam(bag.parameters(), lr=config.learning_rate),
-        torch.optim.Adam(head.parameters(), lr=config.learning_rate),
-    ]
-    steps = config.epochs * -(-len(tokens) // BATCH_ROWS)
+    optimizers = network.optimizers(config.learning_rate)
+    batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
+    steps = config.epochs * batches_per_epoch
     generator = np.random.default_rng(lesson.seed)
-    progress, curve, done = Progress("training", "steps"), [], 0
+    progress, losses = Progress("training", "steps"), []
     progress.start(steps)
-    for epoch in range(1, config.epochs + 1):
-        losses = []
-        for rows in _batches(generator.permutation(len(tokens))):
-            for optimizer in optimizers:
-                optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - done / steps)
-                optimizer.zero_grad()
-            lengths = [len(tokens[row]) for row in rows]
-            offsets = torch.tensor([0, *np.cumsum(lengths)[:-1]])
-            pooled = bag(torch.from_numpy(np.concatenate([tokens[row] for row in rows])), offsets)
-            loss = distillation_loss(
-                head(pooled), teacher[rows], gold[rows], lesson.temperature, lesson.alpha
-            )
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            losses.append(loss.item())
-            done += 1
-            progress.reach(done)
-        curve.append({"epoch": epoch, "step": done, "train/loss": float(np.mean(losses))})
+    for step in range(steps):
+        if step % batches_per_epoch == 0:
+            batches = np.array_split(generator.permutation(len(tokens)), batches_per_epoch)
+        rows = batches[step % batches_per_epoch]
+        logits = network.logits([tokens[row] for row in rows])
+        loss = distillation_loss(
+            logits, teacher[rows], gold[rows], lesson.temperature, lesson.alpha
+        )
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - step / steps)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+        progress.reach(step + 1)
     progress.stop()
-    return curve
+    return _curve(losses, batches_per_epoch)
 
 
-def _batches(order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(order), BATCH_ROWS):
-        yield order[start : start + BATCH_ROWS]
-
-
-def _save(
-    bag: torch.nn.EmbeddingBag, head: torch.nn.Sequential, tokenizer: Tokenizer, folder: Path
-) -> None:
-    first, _, last = head
-    np.savez(
-        folder / "weights.npz",
-        embeddings=bag.weight.detach().numpy().astype(np.float16),
-        hidden=first.weight.detach().numpy().T.copy(),
-        hidden_bias=first.bias.detach().numpy(),
-        output=last.weight.detach().numpy().T.copy(),
-        output_bias=last.bias.detach().numpy(),
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
+def _curve(losses: list[float], batches_per_epoch: int) -> list[Curve]:
+    """Return the mean loss of each epoch."""
+    return [
+        {
+            "epoch": end / batches_per_epoch,
+            "step": end,
+            "train/loss": float(np.mean(losses[end - batches_per_epoch : end])),
+        }
+        for end in range(batches_per_epoch, len(losses) + 1, batches_per_epoch)
+    ]

@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from distill_tasks.config import load_config, parse_config, write_schema
+from distill_tasks.errors import InputError
+
+SCHEMA = Path(__file__).parents[2] / "schema" / "distill.schema.json"
+
+
+@pytest.fixture
+def plain():
+    return {
+        "name": "plain",
+        "data": {"train": "train.csv", "held_out": "held_out.csv"},
+        "teacher": {"kind": "finetune", "base": "some/folder"},
+        "students": [{"family": "layers", "layers": 2}, {"family": "bag_of_words"}],
+        "registry": {"model": "plain"},
+    }
+
+
+def refusal(written):
+    with pytest.raises(InputError) as caught:
+        parse_config(written, "distill.yaml")
+    assert str(caught.value).startswith("distill.yaml: ")
+    return str(caught.value)
+
+
+def change(written, path, value):
+    *parents, last = path
+    for part in parents:
+        written = written.setdefault(part, {}) if isinstance(written, dict) else written[part]
+    written[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "shown", "meant"),
+    [
+        (["sed"], "sed", "seed"),
+        (["data", "txt_column"], "data.txt_column", "text_column"),
+        (["teacher", "epoch"], "teacher.epoch", "epochs"),
+        (["students", 1, "max_feature"], "students.1.max_feature", "max_features"),
+        (["loss", "temprature"], "loss.temprature", "temperature"),
+        (["select", "chose"], "select.chose", "choose"),
+        (["measure", "call"], "measure.call", "calls"),
+        (["tracking", "url"], "tracking.url", "uri"),
+        (["registry", "alowed_drop"], "registry.alowed_drop", "allowed_drop"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_allowed_one(plain, path, shown, meant):
+    change(plain, path, 1)
+    message = refusal(plain)
+    assert f"unknown key `{shown}` (did you mean '{meant}'?)" in message
+    assert "Allowed here: " in message
+
+
+def test_an_unknown_key_of_a_hub_table_is_named(plain):
+    plain["data"]["train"] = {"hub": "a/b", "revision": "c", "split": "train", "subst": "d"}
+    assert "unknown key `data.train.subst` (did you mean 'subset'?)" in refusal(plain)
+
+
+def test_a_hub_table_without_revision_is_told_to_add_it(plain):
+    plain["data"]["held_out"] = {"hub": "a/b", "split": "test"}
+    assert "`data.held_out.revision` is missing" in refusal(plain)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [(None, "data"), (None, "registry"), ("data", "train"), ("teacher", "base")]
+)
+def test_a_missing_key_is_named(plain, section, key):
+    del (plain[section] if section else plain)[key]
+    assert f"the key `{section + '.' if section else ''}{key}` is missing" in refusal(plain)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "bound"),
+    [
+        (["loss", "alpha"], 1.5, "less than or equal to 1"),
+        (["loss", "temperature"], 0, "greater than 0"),
+        (["measure", "calls"], 19, "greater than or equal to 20"),
+        (["teacher", "max_length"], 9000, "less than or equal to 8192"),
+        (["data", "validation_share"], 1, "less than 1"),
+        (["students", 0, "layers"], -1, "greater than 0"),
+        (["students", 0, "layers"], [], "valid integer"),
+        (["select", "choose"], "kne", "'knee'"),
+        (["name"], "two words", "pattern"),
+        (["registry", "model"], "a/b", "pattern"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_its_bound(plain, path, value, bound):
+    change(plain, path, value)
+    message = refusal(plain)
+    assert f"`{'.'.join(map(str, path))}`: " in message
+    assert bound in message
+    assert f"found {value!r}" in message
+
+
+def test_further_mistakes_are_counted(plain):
+    plain["loss"] = {"alpha": 2, "temperature": 0}
+    assert refusal(plain).endswith("(1 more after this one)")
+
+
+def test_a_mistake_after_a_list_keeps_the_number_that_the_user_sees(plain):
+    plain["students"][0]["layers"] = [1, 2, 3]
+    plain["students"][1]["ngrams"] = 0
+    assert "`students.1.ngrams`" in refusal(plain)
+
+
+@pytest.mark.parametrize("kind", ["finetun", None])
+def test_an_unknown_teacher_kind_is_answered_with_the_kinds(plain, kind):
+    plain["teacher"]["kind"] = kind
+    message = refusal(plain)
+    assert "`teacher" in message
+    assert all(word in message for word in ("finetune", "transformers", "saved"))
+
+
+def test_an_unknown_family_is_answered_with_the_families(plain):
+    plain["students"][0]["family"] = "layer"
+    message = refusal(plain)
+    assert "`students.0" in message
+    assert all(word in message for word in ("layers", "static", "bag_of_words"))
+
+
+def test_a_student_listed_twice_is_refused(plain):
+    plain["students"].append({"family": "layers", "layers": [1, 2]})
+    assert "students are listed twice: layers-2" in refusal(plain)
+
+
+@pytest.mark.parametrize("students", [[], {"family": "layers", "layers": 2}, ["layers"], None])
+def test_students_that_are_no_list_of_settings_are_refused(plain, students):
+    plain["students"] = students
+    assert "`students" in refusal(plain)
+
+
+def test_a_saved_teacher_refuses_students_that_need_its_weights(plain):
+    plain["teacher"] = {"kind": "saved", "path": "answers.parquet"}
+    plain["students"].append({"family": "static"})
+    message = refusal(plain)
+    assert "layers-2, static-256" in message
+    assert "bag_of_words" in message
+    plain["students"] = [{"family": "bag_of_words"}]
+    assert parse_config(plain, "test").students[0].name == "bag-of-words-50000"
+
+
+def test_lists_span_the_grid_and_every_name_tells_what_is_not_default(plain):
+    plain["students"] = [
+        {"family": "static", "dimensions": [8, 16], "learning_rate": [0.01, 0.5]},
+        {"family": "layers", "layers": [1], "epochs": 3},
+    ]
+    assert [student.name for student in parse_config(plain, "test").students] == [
+        "static-8",
+        "static-8-learning-rate-0.5",
+        "static-16",
+        "static-16-learning-rate-0.5",
+        "layers-1-epochs-3",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_without_settings_is_refused(tmp_path, text):
+    path = tmp_path / "distill.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="holds no settings"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("content", [b"a: [1,", b"\xff\xfe\xfa", b"a: b: c"])
+def test_a_broken_file_is_refused(tmp_path, content):
+    path = tmp_path / "distill.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is no YAML"):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"distil\.yaml does not exist"):
+        load_config(tmp_path / "distil.yaml")
+    with pytest.raises(InputError, match="is no YAML"):
+        load_config(tmp_path)
+
+
+def test_a_path_below_a_regular_file_does_not_exist(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError):
+        load_config(tmp_path / "file" / "distill.yaml")
+
+
+def test_a_written_file_is_read(tmp_path, plain):
+    path = tmp_path / "distill.yaml"
+    path.write_text(json.dumps(plain))  # JSON is YAML
+    assert load_config(path) == parse_config(plain, "test")
+
+
+def test_settings_are_frozen(plain):
+    config = parse_config(plain, "test")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        config.students[0].layers = 1
+
+
+def test_the_committed_schema_is_the_one_of_the_code():
+    assert SCHEMA.read_text(encoding="utf-8") == write_schema()
+
+
+def test_every_field_of_the_schema_is_described():
+    schema = json.loads(write_schema())
+    bare = [
+        f"{name}.{key}"
+        for name, part in {"DistillConfig": schema, **schema["$defs"]}.items()
+        for key, field in part.get("properties", {}).items()
+        if not field.get("description")
+    ]
+    assert bare == []

@@ -1,0 +1,109 @@
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill_tasks.errors import InputError
+from distill_tasks.soft_labels import SoftLabelStore
+
+CLASSES = ("cats", "dogs")
+
+
+@pytest.fixture(params=["folder", "memory"])
+def root(request, tmp_path):
+    return str(tmp_path / "labels") if request.param == "folder" else f"memory://{uuid.uuid4()}"
+
+
+def answers(*numbers):
+    return np.array([[number, -number] for number in numbers], np.float32)
+
+
+def test_answers_come_back_in_the_order_asked(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["one", "two"], answers(1, 2))
+    labels = store.read(["two", "one", "two"])
+    np.testing.assert_array_equal(labels.logits, answers(2, 1, 2))
+    assert (labels.classes, labels.teacher) == (CLASSES, "t1")
+
+
+def test_a_new_process_goes_on_where_the_last_one_stopped(root):
+    SoftLabelStore(root, "t1", CLASSES).add(["one", "two"], answers(1, 2))
+    again = SoftLabelStore(root, "t1", CLASSES)
+    assert again.missing(["three", "one", "two"]) == ["three"]
+    again.add(["three"], answers(3))
+    last = SoftLabelStore(root, "t1", CLASSES).read(["one", "two", "three"])
+    np.testing.assert_array_equal(last.logits, answers(1, 2, 3))
+    assert last.logits.dtype == np.float32
+
+
+def test_only_distinct_unanswered_texts_are_asked(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["one"], answers(1))
+    assert store.missing(["two", "one", "three", "two"]) == ["two", "three"]
+    assert store.missing([]) == []
+
+
+def test_texts_that_differ_by_a_space_are_different_rows(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["one"], answers(1))
+    assert store.missing(["one ", "One"]) == ["one ", "One"]
+
+
+def test_teachers_do_not_share_answers(root):
+    SoftLabelStore(root, "t1", CLASSES).add(["one"], answers(1))
+    assert SoftLabelStore(root, "t2", CLASSES).missing(["one"]) == ["one"]
+
+
+def test_reading_what_was_never_asked_is_refused(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["one"], answers(1))
+    with pytest.raises(InputError, match="t1 has no answer to 2 rows, the first being 'two'"):
+        store.read(["one", "two", "three"])
+
+
+def test_no_rows_have_no_answers(root):
+    assert SoftLabelStore(root, "t1", CLASSES).read([]).logits.shape == (0, 2)
+
+
+def test_adding_no_rows_leaves_the_store_readable(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["one"], answers(1))
+    store.add([], np.empty((0, 2), np.float32))
+    assert SoftLabelStore(root, "t1", CLASSES).missing(["one"]) == []
+
+
+def test_another_class_order_is_refused(root):
+    SoftLabelStore(root, "t1", CLASSES)
+    with pytest.raises(InputError, match="has the classes cats, dogs; asked for dogs, cats"):
+        SoftLabelStore(root, "t1", CLASSES[::-1])
+
+
+def test_a_shard_that_a_kill_left_half_written_is_ignored(tmp_path):
+    store = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    store.add(["one"], answers(1))
+    (tmp_path / "t1" / "torn.partial").write_bytes(b"PAR1 half a shard")
+    again = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    assert again.missing(["one", "two"]) == ["two"]
+
+
+def test_a_class_order_that_a_kill_left_half_written_is_no_crash(tmp_path):
+    (tmp_path / "t1").mkdir()
+    (tmp_path / "t1" / "classes.json").touch()
+    assert SoftLabelStore(str(tmp_path), "t1", CLASSES).missing(["one"]) == ["one"]
+
+
+def test_each_call_writes_one_shard_and_nothing_half_written(tmp_path):
+    store = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    store.add(["one", "two"], answers(1, 2))
+    store.add(["three"], answers(3))
+    suffixes = sorted(Path(path).suffix for path in (tmp_path / "t1").iterdir())
+    assert suffixes == [".json", ".parquet", ".parquet"]
+
+
+def test_a_failed_write_adds_nothing(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    with pytest.raises(ValueError, match="length"):
+        store.add(["one", "two"], answers(1))
+    assert SoftLabelStore(root, "t1", CLASSES).missing(["one"]) == ["one"]
+    assert store.missing(["one"]) == ["one"]

@@ -1,0 +1,228 @@
+"""Teachers of the three kinds: what they answer, what they refuse, what their digests see."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CLASSES, make_rows
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from distill_tasks.config import parse_config
+from distill_tasks.corpus import Corpus, Split
+from distill_tasks.errors import InputError
+from distill_tasks.prepare import check_config
+from distill_tasks.teachers import digest_teacher, finetune, saved, sequence_classifier
+from distill_tasks.teachers.finetune import FinetuneTeacher
+from distill_tasks.teachers.saved import SavedTeacher
+from distill_tasks.teachers.sequence_classifier import SequenceClassifier, TransformersTeacher
+
+
+def make_split(rows):
+    return Split(tuple(rows["text"]), np.array([CLASSES.index(name) for name in rows["label"]]))
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rows = make_rows(500, seed=1)
+    ends = {"train": (0, 240), "validation": (240, 270), "held_out": (270, 370)}
+    splits = {name: make_split(rows[start:end]) for name, (start, end) in ends.items()}
+    return Corpus({**splits, "transfer": make_split(rows[370:])}, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_base):
+    return FinetuneTeacher(base=str(tiny_base), max_length=16, epochs=5, learning_rate=0.004)
+
+
+@pytest.fixture(scope="module")
+def taught(recipe, corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("taught")
+    finetune.fit(recipe, corpus, folder, seed=7)
+    return folder
+
+
+def answer_all(folder, texts, max_length=16):
+    rows, logits = zip(*SequenceClassifier(folder, max_length).answer(texts), strict=True)
+    return np.concatenate(rows), np.concatenate(logits)
+
+
+def answer_plainly(folder, texts, max_length=16):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
+    cut = {"truncation": True, "max_length": max_length, "return_tensors": "pt"}
+    with torch.inference_mode():
+        return np.concatenate([model(**tokenizer(text, **cut)).logits.numpy() for text in texts])
+
+
+def test_sorted_batches_answer_every_row_once_like_a_plain_forward_pass(taught, corpus):
+    held_out = corpus.splits["held_out"].texts
+    texts = [text * (1 + number % 3) for number, text in enumerate(held_out)]
+    rows, logits = answer_all(taught, texts)
+    plain = answer_plainly(taught, texts)
+    assert sorted(rows) == list(range(len(texts)))
+    assert rows.tolist() != sorted(rows)
+    np.testing.assert_allclose(logits, plain[rows], atol=0.05 * np.abs(plain).max())
+    assert np.mean(logits.argmax(1) == plain[rows].argmax(1)) >= 0.98
+
+
+def test_text_beyond_max_length_changes_no_answer(taught, corpus):
+    text = corpus.splits["held_out"].texts[0]
+    (_, logits), (_, longer) = (answer_all(taught, [t], 8) for t in (text, text + " purr" * 40))
+    np.testing.assert_array_equal(logits, longer)
+
+
+def test_finetuning_beats_chance_clearly_on_held_out(taught, corpus):
+    held_out = corpus.splits["held_out"]
+    said = answer_plainly(taught, held_out.texts).argmax(axis=1)
+    assert np.mean(said == held_out.gold) > 0.8
+
+
+def test_finetuned_folder_names_the_classes_of_the_corpus(taught):
+    model = AutoModelForSequenceClassification.from_pretrained(taught)
+    assert model.config.id2label == dict(enumerate(CLASSES))
+    assert not (taught / "checkpoints").exists()
+
+
+def test_same_seed_finetunes_the_same_weights_and_another_seed_others(recipe, corpus, tmp_path):
+    short = recipe.model_copy(update={"epochs": 1})
+    prints = []
+    for number, seed in enumerate((7, 7, 8)):
+        finetune.fit(short, corpus, tmp_path / str(number), seed)
+        weights = (tmp_path / str(number) / "model.safetensors").read_bytes()
+        prints.append(hashlib.sha256(weights).hexdigest())
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("kept", [torch.float16, torch.bfloat16])
+def test_a_base_kept_in_16_bits_is_finetuned_in_float32(recipe, copied_base, corpus, kept):
+    model = AutoModelForSequenceClassification.from_pretrained(copied_base)
+    model.to(kept).save_pretrained(copied_base)
+    short = recipe.model_copy(update={"base": str(copied_base), "epochs": 1})
+    finetune.fit(short, corpus, copied_base.parent / "out", seed=7)
+    weights = load_file(copied_base.parent / "out" / "model.safetensors").values()
+    assert any(not torch.equal(value, value.to(kept).float()) for value in weights)
+
+
+@pytest.mark.parametrize(
+    ("split", "differs"), [("train", True), ("validation", True), ("transfer", False)]
+)
+def test_finetune_digest_sees_gold_rows_but_no_transfer_rows(recipe, corpus, split, differs):
+    fewer = corpus.splits[split].take(np.arange(5))
+    other = replace(corpus, splits={**corpus.splits, split: fewer})
+    same = digest_teacher(recipe, corpus, 7) == digest_teacher(recipe, other, 7)
+    assert same is not differs
+
+
+def test_finetune_digest_sees_seed_settings_and_base(recipe, corpus, copied_base):
+    before = digest_teacher(recipe, corpus, 7)
+    assert digest_teacher(recipe, corpus, 8) != before
+    assert digest_teacher(recipe.model_copy(update={"epochs": 9}), corpus, 7) != before
+    copied = recipe.model_copy(update={"base": str(copied_base)})
+    assert digest_teacher(copied, corpus, 7) == before
+    change_weights(copied_base)
+    assert digest_teacher(copied, corpus, 7) != before
+
+
+def change_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] = weights["classifier.bias"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_ready_digest_sees_weights_and_max_length(copied_base, corpus):
+    teacher = TransformersTeacher(model=str(copied_base), max_length=16)
+    before = digest_teacher(teacher, corpus, 0)
+    assert digest_teacher(teacher, corpus, 1) == before
+    assert digest_teacher(teacher.model_copy(update={"max_length": 17}), corpus, 0) != before
+    change_weights(copied_base)
+    assert digest_teacher(teacher, corpus, 0) != before
+
+
+def test_ready_teacher_with_other_classes_is_refused(tiny_base):
+    teacher = TransformersTeacher(model=str(tiny_base))
+    sequence_classifier.check_classes(teacher, ["fish", "cats", "dogs"])
+    with pytest.raises(InputError, match=r"cats, dogs, fish; the data has cats, cows"):
+        sequence_classifier.check_classes(teacher, ["cats", "cows"])
+
+
+def test_hub_id_without_revision_is_refused(written):
+    written["teacher"] = {"kind": "transformers", "model": "someone/some-model"}
+    with pytest.raises(InputError, match="revision"):
+        check_config(parse_config(written, "test"))
+
+
+def test_folder_without_config_is_refused(written, copied_base):
+    (copied_base / "config.json").unlink()
+    written["teacher"]["base"] = str(copied_base)
+    with pytest.raises(InputError, match=r"no config\.json"):
+        check_config(parse_config(written, "test"))
+
+
+def write_answers(folder, **changes):
+    values = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    columns = {"text": ["one", "two"], **dict(zip(CLASSES, values.T, strict=True)), **changes}
+    path = folder / "answers.parquet"
+    given = {key: value for key, value in columns.items() if value is not None}
+    pd.DataFrame(given).to_parquet(path)
+    return str(path)
+
+
+def test_saved_probabilities_come_back_by_softmax_in_the_order_of_the_data(tmp_path):
+    order = ("fish", "cats", "dogs")
+    texts, logits, classes = saved.read_answers(
+        SavedTeacher(path=write_answers(tmp_path)), "text", order
+    )
+    powers = np.exp(logits)
+    assert (texts, classes) == (["one", "two"], order)
+    expected = [[0.25, 0.5, 0.25], [0, 0, 1]]
+    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), expected, atol=1e-5)
+
+
+def test_saved_logits_come_back_as_they_were(tmp_path):
+    path = write_answers(tmp_path, cats=[3.5, -1.0])
+    _, logits, classes = saved.read_answers(SavedTeacher(path=path, values="logits"), "text", None)
+    assert classes == CLASSES
+    np.testing.assert_array_equal(logits, np.float32([[3.5, 0.25, 0.25], [-1, 1, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "values", "said"),
+    [
+        ({"dogs": [0.25, np.nan]}, "logits", r"NaN .* 1 rows \(row 1\)"),
+        ({"dogs": [np.inf, np.nan]}, "probabilities", r"2 rows \(row 0, 1\)"),
+        ({"dogs": [0.25, 0.9]}, "probabilities", r"sum to one in 1 rows \(row 1\)"),
+        ({"cats": [-0.5, 0.0], "dogs": [1.25, 1.0]}, "probabilities", r"\(row 0\)"),
+        ({"dogs": None}, "probabilities", "cats, fish; the data has cats, dogs, fish"),
+        ({"text": None}, "probabilities", "no column 'text'"),
+        ({"dogs": ["much", "little"]}, "probabilities", "no numbers"),
+    ],
+)
+def test_broken_saved_answers_are_refused(tmp_path, changes, values, said):
+    teacher = SavedTeacher(path=write_answers(tmp_path, **changes), values=values)
+    with pytest.raises(InputError, match=said):
+        saved.read_answers(teacher, "text", CLASSES)
+
+
+@pytest.mark.parametrize("content", [None, b"no parquet"])
+def test_saved_answers_that_cannot_be_read_are_refused(tmp_path, content):
+    path = tmp_path / "answers.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"answers\.parquet"):
+        saved.read_answers(SavedTeacher(path=str(path)), "text", None)
+
+
+def test_saved_answers_that_lack_rows_of_the_data_are_refused(written, data_folder, tmp_path):
+    texts = pd.read_parquet(data_folder / "train.parquet")["text"].tolist()
+    thirds = [1 / 3] * len(texts)
+    path = write_answers(tmp_path, text=texts, cats=thirds, dogs=thirds, fish=thirds)
+    written["teacher"] = {"kind": "saved", "path": path}
+    written["students"] = [{"family": "bag_of_words"}]
+    with pytest.raises(InputError, match="lack 100 rows of held_out"):
+        check_config(parse_config(written, "test"))
