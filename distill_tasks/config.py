@@ -118,10 +118,10 @@ def load_config(path: Path) -> DistillConfig:
     """
     try:
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} does not exist. Give the path of a distill.yaml.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(written, dict):
         raise InputError(f"{path} holds no settings. See examples/reuters/distill.yaml.")
     return parse_config(written, str(path))
@@ -134,7 +134,8 @@ def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
     except ValidationError as error:
         first, *rest = error.errors()
         more = f" ({len(rest)} more after this one)" if rest else ""
-        raise InputError(f"{source}: {_explain(dict(first))}{more}") from None
+        location = _as_written(list(first["loc"]), written)
+        raise InputError(f"{source}: {_explain(dict(first), location)}{more}") from None
 
 
 def write_schema() -> str:
@@ -142,9 +143,22 @@ def write_schema() -> str:
     return json.dumps(DistillConfig.model_json_schema(), indent=2) + "\n"
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _as_written(location: list[int | str], written: dict[str, Any]) -> list[str]:
+    """Return a location with the student's number before the grid was expanded."""
+    match location:
+        case ["students", int(number), *_]:
+            origins = [
+                origin
+                for origin, student in enumerate(written["students"])
+                for _ in expand_grid([student])
+            ]
+            location[1] = origins[number]
+    return [str(part) for part in location]
+
+
+def _explain(error: dict[str, Any], location: list[str]) -> str:
     """Return one sentence for one pydantic error, with the key as the user wrote it."""
-    key, node = _locate([str(part) for part in error["loc"]])
+    key, node = _locate(location)
     if error["type"] == "extra_forbidden":
         allowed = sorted(node.get("properties", {}))
         wrong = str(error["loc"][-1])
@@ -178,6 +192,14 @@ def _locate(location: list[str]) -> tuple[list[str], dict[str, Any]]:
             keys.append(part)
         elif part in (kinds := node.get("discriminator", {}).get("mapping", {})):
             node = {"$ref": kinds[part]}
+        elif references := [option for option in _options(node) if "$ref" in option]:
+            node = references[0]
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
     return keys, node
+
+
+def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the alternatives of a union in the schema, those of a union inside it included."""
+    direct = [*node.get("anyOf", []), *node.get("oneOf", [])]
+    return [*direct, *(inner for option in direct for inner in _options(option))]

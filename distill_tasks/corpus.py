@@ -26,6 +26,13 @@ NO_LABEL = -1
 
 SPLITS = ("train", "validation", "held_out", "transfer", "production")
 
+STRONGER_SPLITS = {
+    "validation": ("held_out",),
+    "train": ("held_out", "validation"),
+    "transfer": ("held_out", "validation", "train"),
+}
+"""The splits whose rows a split may not repeat."""
+
 
 class DataConfig(Settings):
     """The user's rows: where each split lies and which columns matter."""
@@ -148,7 +155,7 @@ def read_corpus(config: DataConfig, seed: int, classes: Sequence[str] | None = N
         name: Split(tuple(rows), _number(names.get(name), order, len(rows)))
         for name, rows in texts.items()
     }
-    splits, repeats = _remove_repeats(splits)
+    splits, repeats = _remove_repeats(splits, order)
     splits, carved = _carve_validation(splits, order, config.validation_share, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Corpus(ordered, order, (*repeats, *carved))
@@ -230,34 +237,49 @@ def _number(names: list[str] | None, classes: Sequence[str], rows: int) -> NDArr
     return np.array([numbers[name] for name in names], np.int64)
 
 
-def _remove_repeats(splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
+def _remove_repeats(
+    splits: dict[str, Split], classes: Sequence[str]
+) -> tuple[dict[str, Split], list[str]]:
     """Remove from training what held_out or validation also has, and say which rows it was.
 
     Held-out rows are never removed: they are what was agreed to be measured on.
     """
     kept, findings = dict(splits), []
-    for name, stronger in (
-        ("validation", ("held_out",)),
-        ("train", ("held_out", "validation")),
-        ("transfer", ("held_out", "validation", "train")),
-    ):
+    for name, stronger in STRONGER_SPLITS.items():
+        if name not in kept:
+            continue
+        repeated_in = {
+            text: other
+            for other in reversed(stronger)
+            if other in kept
+            for text in kept[other].texts
+        }
+        sources = [repeated_in.get(text) for text in kept[name].texts]
+        if all(sources):
+            raise InputError(
+                f"data.{name}: every row is also in data.{' or data.'.join(stronger)}. "
+                "Give rows of its own."
+            )
         for other in stronger:
-            if name not in kept or other not in kept:
-                continue
-            theirs = set(kept[other].texts)
-            repeats = np.array([text in theirs for text in kept[name].texts])
-            if repeats.all():
-                raise InputError(
-                    f"data.{name}: every row is also in data.{other}. Give rows of its own."
-                )
-            if repeats.any():
-                rows = np.flatnonzero(repeats)
-                kept[name] = kept[name].take(~repeats)
+            rows = [row for row, source in enumerate(sources) if source == other]
+            if rows:
                 findings.append(
-                    f"{rows.size} rows of {name} repeat {other} and were left out of {name} "
+                    f"{len(rows)} rows of {name} repeat {other} and were left out of {name} "
                     f"(row {shortlist(rows)})"
                 )
-    return kept, findings
+        kept[name] = kept[name].take(np.array([source is None for source in sources]))
+    return kept, [*findings, *_find_lost_classes(splits["train"], kept["train"], classes)]
+
+
+def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[str]:
+    """Say which classes lost all their rows of train, and refuse to go on with a single one."""
+    lost = [classes[number] for number in set(before.gold.tolist()) - set(after.gold.tolist())]
+    if lost and len(set(after.gold.tolist())) < 2:
+        raise InputError(
+            f"data.train has one class only once rows that held_out or validation repeat are "
+            f"left out; gone: {shortlist(sorted(lost))}. Give train rows of its own."
+        )
+    return [f"train has no rows left of {name}" for name in sorted(lost)]
 
 
 def _carve_validation(
@@ -275,7 +297,7 @@ def _carve_validation(
         if rows.size < 2:
             small.append(f"{classes[number]} ({rows.size} row)")
             continue
-        chosen.extend(rows[: max(1, round(share * rows.size))])
+        chosen.extend(rows[: min(max(1, round(share * rows.size)), rows.size - 1)])
     if not chosen:
         raise InputError(
             f"data.train has {len(train)} rows, too few to carve a validation split from. "

@@ -22,9 +22,9 @@ class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
 
-def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[object]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest allowed word, or an empty string."""
-    close = difflib.get_close_matches(word, list(allowed), n=1)
+    close = difflib.get_close_matches(word, [str(item) for item in allowed], n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -78,8 +78,8 @@ def time_models(
             for text in sample[:WARM_UP_CALLS]:
                 answer([text])
         for number, calls in enumerate(np.array_split(np.arange(config.calls), ROUNDS)):
-            for name in generator.permutation(list(models)):
-                with _no_collection():
+            with _no_collection():
+                for name in generator.permutation(list(models)):
                     single[name].append([_time(models[name], [sample[call]]) for call in calls])
                     batched[name].append(_time(models[name], batch))
             progress.reach(number + 1)

@@ -30,8 +30,8 @@ def ratio_of_shares(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Statistic
     numerator, denominator = share(hits), share(of)
 
     def statistic(weights: Weights) -> NDArray[np.float64]:
-        share: NDArray[np.float64] = numerator(weights) / np.maximum(denominator(weights), 1e-12)
-        return share
+        ratio: NDArray[np.float64] = numerator(weights) / np.maximum(denominator(weights), 1e-12)
+        return ratio
 
     return statistic
 
@@ -53,7 +53,8 @@ def macro_f1(labels: Labels, predicted: Labels, classes: int) -> Statistic:
         both = weights @ (true * said)
         total = weights @ true + weights @ said
         f1 = 2 * both / np.maximum(total, 1)
-        return np.mean(f1, axis=1, dtype=np.float64)
+        mean: NDArray[np.float64] = np.mean(f1, axis=1, dtype=np.float64)
+        return mean
 
     return statistic
 
@@ -97,7 +98,7 @@ def per_class(labels: Labels, predicted: Labels, classes: tuple[str, ...]) -> li
     return table
 
 
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return log-probabilities (rows, classes) of logits."""
     from scipy import special
 

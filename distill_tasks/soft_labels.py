@@ -53,11 +53,12 @@ class SoftLabelStore:
 
     def add(self, texts: Sequence[str], logits: NDArray[np.float32]) -> None:
         """Write the answers (rows, classes) to some texts as one shard, by rename."""
-        digests = digest_texts(texts)
-        flat = pa.array(np.ascontiguousarray(logits, np.float32).ravel())
+        if not len(texts):
+            return
+        digests, logits = digest_texts(texts), np.ascontiguousarray(logits, np.float32)
         columns = {
             "row": pa.array(digests),
-            "logits": pa.FixedSizeListArray.from_arrays(flat, logits.shape[1]),
+            "logits": pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
         }
         name = f"{self.folder}/{uuid.uuid4().hex}"
         with self.fs.open(f"{name}.partial", "wb") as file:
@@ -83,8 +84,9 @@ class SoftLabelStore:
     def _claim_class_order(self) -> None:
         path = f"{self.folder}/classes.json"
         if not self.fs.exists(path):
-            with self.fs.open(path, "w") as file:
+            with self.fs.open(f"{path}.partial", "w") as file:
                 json.dump(self.classes, file)
+            self.fs.mv(f"{path}.partial", path)
             return
         with self.fs.open(path) as file:
             found = tuple(json.load(file))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from distill_tasks.errors import InputError, did_you_mean, shortlist
 from distill_tasks.settings import Settings
@@ -27,7 +27,10 @@ class HubTable(Settings):
     )
 
 
-Table = str | HubTable
+Table = Annotated[
+    Annotated[str, Tag("path")] | Annotated[HubTable, Tag("hub")],
+    Discriminator(lambda table: "path" if isinstance(table, str) else "hub"),
+]
 """A path (csv, parquet, jsonl, a folder of `datasets.save_to_disk`) or a hub split."""
 
 
@@ -68,7 +71,7 @@ def _read_file(path: Path, split: str) -> pd.DataFrame:
 
     try:
         if path.suffix == ".csv":
-            return pd.read_csv(path)
+            return _read_csv(path, split)
         if path.suffix == ".jsonl":
             return pd.read_json(path, lines=True, dtype=False)
         return pd.read_parquet(path)
@@ -77,6 +80,19 @@ def _read_file(path: Path, split: str) -> pd.DataFrame:
         raise InputError(
             f"data.{split}: {path} cannot be read as {path.suffix}: {reason}"
         ) from None
+
+
+def _read_csv(path: Path, split: str) -> pd.DataFrame:
+    """Read every cell as the text it is: `NA` is a word, `01` a label; only empty is missing."""
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise InputError(
+            f"data.{split}: the rows of {path} have more cells than its header. "
+            "Quote texts that contain a comma."
+        )
+    return frame
 
 
 def _read_folder(path: Path, split: str) -> pd.DataFrame:
@@ -112,5 +128,6 @@ def _with_class_names(dataset: object) -> pd.DataFrame:
     frame: pd.DataFrame = dataset.to_pandas()
     for column, feature in dataset.features.items():
         if isinstance(feature, ClassLabel):
-            frame[column] = [feature.int2str(int(number)) for number in frame[column]]
+            known = dict(enumerate(feature.names))  # -1 and None stand for no label
+            frame[column] = frame[column].map(known)
     return frame

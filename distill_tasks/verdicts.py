@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from distill_tasks.intervals import Figure, Statistic, estimate
 
@@ -24,7 +25,12 @@ class PairedComparison:
     """The accuracy of one model minus another's on the same rows, and what follows from it."""
 
     difference: Figure
+    p_value: float
+    """Exact McNemar: how likely so lopsided a split of the rows that one alone got right is."""
     verdict: Verdict
+
+
+SIGNIFICANCE = 0.05
 
 
 def compare_paired(
@@ -32,17 +38,20 @@ def compare_paired(
 ) -> PairedComparison:
     """Compare two models by which rows (rows,) each got right.
 
-    BEATS if the 95 % interval of the accuracy difference lies above zero, NO BEATS if it ends at
-    or below zero, INCONCLUSIVE if it contains zero and goes on above it.
+    BEATS if the 95 % bootstrap interval of the accuracy difference lies above zero and the exact
+    McNemar test agrees, NO BEATS if the interval ends at or below zero, else INCONCLUSIVE.
+    Source: McNemar 1947, in its exact binomial form.
     """
     gap = right.astype(np.float32) - other_right.astype(np.float32)
     mean: Statistic = lambda weights: (weights @ gap).astype(np.float64) / len(gap)  # noqa: E731
     difference = estimate({"difference": mean}, len(gap), seed)["difference"]
-    return PairedComparison(difference, _decide(difference))
+    won, lost = int((gap > 0).sum()), int((gap < 0).sum())
+    p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return PairedComparison(difference, p_value, _decide(difference, p_value))
 
 
-def _decide(difference: Figure) -> Verdict:
-    if difference.low > 0:
+def _decide(difference: Figure, p_value: float) -> Verdict:
+    if difference.low > 0 and p_value < SIGNIFICANCE:
         return Verdict.BEATS
     if difference.high <= 0:
         return Verdict.NO_BEATS

@@ -210,7 +210,8 @@ def _class_numbers(
 ) -> NDArray[np.int64]:
     """Return the class numbers (rows,) of a model's answers in the common order of classes."""
     ours = np.array([classes.index(name) for name in theirs], np.int64)
-    return np.take(ours, logits.argmax(axis=1))
+    said: NDArray[np.int64] = ours[logits.argmax(axis=1)]
+    return said
 
 
 def _write_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:

@@ -32,7 +32,7 @@ class BagOfWordsStudent(StudentSettings):
 
     size_field: ClassVar[str] = "max_features"
 
-    family: Literal["bag_of_words"] = "bag_of_words"
+    family: Literal["bag_of_words"] = Field("bag_of_words", description="The family of students.")
     max_features: Annotated[PositiveInt, Spans()] = Field(
         50_000, description="Most frequent terms kept; a list spans the grid."
     )

@@ -23,7 +23,7 @@ class LayersStudent(StudentSettings):
 
     size_field: ClassVar[str] = "layers"
 
-    family: Literal["layers"] = "layers"
+    family: Literal["layers"] = Field("layers", description="The family of students.")
     layers: Annotated[PositiveInt, Spans()] = Field(
         description="Layers kept; a list spans the grid."
     )

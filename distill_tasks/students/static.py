@@ -32,7 +32,7 @@ class StaticStudent(StudentSettings):
 
     size_field: ClassVar[str] = "dimensions"
 
-    family: Literal["static"] = "static"
+    family: Literal["static"] = Field("static", description="The family of students.")
     dimensions: Annotated[PositiveInt, Spans()] = Field(
         256, description="Width of a token's embedding, by PCA; a list spans the grid."
     )

@@ -24,7 +24,7 @@ CODE_VERSION = 1
 class FinetuneTeacher(Settings):
     """A pretrained base model that is fine-tuned on the gold rows of the train split."""
 
-    kind: Literal["finetune"] = "finetune"
+    kind: Literal["finetune"] = Field("finetune", description="The kind of teacher.")
     base: str = Field(description="Local folder or hub id of a pretrained encoder.")
     revision: str | None = Field(
         None, description="Commit of the hub model; required for hub ids, absent for folders."

@@ -24,7 +24,7 @@ SMALLEST_PROBABILITY = 1e-6
 class SavedTeacher(Settings):
     """A parquet file with the text of each row and one column of numbers for each class."""
 
-    kind: Literal["saved"] = "saved"
+    kind: Literal["saved"] = Field("saved", description="The kind of teacher.")
     path: str = Field(description="Parquet file: the text column, then one column for each class.")
     values: Literal["logits", "probabilities"] = Field(
         "probabilities", description="What the class columns hold; probabilities sum to one."

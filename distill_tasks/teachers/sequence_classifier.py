@@ -25,7 +25,7 @@ LABELLING_BATCH_ROWS = 32
 class TransformersTeacher(Settings):
     """A ready sequence classifier: a local folder, or a hub id with its revision."""
 
-    kind: Literal["transformers"] = "transformers"
+    kind: Literal["transformers"] = Field("transformers", description="The kind of teacher.")
     model: str = Field(description="Local folder or hub id of a sequence classifier.")
     revision: str | None = Field(
         None, description="Commit of the hub model; required for hub ids, absent for folders."

@@ -23,7 +23,7 @@ def test_every_user_error_is_a_potstill_error(kind):
 
 
 def test_the_closest_word_is_offered():
-    assert did_you_mean("lable", ["text", "label", "table"]) == " (did you mean 'label'?)"
+    assert did_you_mean("txet", ["label", "text", "test_id"]) == " (did you mean 'text'?)"
 
 
 @pytest.mark.parametrize("allowed", [[], ["text", "gold"]])

@@ -39,7 +39,7 @@ def test_the_divergence_is_of_the_teacher_from_the_student():
 
 
 @given(pairs, temperatures)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_the_divergence_is_never_negative_and_zero_at_equality(pair, temperature):
     student, teacher = map(torch.from_numpy, pair)
     assert (soft_divergence(student, teacher, temperature) > -1e-9).all()
@@ -47,7 +47,7 @@ def test_the_divergence_is_never_negative_and_zero_at_equality(pair, temperature
 
 
 @given(pairs, temperatures, number)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_adding_a_constant_to_a_row_changes_nothing(pair, temperature, constant):
     student, teacher = map(torch.from_numpy, pair)
     shift = constant * torch.arange(len(student))[:, None]
@@ -60,7 +60,7 @@ def test_adding_a_constant_to_a_row_changes_nothing(pair, temperature, constant)
 
 
 @given(pairs, temperatures)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_the_gradient_is_the_one_of_the_paper(pair, temperature):
     student, teacher = map(torch.from_numpy, pair)
     student.requires_grad_()
@@ -92,12 +92,13 @@ def test_rows_without_gold_learn_from_the_teacher_alone():
 
 def test_without_any_gold_alpha_does_not_matter():
     gold = torch.full((3,), NO_LABEL)
-    losses = {distillation_loss(STUDENT, TEACHER, gold, 2, alpha).item() for alpha in (0, 0.5, 1)}
-    assert losses == {pytest.approx(soft_divergence(STUDENT, TEACHER, 2).mean().item())}
+    for alpha in (0.0, 0.5, 1.0):
+        loss = distillation_loss(STUDENT, TEACHER, gold, 2, alpha)
+        torch.testing.assert_close(loss, soft_divergence(STUDENT, TEACHER, 2).mean())
 
 
 @given(pairs, temperatures, st.floats(0, 1), st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_torch_and_numpy_agree_on_loss_and_slope(pair, temperature, alpha, data):
     logits, told = pair[0], pair[1].astype(np.float32)
     gold = data.draw(arrays(np.int64, len(logits), elements=st.integers(-1, logits.shape[1] - 1)))

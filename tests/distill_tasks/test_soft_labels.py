@@ -89,7 +89,7 @@ def test_a_shard_that_a_kill_left_half_written_is_ignored(tmp_path):
 
 def test_a_class_order_that_a_kill_left_half_written_is_no_crash(tmp_path):
     (tmp_path / "t1").mkdir()
-    (tmp_path / "t1" / "classes.json").touch()
+    (tmp_path / "t1" / "classes.json.partial").write_text('["yes",')
     assert SoftLabelStore(str(tmp_path), "t1", CLASSES).missing(["one"]) == ["one"]
 
 

