@@ -2,15 +2,17 @@
 
 import os
 
-_CHATTER = {
+_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    # Every batch shape compiles its own kernels; keeping them all doubled peak memory for no speed.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
 }
-"""Other libraries' progress bars and telemetry, off unless the environment says otherwise."""
+"""Settings of other libraries, read when they are imported; the user's environment goes first."""
 
-for _name, _value in _CHATTER.items():
+for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

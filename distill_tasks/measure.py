@@ -51,8 +51,8 @@ def measure_all(
     saved = store.manifest("latencies", key)
     if saved is not None:
         return Latencies({name: Latency(**times) for name, times in saved.items()}, reused=True)
-    logger.info("measure: %d models, %s", len(students) + 1, describe_machine())
     models = _open_models(teacher, students)
+    logger.info("measure: %d models, %s", len(models), describe_machine())
     latencies = time_models(models, held_out.texts, config.measure, config.seed)
     manifest = {name: latency.to_json() for name, latency in latencies.items()}
     with store.build("latencies", key, manifest):

@@ -81,7 +81,8 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
         case SavedTeacher():
             return saved.read_answers(config.teacher, config.data.text_column, None)[2]
         case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
-            depth = sequence_classifier.read_depth(model, config.teacher.revision)
+            teacher = config.teacher
+            depth = sequence_classifier.read_depth(model, teacher.revision, teacher.max_length)
     for student in config.students:
         if isinstance(student, LayersStudent):
             choose_layers(student.layers, depth)

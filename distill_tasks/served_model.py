@@ -52,9 +52,13 @@ class ServedModel(ABC):
 
         Raises ValueError for anything that is not text.
         """
+        if isinstance(texts, str):
+            raise ValueError("One text was given alone. Give a list of strings.")
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Mend it.")
         return [self._read_off(row) for row in softmax(self.logits(texts))]
 
     def _read_off(self, probabilities: NDArray[np.float32]) -> Answer:
@@ -183,5 +187,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this folder's files must not hide Python's own, such as select
     for answer in open_model(sys.argv[1]).answer(sys.argv[2:]):
         print(json.dumps(vars(answer)))

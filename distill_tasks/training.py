@@ -24,8 +24,8 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
 from distill_tasks.losses import distillation_loss
 from distill_tasks.progress import Progress
@@ -93,10 +93,11 @@ def train_classifier(
     """
     checkpoints = folder / "checkpoints"
     device = choose_device()
+    validated = bool((validation.labels != NO_LABEL).all())
     trainer = _DistillationTrainer(
         recipe,
         model=model,
-        args=_arguments(recipe, device, checkpoints),
+        args=_arguments(recipe, device, checkpoints, validated),
         train_dataset=tokenize(tokenizer, rows, recipe.max_length),
         eval_dataset=tokenize(tokenizer, validation, recipe.max_length),
         data_collator=_Collator(tokenizer),
@@ -104,8 +105,7 @@ def train_classifier(
         callbacks=_callbacks(recipe),
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     model.float().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -142,7 +142,7 @@ class _DistillationTrainer(Trainer):
         outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
         logits = outputs.logits.float()
         if teacher is None:
-            loss = cross_entropy(logits, labels)
+            loss = cross_entropy(logits, labels, ignore_index=NO_LABEL)
         else:
             loss = distillation_loss(
                 logits, teacher, labels, self.recipe.temperature, self.recipe.alpha
@@ -183,7 +183,9 @@ class _ShowProgress(TrainerCallback):
         self.progress.stop()
 
 
-def _arguments(recipe: Recipe, device: Device, checkpoints: Path) -> TrainingArguments:
+def _arguments(
+    recipe: Recipe, device: Device, checkpoints: Path, validated: bool
+) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=recipe.epochs,
@@ -198,7 +200,7 @@ def _arguments(recipe: Recipe, device: Device, checkpoints: Path) -> TrainingArg
         use_cpu=device.kind == "cpu",
         dataloader_pin_memory=device.kind == "cuda",
         optim="adamw_torch_fused" if device.kind == "cuda" else "adamw_torch",
-        eval_strategy="epoch",
+        eval_strategy="epoch" if validated else "no",
         save_strategy="epoch",
         save_total_limit=1,
         load_best_model_at_end=recipe.patience_epochs is not None,
@@ -218,6 +220,13 @@ def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
     if recipe.patience_epochs is not None:
         callbacks.append(EarlyStoppingCallback(recipe.patience_epochs))
     return callbacks
+
+
+def _last_whole(checkpoints: Path) -> str | None:
+    """Return the newest checkpoint that is whole: the Trainer writes its state last."""
+    whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
+    steps = {int(path.name.rsplit("-", 1)[1]): path for path in whole}
+    return str(steps[max(steps)]) if steps else None
 
 
 def _accuracy(prediction: Any) -> Mapping[str, float]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
 from distill_tasks.config import DistillConfig, parse_config
 

@@ -67,7 +67,9 @@ def copy_layers(teacher: TeacherModel, kept: int) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
     config.num_hidden_layers = kept
     student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-        without_dropout(config), attn_implementation=choose_device().training_attention
+        without_dropout(config),
+        attn_implementation=choose_device().training_attention,
+        dtype="float32",
     )
     student.load_state_dict(_renumber(full.state_dict(), stack, chosen))
     return student

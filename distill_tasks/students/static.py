@@ -119,6 +119,7 @@ def read_embeddings(
     tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.enable_truncation(teacher.max_length)
+    backend.no_padding()
     full = model.get_input_embeddings().weight.detach().numpy()
     centred = full - full.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))

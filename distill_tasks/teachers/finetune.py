@@ -78,6 +78,7 @@ def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Seq
         config.base,
         revision=config.revision,
         config=without_dropout(settings),
+        dtype="float32",
         attn_implementation=choose_device().training_attention,
     )
     recipe = Recipe(

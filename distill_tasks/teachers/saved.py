@@ -69,7 +69,11 @@ def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
 
     if not Path(config.path).is_file():
         raise InputError(f"Saved answers {config.path} do not exist. Correct `teacher.path`.")
-    table = pd.read_parquet(config.path)
+    try:
+        table = pd.read_parquet(config.path)
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Saved answers {config.path} are no parquet file: {reason}") from None
     if text_column not in table.columns:
         raise InputError(
             f"Saved answers {config.path} have no column {text_column!r}, only "

@@ -61,12 +61,18 @@ def read_classes(config: TransformersTeacher) -> tuple[str, ...]:
     return tuple(names[key] for key in sorted(names, key=int))
 
 
-def read_depth(model: str, revision: str | None) -> int:
+def read_depth(model: str, revision: str | None, max_length: int) -> int:
     """Return the number of transformer layers of a model.
 
-    Raises InputError for a model that is not there or has no layers.
+    Raises InputError for a model that is not there, has no layers, or cannot read so much text.
     """
     settings = _read_settings(model, revision)
+    longest = settings.get("max_position_embeddings", max_length)
+    if max_length > longest:
+        raise InputError(
+            f"teacher.max_length is {max_length}; {model} reads at most {longest} tokens. "
+            f"Set it to {longest} or less."
+        )
     for key in ("num_hidden_layers", "n_layers", "num_layers"):
         if key in settings:
             return int(settings[key])
