@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from distill_tasks.intervals import Figure
+from distill_tasks.pareto import find_front
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
+
+Role = Literal["chosen", "front", "other", "teacher"]
+
+LEGEND: dict[Role, str] = {
+    "chosen": "chosen",
+    "front": "on the front at selection (validation)",
+    "other": "dominated, or misses a constraint",
+    "teacher": "teacher",
+}
+COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
+LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
+ACCURACY_AXIS = "held-out accuracy, % (95 % interval)"
 
 
 @dataclass(frozen=True)
@@ -19,19 +34,19 @@ class Point:
     name: str
     accuracy: Figure
     latency_ms: float
-    role: str
-    """``teacher``, ``chosen``, ``front`` or ``other``."""
+    role: Role
     note: str
     """What the reader sees on pointing at it."""
 
     @property
-    def colour(self) -> str:
-        """The colour of the point: gold for the chosen one, grey for those off the front."""
-        return {"chosen": GOLD, "front": INK, "teacher": INK}.get(self.role, GREY)
+    def percent(self) -> float:
+        """Accuracy in percent."""
+        return 100 * self.accuracy.value
 
-
-LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
-ACCURACY_AXIS = "held-out accuracy, % (95 % interval)"
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval goes below and above the accuracy, in percent."""
+        return self.percent - 100 * self.accuracy.low, 100 * self.accuracy.high - self.percent
 
 
 def write_html(points: list[Point], title: str, path: Path) -> None:
@@ -39,46 +54,50 @@ def write_html(points: list[Point], title: str, path: Path) -> None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    front = _front(points)
+    line = _held_out_front(points)
     figure.add_scatter(
-        x=[point.latency_ms for point in front],
-        y=[100 * point.accuracy.value for point in front],
+        x=[point.latency_ms for point in line],
+        y=[point.percent for point in line],
         mode="lines",
         line={"color": INK, "dash": "dot", "width": 1},
         hoverinfo="skip",
-        showlegend=False,
+        name="front of the students on held-out",
     )
-    for point in points:
+    for role, meaning in LEGEND.items():
+        shown = [point for point in points if point.role == role]
         figure.add_scatter(
-            x=[point.latency_ms],
-            y=[100 * point.accuracy.value],
+            x=[point.latency_ms for point in shown],
+            y=[point.percent for point in shown],
             error_y={
                 "type": "data",
-                "array": [100 * (point.accuracy.high - point.accuracy.value)],
-                "arrayminus": [100 * (point.accuracy.value - point.accuracy.low)],
-                "color": point.colour,
+                "array": [point.reach[1] for point in shown],
+                "arrayminus": [point.reach[0] for point in shown],
+                "color": COLOURS[role],
                 "thickness": 1,
             },
             mode="markers+text",
             marker={
                 "size": 14,
-                "color": point.colour,
-                "symbol": "diamond" if point.role == "teacher" else "circle",
+                "color": COLOURS[role],
+                "symbol": "diamond" if role == "teacher" else "circle",
             },
-            text=[point.name],
-            textposition="top center",
-            name=point.name,
-            hovertext=[point.note],
+            text=[point.name for point in shown],
+            textposition="middle right",
+            name=meaning,
+            hovertext=[point.note for point in shown],
             hoverinfo="text",
         )
     figure.update_layout(
         title=title,
         template="plotly_white",
-        showlegend=False,
+        legend={"orientation": "h", "y": -0.2},
         xaxis_title=LATENCY_AXIS,
         yaxis_title=ACCURACY_AXIS,
     )
-    figure.update_xaxes(type="log")
+    left, right = _limits(points)
+    figure.update_xaxes(
+        type="log", range=[math.log10(left), math.log10(right)], dtick=1, minor={"ticks": "inside"}
+    )
     figure.write_html(path, include_plotlyjs=True)
 
 
@@ -87,52 +106,64 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(8, 4.5), layout="constrained")
+    canvas = Canvas(figsize=(8, 4.8), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
-    front = _front(points)
+    line = _held_out_front(points)
     axes.plot(
-        [point.latency_ms for point in front],
-        [100 * point.accuracy.value for point in front],
+        [point.latency_ms for point in line],
+        [point.percent for point in line],
         color=INK,
         linestyle=":",
         linewidth=1,
         zorder=1,
+        label="front of the students on held-out",
     )
-    for point in points:
-        value = 100 * point.accuracy.value
-        below, above = value - 100 * point.accuracy.low, 100 * point.accuracy.high - value
-        axes.errorbar(
-            point.latency_ms,
-            value,
-            yerr=[[below], [above]],
-            color=point.colour,
-            capsize=3,
-            marker="D" if point.role == "teacher" else "o",
-            markersize=8,
-            elinewidth=1,
-        )
-        axes.annotate(
-            point.name,
-            (point.latency_ms, value),
-            xytext=(9, 5),
-            textcoords="offset points",
-            fontsize=9,
-            color=point.colour,
-            fontweight="bold" if point.role == "chosen" else "normal",
-        )
+    for role, meaning in LEGEND.items():
+        shown = [point for point in points if point.role == role]
+        for number, point in enumerate(shown):
+            axes.errorbar(
+                point.latency_ms,
+                point.percent,
+                yerr=[[point.reach[0]], [point.reach[1]]],
+                color=COLOURS[role],
+                capsize=3,
+                marker="D" if role == "teacher" else "o",
+                markersize=8,
+                elinewidth=1,
+                label=meaning if number == 0 else None,
+            )
+            axes.annotate(
+                point.name,
+                (point.latency_ms, point.percent),
+                xytext=(9, -3),
+                textcoords="offset points",
+                fontsize=9,
+                color=COLOURS[role],
+                fontweight="bold" if role == "chosen" else "normal",
+            )
     axes.set_xscale("log")
+    axes.set_xlim(*_limits(points))
     axes.set_xlabel(LATENCY_AXIS)
     axes.set_ylabel(ACCURACY_AXIS)
     axes.set_title(title, fontsize=11, loc="left")
+    axes.legend(fontsize=8, loc="upper left", frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right * float(np.sqrt(right / left)) ** 0.25)
     canvas.savefig(path, dpi=150)
 
 
-def _front(points: list[Point]) -> list[Point]:
-    """Return the students on the front, fastest first."""
-    on = [point for point in points if point.role in ("chosen", "front")]
-    return sorted(on, key=lambda point: point.latency_ms)
+def _held_out_front(points: list[Point]) -> list[Point]:
+    """Return the students that no other beats on the figures drawn, fastest first."""
+    students = [point for point in points if point.role != "teacher"]
+    if not students:
+        return []
+    on = find_front(np.array([(point.percent, point.latency_ms) for point in students]))
+    best = [point for point, is_on in zip(students, on, strict=True) if is_on]
+    return sorted(best, key=lambda point: point.latency_ms)
+
+
+def _limits(points: list[Point]) -> tuple[float, float]:
+    """Return the ends of the latency axis, with room for the names on the right."""
+    latencies = [point.latency_ms for point in points]
+    return min(latencies) / 1.6, max(latencies) * 2.5

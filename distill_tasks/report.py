@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import WORDS_ON_GOLD
 from distill_tasks.corpus import Corpus
@@ -17,7 +19,7 @@ from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.latency import Latency
 from distill_tasks.measure import Latencies
-from distill_tasks.pictures import Point, write_html, write_png
+from distill_tasks.pictures import Point, Role, write_html, write_png
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard
 from distill_tasks.select import Candidate, Selection
@@ -30,26 +32,24 @@ from distill_tasks.tracking import (
     log_curve,
     log_datasets,
     log_figures,
+    log_params,
 )
 from distill_tasks.train import StudentReference
 
 logger = logging.getLogger("potstill")
 
-COLUMNS = (
+IN_MARKDOWN = (
     "model",
     "accuracy",
     "interval",
-    "macro F1",
     "retention",
     "agreement",
-    "ECE",
     "p50 ms",
     "p95 ms",
     "speed-up",
-    "rows/s",
     "MB",
-    "outcome",
 )
+"""Columns of the table in `report.md`; candidates.json has them all."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Report:
 
 def tabulate(findings: Findings) -> list[dict[str, str]]:
     """Return the candidates as rows of text, the teacher in the first, the control in the last."""
-    rows = [_row(TEACHER, findings, None, "answers once")]
+    rows = [_row(TEACHER, findings, None, "the model to be replaced")]
     best_first = sorted(
         findings.selection.candidates, key=lambda c: (-c.held_out.accuracy.value, c.latency.p95_ms)
     )
@@ -118,7 +118,8 @@ def write_markdown(findings: Findings, table: list[dict[str, str]], warnings: li
         _headline(findings),
         "## Candidates",
         "Held-out figures; the choice was made on validation.",
-        markdown_table(table),
+        markdown_table([{key: row[key] for key in IN_MARKDOWN} for row in table]),
+        "\n".join(f"- **{row['model']}**: {row['outcome']}" for row in table),
         "## Data",
         ", ".join(f"{name} {count} rows" for name, count in rows.items())
         + f"; {len(findings.corpus.classes)} classes.",
@@ -151,11 +152,14 @@ def report(
     latencies: Latencies,
     selection: Selection,
 ) -> Report:
-    """Write the teacher's, the control's and every student's run, then the summary."""
+    """Write all runs to MLflow, and show the table and a link to them in Prefect."""
     findings = Findings(
         config, corpus.open(), teacher, labels, students, scores, latencies, selection
     )
-    return write_report(findings, distillation)
+    written = write_report(findings, distillation)
+    create_table_artifact(written.table, key="candidates", description=f"# {config.name}")
+    create_link_artifact(distillation.link, "The summary run in MLflow", key="mlflow-run")
+    return written
 
 
 def write_report(findings: Findings, distillation: Distillation) -> Report:
@@ -207,6 +211,8 @@ def _log_model_figures(
     at_validation = {f"validation/{key}": value for key, value in validation.values.items()}
     log_figures(run_id, {}, at_validation, model_id, datasets["validation"])
     if student is not None:
+        settings = next(s for s in findings.config.students if s.name == name)
+        log_params(run_id, settings.model_dump() | findings.config.loss.model_dump())
         log_curve(run_id, student.curve)
         _log_text(run_id, {"per_class.json": json.dumps(card.per_class, indent=2)})
     elif name == TEACHER:
@@ -229,7 +235,7 @@ def _log_summary(
         write_html(points, title, Path(scratch) / "front.html")
         write_png(points, title, Path(scratch) / "front.png")
         client.log_artifacts(run_id, scratch)
-    columns = {key: [row[key] for row in table] for key in COLUMNS}
+    columns = {key: [row[key] for row in table] for key in table[0]}
     client.log_table(run_id, columns, "candidates.json")
     _log_text(run_id, {"report.md": markdown})
     client.set_tag(run_id, "mlflow.note.content", f"{markdown}\n[Compare all runs]({link})\n")
@@ -259,16 +265,16 @@ def _row(
         "model": name,
         "accuracy": f"{accuracy.value:.4f}",
         "interval": f"{accuracy.low:.3f}–{accuracy.high:.3f}",
-        "macro F1": _value(card, "quality/macro_f1"),
-        "retention": _value(card, "fidelity/retention"),
-        "agreement": _value(card, "fidelity/agreement"),
-        "ECE": _value(card, "calibration/ece"),
         "p50 ms": f"{latency.p50_ms:.3g}" if latency else "–",
         "p95 ms": f"{latency.p95_ms:.3g}" if latency else "–",
         "speed-up": speed_up,
+        "outcome": outcome,
+        "retention": _value(card, "fidelity/retention"),
+        "agreement": _value(card, "fidelity/agreement"),
+        "macro F1": _value(card, "quality/macro_f1"),
+        "ECE": _value(card, "calibration/ece"),
         "rows/s": f"{latency.rows_per_s:,.0f}" if latency else "–",
         "MB": f"{candidate.disk_mb:.1f}" if candidate else "–",
-        "outcome": outcome,
     }
 
 
@@ -316,7 +322,7 @@ def _points(findings: Findings) -> list[Point]:
     points = []
     for name, latency in findings.latencies.by_name.items():
         accuracy = findings.scores.cards[name]["held_out"].accuracy
-        role = (
+        role: Role = (
             "teacher"
             if name == TEACHER
             else "chosen"
@@ -325,7 +331,7 @@ def _points(findings: Findings) -> list[Point]:
             if name in findings.selection.front
             else "other"
         )
-        reason = findings.selection.reasons.get(name, "answers once")
+        reason = findings.selection.reasons.get(name, "the model to be replaced")
         note = "<br>".join(
             (f"<b>{name}</b>", f"accuracy {accuracy}", f"p95 {latency.p95_ms:.3g} ms", reason)
         )

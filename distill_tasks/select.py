@@ -144,8 +144,8 @@ def _why_not_chosen(candidate: Candidate, chosen: Candidate, config: SelectConfi
     points = 100 * (candidate.validation.accuracy.value - chosen.validation.accuracy.value)
     ratio = candidate.latency.p95_ms / chosen.latency.p95_ms
     return (
-        f"on the front, but {config.choose} prefers {chosen.name}: "
-        f"{points:+.2f} points of validation accuracy at {ratio:.2g}× its p95 latency"
+        f"on the front, but {config.choose} prefers {chosen.name}: against it this one has "
+        f"{points:+.2f} points of validation accuracy and {ratio:.2g}× the p95 latency"
     )
 
 

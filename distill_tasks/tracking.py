@@ -113,7 +113,8 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         raise
     if FAILURE in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, FAILURE)
-    client.set_terminated(run_id, "FINISHED")
+    if not finished:
+        client.set_terminated(run_id, "FINISHED")
 
 
 def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -> tuple[str, bool]:
@@ -176,6 +177,15 @@ def log_figures(
         mlflow.log_metrics(metrics, model_id=model_id, dataset=dataset)
 
 
+def log_params(run_id: str, params: Mapping[str, Any]) -> None:
+    """Log the settings of a run; those already there stay."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    for name, value in params.items():
+        client.log_param(run_id, name, value)
+
+
 def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
     """Log a training curve by step."""
     import mlflow
@@ -222,10 +232,9 @@ def _log_config(client: MlflowClient, run_id: str, config: DistillConfig) -> Non
     written = config.model_dump(mode="json")
     client.log_text(run_id, yaml.safe_dump(written, sort_keys=False), "distill.yaml")
     for key in ("name", "seed", "loss", "select", "measure"):
-        for path, value in _flatten(key, written[key]):
-            client.log_param(run_id, path, value)
-    client.log_param(run_id, "teacher.kind", config.teacher.kind)
-    client.log_param(run_id, "students", ", ".join(student.name for student in config.students))
+        log_params(run_id, dict(_flatten(key, written[key])))
+    names = ", ".join(student.name for student in config.students)
+    log_params(run_id, {"teacher.kind": config.teacher.kind, "students": names})
 
 
 def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -212,7 +212,7 @@ def main() -> None:
     logging.getLogger("potstill").propagate = False
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (PotstillError, CycloptsError) as error:
         code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
         errors.print(f"error: {error}", style="red", highlight=False, markup=False)

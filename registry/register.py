@@ -92,8 +92,8 @@ def write_card(
     latency = candidate.latency
     return f"""# {candidate.name} of {config.name}
 
-Distilled from a teacher of kind `{config.teacher.kind}`, {candidate.parameters:,} parameters,
-{candidate.disk_mb:.1f} MB. Text in; label, confidence and class probabilities out.
+A student of {candidate.parameters:,} parameters and {candidate.disk_mb:.1f} MB, distilled from a
+teacher of kind `{config.teacher.kind}`. Text in; label, confidence and class probabilities out.
 
 | held-out figure | value | 95 % interval | rows |
 | --- | --- | --- | --- |

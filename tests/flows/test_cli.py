@@ -1,0 +1,200 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from flows import cli
+
+COMMANDS = ("check", "run", "label", "compare", "promote", "rollback", "schema")
+
+
+def potstill(capsys, *arguments):
+    """Run the command line in this process and return its exit code and what it printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["potstill", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(settings):
+        path = tmp_path / "distill.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    return write
+
+
+def rewrite(path, change):
+    frame = pd.read_parquet(path)
+    change(frame).to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, printed = potstill(capsys, command, "--help")
+    assert code == 0
+    assert f"Example: potstill {command}" in " ".join(printed.split())
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    program = (
+        "import sys; from flows import cli\n"
+        "heavy = {'torch', 'mlflow', 'prefect', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_schema_prints_the_committed_schema(capsys):
+    code, printed = potstill(capsys, "schema")
+    assert code == 0
+    assert json.loads(printed) == json.loads(Path("schema/distill.schema.json").read_text())
+
+
+def test_check_says_what_it_found(capsys, save, written):
+    code, printed = potstill(capsys, "check", save(written))
+    assert code == 0
+    assert "train 72, validation 18, held_out 100, transfer 110 rows; 3 classes" in printed
+    assert "layers-1-epochs-1" in printed
+
+
+def test_an_unknown_command_and_a_missing_argument_are_wrong_input(capsys):
+    assert potstill(capsys, "distil")[0] == 2
+    assert potstill(capsys, "run")[0] == 2
+
+
+def no_label_column(data):
+    return data.rename(columns={"label": "lable"})
+
+
+def one_class(data):
+    return data.assign(label="cats")
+
+
+def unseen_label(data):
+    return data.assign(label=["dgos", *data["label"][1:]])
+
+
+def empty_text(data):
+    return data.assign(text=["", *data["text"][1:]])
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "said"),
+    [
+        ("train", no_label_column, "no column 'label' (did you mean 'lable'?)"),
+        ("train", one_class, "one class only ('cats')"),
+        ("train", empty_text, "row 0, counted from 0"),
+        ("held_out", lambda data: data[:0], "data.held_out has no rows"),
+        ("held_out", unseen_label, "train never saw: dgos (did you mean 'dogs'?)"),
+    ],
+)
+def test_wrong_rows_cost_two_lines_and_nothing_else(
+    capsys, save, written, data_folder, split, change, said
+):
+    rewrite(data_folder / f"{split}.parquet", change)
+    code, printed = potstill(capsys, "run", save(written))
+    assert code == 2
+    assert said in printed
+    assert len(printed.splitlines()) <= 2
+    assert not list(Path(written["work_dir"]).glob("*/"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("teacher", "epcohs"), 3, "`teacher.epcohs` (did you mean 'epochs'?)"),
+        (("data", "train"), "nowhere.csv", "nowhere.csv does not exist"),
+        (("work_dir",), "/proc/nowhere", "cannot be written"),
+        (("tracking", "uri"), "http://127.0.0.1:9", "cannot be reached"),
+        (("teacher", "base"), "/nowhere", "no local folder"),
+        (("students",), [{"family": "layers", "layers": 9}], "the teacher has 4"),
+        (("teacher", "max_length"), 4000, "reads at most 64 tokens"),
+    ],
+)
+def test_a_wrong_setting_is_named(capsys, save, written, path, value, said):
+    place = written
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    code, printed = potstill(capsys, "run", save(written))
+    assert code == 2
+    assert said in " ".join(printed.split())
+    assert len(printed.splitlines()) <= 2
+
+
+def test_a_teacher_of_other_classes_is_refused(capsys, save, quick, copied_base):
+    settings = json.loads((copied_base / "config.json").read_text())
+    settings["id2label"] = {"0": "cats", "1": "dogs", "2": "birds"}
+    (copied_base / "config.json").write_text(json.dumps(settings))
+    quick["teacher"]["model"] = str(copied_base)
+    code, printed = potstill(capsys, "check", save(quick))
+    assert code == 2
+    assert "answers birds, cats, dogs; the data has cats, dogs, fish" in " ".join(printed.split())
+
+
+def test_repeated_rows_are_reported_and_never_leave_held_out(capsys, save, written, data_folder):
+    held_out = pd.read_parquet(data_folder / "held_out.parquet")
+    rewrite(data_folder / "train.parquet", lambda data: pd.concat([data, held_out[:2]]))
+    code, printed = potstill(capsys, "check", save(written))
+    assert code == 0
+    assert "2 rows of train repeat held_out and were left out of train (row 90, 91)" in printed
+    assert "held_out 100" in printed
+
+
+def test_rollback_before_any_run_is_refused(capsys, save, written):
+    code, printed = potstill(capsys, "rollback", save(written))
+    assert code == 2
+    assert "There is no registered model 'animals'" in printed
+
+
+def test_a_killed_run_goes_on_where_it_was(save, quick, tmp_path):
+    """kill -9 in the grid, then the same command: no run, label or version is there twice."""
+    import signal
+    import time
+
+    import mlflow
+
+    quick["students"] = [
+        {"family": "bag_of_words", "max_features": 50},
+        {"family": "layers", "layers": [1, 2], "epochs": 30},
+    ]
+    path = save(quick)
+    program = [sys.executable, "-m", "flows.cli", "run", str(path)]
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    work = Path(quick["work_dir"])
+    first = subprocess.Popen(program, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(work.glob("students/*.partial/student/checkpoints/*/trainer_state.json")):
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    labels = sorted(work.glob("labels/*/*.parquet"))
+    done = {path: path.stat().st_mtime_ns for path in work.glob("students/*/manifest.json")}
+    assert labels
+    assert len(done) == 1
+
+    second = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert sorted(work.glob("labels/*/*.parquet")) == labels
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    client = mlflow.MlflowClient(quick["tracking"]["uri"])
+    runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    names = [run.info.run_name for run in runs]
+    assert len(names) == len(set(names)) == 6
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(client.search_model_versions("name = 'animals'")) == 1

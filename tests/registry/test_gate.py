@@ -1,0 +1,181 @@
+from dataclasses import replace
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import LAYERS, STATIC, WORDS_STUDENT, make_latency
+
+from distill_tasks.config import RegistryConfig
+from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.errors import InputError
+from distill_tasks.evaluate import TEACHER
+from distill_tasks.intervals import Figure
+from distill_tasks.verdicts import PairedComparison, Verdict
+from registry.gate import compare_models, decide, judge, read_gate
+from registry.promote import promote_version
+
+BEATS, NO_BEATS, INCONCLUSIVE = Verdict.BEATS, Verdict.NO_BEATS, Verdict.INCONCLUSIVE
+
+
+@pytest.fixture
+def model(request):
+    """A name of its own for each test."""
+    return request.node.name.removeprefix("test_")[:60]
+
+
+def judged(house, registered, rows=None, **registry):
+    config = house.config.model_copy(
+        update={"registry": RegistryConfig(model=registered.model, **registry)}
+    )
+    return judge(config, rows or house.held_out, registered, house.corpus.classes)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "low", "ratio", "promote"),
+    [
+        (BEATS, 0.02, 0.5, True),
+        (BEATS, 0.02, 5.0, True),  # more accurate pays for slower
+        (INCONCLUSIVE, -0.004, 0.5, True),  # the loss stays within what is allowed
+        (INCONCLUSIVE, -0.005, 0.899, True),
+        (INCONCLUSIVE, -0.006, 0.5, False),  # the loss may be larger
+        (INCONCLUSIVE, -0.004, 0.9, False),  # hardly faster
+        (INCONCLUSIVE, 0.001, 1.0, False),  # better for all we know, but not proven
+        (NO_BEATS, -0.004, 0.5, True),  # worse by less than is allowed
+        (NO_BEATS, -0.02, 0.1, False),
+    ],
+)
+def test_a_challenger_wins_if_it_beats_or_is_as_good_and_clearly_faster(
+    verdict, low, ratio, promote
+):
+    comparison = PairedComparison(Figure(low + 0.01, low, low + 0.02, 500), 0.5, verdict)
+    won, reason = decide(comparison, make_latency(3 * ratio), make_latency(3), 0.005)
+    assert won is promote
+    assert f"{100 * (low + 0.01):+.2f} points [{100 * low:+.2f}, {100 * low + 2:+.2f}]" in reason
+    assert f"{ratio:.2g}× the champion's p95 latency" in reason
+    assert (str(verdict) in reason) == (verdict is BEATS or not promote)
+
+
+def test_the_first_version_may_be_promoted_without_comparison(house, model):
+    report = judged(house, house.register(model, STATIC))
+    assert (report.promote, report.compared_to, report.verdict) == (True, None, None)
+    assert report.reason == "there is no champion yet"
+
+
+def test_the_champion_is_not_compared_with_itself(house, model):
+    champion = house.crown(model, STATIC)
+    report = judged(house, champion)
+    assert (report.promote, report.reused, report.verdict) == (False, True, None)
+    assert read_gate(house.client, champion) is None
+
+
+@pytest.fixture(scope="module")
+def worse(house):
+    """A challenger worse than the champion, with its report, its kept report and a second one."""
+    house.crown("worse", WORDS_STUDENT)
+    challenger = house.register("worse", STATIC)
+    first = judged(house, challenger)
+    return challenger, first, read_gate(house.client, challenger), judged(house, challenger)
+
+
+def test_a_worse_challenger_is_refused(house, worse):
+    _, report, _, _ = worse
+    assert (report.promote, report.verdict, report.reused) == (False, NO_BEATS, False)
+    assert (report.version, report.compared_to) == (2, 1)
+    assert report.difference.high < 0
+    assert report.difference.rows == len(house.held_out)
+
+
+def test_a_verdict_is_kept_on_the_version_and_read_back(worse):
+    _, first, kept, second = worse
+    assert kept == second == replace(first, reused=True)
+
+
+def test_a_kept_verdict_does_not_count_on_other_rows_or_against_another_champion(house, worse):
+    challenger, *_ = worse
+    rows = house.held_out.take(np.arange(50))
+    other_rows = judged(house, challenger, rows)
+    assert (other_rows.reused, other_rows.difference.rows) == (False, 50)
+    assert other_rows.held_out == rows.digest
+    house.crown("worse", LAYERS)
+    other_champion = judged(house, challenger, rows)
+    assert (other_champion.reused, other_champion.compared_to) == (False, 3)
+
+
+def test_a_kept_verdict_does_not_count_once_more_loss_is_allowed(house, model):
+    house.crown(model, LAYERS)
+    challenger = house.register(model, STATIC)
+    assert not judged(house, challenger).promote
+    assert judged(house, challenger, allowed_drop=0.9).promote
+
+
+def test_a_more_accurate_challenger_is_let_through_and_promoted(house, model):
+    house.crown(model, STATIC)
+    challenger = house.register(model, LAYERS)
+    report = judged(house, challenger)
+    assert (report.promote, report.verdict) == (True, BEATS)
+    assert report.difference.low > 0
+    assert promote_version(house.client, challenger, report).moved
+    assert house.aliases(model) == {"champion": 2, "previous": 1}
+
+
+def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house, model):
+    house.crown(model, LAYERS)
+    report = judged(house, house.register(model, WORDS_STUDENT))
+    assert (report.promote, report.difference.value) == (True, 0)
+    assert report.reason.startswith("as accurate within 0.5 points")
+
+
+def test_nothing_is_proven_on_rows_without_gold(house, model):
+    house.crown(model, STATIC)
+    texts = house.held_out.texts
+    report = judged(house, house.register(model, LAYERS), Split(texts, np.full(len(texts), -1)))
+    assert (report.promote, report.verdict) == (False, None)
+    assert "no gold labels" in report.reason
+
+
+def test_two_models_are_compared_on_the_same_rows_whatever_the_order_of_classes(house, model):
+    first, second = (house.register(model, name).uri for name in (STATIC, WORDS_STUDENT))
+    right, other = (
+        house.findings.scores.cards[name]["held_out"].accuracy.value
+        for name in (STATIC, WORDS_STUDENT)
+    )
+    classes = house.corpus.classes
+    turned = Split(house.held_out.texts, len(classes) - 1 - house.held_out.gold)
+    found = compare_models(first, second, turned, classes[::-1], house.config.measure)
+    assert (found.names, found.rows) == ((first, second), 100)
+    assert found.accuracies == pytest.approx((right, other))
+    assert found.comparison.difference.value == pytest.approx(right - other)
+    assert found.comparison.verdict is NO_BEATS
+    assert found.agreement == pytest.approx(right)  # the second one is always right
+    assert all(latency.p95_ms > 0 for latency in found.latencies)
+
+
+def test_rows_without_gold_give_agreement_and_latency_alone(house, model):
+    first, second = (house.register(model, name).uri for name in (STATIC, WORDS_STUDENT))
+    texts = house.held_out.texts[:40]
+    rows = Split(texts, np.full(len(texts), NO_LABEL))
+    found = compare_models(first, second, rows, (), house.config.measure)
+    assert (found.accuracies, found.comparison) == (None, None)
+    assert 0.5 < found.agreement < 1
+
+
+def test_an_address_of_no_potstill_model_is_refused_in_one_line(house, tmp_path):
+    (tmp_path / "other.py").write_text(
+        "import pandas as pd\n"
+        "from mlflow.models import set_model\n"
+        "from mlflow.pyfunc.model import PythonModel\n"
+        "class Other(PythonModel):\n"
+        "    def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:\n"
+        "        return model_input\n"
+        "set_model(Other())\n"
+    )
+    other = tmp_path / "other"
+    mlflow.pyfunc.save_model(other, python_model=tmp_path / "other.py", pip_requirements=[])
+    house.register("real", LAYERS)
+    teacher = f"models:/{house.report.model_ids[TEACHER]}"
+    nowhere = ("models:/nobody@champion", "models:/real/9", "models:/real@nothing", "models:/")
+    for uri in (*nowhere, str(tmp_path / "nothing"), teacher, str(other)):
+        with pytest.raises(InputError) as caught:
+            compare_models(uri, "models:/real/1", house.held_out, (), house.config.measure)
+        assert str(caught.value).startswith(f"{uri} cannot be opened as a model of Potstill: ")
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,71 @@
+import mlflow
+import pytest
+from conftest import LAYERS, WORDS_STUDENT
+
+from distill_tasks.evaluate import TEACHER
+
+
+@pytest.fixture(scope="module")
+def version(house):
+    registered = house.register("cards", LAYERS)
+    return house.client.get_model_version(registered.model, str(registered.version))
+
+
+def test_a_version_says_what_goes_in_and_what_comes_out(version):
+    signature = mlflow.models.get_model_info(f"models:/cards/{version.version}").signature
+    assert [str(column.type) for column in signature.inputs] == ["DataType.string"]
+    assert signature.outputs.input_names() == ["label", "confidence", "probabilities"]
+
+
+def test_a_version_has_an_input_example_that_it_can_answer(version):
+    model = mlflow.pyfunc.load_model(f"models:/cards/{version.version}")
+    example = model.input_example
+    assert example is not None
+    assert len(model.predict(example)) == len(example) == 1
+
+
+def test_a_version_carries_a_card_with_the_held_out_figures_as_a_table(house, version):
+    candidate, card = house.candidate(LAYERS), version.description
+    assert card.startswith(f"# {LAYERS} of animals\n")
+    assert "\n| --- | --- | --- | --- |\n| " in card
+    for name, figure in candidate.held_out.figures.items():
+        assert f"| {name} | {figure.value:.4f} | " in card
+    assert f"{candidate.latency.p95_ms:.3g} ms (p95)" in card
+    assert house.distillation.link in card
+    assert house.report.compare in card
+
+
+def test_a_version_is_tagged_with_its_student_and_distillation(house, version):
+    assert version.tags["potstill.student"] == house.candidate(LAYERS).digest
+    assert version.tags["distillation"] == house.distillation.digest
+    assert version.tags["candidate"] == LAYERS
+    assert version.run_id == house.report.run_ids[LAYERS] != house.report.run_ids[TEACHER]
+
+
+def test_a_new_version_is_the_challenger(house):
+    first = house.register("newcomers", LAYERS)
+    assert (first.version, first.reused) == (1, False)
+    assert house.aliases("newcomers") == {"challenger": 1}
+    second = house.register("newcomers", WORDS_STUDENT)
+    assert (second.version, second.reused) == (2, False)
+    assert house.aliases("newcomers") == {"challenger": 2}
+
+
+def test_the_same_student_is_the_same_version_again(house):
+    first = house.register("repeats", LAYERS)
+    house.register("repeats", WORDS_STUDENT)
+    again = house.register("repeats", LAYERS)
+    assert (again.version, again.reused) == (first.version, True)
+    assert len(house.client.search_model_versions("name = 'repeats'")) == 2
+    assert house.aliases("repeats") == {"challenger": first.version}
+
+
+def test_a_champion_registered_again_does_not_challenge_itself(house):
+    champion = house.crown("reigning", LAYERS)
+    assert house.register("reigning", LAYERS) == type(champion)("reigning", 1, reused=True)
+    assert house.aliases("reigning") == {"champion": 1}
+
+
+@pytest.mark.parametrize("model", ["two words", "o'brien"])
+def test_any_name_that_the_configuration_allows_can_be_registered(house, model):
+    assert house.register(model, LAYERS).version == 1

@@ -1,0 +1,133 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from conftest import CLASSES, FAMILIES, LAYERS, STATIC, WORDS_STUDENT, make_rows
+
+from distill_tasks import logged_models
+from distill_tasks.served_model import open_model
+
+ELSEWHERE = """
+import importlib, json, sys
+
+paths, tracking, *uris = json.loads(sys.argv[1])
+sys.path += paths  # what is installed, without the .pth files that lead back to this project
+import mlflow
+
+mlflow.set_tracking_uri(tracking)
+absent = []
+for name in ("distill_tasks", "registry", "flows"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        absent.append(name)
+answers = {}
+for uri in uris:
+    model = mlflow.pyfunc.load_model(uri)
+    answers[uri] = model.predict(["purr kitten", ""]).to_dict("records")
+heavy = sorted({"torch", "transformers", "sklearn"} & sys.modules.keys())
+print(json.dumps({"absent": absent, "answers": answers, "heavy": heavy}))
+"""
+
+
+@pytest.fixture(scope="module")
+def champions(house):
+    """The champion's address of each student, every one under a name of its own."""
+    for name in FAMILIES:
+        house.crown(f"served-{name}", name)
+    return {name: f"models:/served-{name}@champion" for name in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(house, tmp_path_factory):
+    """Load and ask models in a fresh Python where this project is not installed."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    script = folder / "ask.py"
+    script.write_text(ELSEWHERE)
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+
+    def ask(*uris):
+        given = json.dumps([paths, house.config.tracking.uri, *uris])
+        command = [sys.executable, "-I", "-S", str(script), given]
+        environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return ask
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_champion_answers_with_label_confidence_and_probabilities(house, champions, name):
+    texts = list(make_rows(4, seed=9)["text"])
+    answers = mlflow.pyfunc.load_model(champions[name]).predict(texts)
+    assert list(answers.columns) == ["label", "confidence", "probabilities"]
+    student = open_model(house.candidate(name).folder).answer(texts)
+    for row, answer in enumerate(student):
+        assert answers.label[row] == answer.label
+        assert answers.confidence[row] == pytest.approx(answer.confidence)
+        assert answers.probabilities[row] == pytest.approx(answer.probabilities)
+        assert answers.probabilities[row].keys() == set(CLASSES)
+        assert sum(answers.probabilities[row].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("names", "heavy"),
+    [((STATIC, WORDS_STUDENT), []), ((LAYERS,), ["torch", "transformers"])],
+    ids=["light", "layers"],
+)
+def test_the_champion_needs_nothing_of_this_project(champions, elsewhere, names, heavy):
+    said = elsewhere(*(champions[name] for name in names))
+    assert said["absent"] == ["distill_tasks", "registry", "flows"]
+    assert [name for name in said["heavy"] if name in ("torch", "transformers")] == heavy
+    for name in names:
+        answers = mlflow.pyfunc.load_model(champions[name]).predict(["purr kitten", ""])
+        there = said["answers"][champions[name]]
+        assert [answer["label"] for answer in there] == answers.label.tolist()
+        for row, answer in enumerate(there):
+            assert answer["probabilities"] == pytest.approx(answers.probabilities[row], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_requirement_of_a_version_is_pinned(champions, name):
+    lines = Path(mlflow.pyfunc.get_model_dependencies(champions[name])).read_text().splitlines()
+    wanted = dict(line.split("==") for line in lines)
+    assert {"mlflow", "numpy", "pandas"} <= wanted.keys()
+    assert ({"torch", "transformers"} <= wanted.keys()) == (name == LAYERS)
+    assert all(version and "*" not in version for version in wanted.values())
+
+
+def test_a_version_holds_no_pickle(champions, tmp_path):
+    for uri in champions.values():
+        folder = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path))
+        names = [name for _, _, files in os.walk(folder) for name in files]
+        assert "MLmodel" in names
+        assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pt"))]
+
+
+def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, monkeypatch):
+    house.register("two-codes", WORDS_STUDENT)
+    for name in ("served_pyfunc.py", "served_model.py"):
+        shutil.copy(logged_models.HERE / name, tmp_path)
+    code = (tmp_path / "served_model.py").read_text()
+    changed = code.replace("return Answer(self.classes[best]", 'return Answer("newer"')
+    assert changed != code
+    (tmp_path / "served_model.py").write_text(changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(logged_models, "HERE", tmp_path)
+        with mlflow.start_run() as run:
+            pass
+        folder = house.candidate(WORDS_STUDENT).folder
+        model = logged_models.log_student(run.info.run_id, "newer", folder, {})
+    house.client.create_model_version("two-codes", source=f"models:/{model}")
+    first, second = (mlflow.pyfunc.load_model(f"models:/two-codes/{number}") for number in (1, 2))
+    assert second.predict(["purr kitten"]).label[0] == "newer"
+    assert first.predict(["purr kitten"]).label[0] in CLASSES
+    assert second.predict(["purr kitten"]).label[0] == "newer"

@@ -1,0 +1,162 @@
+import os
+import socket
+import time
+
+import mlflow
+import pytest
+from conftest import FAMILIES
+
+from distill_tasks.config import TrackingConfig
+from distill_tasks.errors import InputError
+from distill_tasks.evaluate import TEACHER
+from distill_tasks.logged_models import log_student
+from distill_tasks.report import write_report
+from distill_tasks.tracking import check_tracking, find_or_start, finish, tracked
+
+CONTROL = "words-on-gold"
+
+
+def runs_of(house):
+    query = f"tags.distillation = '{house.distillation.digest}'"
+    return house.client.search_runs([house.distillation.experiment_id], query)
+
+
+def models_of(house):
+    query = f"tags.distillation = '{house.distillation.digest}'"
+    experiment = house.distillation.experiment_id
+    return house.client.search_logged_models([experiment], filter_string=query)
+
+
+def test_summary_teacher_control_and_each_student_have_one_finished_run(house):
+    runs = runs_of(house)
+    assert sorted(run.info.run_name for run in runs) == sorted(
+        ["animals", TEACHER, CONTROL, *FAMILIES]
+    )
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    roles = sorted(run.data.tags["potstill.role"] for run in runs)
+    assert roles == sorted(["summary", TEACHER, CONTROL, *["student"] * len(FAMILIES)])
+
+
+def test_every_run_carries_the_same_names_of_figures(house):
+    by_name = {run.info.run_name: run.data.metrics for run in runs_of(house)}
+    for name in (TEACHER, CONTROL, *FAMILIES):
+        figures = house.findings.scores.cards[name]["held_out"].figures
+        assert {"quality/accuracy", "fidelity/kl"} <= figures.keys()
+        for key, figure in figures.items():
+            assert by_name[name][key] == pytest.approx(figure.value)
+            assert by_name[name][f"{key}_low"] == pytest.approx(figure.low)
+    for name in (TEACHER, *FAMILIES):
+        latency = house.findings.latencies.by_name[name]
+        assert by_name[name]["latency/p95_ms"] == pytest.approx(latency.p95_ms)
+
+
+def test_every_student_is_one_ready_logged_model(house):
+    models = [model for model in models_of(house) if model.model_type == "student"]
+    assert sorted(model.name for model in models) == sorted(FAMILIES)
+    assert {str(model.status) for model in models} == {"READY"}
+    assert {model.name: model.model_id for model in models} == {
+        name: house.report.model_ids[name] for name in FAMILIES
+    }
+
+
+def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
+    for name in (TEACHER, *FAMILIES):
+        metrics = house.client.get_logged_model(house.report.model_ids[name]).metrics
+        rows = {metric.key: metric.dataset_name for metric in metrics}
+        assert rows["quality/accuracy"] == "held_out"
+        assert rows["validation/quality/accuracy"] == "validation"
+
+
+def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
+    run_id = house.distillation.run_id
+    paths = {file.path for file in house.client.list_artifacts(run_id)}
+    expected = {"front.html", "front.png", "candidates.json", "report.md", "distill.yaml"}
+    assert paths == expected
+    text = mlflow.artifacts.load_text(f"runs:/{run_id}/report.md")
+    assert text == house.report.markdown
+    run = house.client.get_run(run_id)
+    assert run.data.tags["potstill.chosen"] == house.findings.selection.chosen
+    assert house.report.compare in run.data.tags["mlflow.note.content"]
+
+
+def test_writing_a_finished_report_again_adds_nothing(house):
+    before = [run.to_dictionary() for run in runs_of(house)], len(models_of(house))
+    with tracked(house.config, house.corpus) as again:
+        report = write_report(house.findings, again)
+    assert report.reused
+    assert report.run_ids == house.report.run_ids
+    assert report.model_ids == house.report.model_ids
+    after = runs_of(house)
+    assert {run.info.run_id for run in after} == {r["info"]["run_id"] for r in before[0]}
+    assert {run.info.status for run in after} == {"FINISHED"}
+    assert len(models_of(house)) == before[1]
+    for name, run_id in report.run_ids.items():
+        assert len(house.client.get_metric_history(run_id, "quality/accuracy")) == 1, name
+
+
+def test_a_summary_that_a_kill_left_unwritten_is_written_without_new_runs(house):
+    client, run_id = house.client, house.distillation.run_id
+    before = {run.info.run_id for run in runs_of(house)}
+    client.delete_tag(run_id, "potstill.logged")
+    with tracked(house.config, house.corpus) as again:
+        assert not again.finished
+        assert not write_report(house.findings, again).reused
+    assert {run.info.run_id for run in runs_of(house)} == before
+    assert client.get_run(run_id).data.tags["potstill.logged"] == "true"
+
+
+def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
+    experiment = house.distillation.experiment_id
+    run_id, _ = find_or_start(experiment, "killed", "student/x", "x")
+    half = house.client.create_logged_model(experiment, name="x", source_run_id=run_id)
+    assert str(half.status) == "PENDING"
+    folder = house.candidate("bag-of-words-200").folder
+    made = log_student(run_id, "x", folder, {"distillation": "killed"})
+    assert log_student(run_id, "x", folder, {"distillation": "killed"}) == made
+    query = f"source_run_id = '{run_id}'"
+    left = house.client.search_logged_models([experiment], filter_string=query)
+    assert [(model.model_id, str(model.status)) for model in left] == [(made, "READY")]
+
+
+def test_a_distillation_that_raises_is_failed_and_says_why_until_it_ends_well(house):
+    config = house.config.model_copy(update={"name": "unlucky"})
+    with (
+        pytest.raises(ValueError, match="the still leaks"),
+        tracked(config, house.corpus) as first,
+    ):
+        raise ValueError("the still leaks")
+    run = house.client.get_run(first.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["potstill.failure"] == "ValueError: the still leaks"
+    with tracked(config, house.corpus) as second:
+        assert house.client.get_run(first.run_id).info.status == "RUNNING"
+    run = house.client.get_run(second.run_id)
+    assert second.run_id == first.run_id
+    assert run.info.status == "FINISHED"
+    assert "potstill.failure" not in run.data.tags
+
+
+def test_a_distillation_that_raises_after_its_report_ends_well_once_it_is_repeated(house):
+    config = house.config.model_copy(update={"name": "unlucky-late"})
+    with pytest.raises(ValueError, match="leaks"), tracked(config, house.corpus) as first:  # noqa: PT012
+        finish(first.run_id)
+        raise ValueError("the still leaks")
+    assert house.client.get_run(first.run_id).info.status == "FAILED"
+    with tracked(config, house.corpus) as second:
+        assert (second.run_id, second.finished) == (first.run_id, True)
+    assert house.client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_server_that_nobody_answers_at_is_refused_soon_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nothing else can answer there
+        uri, start = f"http://127.0.0.1:{taken.getsockname()[1]}", time.monotonic()
+        with pytest.raises(InputError, match=f"^tracking.uri {uri} cannot be reached: ") as caught:
+            check_tracking(TrackingConfig(uri=uri))
+    assert time.monotonic() - start < 15
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("Start that server, or use sqlite:///mlflow.db.")
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
