@@ -63,8 +63,8 @@ class RegistryConfig(Settings):
 
     model: str = Field(
         min_length=1,
-        pattern=r"^[^/:]+$",
-        description="Registered model's name, without slash or colon.",
+        pattern=r"^[\w. -]+$",
+        description="Registered model's name: letters, digits, space, dot, dash, underscore.",
     )
     allowed_drop: float = Field(
         0.005,

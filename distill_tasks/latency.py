@@ -73,15 +73,15 @@ def time_models(
     batched: dict[str, list[int]] = {name: [] for name in models}
     progress = Progress("measuring", "rounds")
     progress.start(ROUNDS)
-    with _fixed_threads(config.threads):
+    with _fixed_threads(config.threads), _no_collection():
         for answer in models.values():
             for text in sample[:WARM_UP_CALLS]:
                 answer([text])
         for number, calls in enumerate(np.array_split(np.arange(config.calls), ROUNDS)):
-            with _no_collection():
-                for name in generator.permutation(list(models)):
-                    single[name].append([_time(models[name], [sample[call]]) for call in calls])
-                    batched[name].append(_time(models[name], batch))
+            for name in generator.permutation(list(models)):
+                single[name].append([_time(models[name], [sample[call]]) for call in calls])
+                batched[name].append(_time(models[name], batch))
+            gc.collect()
             progress.reach(number + 1)
     progress.stop()
     return {name: _summarise(single[name], batched[name], config) for name in models}

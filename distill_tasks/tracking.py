@@ -113,7 +113,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         raise
     if FAILURE in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, FAILURE)
-    if not finished:
+    if client.get_run(run_id).info.status != "FINISHED":
         client.set_terminated(run_id, "FINISHED")
 
 

@@ -17,9 +17,10 @@ from distill_tasks.select import Selection, select
 from distill_tasks.store import Store
 from distill_tasks.tracking import Distillation, tracked
 from distill_tasks.train import train
+from registry.aliases import Registered
 from registry.gate import gate
 from registry.promote import Promotion, promote
-from registry.register import Registered, register
+from registry.register import register
 
 
 @dataclass(frozen=True)

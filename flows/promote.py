@@ -10,11 +10,10 @@ from distill_tasks.errors import InputError
 from distill_tasks.prepare import prepare
 from distill_tasks.store import Store
 from distill_tasks.tracking import connect
-from registry.aliases import CHALLENGER, aliases_of
+from registry.aliases import CHALLENGER, Registered, aliases_of, give_another_chance
 from registry.gate import gate
 from registry.promote import Promotion
 from registry.promote import promote as promote_if_allowed
-from registry.register import Registered
 
 
 @flow(name="promote", flow_run_name="{config.registry.model}")
@@ -23,7 +22,9 @@ def promote(config: DistillConfig, version: int | None = None, dry_run: bool = F
     with Store(config.work_dir).lock():
         corpus = prepare(config)
         connect(config.tracking)
-        registered = Registered(config.registry.model, find_version(config, version), True)
+        registered = Registered(config.registry.model, find_version(config, version), reused=True)
+        if version is not None and not dry_run:
+            give_another_chance(MlflowClient(config.tracking.uri), registered)
         verdict = gate(config, corpus, registered)
         return promote_if_allowed(config, registered, verdict, dry_run)
 

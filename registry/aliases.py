@@ -1,6 +1,8 @@
-"""The aliases of a registered model: challenger, champion, previous."""
+"""Versions of a registered model and their aliases: challenger, champion, previous."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -10,6 +12,22 @@ from distill_tasks.errors import InputError
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+ROLLED_BACK = "potstill.rolled_back"
+"""Tag of a version that a person took back: no nightly run may promote it again."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model version of the registry."""
+
+    model: str
+    version: int
+    reused: bool
+
+    @property
+    def uri(self) -> str:
+        """The address that MLflow loads it by."""
+        return f"models:/{self.model}/{self.version}"
 
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
@@ -24,3 +42,15 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
             f"There is no registered model {name!r}. Run `potstill run` first, or correct the name."
         ) from None
     return {alias: int(version) for alias, version in found.items()}
+
+
+def was_rolled_back(client: MlflowClient, registered: Registered) -> bool:
+    """Return whether a person took this version back."""
+    tags = client.get_model_version(registered.model, str(registered.version)).tags
+    return ROLLED_BACK in tags
+
+
+def give_another_chance(client: MlflowClient, registered: Registered) -> None:
+    """Forget that a version was rolled back."""
+    if was_rolled_back(client, registered):
+        client.delete_model_version_tag(registered.model, str(registered.version), ROLLED_BACK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Split
+from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.evaluate import answer_sorted
 from distill_tasks.intervals import Figure
@@ -20,8 +21,7 @@ from distill_tasks.latency import Latency, MeasureConfig, time_models
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.stage import stage
 from distill_tasks.verdicts import PairedComparison, Verdict, compare_paired
-from registry.aliases import CHAMPION, aliases_of
-from registry.register import Registered
+from registry.aliases import CHAMPION, Registered, aliases_of, was_rolled_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,12 +54,12 @@ class GateReport:
     version: int
     compared_to: int | None
     """The champion that it was compared to; None where there was none."""
-    held_out: str
-    """Digest of the rows."""
+    basis: str
+    """Digest of the rows and of the rule that the verdict rests on."""
     promote: bool
-    verdict: Verdict | None
-    difference: Figure | None
     reason: str
+    verdict: Verdict | None = None
+    difference: Figure | None = None
     reused: bool = False
 
 
@@ -93,28 +93,18 @@ def judge(
     where it is clearly faster and the interval of its loss stays within ``allowed_drop``.
     """
     client = MlflowClient(config.tracking.uri)
+    basis = digest(held_out.digest, config.registry.allowed_drop, config.measure.model_dump())
     champion = aliases_of(client, registered.model).get(CHAMPION)
-    earlier = read_gate(client, registered)
+    plain = GateReport(registered.version, champion, basis, promote=False, reason="")
     if champion == registered.version:
-        return GateReport(
-            registered.version,
-            champion,
-            held_out.digest,
-            False,
-            None,
-            None,
-            f"version {champion} is the champion already",
-            reused=True,
-        )
-    if earlier and earlier.compared_to == champion and earlier.held_out == held_out.digest:
+        return replace(plain, reason=f"version {champion} is the champion already", reused=True)
+    if was_rolled_back(client, registered):
+        reason = f"it was rolled back; `potstill promote --version {registered.version}` retries it"
+        return replace(plain, reason=reason)
+    earlier = read_gate(client, registered)
+    if earlier and (earlier.compared_to, earlier.basis) == (champion, basis):
         return earlier
-    if champion is None:
-        report = GateReport(
-            registered.version, None, held_out.digest, True, None, None, "there is no champion yet"
-        )
-    else:
-        logger.info("gate: version %d against champion %d", registered.version, champion)
-        report = _compare(config, held_out, registered, champion, classes)
+    report = _compare(config, held_out, registered, plain, classes)
     _write_gate(client, registered, report)
     return report
 
@@ -158,31 +148,25 @@ def _compare(
     config: DistillConfig,
     held_out: Split,
     registered: Registered,
-    champion: int,
+    plain: GateReport,
     classes: tuple[str, ...],
 ) -> GateReport:
+    """Return the report with the comparison filled in."""
+    if plain.compared_to is None:
+        return replace(plain, promote=True, reason="there is no champion yet")
     if not held_out.has_gold:
-        return GateReport(
-            registered.version,
-            champion,
-            held_out.digest,
-            False,
-            None,
-            None,
-            "held_out has no gold labels, so nothing can be proven",
-        )
-    champion_uri = f"models:/{registered.model}/{champion}"
+        return replace(plain, reason="held_out has no gold labels, so nothing can be proven")
+    logger.info("gate: version %d against champion %d", registered.version, plain.compared_to)
+    champion_uri = f"models:/{registered.model}/{plain.compared_to}"
     pair = compare_models(registered.uri, champion_uri, held_out, classes, config.measure)
     assert pair.comparison is not None  # gold is there
     promote, reason = decide(pair.comparison, *pair.latencies, config.registry.allowed_drop)
-    return GateReport(
-        registered.version,
-        champion,
-        held_out.digest,
-        promote,
-        pair.comparison.verdict,
-        pair.comparison.difference,
-        reason,
+    return replace(
+        plain,
+        promote=promote,
+        reason=reason,
+        verdict=pair.comparison.verdict,
+        difference=pair.comparison.difference,
     )
 
 

@@ -10,9 +10,16 @@ from mlflow import MlflowClient
 from distill_tasks.config import DistillConfig
 from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.stage import stage
-from registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, aliases_of
+from registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    ROLLED_BACK,
+    Registered,
+    aliases_of,
+    give_another_chance,
+)
 from registry.gate import GateReport
-from registry.register import Registered
 
 logger = logging.getLogger("potstill")
 
@@ -60,6 +67,8 @@ def promote_version(
 def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promotion:
     """Make the previous champion champion again; the present one becomes previous.
 
+    No run promotes the one taken back again until a person asks for it by its version.
+
     Raises InputError if there is no previous champion.
     """
     aliases = aliases_of(client, model)
@@ -70,8 +79,10 @@ def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promot
             "roll back to."
         )
     if not dry_run:
-        client.set_registered_model_alias(model, PREVIOUS, str(champion))
+        client.set_model_version_tag(model, str(champion), ROLLED_BACK, "true")
+        give_another_chance(client, Registered(model, previous, reused=True))
         client.set_registered_model_alias(model, CHAMPION, str(previous))
+        client.set_registered_model_alias(model, PREVIOUS, str(champion))
     return Promotion(model, previous, champion, not dry_run, "rolled back", False)
 
 

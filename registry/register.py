@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -12,26 +10,10 @@ from distill_tasks.report import Report
 from distill_tasks.select import Candidate, Selection
 from distill_tasks.stage import stage
 from distill_tasks.tracking import Distillation
-from registry.aliases import CHALLENGER, CHAMPION, aliases_of
+from registry.aliases import CHALLENGER, CHAMPION, Registered, aliases_of
 
 STUDENT = "potstill.student"
 """Tag with the digest of a version's student, by which a version is found again."""
-HELD_OUT = "potstill.held_out"
-"""Tag with the digest of the rows that the version was scored on."""
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A model version of the registry."""
-
-    model: str
-    version: int
-    reused: bool
-
-    @property
-    def uri(self) -> str:
-        """The address that MLflow loads it by."""
-        return f"models:/{self.model}/{self.version}"
 
 
 def register_candidate(

@@ -7,34 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
+from samples import CLASSES, FILLERS, WORDS, make_rows
+
 from distill_tasks.config import DistillConfig, parse_config
-
-CLASSES = ("cats", "dogs", "fish")
-WORDS = {
-    "cats": ("purr", "whisker", "kitten", "meow", "claw"),
-    "dogs": ("bark", "leash", "puppy", "fetch", "growl"),
-    "fish": ("swim", "fin", "gill", "scale", "reef"),
-}
-FILLERS = ("the", "animal", "likes", "to", "and", "very", "much", "today", "a", "house")
-
-
-def make_rows(count: int, seed: int) -> pd.DataFrame:
-    """Return rows whose class can be read from their words, no two texts alike."""
-    generator = np.random.default_rng(seed)
-    texts: dict[str, str] = {}
-    while len(texts) < count:
-        label = CLASSES[len(texts) % len(CLASSES)]
-        words = [*generator.choice(WORDS[label], 2), *generator.choice(FILLERS, 6)]
-        generator.shuffle(words)
-        texts[" ".join(words)] = label
-    return pd.DataFrame({"text": list(texts), "label": list(texts.values())})
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CLASSES, WORDS
+from samples import CLASSES, WORDS
 
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split, read_corpus

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, make_rows
+from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config

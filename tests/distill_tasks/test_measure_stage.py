@@ -2,7 +2,7 @@ import gc
 
 import numpy as np
 import pytest
-from conftest import CLASSES, make_rows
+from samples import CLASSES, make_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import read_corpus

@@ -61,8 +61,8 @@ def test_every_loser_has_its_reason(candidates):
         "dominated by middle: validation accuracy 0.9400 ≥ 0.9300 at p95 2 ms ≤ 4 ms"
     )
     assert reasons["small"] == (
-        "on the front, but most_accurate prefers middle: "
-        "-24.00 points of validation accuracy at 0.5× its p95 latency"
+        "on the front, but most_accurate prefers middle: against it this one has "
+        "-24.00 points of validation accuracy and 0.5× the p95 latency"
     )
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import CLASSES, make_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import CLASSES, make_rows
 
 from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import InputError

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, make_rows
 from safetensors.torch import load_file, save_file
+from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.config import parse_config

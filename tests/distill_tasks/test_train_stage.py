@@ -2,7 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_rows
+from samples import make_rows
 from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import CLASSES, make_rows
 from safetensors.torch import load_file
+from samples import CLASSES, make_rows
 
 from distill_tasks.training import Recipe, Rows, name_classes, train_classifier, without_dropout
 

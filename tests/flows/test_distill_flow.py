@@ -48,7 +48,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(config):
     assert made["runs"] == sorted(["animals", "teacher", "words-on-gold", *students])
     assert made["models"] == len(students) + 1
     assert made["versions"] == 1
-    assert made["aliases"] == {"champion": "1"}
+    assert made["aliases"] == {"champion": 1}
     assert set(task_states(last_flow_run()).values()) == {"Completed"}
 
     second = distill(config)
@@ -118,4 +118,4 @@ def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
     assert promote(config, dry_run=True).champion == 1
     assert "champion" not in client.get_registered_model("animals").aliases
     assert promote(config).moved
-    assert client.get_registered_model("animals").aliases == {"champion": "1"}
+    assert client.get_registered_model("animals").aliases == {"champion": 1}

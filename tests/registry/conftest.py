@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import pytest
+from samples import make_rows
 
 from distill_tasks.config import DistillConfig, RegistryConfig, parse_config
 from distill_tasks.corpus import Corpus, read_corpus
 from distill_tasks.evaluate import score_all
 from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.latency import Latency
 from distill_tasks.measure import measure_all
 from distill_tasks.prepare import keep_corpus
 from distill_tasks.report import Findings, Report, write_report
@@ -24,17 +23,6 @@ from registry.aliases import aliases_of
 from registry.gate import GateReport
 from registry.promote import promote_version
 from registry.register import Registered, register_candidate
-
-# Python knows one module named `conftest`: whoever imports from it, in any order, finds these.
-_spec = importlib.util.spec_from_file_location(
-    "shared_conftest", Path(__file__).parents[1] / "conftest.py"
-)
-_shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_shared)
-CLASSES, WORDS, make_rows = _shared.CLASSES, _shared.WORDS, _shared.make_rows
-
-LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-8-epochs-1", "bag-of-words-200"
-FAMILIES = (LAYERS, STATIC, WORDS_STUDENT)
 
 
 @dataclass
@@ -74,14 +62,10 @@ class House:
 
     def allow(self, registered: Registered) -> GateReport:
         champion = aliases_of(self.client, registered.model).get("champion")
-        return GateReport(registered.version, champion, "rows", True, None, None, "by hand")
+        return GateReport(registered.version, champion, "rows", True, "by hand")
 
     def aliases(self, model: str) -> dict[str, int]:
         return aliases_of(self.client, model)
-
-
-def make_latency(p95_ms: float) -> Latency:
-    return Latency(p95_ms / 2, p95_ms, p95_ms * 2, 1000.0, 20, 4, 1, "this machine", 0.0)
 
 
 def write_config(folder: Path, base: Path) -> DistillConfig:

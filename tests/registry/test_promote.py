@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import LAYERS, STATIC, WORDS_STUDENT
+from samples import LAYERS, STATIC, WORDS_STUDENT
 
 from distill_tasks.errors import InputError, PotstillError
 from registry.aliases import aliases_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import CLASSES, FAMILIES, LAYERS, STATIC, WORDS_STUDENT, make_rows
+from samples import CLASSES, FAMILIES, LAYERS, STATIC, WORDS_STUDENT, make_rows
 
 from distill_tasks import logged_models
 from distill_tasks.served_model import open_model

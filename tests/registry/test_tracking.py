@@ -4,7 +4,7 @@ import time
 
 import mlflow
 import pytest
-from conftest import FAMILIES
+from samples import FAMILIES
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.errors import InputError

