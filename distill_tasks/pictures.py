@@ -136,13 +136,14 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
             axes.annotate(
                 point.name,
                 (point.latency_ms, point.percent),
-                xytext=(9, -3),
+                xytext=(7, 6),
                 textcoords="offset points",
                 fontsize=9,
                 color=COLOURS[role],
                 fontweight="bold" if role == "chosen" else "normal",
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(*_limits(points))
     axes.set_xlabel(LATENCY_AXIS)
     axes.set_ylabel(ACCURACY_AXIS)

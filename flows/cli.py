@@ -172,7 +172,10 @@ def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
 
 def print_promotion(promotion: Promotion) -> None:
     """Print who is champion and why."""
-    verb = "is now" if promotion.moved else "stays" if promotion.champion else "would be"
+    if promotion.champion is None:
+        out.print(f"{promotion.model} has no champion ({promotion.reason}).", highlight=False)
+        return
+    verb = "is now" if promotion.moved else "would become" if promotion.would_move else "stays"
     before = f"; previous: version {promotion.previous}" if promotion.previous else ""
     out.print(
         f"Champion of {promotion.model} {verb} version {promotion.champion}"

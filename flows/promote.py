@@ -25,7 +25,7 @@ def promote(config: DistillConfig, version: int | None = None, dry_run: bool = F
         registered = Registered(config.registry.model, find_version(config, version), reused=True)
         if version is not None and not dry_run:
             give_another_chance(MlflowClient(config.tracking.uri), registered)
-        verdict = gate(config, corpus, registered)
+        verdict = gate(config, corpus, registered, dry_run)
         return promote_if_allowed(config, registered, verdict, dry_run)
 
 

@@ -85,7 +85,11 @@ def compare_models(
 
 
 def judge(
-    config: DistillConfig, held_out: Split, registered: Registered, classes: tuple[str, ...]
+    config: DistillConfig,
+    held_out: Split,
+    registered: Registered,
+    classes: tuple[str, ...],
+    dry_run: bool = False,
 ) -> GateReport:
     """Compare a version with the current champion and write the verdict on the version.
 
@@ -105,15 +109,18 @@ def judge(
     if earlier and (earlier.compared_to, earlier.basis) == (champion, basis):
         return earlier
     report = _compare(config, held_out, registered, plain, classes)
-    _write_gate(client, registered, report)
+    if not dry_run:
+        _write_gate(client, registered, report)
     return report
 
 
 @stage("gate {registered.model} {registered.version}", retries=2)
-def gate(config: DistillConfig, corpus: CorpusReference, registered: Registered) -> GateReport:
+def gate(
+    config: DistillConfig, corpus: CorpusReference, registered: Registered, dry_run: bool = False
+) -> GateReport:
     """Judge a version against the champion."""
     rows = corpus.open()
-    return judge(config, rows.splits["held_out"], registered, rows.classes)
+    return judge(config, rows.splits["held_out"], registered, rows.classes, dry_run)
 
 
 def read_gate(client: MlflowClient, registered: Registered) -> GateReport | None:

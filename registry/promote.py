@@ -34,6 +34,8 @@ class Promotion:
     moved: bool
     reason: str
     reused: bool
+    would_move: bool = False
+    """Whether this was a dry run of a move."""
 
 
 def promote_version(
@@ -60,7 +62,13 @@ def promote_version(
         if aliases.get(CHALLENGER) == registered.version:
             client.delete_registered_model_alias(registered.model, CHALLENGER)
     return Promotion(
-        registered.model, registered.version, champion, not dry_run, gate.reason, False
+        registered.model,
+        registered.version,
+        champion,
+        moved=not dry_run,
+        reason=gate.reason,
+        reused=False,
+        would_move=dry_run,
     )
 
 
@@ -83,7 +91,15 @@ def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promot
         give_another_chance(client, Registered(model, previous, reused=True))
         client.set_registered_model_alias(model, CHAMPION, str(previous))
         client.set_registered_model_alias(model, PREVIOUS, str(champion))
-    return Promotion(model, previous, champion, not dry_run, "rolled back", False)
+    return Promotion(
+        model,
+        previous,
+        champion,
+        moved=not dry_run,
+        reason="rolled back",
+        reused=False,
+        would_move=dry_run,
+    )
 
 
 @stage("promote {registered.model} {registered.version}", retries=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -33,9 +33,12 @@ def main() -> None:
     if not runs:
         sys.exit("No finished run was found. `make demo` first.")
     run = runs[0]
-    folder = Path(client.download_artifacts(run.info.run_id, "front.png"))
-    shutil.copyfile(folder, ROOT / "docs" / "front.png")
-    table = mlflow.load_table("candidates.json", run_ids=[run.info.run_id]).to_dict("records")
+    picture = client.download_artifacts(run.info.run_id, "front.png")
+    shutil.copyfile(picture, ROOT / "docs" / "front.png")
+    saved = json.loads(
+        Path(client.download_artifacts(run.info.run_id, "candidates.json")).read_text()
+    )
+    table = [dict(zip(saved["columns"], row, strict=True)) for row in saved["data"]]
     chosen = next(row for row in table if row["model"] == run.data.tags["potstill.chosen"])
     shown = [{key: str(row[key]) for key in COLUMNS} for row in table]
     kept = 100 * float(chosen["retention"])
@@ -51,8 +54,9 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     for name, part in parts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text = re.sub(pattern, lambda m, part=part: m[1] + part + m[2], text, flags=re.DOTALL)
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}{part}\n{end}{rest.partition(end)[2]}"
     readme.write_text(text, encoding="utf-8")
     print(f"README.md and docs/front.png now show run {run.info.run_id}")
 

@@ -108,7 +108,7 @@ def start(arguments, environment):
 def end(running):
     os.killpg(running.pid, signal.SIGTERM)
     try:
-        running.wait(20)
+        running.wait(5)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
@@ -132,7 +132,6 @@ def prefect(environment, *arguments):
 
 
 def test_a_worker_runs_a_deployment_to_its_end(server, quick):
-    assert prefect(server, "deploy", "--all").returncode == 1  # no work pool yet: Prefect refuses
     made = prefect(server, "work-pool", "create", "--type", "process", FILE_POOL)
     assert made.returncode == 0, made.stderr
     deployed = prefect(server, "deploy", "--all")
