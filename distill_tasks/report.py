@@ -38,6 +38,10 @@ from distill_tasks.train import StudentReference
 
 logger = logging.getLogger("potstill")
 
+CANDIDATES = "candidates.json"
+TABLES = "mlflow.loggedArtifacts"
+"""MLflow's tag of the artifacts that its UI shows as tables."""
+
 IN_MARKDOWN = (
     "model",
     "accuracy",
@@ -235,9 +239,10 @@ def _log_summary(
         write_html(points, title, Path(scratch) / "front.html")
         write_png(points, title, Path(scratch) / "front.png")
         client.log_artifacts(run_id, scratch)
-    columns = {key: [row[key] for row in table] for key in table[0]}
-    client.log_table(run_id, columns, "candidates.json")
-    _log_text(run_id, {"report.md": markdown})
+    columns = {"columns": list(table[0]), "data": [list(row.values()) for row in table]}
+    _log_text(run_id, {"report.md": markdown, CANDIDATES: json.dumps(columns, indent=2)})
+    # MLflow's own log_table would append to the table that a killed run left.
+    client.set_tag(run_id, TABLES, json.dumps([{"path": CANDIDATES, "type": "table"}]))
     client.set_tag(run_id, "mlflow.note.content", f"{markdown}\n[Compare all runs]({link})\n")
     if findings.selection.choice is not None:
         choice = findings.selection.choice
