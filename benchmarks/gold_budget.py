@@ -52,9 +52,8 @@ def accuracy(model: Answering, held_out: Split) -> float:
 def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, float]:
     """Return held-out accuracies at one gold budget, validation included in the budget."""
     corpus = read_corpus(split_rows(config, gold_rows, folder), config.seed)
-    settings = config.model_copy(update={"work_dir": str(folder / "work")})
-    teacher = make_teacher(settings, corpus)
-    labels = label_rows(settings, corpus, teacher).open()
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher).open()
     held_out = corpus.splits["held_out"]
     said = labels.read(held_out.texts).logits.argmax(axis=1)
     words = fit_words_on_gold(corpus.splits["train"], len(corpus.classes))
