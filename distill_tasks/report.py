@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,6 @@ from distill_tasks.tracking import (
     log_params,
 )
 from distill_tasks.train import StudentReference
-
-logger = logging.getLogger("potstill")
 
 CANDIDATES = "candidates.json"
 TABLES = "mlflow.loggedArtifacts"

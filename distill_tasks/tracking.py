@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +20,6 @@ from distill_tasks.teachers import digest_teacher
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-logger = logging.getLogger("potstill")
 
 DISTILLATION = "distillation"
 """The tag that ties all runs of one distillation."""
@@ -111,9 +108,10 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         client.set_tag(run_id, FAILURE, f"{type(error).__name__}: {error}"[:5000])
         client.set_terminated(run_id, "FAILED")
         raise
-    if FAILURE in client.get_run(run_id).data.tags:
+    run = client.get_run(run_id)
+    if FAILURE in run.data.tags:
         client.delete_tag(run_id, FAILURE)
-    if client.get_run(run_id).info.status != "FINISHED":
+    if run.info.status != "FINISHED":
         client.set_terminated(run_id, "FINISHED")
 
 

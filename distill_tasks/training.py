@@ -31,7 +31,7 @@ from distill_tasks.losses import distillation_loss
 from distill_tasks.progress import Progress
 
 Curve = dict[str, float]
-"""One epoch of a training curve: epoch, step, loss, validation_loss, validation_accuracy."""
+"""One epoch of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -20,8 +19,6 @@ from registry.aliases import (
     give_another_chance,
 )
 from registry.gate import GateReport
-
-logger = logging.getLogger("potstill")
 
 
 @dataclass(frozen=True)
