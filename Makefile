@@ -11,7 +11,7 @@ DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint ui schema readme clean
+.PHONY: demo test test-slow lint ui schema readme benchmarks clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -51,6 +51,9 @@ schema: $(VENV)/.installed
 
 readme: $(DATA)
 	$(BIN)/python examples/reuters/readme.py
+
+benchmarks: $(DATA)
+	$(BIN)/python benchmarks/write.py $(NAME)
 
 clean:
 	rm -rf .potstill mlflow.db mlartifacts

@@ -8,23 +8,20 @@ table for people and, as its last line, one JSON object. Needs `make demo` first
 from __future__ import annotations
 
 import json
-import math
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from distill_tasks.answers import Answering, answer_sorted
 from distill_tasks.config import DistillConfig, load_config
-from distill_tasks.controls import fit_words_on_gold
-from distill_tasks.corpus import Corpus, DataConfig, Split, read_corpus
-from distill_tasks.evaluate import Answering, answer_sorted
+from distill_tasks.controls import WordsOnGold, without_teacher
+from distill_tasks.corpus import DataConfig, Split, read_corpus
 from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.report import markdown_table
+from distill_tasks.pages import markdown_table
 from distill_tasks.served_model import open_model
-from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import (
     BagOfWordsStudent,
     LayersStudent,
@@ -32,10 +29,12 @@ from distill_tasks.students import (
     StudentConfig,
     train_student,
 )
-from distill_tasks.students.lesson import Lesson
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
+from distill_tasks.train import make_lesson
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples/reuters/data"
+BLEND = Blend(temperature=1.0, alpha=0.9)
 STUDENTS: tuple[StudentConfig, ...] = (
     LayersStudent(layers=1),
     StaticStudent(),
@@ -56,41 +55,19 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
     labels = label_rows(config, corpus, teacher).open()
     held_out = corpus.splits["held_out"]
     said = labels.read(held_out.texts).logits.argmax(axis=1)
-    words = fit_words_on_gold(corpus.splits["train"], len(corpus.classes))
+    words = WordsOnGold(corpus.splits["train"], len(corpus.classes), corpus.problem)
     found = {
         "teacher": float((said == held_out.gold).mean()),
         "words on gold": accuracy(words, held_out),
     }
-    lesson = Lesson(
-        rows=corpus.lesson,
-        soft_labels=labels.read(corpus.lesson.texts),
-        validation=corpus.splits["validation"],
-        classes=corpus.classes,
-        temperature=config.loss.temperature,
-        alpha=config.loss.alpha,
-        seed=config.seed,
-        teacher=teacher.model,
-    )
+    answers = labels.read(corpus.lesson.texts)
+    lesson = make_lesson(config, corpus, answers, teacher, BLEND, config.seed)
+    base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
     for student in STUDENTS:
         found[f"{student.name} distilled"] = trained(student, lesson, held_out)
-        alone, same_steps = gold_alone(student, lesson, corpus)
-        found[f"{student.name} gold alone"] = trained(same_steps, alone, held_out)
+        alone = without_teacher(lesson, student, base)
+        found[f"{student.name} gold alone"] = trained(student, alone, held_out)
     return found
-
-
-def gold_alone(
-    student: StudentConfig, lesson: Lesson, corpus: Corpus
-) -> tuple[Lesson, StudentConfig]:
-    """Return the lesson without any teacher's answer, and the student for as many steps."""
-    train = corpus.splits["train"]
-    # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
-    logits = lesson.soft_labels.logits[: len(train)]
-    answers = SoftLabels(logits, lesson.classes, lesson.soft_labels.teacher)
-    alone = replace(lesson, rows=train, soft_labels=answers, alpha=0.0)
-    if isinstance(student, BagOfWordsStudent):
-        return alone, student
-    epochs = math.ceil(student.epochs * len(lesson.rows) / len(train))
-    return alone, student.model_copy(update={"epochs": epochs})
 
 
 def trained(student: StudentConfig, lesson: Lesson, held_out: Split) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -13,33 +13,73 @@ from distill_tasks.corpus import DataConfig
 from distill_tasks.errors import InputError, did_you_mean, shortlist
 from distill_tasks.latency import MeasureConfig
 from distill_tasks.pareto import Choice
+from distill_tasks.problem import Problem
 from distill_tasks.settings import Settings, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
+from distill_tasks.weighted_metrics import Quality
+
+AUTO: Literal["auto"] = "auto"
 
 
 class LossConfig(Settings):
     """How students weigh the teacher's answers against the gold labels."""
 
-    temperature: float = Field(
-        2.0, gt=0, le=100, description="T: softens both distributions before they are compared."
+    temperature: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
+        2.0,
+        description="T: softens both distributions before they are compared. `auto` compares a "
+        "few on the cheapest student.",
     )
-    alpha: float = Field(
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         0.9,
-        ge=0,
-        le=1,
-        description="Weight of the teacher where a row has gold; gold gets the rest.",
+        description="Weight of the teacher where a row has gold; gold gets the rest. `auto` "
+        "compares a few on the cheapest student.",
+    )
+    balance_classes: bool = Field(
+        False, description="Weigh gold rows so that every class counts the same, teacher included."
+    )
+
+
+class EvaluateConfig(Settings):
+    """How sure the run must be of what it says."""
+
+    finalists: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Students that go on to more seeds, controls and held-out rows, at most.",
+    )
+    seeds: int = Field(
+        3, ge=1, le=20, description="Times each finalist is trained; the first one is served."
+    )
+    controls: bool = Field(
+        True, description="Train each finalist on gold alone too, for as many steps and seeds."
+    )
+    answer_precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of answers that must be right; the served model abstains below the "
+        "confidence that reaches it on validation. It always answers when absent.",
     )
 
 
 class SelectConfig(Settings):
     """Which candidate on the front is chosen, and what it must keep to."""
 
+    metric: Quality = Field(
+        "accuracy",
+        description="What students are compared, chosen and judged by. Of several labels, "
+        "accuracy counts the rows with all of them right.",
+    )
     choose: Choice = Field(
         "knee", description="Point of the front that is taken among those meeting the constraints."
     )
     min_retention: float | None = Field(
-        None, gt=0, le=2, description="Least accuracy on validation, as a share of the teacher's."
+        None,
+        gt=0,
+        le=2,
+        description="Least quality on validation, as a share of the teacher's.",
     )
     max_p95_latency_ms: float | None = Field(
         None, gt=0, description="Highest p95 latency of one answer, in milliseconds."
@@ -70,7 +110,7 @@ class RegistryConfig(Settings):
         0.005,
         ge=0,
         le=1,
-        description="Accuracy, as a share, that a clearly faster challenger may lose at most.",
+        description="Loss of the metric, as a share, that a clearly faster challenger may have.",
     )
 
 
@@ -84,12 +124,16 @@ class DistillConfig(Settings):
     work_dir: str = Field(
         ".potstill", description="Folder of what is kept between runs: labels, teachers, students."
     )
+    problem: Problem = Field(
+        "single_label", description="Whether a text has exactly one label, or any number."
+    )
     data: DataConfig = Field(description="The rows and their columns.")
     teacher: TeacherConfig = Field(description="The large model that answers once.")
     students: Annotated[tuple[StudentConfig, ...], BeforeValidator(expand_grid)] = Field(
         min_length=1, description="Families of students; list-valued fields span a grid."
     )
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Seeds and controls.")
     measure: MeasureConfig = Field(MeasureConfig(), description="The stopwatch.")
     select: SelectConfig = Field(SelectConfig(), description="The choice among the students.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
@@ -132,15 +176,32 @@ def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
     try:
         return DistillConfig.model_validate(written)
     except ValidationError as error:
-        first, *rest = error.errors()
-        more = f" ({len(rest)} more after this one)" if rest else ""
-        location = _as_written(list(first["loc"]), written)
-        raise InputError(f"{source}: {_explain(dict(first), location)}{more}") from None
+        mistakes = [dict(found) for found in error.errors()]
+        raise InputError(f"{source}: {_explain_first(mistakes, written)}") from None
 
 
 def write_schema() -> str:
     """Return the JSON schema that editors complete a distill.yaml from."""
     return json.dumps(DistillConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _explain_first(mistakes: list[dict[str, Any]], written: dict[str, Any]) -> str:
+    """Return one sentence for the first wrong key, and how many other keys are wrong.
+
+    A key of several kinds is wrong once for each; a list with a wrong item counts as empty.
+    """
+    locations = [_as_written(list(mistake["loc"]), written) for mistake in mistakes]
+    keys = []
+    for mistake, location in zip(mistakes, locations, strict=True):
+        unknown = location[-1:] if mistake["type"] == "extra_forbidden" else []
+        keys.append((*_locate(location)[0], *unknown))
+    said = [mistake["msg"] for mistake, key in zip(mistakes, keys, strict=True) if key == keys[0]]
+    message, *others = dict.fromkeys(said)
+    for other in others:
+        message += f" or {other.removeprefix('Input should be ')}"
+    wrong = {key for key in keys if not any(k[: len(key)] == key != k for k in keys)}
+    more = f" ({len(wrong) - 1} more after this one)" if len(wrong) > 1 else ""
+    return _explain({**mistakes[0], "msg": message}, locations[0]) + more
 
 
 def _as_written(location: list[int | str], written: dict[str, Any]) -> list[str]:

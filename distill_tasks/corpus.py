@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from distill_tasks.digests import digest, digest_texts
 from distill_tasks.errors import InputError, did_you_mean, shortlist
+from distill_tasks.problem import LABEL_SEPARATOR, Decisions, Problem, to_decisions
 from distill_tasks.settings import Settings
 from distill_tasks.tables import Table, check_column, read_table
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 NO_LABEL = -1
 """The class number of a row without gold."""
+
+Labels = list[tuple[str, ...]]
+"""The labels of each row: exactly one in a single-label problem."""
 
 SPLITS = ("train", "validation", "held_out", "transfer", "production")
 
@@ -39,7 +43,12 @@ class DataConfig(Settings):
 
     text_column: str = Field("text", description="Column with the text of each row.")
     label_column: str | None = Field(
-        "label", description="Column with the gold label; null where there is no gold at all."
+        "label",
+        description="Column with the gold label; null where there is no gold at all. In a "
+        "multi-label problem a list of labels, or one string with `|` between them.",
+    )
+    slice_column: str | None = Field(
+        None, description="Column of held_out by whose values errors are broken down."
     )
     train: Table = Field(description="Rows to learn from, with gold labels where there are any.")
     validation: Table | None = Field(
@@ -60,10 +69,16 @@ class DataConfig(Settings):
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: texts, and their class numbers (rows,) with -1 where gold is absent."""
+    """Rows of one split: their texts and their gold.
+
+    ``gold`` is class numbers (rows,), or zeros and ones (rows, classes) in a multi-label problem,
+    and -1 where it is absent.
+    """
 
     texts: tuple[str, ...]
     gold: NDArray[np.int64]
+    slices: tuple[str, ...] | None = None
+    """The value of the slice column of each row, where one was asked for."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -78,10 +93,23 @@ class Split:
         """Whether every row has a gold label."""
         return bool(len(self) and (self.gold != NO_LABEL).all())
 
+    def decisions(self, classes: int) -> Decisions | None:
+        """Return gold as a matrix (rows, classes); None where there is none."""
+        return to_decisions(self.gold, classes) if self.has_gold else None
+
+    def rows_per_class(self, classes: int) -> NDArray[np.int64]:
+        """Return the gold rows of each class (classes,), all zero where there is no gold."""
+        member = self.decisions(classes)
+        if member is None:
+            return np.zeros(classes, np.int64)
+        counts: NDArray[np.int64] = member.sum(axis=0)
+        return counts
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Split:
         """Return the split of the chosen rows."""
         numbers = np.arange(len(self))[rows]
-        return Split(tuple(self.texts[number] for number in numbers), self.gold[numbers])
+        slices = None if self.slices is None else tuple(self.slices[row] for row in numbers)
+        return Split(tuple(self.texts[row] for row in numbers), self.gold[numbers], slices)
 
 
 @dataclass(frozen=True)
@@ -91,11 +119,13 @@ class Corpus:
     splits: dict[str, Split]
     classes: tuple[str, ...]
     findings: tuple[str, ...] = ()
+    problem: Problem = "single_label"
 
     @cached_property
     def digest(self) -> str:
-        """The digest of all rows and the class order."""
-        return digest(self.classes, {name: split.digest for name, split in self.splits.items()})
+        """The digest of all rows, the class order and the slices."""
+        rows = {name: [split.digest, split.slices] for name, split in self.splits.items()}
+        return digest(self.classes, self.problem, rows)
 
     @property
     def texts(self) -> list[str]:
@@ -114,9 +144,11 @@ class Corpus:
         import pandas as pd
 
         for name, split in self.splits.items():
-            frame = pd.DataFrame({"text": split.texts, "gold": split.gold})
+            frame = pd.DataFrame({"text": split.texts, "gold": list(split.gold)})
+            if split.slices is not None:
+                frame["slice"] = split.slices
             frame.to_parquet(folder / f"{name}.parquet", index=False)
-        about = {"classes": self.classes, "findings": self.findings}
+        about = {"classes": self.classes, "findings": self.findings, "problem": self.problem}
         (folder / "corpus.json").write_text(json.dumps(about, indent=2))
 
     @classmethod
@@ -129,11 +161,18 @@ class Corpus:
         for name in SPLITS:
             if (folder / f"{name}.parquet").is_file():
                 frame = pd.read_parquet(folder / f"{name}.parquet")
-                splits[name] = Split(tuple(frame["text"]), frame["gold"].to_numpy(np.int64))
-        return cls(splits, tuple(about["classes"]), tuple(about["findings"]))
+                gold = np.stack(frame["gold"].to_list()).astype(np.int64)
+                slices = tuple(frame["slice"]) if "slice" in frame else None
+                splits[name] = Split(tuple(frame["text"]), gold, slices)
+        return cls(splits, tuple(about["classes"]), tuple(about["findings"]), about["problem"])
 
 
-def read_corpus(config: DataConfig, seed: int, classes: Sequence[str] | None = None) -> Corpus:
+def read_corpus(
+    config: DataConfig,
+    seed: int,
+    classes: Sequence[str] | None = None,
+    problem: Problem = "single_label",
+) -> Corpus:
     """Read, check and split the user's rows.
 
     ``classes`` are the teacher's, used where the data has no labels. Raises InputError for
@@ -145,23 +184,25 @@ def read_corpus(config: DataConfig, seed: int, classes: Sequence[str] | None = N
         if (table := getattr(config, name)) is not None
     }
     texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
-    names: dict[str, list[str]] = {
-        name: _read_labels(frames[name], config.label_column, name)
-        for name in ("train", "validation", "held_out")
-        if name in frames and config.label_column is not None
-    }
-    order = _order_classes(names, classes)
+    names, findings = _read_gold(frames, config.label_column, problem)
+    order = _order_classes(names, classes, problem)
     splits = {
-        name: Split(tuple(rows), _number(names.get(name), order, len(rows)))
+        name: Split(
+            tuple(rows),
+            _number(names.get(name), order, len(rows), problem),
+            _read_slices(frames[name], config.slice_column) if name == "held_out" else None,
+        )
         for name, rows in texts.items()
     }
     splits, repeats = _remove_repeats(splits, order)
     splits, carved = _carve_validation(splits, order, config.validation_share, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
-    return Corpus(ordered, order, (*repeats, *carved))
+    return Corpus(ordered, order, (*findings, *repeats, *carved), problem)
 
 
-def read_rows(path: Path, text_column: str, label_column: str) -> tuple[Split, tuple[str, ...]]:
+def read_rows(
+    path: Path, text_column: str, label_column: str, problem: Problem = "single_label"
+) -> tuple[Split, tuple[str, ...]]:
     """Read rows to compare models on; gold is absent where there is no label column.
 
     Returns the rows and the classes found in them. Raises InputError like `read_corpus`.
@@ -169,10 +210,10 @@ def read_rows(path: Path, text_column: str, label_column: str) -> tuple[Split, t
     frame = read_table(str(path), "rows")
     texts = _read_texts(frame, text_column, "rows")
     if label_column not in frame.columns:
-        return Split(tuple(texts), _number(None, (), len(texts))), ()
-    names = _read_labels(frame, label_column, "rows")
-    classes = tuple(sorted(set(names)))
-    return Split(tuple(texts), _number(names, classes, len(texts))), classes
+        return Split(tuple(texts), np.full(len(texts), NO_LABEL, np.int64)), ()
+    names = _read_labels(frame, label_column, "rows", problem)
+    classes = tuple(sorted({label for row in names for label in row}))
+    return Split(tuple(texts), _number(names, classes, len(texts), problem)), classes
 
 
 def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
@@ -189,19 +230,87 @@ def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     return texts
 
 
-def _read_labels(frame: pd.DataFrame, column: str, split: str) -> list[str]:
+def _read_gold(
+    frames: dict[str, pd.DataFrame], column: str | None, problem: Problem
+) -> tuple[dict[str, Labels], list[str]]:
+    """Return the labels of every split that has gold, and what there is to say of them.
+
+    Only held_out may lack the column, unless it has one whose name is close to it.
+    """
+    names: dict[str, Labels] = {}
+    findings = []
+    for split in ("train", "validation", "held_out"):
+        if split not in frames or column is None:
+            continue
+        columns = frames[split].columns
+        if split == "held_out" and column not in columns and not did_you_mean(column, columns):
+            findings.append(
+                f"held_out has no column {column!r}: it is scored against the teacher only, and no "
+                "verdict can be given"
+            )
+            continue
+        names[split] = _read_labels(frames[split], column, split, problem)
+        bare = sum(not row for row in names[split])
+        if bare:
+            findings.append(f"{bare} rows of {split} carry none of the labels")
+    return names, findings
+
+
+def _read_labels(frame: pd.DataFrame, column: str, split: str, problem: Problem) -> Labels:
     check_column(frame, column, split)
+    if problem == "multi_label":
+        return [_read_several(labels, column, split) for labels in frame[column]]
     missing = np.flatnonzero(frame[column].isna())
     if missing.size:
         raise InputError(
             f"data.{split}: {missing.size} rows have no {column!r} (row {shortlist(missing)}). "
             "Label them, or move unlabelled rows to data.transfer."
         )
-    return [str(label) for label in frame[column]]
+    listed = [label for label in frame[column] if isinstance(label, list | np.ndarray)]
+    if listed:
+        raise InputError(
+            f"data.{split}: {column!r} holds lists of labels, as {list(listed[0])}. "
+            "Say `problem: multi_label`."
+        )
+    return [(str(label),) for label in frame[column]]
+
+
+def _read_several(labels: Any, column: str, split: str) -> tuple[str, ...]:
+    """Return the distinct labels of one row: a list, or a string with ``|`` between them.
+
+    A number is one label, as in a single-label problem; an empty cell means none.
+    """
+    import pandas as pd
+
+    if isinstance(labels, str):
+        words = [word.strip() for word in labels.split(LABEL_SEPARATOR)]
+    elif isinstance(labels, list | tuple | np.ndarray):
+        words = [str(label) for label in labels if label is not None]
+    else:
+        words = [] if pd.isna(labels) else [str(labels)]
+    wrong = [word for word in words if LABEL_SEPARATOR in word]
+    if wrong:
+        raise InputError(
+            f"data.{split}: the label {wrong[0]!r} of {column!r} holds a {LABEL_SEPARATOR!r}, "
+            "which stands between labels. Rename it."
+        )
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | None:
+    if column is None:
+        return None
+    if column not in frame.columns:
+        raise InputError(
+            f"data.held_out has no column {column!r}{did_you_mean(column, frame.columns)}; it has "
+            f"{shortlist(frame.columns)}. Set data.slice_column, or leave it out."
+        )
+    cells = zip(frame[column], frame[column].isna(), strict=True)
+    return tuple("(empty)" if missing else str(value) for value, missing in cells)
 
 
 def _order_classes(
-    names: dict[str, list[str]], teacher_classes: Sequence[str] | None
+    names: dict[str, Labels], teacher_classes: Sequence[str] | None, problem: Problem
 ) -> tuple[str, ...]:
     """Return the classes of train in the teacher's order if it has the same, else alphabetical."""
     if "train" not in names:
@@ -211,14 +320,17 @@ def _order_classes(
                 "Label the train rows, or use a teacher of kind transformers or saved."
             )
         return tuple(teacher_classes)
-    classes = tuple(sorted(set(names["train"])))
-    if len(classes) < 2:
+    known = {split: {label for row in rows for label in row} for split, rows in names.items()}
+    classes = tuple(sorted(known["train"]))
+    if not classes:
+        raise InputError("data.train has no labels at all. Check data.label_column.")
+    if len(classes) < 2 and problem == "single_label":
         raise InputError(
             f"data.train has one class only ({classes[0]!r}). A classifier needs at least two; "
             "check data.label_column."
         )
-    for split in names:
-        unseen = sorted(set(names[split]) - set(classes))
+    for split, labels in known.items():
+        unseen = sorted(labels - known["train"])
         if unseen:
             near = did_you_mean(unseen[0], classes)
             raise InputError(
@@ -230,11 +342,20 @@ def _order_classes(
     return classes
 
 
-def _number(names: list[str] | None, classes: Sequence[str], rows: int) -> NDArray[np.int64]:
+def _number(
+    names: Labels | None, classes: Sequence[str], rows: int, problem: Problem
+) -> NDArray[np.int64]:
+    """Return gold as numbers, in the shape that the problem asks for."""
+    shape = (rows,) if problem == "single_label" else (rows, len(classes))
     if names is None:
-        return np.full(rows, NO_LABEL, np.int64)
+        return np.full(shape, NO_LABEL, np.int64)
     numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[name] for name in names], np.int64)
+    if problem == "single_label":
+        return np.array([numbers[name] for (name,) in names], np.int64)
+    gold = np.zeros(shape, np.int64)
+    for row, labels in enumerate(names):
+        gold[row, [numbers[label] for label in labels]] = 1
+    return gold
 
 
 def _remove_repeats(
@@ -273,13 +394,15 @@ def _remove_repeats(
 
 def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[str]:
     """Say which classes lost all their rows of train, and refuse to go on with a single one."""
-    lost = [classes[number] for number in set(before.gold.tolist()) - set(after.gold.tolist())]
-    if lost and len(set(after.gold.tolist())) < 2:
+    left = after.rows_per_class(len(classes)) > 0
+    gone = (before.rows_per_class(len(classes)) > 0) & ~left
+    lost = sorted(classes[int(number)] for number in np.flatnonzero(gone))
+    if lost and left.sum() < 2:
         raise InputError(
             f"data.train has one class only once rows that held_out or validation repeat are "
-            f"left out; gone: {shortlist(sorted(lost))}. Give train rows of its own."
+            f"left out; gone: {shortlist(lost)}. Give train rows of its own."
         )
-    return [f"train has no rows left of {name}" for name in sorted(lost)]
+    return [f"train has no rows left of {name}" for name in lost]
 
 
 def _carve_validation(
@@ -292,10 +415,10 @@ def _carve_validation(
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     small: list[str] = []
-    for number in np.unique(train.gold):
-        rows = generator.permutation(np.flatnonzero(train.gold == number))
+    for name, group in _stratify(train, classes):
+        rows = generator.permutation(group)
         if rows.size < 2:
-            small.append(f"{classes[number]} ({rows.size} row)")
+            small.append(f"{name} ({rows.size} row)")
             continue
         chosen.extend(rows[: min(max(1, round(share * rows.size)), rows.size - 1)])
     if not chosen:
@@ -310,3 +433,25 @@ def _carve_validation(
         findings.append(f"too small to split, kept whole in train: {shortlist(small)}")
     carved = {**splits, "train": train.take(~mask), "validation": train.take(mask)}
     return carved, findings
+
+
+def _stratify(train: Split, classes: Sequence[str]) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return disjoint groups of row numbers, each with the name of its class.
+
+    A row with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
+    2011, "On the Stratification of Multi-Label Data", without its quota for each split.
+    """
+    if not train.has_gold:
+        return [("rows without gold", np.arange(len(train)))]
+    member = to_decisions(train.gold, len(classes))
+    free = np.ones(len(train), bool)
+    groups = []
+    rarest_first = np.argsort(member.sum(axis=0), kind="stable")
+    for number in rarest_first if train.gold.ndim == 2 else range(len(classes)):
+        rows = np.flatnonzero(member[:, number] & free)
+        free[rows] = False
+        if rows.size:
+            groups.append((classes[int(number)], rows))
+    if free.any():
+        groups.append(("rows with no label", np.flatnonzero(free)))
+    return groups

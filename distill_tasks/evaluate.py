@@ -1,23 +1,20 @@
-"""Stage ``evaluate``: score what would be served, on validation and on held-out."""
+"""Stage ``evaluate``: score what would be served on a split, beside teacher and controls."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from distill_tasks.answers import Answering, AnswerStore
+from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import DistillConfig
-from distill_tasks.controls import WORDS_ON_GOLD, fit_words_on_gold
+from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD, MajorityClass, WordsOnGold
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.label import LabelsReference
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.progress import Progress
-from distill_tasks.scorecard import Scorecard, score
+from distill_tasks.problem import Logits
+from distill_tasks.scorecard import Answered, Exam, Scorecard, score
 from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabelStore
 from distill_tasks.stage import stage
@@ -26,126 +23,138 @@ from distill_tasks.train import StudentReference
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change of the code changes the figures that come out."""
 
 TEACHER = "teacher"
-SCORED_SPLITS = ("validation", "held_out")
-BATCH_ROWS = 32
-
-Logits = dict[str, NDArray[np.float32]]
-"""Logits (rows, classes) by split."""
+CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
+    WORDS_ON_GOLD: WordsOnGold,
+    MAJORITY_CLASS: MajorityClass,
+}
+"""The controls that are no students."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scorecards of every model by name and split: teacher, control, students."""
+    """The scorecards on one split."""
 
-    cards: dict[str, dict[str, Scorecard]]
+    split: str
+    models: dict[str, Scorecard]
+    """By name: the teacher, the controls without a student, every trained student."""
+    candidates: dict[str, Scorecard]
+    """Each student over its seeds."""
+    on_gold: dict[str, Scorecard]
+    """Each student's control over its seeds, by the student's name."""
     reused: bool
 
 
-class Answering(Protocol):
-    """Whatever gives logits for texts."""
-
-    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits (rows, classes)."""
-        ...
-
-
-def answer_sorted(model: Answering, texts: Sequence[str], name: str) -> NDArray[np.float32]:
-    """Return logits (rows, classes) asked in batches of similar length, in the texts' order."""
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    progress, parts = Progress(f"scoring {name}", "rows"), []
-    progress.start(len(texts))
-    for start in range(0, len(order), BATCH_ROWS):
-        parts.append(model.logits([texts[row] for row in order[start : start + BATCH_ROWS]]))
-        progress.reach(start + BATCH_ROWS)
-    progress.stop()
-    logits = np.concatenate(parts)
-    return logits[np.argsort(order)]
-
-
 def score_all(
-    config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, students: list[StudentReference]
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    students: list[StudentReference],
+    split: str,
 ) -> Scores:
-    """Score teacher, control and students; whatever was scored before is read from the store."""
-    scorer = _Scorer(Store(config.work_dir), corpus, labels)
-    cards = {TEACHER: scorer.teacher()}
+    """Score teacher, controls and students on a split; what was scored before is read again."""
+    scorer = Examiner(config, corpus, labels, split)
+    models = {TEACHER: scorer.score("teacher", [scorer.exam.teacher])}
     if corpus.splits["train"].has_gold:
-        cards[WORDS_ON_GOLD] = scorer.control()
+        for name in CONTROLS:
+            key = digest(name, corpus.splits["train"].digest)
+            models[name] = scorer.score(key, [scorer.ask_control(name)])
     for student in students:
-        cards[student.name] = scorer.student(student)
-    return Scores(cards, reused=scorer.made == 0)
+        models[student.name] = scorer.score_seeds([student])
+    candidates, on_gold = (
+        {
+            name: scorer.score_seeds(
+                [s for s in students if (s.candidate, s.taught) == (name, taught)]
+            )
+            for name in dict.fromkeys(s.candidate for s in students if s.taught == taught)
+        }
+        for taught in (True, False)
+    )
+    return Scores(split, models, candidates, on_gold, reused=scorer.made == 0)
 
 
-@stage("evaluate {config.name}")
+@stage("evaluate on {split}")
 def evaluate(
     config: DistillConfig,
     corpus: CorpusReference,
     labels: LabelsReference,
     students: list[StudentReference],
+    split: str,
 ) -> Scores:
-    """Score every model."""
-    return score_all(config, corpus.open(), labels.open(), students)
+    """Score every model on a split."""
+    return score_all(config, corpus.open(), labels.open(), students, split)
 
 
-class _Scorer:
-    """Scores models against one corpus and one teacher, each at most once."""
+class Examiner:
+    """Asks models the rows of one split, each at most once, and scores what they say."""
 
-    def __init__(self, store: Store, corpus: Corpus, labels: SoftLabelStore) -> None:
-        self.store, self.corpus, self.labels = store, corpus, labels
-        self.splits = {name: corpus.splits[name] for name in SCORED_SPLITS}
-        self.rows = [split.digest for split in self.splits.values()]
+    def __init__(
+        self, config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, split: str
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.labels = labels
+        self.store = Store(config.work_dir)
+        rows = corpus.splits[split]
+        self.answers = AnswerStore(self.store, rows)
+        teacher = Answered(labels.read(rows.texts).logits, self._calibrate(self._validated()))
+        self.exam = Exam(split, rows, teacher, corpus.classes, corpus.problem, config.select.metric)
         self.made = 0
 
-    def teacher(self) -> dict[str, Scorecard]:
-        """Return the teacher's own scorecards, from its soft labels."""
-        logits = {n: self.labels.read(s.texts).logits for n, s in self.splits.items()}
-        return self._kept(TEACHER, "teacher", lambda: logits)
+    def ask(self, student: StudentReference) -> Answered:
+        """Return what a student says of the split, asked as it would be served."""
 
-    def control(self) -> dict[str, Scorecard]:
-        """Return the scorecards of words on gold."""
+        def open_it() -> Answering:
+            logger.info("evaluate %s on %s", student.name, self.exam.name)
+            return open_model(student.folder)
 
-        def answer() -> Logits:
-            train = self.corpus.splits["train"]
-            model = fit_words_on_gold(train, len(self.corpus.classes))
-            return {name: model.logits(split.texts) for name, split in self.splits.items()}
+        logits = self.answers.read(student.digest, student.name, open_it)
+        return Answered(logits, student.calibration)
 
-        return self._kept(WORDS_ON_GOLD, self.corpus.splits["train"].digest, answer)
+    def ask_control(self, name: str) -> Answered:
+        """Return what a control says that is no student: words on gold, or the majority class."""
+        train, classes = self.corpus.splits["train"], len(self.corpus.classes)
+        key = digest(name, train.digest, classes)
 
-    def student(self, student: StudentReference) -> dict[str, Scorecard]:
-        """Return the scorecards of a student, asked as it would be served."""
+        def open_it() -> Answering:
+            return CONTROLS[name](train, classes, self.corpus.problem)
 
-        def answer() -> Logits:
-            logger.info("evaluate %s", student.name)
-            model = open_model(student.folder)
-            return {
-                name: answer_sorted(model, split.texts, student.name)
-                for name, split in self.splits.items()
-            }
+        validation = AnswerStore(self.store, self.corpus.splits["validation"])
+        calibration = self._calibrate(validation.read(key, name, open_it))
+        return Answered(self.answers.read(key, name, open_it), calibration)
 
-        return self._kept(student.name, student.digest, answer)
+    def score_seeds(self, seeds: list[StudentReference]) -> Scorecard:
+        """Return the scorecard of a student over some of its seeds."""
+        key = digest([student.digest for student in seeds])
+        return self.score(key, [self.ask(student) for student in seeds])
 
-    def _kept(self, name: str, model: str, answer: Callable[[], Logits]) -> dict[str, Scorecard]:
-        key = digest(CODE_VERSION, name, model, self.labels.teacher, self.rows)
+    def score(self, key: str, answered: list[Answered]) -> Scorecard:
+        """Return the scorecard of answers, kept under a key that names the model."""
+        exam = self.exam
+        key = digest(
+            CODE_VERSION,
+            key,
+            [asdict(one.calibration) for one in answered],
+            self.labels.teacher,
+            asdict(exam.teacher.calibration),
+            [exam.split.digest, exam.problem, exam.metric],
+        )
         saved = self.store.manifest("scorecards", key)
         if saved is not None:
-            return {split: Scorecard.from_json(card) for split, card in saved.items()}
+            return Scorecard.from_json(saved)
         self.made += 1
-        logits = answer()
-        cards = {
-            split_name: score(
-                name,
-                split,
-                split_name,
-                logits[split_name],
-                self.labels.read(split.texts).logits,
-                self.corpus.classes,
-            )
-            for split_name, split in self.splits.items()
-        }
-        manifest = {split_name: card.to_json() for split_name, card in cards.items()}
-        with self.store.build("scorecards", key, manifest) as draft:
-            np.savez(draft / "logits.npz", allow_pickle=False, **logits)
-        return cards
+        card = score(exam, answered)
+        with self.store.build("scorecards", key, card.to_json()):
+            pass
+        return card
+
+    def _validated(self) -> Logits:
+        return self.labels.read(self.corpus.splits["validation"].texts).logits
+
+    def _calibrate(self, at_validation: Logits) -> Calibration:
+        gold = self.corpus.splits["validation"].decisions(len(self.corpus.classes))
+        precision = self.config.evaluate.answer_precision
+        return calibrate(at_validation, gold, self.corpus.problem, precision)

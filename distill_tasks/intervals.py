@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,13 +32,63 @@ class Figure:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
-def estimate(statistics: dict[str, Statistic], rows: int, seed: int) -> dict[str, Figure]:
+def estimate(statistics: Mapping[str, Statistic], rows: int, seed: int) -> dict[str, Figure]:
     """Return each statistic on all rows with its percentile bootstrap interval.
 
-    A draw of rows repeats some of them, which biases statistics such as the calibration error;
-    the mean bias of the draws is taken off their quantiles. All statistics see the same draws, so
-    their intervals are comparable. Memory does not grow with the number of draws. Source: Efron
-    and Tibshirani 1993, "An Introduction to the Bootstrap", sections 10.2 and 13.3.
+    All statistics see the same draws, so their intervals are comparable. Source: Efron and
+    Tibshirani 1993, "An Introduction to the Bootstrap", sections 10.2 and 13.3.
+    """
+    drawn, once = bootstrap(statistics, rows, seed), np.ones((1, rows), np.float32)
+    figures = {}
+    for name, statistic in statistics.items():
+        value = float(statistic(once)[0])
+        low, high = find_interval(value, drawn[name])
+        figures[name] = Figure(value, low, high, rows)
+    return figures
+
+
+def find_interval(value: float, draws: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the ends of the interval of a value whose bootstrap draws (draws,) are given."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - find_bias(value, draws)
+    return float(low), float(high)
+
+
+def find_bias(value: float, draws: NDArray[np.float64]) -> float:
+    """Return how far drawing moves a statistic on average, zero where that may be chance.
+
+    A draw of rows repeats some of them, which biases statistics such as the calibration error.
+    Taking off what is chance would only add noise: intervals of shares would hold the truth in
+    93.6 instead of 95.4 % (docs/decisions.md).
+    """
+    bias = float(draws.mean() - value)
+    noise = float(draws.std() / np.sqrt(len(draws)))
+    return bias if abs(bias) > 3 * noise else 0.0
+
+
+def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArray[np.float64]:
+    """Return the low end of the interval of every statistic less every other one (both by number).
+
+    All see the same draws of the rows, so the differences are paired.
+    """
+    named = {str(number): statistic for number, statistic in enumerate(statistics)}
+    drawn = bootstrap(named, rows, seed)
+    once = np.ones((1, rows), np.float32)
+    values = np.array([float(statistic(once)[0]) for statistic in statistics])
+    draws = np.stack([drawn[name] for name in named])
+    low = np.empty((len(values), len(values)))
+    for number in range(len(values)):
+        gaps, known = draws[number] - draws, values[number] - values
+        bias = [find_bias(value, gap) for value, gap in zip(known, gaps, strict=True)]
+        low[number] = np.quantile(gaps, (1 - LEVEL) / 2, axis=1) - bias
+    return low
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic], rows: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return the values (draws,) of each statistic on the same samples of the rows.
+
+    The samples are drawn batch by batch, so memory does not grow with their number.
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
@@ -46,14 +96,7 @@ def estimate(statistics: dict[str, Statistic], rows: int, seed: int) -> dict[str
         weights = draw_weights(generator, DRAWS_AT_ONCE, rows)
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))
-    once = np.ones((1, rows), np.float32)
-    figures = {}
-    for name, statistic in statistics.items():
-        value, draws = float(statistic(once)[0]), np.concatenate(drawn[name])
-        bias = draws.mean() - value
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - bias
-        figures[name] = Figure(value, float(low), float(high), rows)
-    return figures
+    return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
 def draw_weights(generator: np.random.Generator, draws: int, rows: int) -> Weights:

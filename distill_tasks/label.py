@@ -68,7 +68,7 @@ class LabelsReference:
 
 def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     """Return the configured teacher, fine-tuned first where that is asked and not yet done."""
-    digest = digest_teacher(config.teacher, corpus, config.seed)
+    digest = digest_teacher(config.teacher, corpus, config.seed, config.loss.balance_classes)
     match config.teacher:
         case SavedTeacher():
             return TeacherReference(digest, corpus.classes, None, 0.0, [], reused=True)
@@ -120,7 +120,8 @@ def _finetune(
         logger.info("teach: fine-tuning %s on %d rows", teacher.base, len(corpus.splits["train"]))
         start, manifest = time.monotonic(), {}
         with store.build("teachers", digest, manifest) as draft:
-            manifest["curve"] = finetune.fit(teacher, corpus, draft, config.seed)
+            balanced = config.loss.balance_classes
+            manifest["curve"] = finetune.fit(teacher, corpus, draft, config.seed, balanced)
             manifest["seconds"] = time.monotonic() - start
     return TeacherReference(
         digest, corpus.classes, model, manifest["seconds"], manifest["curve"], reused
@@ -132,7 +133,7 @@ def _answers(
 ) -> Callable[[Sequence[str]], Batches]:
     """Return what answers texts batch by batch."""
     if isinstance(config.teacher, SavedTeacher):
-        return _saved_answers(config.teacher, config.data.text_column, teacher.classes)
+        return _saved_answers(config, config.teacher, teacher.classes)
     model = teacher.model
     assert model is not None  # only a saved teacher has none
     classifier = sequence_classifier.SequenceClassifier(
@@ -143,9 +144,9 @@ def _answers(
 
 
 def _saved_answers(
-    teacher: SavedTeacher, text_column: str, classes: tuple[str, ...]
+    config: DistillConfig, teacher: SavedTeacher, classes: tuple[str, ...]
 ) -> Callable[[Sequence[str]], Batches]:
-    texts, logits, _ = saved.read_answers(teacher, text_column, classes)
+    texts, logits, _ = saved.read_answers(teacher, config.data.text_column, classes, config.problem)
     rows = {text: row for row, text in enumerate(texts)}
 
     def answer(asked: Sequence[str]) -> Batches:

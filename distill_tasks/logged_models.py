@@ -25,6 +25,7 @@ SIGNATURE = ModelSignature(
             ColSpec(DataType.string, "label"),
             ColSpec(DataType.double, "confidence"),
             ColSpec(Map(DataType.double), "probabilities"),
+            ColSpec(DataType.boolean, "abstain"),
         ]
     ),
 )

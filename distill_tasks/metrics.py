@@ -1,112 +1,134 @@
-"""Metrics as functions of row weights, so that one bootstrap gives every one its interval.
+"""The metrics as modules of the library `evaluate`, usable anywhere and without a network.
 
-Each function takes what is known of the rows and returns a `Statistic`: weights (draws, rows) to
-values (draws,). With all weights at one a statistic is the plain metric.
+Predictions are logits (rows, classes). References are class numbers (rows,), or zeros and ones
+(rows, classes) with ``config_name="multi_label"``. `Fidelity` takes the teacher's logits as
+references. `evaluate.combine` puts them together: ``combine([Accuracy(), F1()])``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import evaluate
 import numpy as np
+from datasets import Features, Value
+from datasets import Sequence as ListOf
 from numpy.typing import NDArray
 
-from distill_tasks.intervals import Statistic, Weights
+from distill_tasks import weighted_metrics
+from distill_tasks.intervals import Statistic
+from distill_tasks.problem import Decisions, Logits, Problem, confidence, decide, to_decisions
 
-Labels = NDArray[np.int64]
-Logits = NDArray[np.float32]
-
-CALIBRATION_BINS = 15
-
-
-def share(hits: NDArray[np.bool_]) -> Statistic:
-    """Return the share of rows (rows,) that are hits: accuracy, agreement."""
-    values = hits.astype(np.float32)
-    return lambda weights: _mean(weights, values)
+LOGITS = ListOf(Value("float32"))
 
 
-def ratio_of_shares(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> Statistic:
-    """Return one share over another: retention is the student's accuracy over the teacher's."""
-    numerator, denominator = share(hits), share(of)
+class _RowMetric(evaluate.Metric):  # type: ignore[misc]  # the library is untyped
+    """A metric of logits, single-label unless ``config_name`` says multi_label."""
 
-    def statistic(weights: Weights) -> NDArray[np.float64]:
-        ratio: NDArray[np.float64] = numerator(weights) / np.maximum(denominator(weights), 1e-12)
-        return ratio
+    description: ClassVar[str]
+    citation: ClassVar[str] = ""
 
-    return statistic
+    @property
+    def problem(self) -> Problem:
+        """The kind of problem, given as the module's configuration."""
+        return "multi_label" if self.config_name == "multi_label" else "single_label"
 
-
-def mean_divergence(student: Logits, teacher: Logits) -> Statistic:
-    """Return the mean KL(teacher‖student) in nats of logits (rows, classes), zero at equality."""
-    student_log, teacher_log = log_softmax(student), log_softmax(teacher)
-    values = (np.exp(teacher_log) * (teacher_log - student_log)).sum(axis=1).astype(np.float32)
-    return lambda weights: _mean(weights, values)
-
-
-def macro_f1(labels: Labels, predicted: Labels, classes: int) -> Statistic:
-    """Return the mean F1 over the classes that the labels contain."""
-    present = np.unique(labels)
-    true = np.eye(classes, dtype=np.float32)[labels][:, present]
-    said = np.eye(classes, dtype=np.float32)[predicted][:, present]
-
-    def statistic(weights: Weights) -> NDArray[np.float64]:
-        both = weights @ (true * said)
-        total = weights @ true + weights @ said
-        f1 = 2 * both / np.maximum(total, 1)
-        mean: NDArray[np.float64] = np.mean(f1, axis=1, dtype=np.float64)
-        return mean
-
-    return statistic
-
-
-def calibration_error(logits: Logits, labels: Labels) -> Statistic:
-    """Return the expected calibration error over bins of equal mass.
-
-    Source: Naeini, Cooper, Hauskrecht 2015 (ECE); Nguyen and O'Connor 2015 (equal mass).
-    """
-    probabilities = np.exp(log_softmax(logits))
-    confidence = probabilities.max(axis=1)
-    gap = (probabilities.argmax(axis=1) == labels) - confidence
-    order = np.argsort(confidence, kind="stable")
-    member = np.zeros((len(labels), CALIBRATION_BINS), np.float32)
-    for number, rows in enumerate(np.array_split(order, CALIBRATION_BINS)):
-        member[rows, number] = gap[rows]
-
-    def statistic(weights: Weights) -> NDArray[np.float64]:
-        error = np.abs(weights @ member).sum(axis=1, dtype=np.float64)
-        mean: NDArray[np.float64] = error / weights.sum(axis=1, dtype=np.float64)
-        return mean
-
-    return statistic
-
-
-def per_class(labels: Labels, predicted: Labels, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return precision, recall, F1 and rows of each class; None where a class has no rows."""
-    table = []
-    for number, name in enumerate(classes):
-        both = int(((labels == number) & (predicted == number)).sum())
-        true, said = int((labels == number).sum()), int((predicted == number).sum())
-        table.append(
-            {
-                "class": name,
-                "rows": true,
-                "precision": both / said if said else None,
-                "recall": both / true if true else None,
-                "f1": 2 * both / (true + said) if true else None,
-            }
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.description,
+            citation=self.citation,
+            inputs_description=__doc__,
+            features=Features({"predictions": LOGITS, "references": self._references()}),
         )
-    return table
+
+    def _references(self) -> Any:
+        return Value("int64") if self.problem == "single_label" else ListOf(Value("int64"))
 
 
-def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return log-probabilities (rows, classes) of logits."""
-    from scipy import special
+class Accuracy(_RowMetric):
+    """The share of rows whose answer is right, of several labels all of them."""
 
-    values: NDArray[np.float64] = special.log_softmax(logits.astype(np.float64), axis=1)
-    return values
+    description = "Share of rows answered exactly right."
+
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
+    ) -> dict[str, float]:
+        _, said, gold = _read(predictions, references, self.problem)
+        return {"accuracy": _value(weighted_metrics.quality("accuracy", gold, said), len(gold))}
 
 
-def _mean(weights: Weights, values: NDArray[np.float32]) -> NDArray[np.float64]:
-    total = weights.sum(axis=1, dtype=np.float64)
-    mean: NDArray[np.float64] = (weights @ values) / total
-    return mean
+class F1(_RowMetric):
+    """Macro, weighted and micro F1 over the classes that the references contain."""
+
+    description = "F1 over the classes present in the references, averaged in three ways."
+
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
+    ) -> dict[str, float]:
+        _, said, gold = _read(predictions, references, self.problem)
+        names: tuple[weighted_metrics.Quality, ...] = ("macro_f1", "weighted_f1", "micro_f1")
+        found: dict[str, float] = {"classes": weighted_metrics.count_present(gold)}
+        for name in names:
+            found[name] = _value(weighted_metrics.f1(gold, said, name), len(gold))
+        return found
+
+
+class Calibration(_RowMetric):
+    """How far confidences are from being right: ECE of equal mass, NLL and Brier score."""
+
+    description = "Expected calibration error, negative log-likelihood and Brier score."
+    citation = "Naeini et al. 2015; Nguyen and O'Connor 2015; Brier 1950"
+
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
+    ) -> dict[str, float]:
+        logits, said, gold = _read(predictions, references, self.problem)
+        sure, right = confidence(logits, said, self.problem), (said == gold).all(axis=1)
+        likelihood = weighted_metrics.negative_log_likelihood(logits, gold, self.problem)
+        return {
+            "ece": _value(weighted_metrics.calibration_error(sure, right), len(gold)),
+            "nll": float(likelihood.mean()),
+            "brier": float(weighted_metrics.brier_score(logits, gold, self.problem).mean()),
+        }
+
+
+class Fidelity(_RowMetric):
+    """How closely a student follows its teacher, whose logits are the references."""
+
+    description = "Agreement, KL(teacher‖student), Jensen–Shannon divergence and top-class overlap."
+    citation = "Hinton et al. 2015; Lin 1991"
+
+    def _references(self) -> Any:
+        return LOGITS
+
+    def _compute(
+        self, predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
+    ) -> dict[str, float]:
+        student, teacher = (np.array(x, np.float32) for x in (predictions, references))
+        said, taught = (decide(x, self.problem) for x in (student, teacher))
+        divergences = (
+            divergence(student, teacher, self.problem).mean()
+            for divergence in (weighted_metrics.kl_divergence, weighted_metrics.js_divergence)
+        )
+        kl, js = (float(value) for value in divergences)
+        return {
+            "agreement": float((said == taught).all(axis=1).mean()),
+            "kl": kl,
+            "js": js,
+            "top_overlap": float(weighted_metrics.top_overlap(student, teacher).mean()),
+        }
+
+
+def _read(
+    predictions: Sequence[Sequence[float]], references: Sequence[Any], problem: Problem
+) -> tuple[Logits, Decisions, Decisions]:
+    """Return logits, the decisions they speak for, and gold as a matrix."""
+    logits = np.array(predictions, np.float32)
+    gold: NDArray[np.int64] = np.array(references, np.int64)
+    return logits, decide(logits, problem), to_decisions(gold, logits.shape[1])
+
+
+def _value(statistic: Statistic, rows: int) -> float:
+    """Return a statistic with every row weighing the same."""
+    return float(statistic(np.ones((1, rows), np.float32))[0])

@@ -1,11 +1,11 @@
-"""The front as pictures: an interactive page that opens offline, and a PNG."""
+"""The front as a picture: interactive for the report, and a PNG."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,13 +18,14 @@ Role = Literal["chosen", "front", "other", "teacher"]
 
 LEGEND: dict[Role, str] = {
     "chosen": "chosen",
-    "front": "on the front at selection (validation)",
-    "other": "dominated, or misses a constraint",
+    "front": "on the front",
+    "other": "behind the front, or misses a constraint",
     "teacher": "teacher",
 }
 COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
 LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
-ACCURACY_AXIS = "held-out accuracy, % (95 % interval)"
+FRONT = "front at selection, on validation"
+HELD_OUT = "the same on held-out"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Point:
     """One model on the picture."""
 
     name: str
-    accuracy: Figure
+    quality: Figure
+    """On validation, where the front is drawn."""
+    held_out: Figure | None
+    """On held-out, which only finalists and the teacher see."""
     latency_ms: float
     role: Role
     note: str
@@ -40,28 +44,28 @@ class Point:
 
     @property
     def percent(self) -> float:
-        """Accuracy in percent."""
-        return 100 * self.accuracy.value
+        """Quality in percent."""
+        return 100 * self.quality.value
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far the interval goes below and above the accuracy, in percent."""
-        return self.percent - 100 * self.accuracy.low, 100 * self.accuracy.high - self.percent
+        """How far the interval goes below and above the quality, in percent."""
+        return self.percent - 100 * self.quality.low, 100 * self.quality.high - self.percent
 
 
-def write_html(points: list[Point], title: str, path: Path) -> None:
-    """Write the front as one HTML file that carries plotly itself."""
+def draw_front(points: list[Point], metric: str) -> Any:
+    """Return the front as a plotly figure; ``metric`` names the vertical axis."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    line = _held_out_front(points)
+    line = _front(points)
     figure.add_scatter(
         x=[point.latency_ms for point in line],
         y=[point.percent for point in line],
         mode="lines",
         line={"color": INK, "dash": "dot", "width": 1},
         hoverinfo="skip",
-        name="front of the students on held-out",
+        name=FRONT,
     )
     for role, meaning in LEGEND.items():
         shown = [point for point in points if point.role == role]
@@ -87,21 +91,35 @@ def write_html(points: list[Point], title: str, path: Path) -> None:
             hovertext=[point.note for point in shown],
             hoverinfo="text",
         )
+    seen = [(point, point.held_out) for point in points if point.held_out is not None]
+    figure.add_scatter(
+        x=[point.latency_ms for point, _ in seen],
+        y=[100 * held_out.value for _, held_out in seen],
+        mode="markers",
+        marker={
+            "size": 14,
+            "symbol": "circle-open",
+            "color": [COLOURS[point.role] for point, _ in seen],
+        },
+        name=HELD_OUT,
+        hovertext=[f"<b>{point.name}</b><br>held-out {held_out}" for point, held_out in seen],
+        hoverinfo="text",
+    )
     figure.update_layout(
-        title=title,
         template="plotly_white",
         legend={"orientation": "h", "y": -0.2},
         xaxis_title=LATENCY_AXIS,
-        yaxis_title=ACCURACY_AXIS,
+        yaxis_title=f"{metric} on validation, % (95 % interval)",
+        margin={"t": 20, "r": 20},
     )
     left, right = _limits(points)
     figure.update_xaxes(
         type="log", range=[math.log10(left), math.log10(right)], dtick=1, minor={"ticks": "inside"}
     )
-    figure.write_html(path, include_plotlyjs=True)
+    return figure
 
 
-def write_png(points: list[Point], title: str, path: Path) -> None:
+def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     """Write the front as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -109,7 +127,7 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
     canvas = Canvas(figsize=(8, 4.8), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
-    line = _held_out_front(points)
+    line = _front(points)
     axes.plot(
         [point.latency_ms for point in line],
         [point.percent for point in line],
@@ -117,7 +135,7 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
         linestyle=":",
         linewidth=1,
         zorder=1,
-        label="front of the students on held-out",
+        label=FRONT,
     )
     for role, meaning in LEGEND.items():
         shown = [point for point in points if point.role == role]
@@ -142,11 +160,21 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
                 color=COLOURS[role],
                 fontweight="bold" if role == "chosen" else "normal",
             )
+    seen = [(point, point.held_out) for point in points if point.held_out is not None]
+    axes.scatter(
+        [point.latency_ms for point, _ in seen],
+        [100 * held_out.value for _, held_out in seen],
+        s=90,
+        facecolors="none",
+        edgecolors=[COLOURS[point.role] for point, _ in seen],
+        zorder=3,
+        label=HELD_OUT,
+    )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(*_limits(points))
     axes.set_xlabel(LATENCY_AXIS)
-    axes.set_ylabel(ACCURACY_AXIS)
+    axes.set_ylabel(f"{metric} on validation, % (95 % interval)")
     axes.set_title(title, fontsize=11, loc="left")
     axes.legend(fontsize=8, loc="upper left", frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
@@ -154,7 +182,7 @@ def write_png(points: list[Point], title: str, path: Path) -> None:
     canvas.savefig(path, dpi=150)
 
 
-def _held_out_front(points: list[Point]) -> list[Point]:
+def _front(points: list[Point]) -> list[Point]:
     """Return the students that no other beats on the figures drawn, fastest first."""
     students = [point for point in points if point.role != "teacher"]
     if not students:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus, read_corpus
+from distill_tasks.data_report import DataReport, inspect_corpus
+from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.layers import choose_layers
+from distill_tasks.students.lesson import TeacherModel
 from distill_tasks.teachers import (
     FinetuneTeacher,
     SavedTeacher,
+    TeacherConfig,
     TransformersTeacher,
     saved,
     sequence_classifier,
 )
+from distill_tasks.teachers.sequence_classifier import digest_model
 from distill_tasks.tracking import check_tracking
+
+REPORT_VERSION = 2
+"""Raised when a change of the code changes the data report."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,7 @@ class CorpusReference:
 
     digest: str
     folder: Path
+    report: DataReport
     reused: bool
 
     def open(self) -> Corpus:
@@ -42,12 +57,12 @@ def check_config(config: DistillConfig) -> Corpus:
     """
     Store(config.work_dir).check_writable()
     classes = _check_teacher(config)
-    corpus = read_corpus(config.data, config.seed, classes)
+    corpus = read_corpus(config.data, config.seed, classes, config.problem)
     match config.teacher:
         case TransformersTeacher():
-            sequence_classifier.check_classes(config.teacher, corpus.classes)
+            sequence_classifier.check_classes(config.teacher, corpus.classes, config.problem)
         case SavedTeacher():
-            _check_saved_rows(config.teacher, config.data.text_column, corpus)
+            _check_saved_rows(config, config.teacher, corpus)
         case FinetuneTeacher() if not corpus.splits["train"].has_gold:
             raise InputError(
                 "teacher.kind finetune needs gold labels in data.train. "
@@ -58,15 +73,31 @@ def check_config(config: DistillConfig) -> Corpus:
 
 
 def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:
-    """Keep the checked rows in the store under their digest."""
+    """Keep the checked rows and the report on them in the store."""
     store = Store(config.work_dir)
-    folder = store.folder("corpus", corpus.digest)
-    if store.manifest("corpus", corpus.digest):
-        return CorpusReference(corpus.digest, folder, reused=True)
-    rows = {name: len(split) for name, split in corpus.splits.items()}
-    with store.build("corpus", corpus.digest, {"rows": rows}) as draft:
-        corpus.save(draft)
-    return CorpusReference(corpus.digest, folder, reused=False)
+    key = digest(corpus.digest, corpus.findings)
+    reused = store.manifest("corpus", key) is not None
+    if not reused:
+        with store.build("corpus", key, {"classes": list(corpus.classes)}) as draft:
+            corpus.save(draft)
+    folder = store.folder("corpus", key)
+    return CorpusReference(corpus.digest, folder, report_on_data(config, corpus), reused)
+
+
+def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
+    """Return the data report, kept for these rows and this tokenizer."""
+    store, adapter = Store(config.work_dir), TypeAdapter(DataReport)
+    reader = _find_reader(config.teacher)
+    read = reader and [digest_model(str(reader.model), reader.revision), reader.max_length]
+    key = digest(REPORT_VERSION, corpus.digest, read)
+    saved = store.manifest("data_reports", key)
+    if saved is not None:
+        return adapter.validate_python(saved)
+    tokens = None if reader is None else _count_tokens(reader, corpus)
+    found = inspect_corpus(corpus, tokens, None if reader is None else reader.max_length)
+    with store.build("data_reports", key, json.loads(adapter.dump_json(found))):
+        pass
+    return found
 
 
 @stage("prepare {config.name}", retries=2)
@@ -79,7 +110,9 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
     """Check the teacher's files and the layers asked of it; return its classes if it has them."""
     match config.teacher:
         case SavedTeacher():
-            return saved.read_answers(config.teacher, config.data.text_column, None)[2]
+            return saved.read_answers(
+                config.teacher, config.data.text_column, None, config.problem
+            )[2]
         case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
             teacher = config.teacher
             depth = sequence_classifier.read_depth(model, teacher.revision, teacher.max_length)
@@ -91,8 +124,31 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
     return None
 
 
-def _check_saved_rows(teacher: SavedTeacher, text_column: str, corpus: Corpus) -> None:
-    texts, _, _ = saved.read_answers(teacher, text_column, corpus.classes)
+def _find_reader(teacher: TeacherConfig) -> TeacherModel | None:
+    """Return whose tokenizer reads the texts; a saved teacher has none here."""
+    match teacher:
+        case SavedTeacher():
+            return None
+        case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
+            return TeacherModel(model, teacher.revision, teacher.max_length)
+
+
+def _count_tokens(reader: TeacherModel, corpus: Corpus) -> dict[str, NDArray[np.int64]]:
+    """Return the number of tokens of every row (rows,) by split."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(reader.model, revision=reader.revision)
+    tokenizer.model_max_length = sys.maxsize  # no warning: nothing is cut here
+    return {
+        name: np.array([len(ids) for ids in tokenizer(list(split.texts))["input_ids"]])
+        for name, split in corpus.splits.items()
+    }
+
+
+def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corpus) -> None:
+    texts, _, _ = saved.read_answers(
+        teacher, config.data.text_column, corpus.classes, config.problem
+    )
     answered = set(texts)
     for name, split in corpus.splits.items():
         absent = [row for row, text in enumerate(split.texts) if text not in answered]

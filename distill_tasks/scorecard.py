@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from distill_tasks import metrics
+from distill_tasks import weighted_metrics as weighted
+from distill_tasks.calibration import Calibration
 from distill_tasks.corpus import Split
-from distill_tasks.errors import PotstillError, shortlist
 from distill_tasks.intervals import Figure, Statistic, estimate
+from distill_tasks.problem import Decisions, Logits, Problem
+from distill_tasks.weighted_metrics import Quality
+
+F1_METRICS: dict[Problem, tuple[Quality, ...]] = {
+    "single_label": ("macro_f1", "weighted_f1"),  # micro F1 of a single label is accuracy
+    "multi_label": ("macro_f1", "weighted_f1", "micro_f1"),
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one model said of a split, and how its logits are to be read."""
+
+    logits: Logits
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A split, the teacher's answers to it, and the metric that counts."""
+
+    name: str
+    split: Split
+    teacher: Answered
+    classes: tuple[str, ...]
+    problem: Problem
+    metric: Quality
+
+    @property
+    def gold(self) -> Decisions | None:
+        """Gold as a matrix (rows, classes); None where the split has none."""
+        return self.split.decisions(len(self.classes))
+
+    def decide(self, answered: Answered) -> Decisions:
+        """Return what a model said as a matrix (rows, classes)."""
+        return answered.calibration.decide(answered.logits, self.problem)
 
 
 @dataclass(frozen=True)
@@ -19,13 +53,19 @@ class Scorecard:
     """Every quality figure of one model on one split, with its interval."""
 
     split: str
+    metric: Quality
     figures: dict[str, Figure]
+    """By metric name; of several seeds their mean, with the interval over rows."""
     per_class: list[dict[str, Any]]
+    classes_scored: int
+    """Classes that F1 is taken over: those with rows in the split."""
+    spread: dict[str, tuple[float, float]]
+    """Least and greatest value of each figure among the seeds; empty for a single one."""
 
     @property
-    def accuracy(self) -> Figure:
-        """Accuracy on gold; agreement with the teacher where the split has no gold."""
-        return self.figures.get("quality/accuracy") or self.figures["fidelity/agreement"]
+    def quality(self) -> Figure:
+        """The metric that counts; agreement with the teacher where the split has no gold."""
+        return self.figures.get(f"quality/{self.metric}") or self.figures["fidelity/agreement"]
 
     @property
     def values(self) -> dict[str, float]:
@@ -40,40 +80,86 @@ class Scorecard:
     def from_json(cls, saved: dict[str, Any]) -> Scorecard:
         """Return the scorecard that was saved."""
         figures = {name: Figure(**figure) for name, figure in saved["figures"].items()}
-        return cls(saved["split"], figures, saved["per_class"])
+        spread = {name: (low, high) for name, (low, high) in saved["spread"].items()}
+        return cls(**{**saved, "figures": figures, "spread": spread})
 
 
-def score(
-    name: str,
-    split: Split,
-    split_name: str,
-    student: NDArray[np.float32],
-    teacher: NDArray[np.float32],
-    classes: tuple[str, ...],
-    seed: int = 0,
-) -> Scorecard:
-    """Score logits (rows, classes) on a split against its gold labels and the teacher's logits.
+def score(exam: Exam, seeds: Sequence[Answered], seed: int = 0) -> Scorecard:
+    """Score a model, trained from one seed or several, against gold and the teacher.
 
-    Gold figures are absent, not zero, where the split has no gold. Raises PotstillError for NaN.
+    Gold figures are absent, not zero, where the split has no gold.
     """
-    broken = np.flatnonzero(~np.isfinite(student).all(axis=1))
-    if broken.size:
-        raise PotstillError(
-            f"{name} answered NaN or infinity in {broken.size} of {len(split)} rows of "
-            f"{split_name} (row {shortlist(broken)}). Lower its learning rate."
-        )
-    said, teacher_said = student.argmax(axis=1), teacher.argmax(axis=1)
-    statistics: dict[str, Statistic] = {
-        "fidelity/agreement": metrics.share(said == teacher_said),
-        "fidelity/kl": metrics.mean_divergence(student, teacher),
+    each = [_statistics(exam, answered) for answered in seeds]
+    names = dict.fromkeys(name for one in each for name in one)
+    named = {name: [one[name] for one in each if name in one] for name in names}
+    statistics = {name: weighted.average(parts) for name, parts in named.items()}
+    gold = exam.gold
+    if gold is not None:
+        taught = weighted.quality(exam.metric, gold, exam.decide(exam.teacher))
+        ours = statistics[f"quality/{exam.metric}"]
+        statistics["fidelity/retention"] = weighted.ratio(ours, taught)
+    rows = len(exam.split)
+    said = exam.decide(seeds[0])
+    return Scorecard(
+        split=exam.name,
+        metric=exam.metric,
+        figures=estimate(statistics, rows, seed),
+        per_class=[] if gold is None else weighted.per_class(gold, said, exam.classes),
+        classes_scored=0 if gold is None else weighted.count_present(gold),
+        spread=_spread(named, rows) if len(seeds) > 1 else {},
+    )
+
+
+def quality_statistic(exam: Exam, seeds: Sequence[Answered]) -> Statistic:
+    """Return the metric that counts over some seeds; agreement where the split has no gold."""
+    gold = exam.decide(exam.teacher) if exam.gold is None else exam.gold
+    metric: Quality = "accuracy" if exam.gold is None else exam.metric
+    return weighted.average([weighted.quality(metric, gold, exam.decide(one)) for one in seeds])
+
+
+def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
+    logits, teacher, problem = answered.logits, exam.teacher.logits, exam.problem
+    said = exam.decide(answered)
+    agreed = (said == exam.decide(exam.teacher)).all(axis=1)
+    statistics = {
+        "fidelity/agreement": weighted.mean(agreed),
+        "fidelity/kl": weighted.mean(weighted.kl_divergence(logits, teacher, problem)),
+        "fidelity/js": weighted.mean(weighted.js_divergence(logits, teacher, problem)),
+        "fidelity/top_overlap": weighted.mean(weighted.top_overlap(logits, teacher)),
     }
-    if split.has_gold:
-        right, teacher_right = said == split.gold, teacher_said == split.gold
-        statistics |= {
-            "quality/accuracy": metrics.share(right),
-            "quality/macro_f1": metrics.macro_f1(split.gold, said, len(classes)),
-            "fidelity/retention": metrics.ratio_of_shares(right, teacher_right),
-            "calibration/ece": metrics.calibration_error(student, split.gold),
-        }
-    table = metrics.per_class(split.gold, said, classes) if split.has_gold else []
-    return Scorecard(split_name, estimate(statistics, len(split), seed), table)
+    if exam.gold is not None:
+        statistics |= _gold_statistics(exam, exam.gold, answered, said)
+    return statistics
+
+
+def _gold_statistics(
+    exam: Exam, gold: Decisions, answered: Answered, said: Decisions
+) -> dict[str, Statistic]:
+    logits, problem, temperature = answered.logits, exam.problem, answered.calibration.temperature
+    sure, right = answered.calibration.confidence(logits, problem), (said == gold).all(axis=1)
+    likelihood = weighted.negative_log_likelihood(logits, gold, problem, temperature)
+    metrics: list[Quality] = ["accuracy", *F1_METRICS[problem], exam.metric]
+    statistics = {
+        **{f"quality/{m}": weighted.quality(m, gold, said) for m in dict.fromkeys(metrics)},
+        "calibration/ece": weighted.calibration_error(sure, right),
+        "calibration/nll": weighted.mean(likelihood),
+        "calibration/brier": weighted.mean(
+            weighted.brier_score(logits, gold, problem, temperature)
+        ),
+    }
+    if answered.calibration.answer_from is not None:
+        answers = sure >= answered.calibration.answer_from
+        statistics["answering/coverage"] = weighted.mean(answers)
+        if answers.any():
+            statistics["answering/precision"] = weighted.ratio(
+                weighted.mean(right & answers), weighted.mean(answers)
+            )
+    return statistics
+
+
+def _spread(named: dict[str, list[Statistic]], rows: int) -> dict[str, tuple[float, float]]:
+    import numpy as np
+
+    once = np.ones((1, rows), np.float32)
+    values = {name: [float(part(once)[0]) for part in parts] for name, parts in named.items()}
+    return {name: (min(found), max(found)) for name, found in values.items()}

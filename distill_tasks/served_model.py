@@ -32,8 +32,12 @@ class Answer:
     """What the model says of one text."""
 
     label: str
+    """The class; of several labels all that are there, joined by ``|``."""
     confidence: float
+    """How likely the whole answer is right."""
     probabilities: dict[str, float]
+    abstain: bool
+    """Whether the model is too unsure to be answered for, by the precision asked of it."""
 
 
 class ServedModel(ABC):
@@ -42,13 +46,18 @@ class ServedModel(ABC):
     def __init__(self, folder: Path | str, about: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.classes: list[str] = about["classes"]
+        self.problem: str = about.get("problem", "single_label")
+        calibration = about.get("calibration", {})
+        self.temperature: float = calibration.get("temperature", 1.0)
+        self.thresholds: list[float] = calibration.get("thresholds") or [0.5] * len(self.classes)
+        self.answer_from: float = calibration.get("answer_from") or 0.0
 
     @abstractmethod
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits (rows, classes)."""
+        """Return logits (rows, classes), before the calibration temperature."""
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
-        """Return label, confidence and class probabilities of each text.
+        """Return label, confidence, class probabilities and doubt about each text.
 
         Raises ValueError for anything that is not text.
         """
@@ -59,13 +68,28 @@ class ServedModel(ABC):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"Row {row} holds half a character (a lone surrogate). Mend it.")
-        return [self._read_off(row) for row in softmax(self.logits(texts))]
+        scores = self.logits(texts) / np.float32(self.temperature)
+        if self.problem == "multi_label":
+            return [self._read_off_several(row) for row in sigmoid(scores)]
+        return [self._read_off(row) for row in softmax(scores)]
 
     def _read_off(self, probabilities: NDArray[np.float32]) -> Answer:
         values = probabilities.tolist()
         best = max(range(len(values)), key=values.__getitem__)
         by_class = dict(zip(self.classes, values, strict=True))
-        return Answer(self.classes[best], values[best], by_class)
+        return Answer(self.classes[best], values[best], by_class, values[best] < self.answer_from)
+
+    def _read_off_several(self, probabilities: NDArray[np.float32]) -> Answer:
+        values = probabilities.tolist()
+        by_class = dict(zip(self.classes, values, strict=True))
+        there = [value >= limit for value, limit in zip(values, self.thresholds, strict=True)]
+        label = "|".join(
+            name for name, is_there in zip(self.classes, there, strict=True) if is_there
+        )
+        sure = 1.0
+        for value, is_there in zip(values, there, strict=True):
+            sure *= value if is_there else 1 - value
+        return Answer(label, sure, by_class, sure < self.answer_from)
 
 
 class TransformersModel(ServedModel):
@@ -184,6 +208,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     )
     total: NDArray[np.float32] = powers.sum(axis=1, keepdims=True)
     return powers / total
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability of each class (rows, classes) on its own."""
+    small = np.exp(-np.abs(logits))
+    values: NDArray[np.float32] = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+    return values
 
 
 if __name__ == "__main__":

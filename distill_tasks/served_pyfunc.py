@@ -24,11 +24,11 @@ class ServedStudent(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return label, confidence and class probabilities of each text."""
+        """Return label, confidence, class probabilities and doubt about each text."""
         answers = self.model.answer(model_input.iloc[:, 0].tolist())
         return pd.DataFrame(
             [vars(answer) for answer in answers],
-            columns=["label", "confidence", "probabilities"],
+            columns=["label", "confidence", "probabilities", "abstain"],
         )
 
 

@@ -32,6 +32,8 @@ class StudentSettings(Settings):
 
     size_field: ClassVar[str]
     """The field that tells this family's students apart by size."""
+    in_steps: ClassVar[bool] = True
+    """Whether training takes random steps; one that always sees all rows needs no second seed."""
 
     @property
     def name(self) -> str:

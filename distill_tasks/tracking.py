@@ -16,6 +16,7 @@ from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure
+from distill_tasks.problem import name_labels, to_decisions
 from distill_tasks.teachers import digest_teacher
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     name = digest(
         config.model_dump(mode="json", exclude={"work_dir", "tracking"}),
         corpus.digest,
-        digest_teacher(config.teacher, corpus, config.seed),
+        digest_teacher(config.teacher, corpus, config.seed, config.loss.balance_classes),
     )
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
     client = mlflow.MlflowClient()
@@ -150,7 +151,8 @@ def log_datasets(run_id: str, corpus: Corpus) -> dict[str, Any]:
         for name, split in corpus.splits.items():
             frame = pd.DataFrame({"text": split.texts})
             if split.has_gold:
-                frame["label"] = [corpus.classes[number] for number in split.gold]
+                gold = to_decisions(split.gold, len(corpus.classes))
+                frame["label"] = name_labels(gold, corpus.classes)
             targets = "label" if split.has_gold else None
             dataset = from_pandas(frame, name=name, targets=targets)
             mlflow.log_input(dataset, context=name)
@@ -229,7 +231,7 @@ def _log_config(client: MlflowClient, run_id: str, config: DistillConfig) -> Non
 
     written = config.model_dump(mode="json")
     client.log_text(run_id, yaml.safe_dump(written, sort_keys=False), "distill.yaml")
-    for key in ("name", "seed", "loss", "select", "measure"):
+    for key in ("name", "seed", "problem", "loss", "select", "evaluate", "measure"):
         log_params(run_id, dict(_flatten(key, written[key])))
     names = ", ".join(student.name for student in config.students)
     log_params(run_id, {"teacher.kind": config.teacher.kind, "students": names})

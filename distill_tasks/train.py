@@ -1,34 +1,63 @@
-"""Stage ``train``: one student learns the teacher's answers."""
+"""Stage ``train``: one student learns the teacher's answers, or as a control gold alone."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_tasks.answers import answer_sorted
+from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import DistillConfig
+from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
+from distill_tasks.problem import balance_classes
+from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig, train_student
-from distill_tasks.students.lesson import Lesson
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
+from distill_tasks.teachers import FinetuneTeacher
+from distill_tasks.teachers.sequence_classifier import digest_model
 
 if TYPE_CHECKING:
     from distill_tasks.training import Curve
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change of the code changes the students that come out."""
+CALIBRATION_VERSION = 1
+"""Raised when a change of the code changes what is fitted on validation after training."""
 
 SERVED = "student"
 """The folder, inside a student's place in the store, that is measured and served as it is."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a student: from a seed, with the teacher or, as a control, without."""
+
+    student: StudentConfig
+    seed: int
+    taught: bool = True
+    served: bool = True
+    """Whether this is the one of its seeds that is served."""
+
+    @property
+    def name(self) -> str:
+        """Return a name unique within a run; the served one has its candidate's."""
+        name = self.student.name if self.taught else f"{self.student.name}-on-gold"
+        return name if self.taught and self.served else f"{name}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -36,62 +65,81 @@ class StudentReference:
     """A trained student: the folder that is measured and served."""
 
     name: str
+    candidate: str
+    """Name of the student, whatever the seed."""
+    seed: int
+    taught: bool
+    """False for a control, which learnt from gold alone."""
     digest: str
     folder: Path
+    calibration: Calibration
     parameters: int
     disk_mb: float
     seconds: float
     curve: list[Curve]
     reused: bool
 
+    @property
+    def served(self) -> bool:
+        """Whether this is the one that stands for its candidate in the registry."""
+        return self.name == self.candidate
+
+
+def first_trials(config: DistillConfig) -> list[Trial]:
+    """Return one trial of every student of the grid, from the configured seed."""
+    return [Trial(student, config.seed) for student in config.students]
+
+
+def further_trials(config: DistillConfig, finalists: list[str]) -> list[Trial]:
+    """Return the other seeds of the finalists, and their controls, seed by seed."""
+    trials = []
+    for student in config.students:
+        if student.name not in finalists:
+            continue
+        seeds = [config.seed + number for number in range(config.evaluate.seeds)]
+        if not student.in_steps:
+            seeds = seeds[:1]
+        trials += [Trial(student, seed, served=False) for seed in seeds[1:]]
+        if config.evaluate.controls and config.data.label_column is not None:
+            trials += [Trial(student, seed, taught=False, served=False) for seed in seeds]
+    return trials
+
 
 def train_one(
     config: DistillConfig,
-    student: StudentConfig,
+    trial: Trial,
     corpus: Corpus,
     soft_labels: SoftLabels,
     teacher: TeacherReference,
+    blend: Blend,
 ) -> StudentReference:
-    """Train one student into the store, or find it trained."""
+    """Train one student into the store and calibrate it, or find both done."""
     store = Store(config.work_dir)
-    key = digest(
-        CODE_VERSION,
-        student.model_dump(),
-        config.loss.model_dump(),
-        config.seed,
-        [
-            corpus.splits[name].digest
-            for name in ("train", "validation", "transfer")
-            if name in corpus.splits
-        ],
-        teacher.digest,
-    )
+    lesson = make_lesson(config, corpus, soft_labels, teacher, blend, trial.seed)
+    if not trial.taught:
+        lesson = without_teacher(lesson, trial.student, _start_without(config, teacher))
+    key = _digest_training(config, trial, corpus, teacher, blend)
     manifest = store.manifest("students", key)
     reused = manifest is not None
     if manifest is None:
-        logger.info("train %s: learning from %d rows", student.name, len(corpus.lesson))
-        lesson = Lesson(
-            rows=corpus.lesson,
-            soft_labels=soft_labels,
-            validation=corpus.splits["validation"],
-            classes=teacher.classes,
-            temperature=config.loss.temperature,
-            alpha=config.loss.alpha,
-            seed=config.seed,
-            teacher=teacher.model,
-        )
-        start, manifest = time.monotonic(), {"name": student.name}
+        logger.info("train %s: learning from %d rows", trial.name, len(lesson.rows))
+        start, manifest = time.monotonic(), {"name": trial.name}
         with store.build("students", key, manifest) as draft:
             folder = draft / SERVED
             folder.mkdir(exist_ok=True)
-            manifest["curve"] = train_student(student, lesson, folder)
+            manifest["curve"] = train_student(trial.student, lesson, folder)
             manifest["seconds"] = time.monotonic() - start
             manifest["parameters"] = count_parameters(folder)
             manifest["disk_mb"] = measure_disk_mb(folder)
+    served = digest(CALIBRATION_VERSION, key, config.evaluate.answer_precision)
     return StudentReference(
-        name=student.name,
-        digest=key,
-        folder=store.folder("students", key) / SERVED,
+        name=trial.name,
+        candidate=trial.student.name,
+        seed=trial.seed,
+        taught=trial.taught,
+        digest=served,
+        folder=store.folder("served", served) / SERVED,
+        calibration=_keep_served(config, trial.name, key, served, lesson),
         parameters=manifest["parameters"],
         disk_mb=manifest["disk_mb"],
         seconds=manifest["seconds"],
@@ -100,17 +148,102 @@ def train_one(
     )
 
 
-@stage("train {student.name}")
+@stage("train {trial.name}")
 def train(
     config: DistillConfig,
-    student: StudentConfig,
+    trial: Trial,
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
+    blend: Blend,
 ) -> StudentReference:
     """Train one student."""
     rows = corpus.open()
-    return train_one(config, student, rows, labels.open().read(rows.lesson.texts), teacher)
+    answers = labels.open().read(rows.lesson.texts)
+    return train_one(config, trial, rows, answers, teacher, blend)
+
+
+def make_lesson(
+    config: DistillConfig,
+    corpus: Corpus,
+    soft_labels: SoftLabels,
+    teacher: TeacherReference,
+    blend: Blend,
+    seed: int,
+) -> Lesson:
+    """Return what students learn from, the teacher included."""
+    gold = corpus.splits["train"].gold
+    weights = balance_classes(gold, len(corpus.classes)) if config.loss.balance_classes else None
+    return Lesson(
+        rows=corpus.lesson,
+        soft_labels=soft_labels,
+        validation=corpus.splits["validation"],
+        classes=teacher.classes,
+        temperature=blend.temperature,
+        alpha=blend.alpha,
+        seed=seed,
+        teacher=teacher.model,
+        problem=corpus.problem,
+        class_weights=weights,
+    )
+
+
+def _digest_training(
+    config: DistillConfig, trial: Trial, corpus: Corpus, teacher: TeacherReference, blend: Blend
+) -> str:
+    splits = {
+        name: split.digest
+        for name, split in corpus.splits.items()
+        if name in ("train", "validation", "transfer")
+    }
+    source = [teacher.digest, blend.temperature, blend.alpha]
+    if not trial.taught:
+        start = _start_without(config, teacher)
+        source = ["gold", start and digest_model(str(start.model), start.revision)]
+    balanced, settings = config.loss.balance_classes, trial.student.model_dump()
+    return digest(CODE_VERSION, settings, trial.seed, splits, corpus.problem, balanced, source)
+
+
+def _start_without(config: DistillConfig, teacher: TeacherReference) -> TeacherModel | None:
+    """Return what a control starts from: the base that the teacher was fine-tuned from.
+
+    Of a teacher that came ready no base is known; its control starts from the teacher itself,
+    which makes the control harder to beat.
+    """
+    if isinstance(config.teacher, FinetuneTeacher):
+        base = config.teacher
+        return TeacherModel(base.base, base.revision, base.max_length)
+    return teacher.model
+
+
+def _keep_served(
+    config: DistillConfig, name: str, trained: str, served: str, lesson: Lesson
+) -> Calibration:
+    """Keep the trained folder with its calibration, and return the calibration."""
+    store = Store(config.work_dir)
+    manifest = store.manifest("served", served)
+    if manifest is None:
+        source, manifest = store.folder("students", trained) / SERVED, {}
+        logits = answer_sorted(open_model(source), lesson.validation.texts, name)
+        gold = lesson.validation.decisions(len(lesson.classes))
+        fitted = calibrate(logits, gold, lesson.problem, config.evaluate.answer_precision)
+        manifest |= fitted.to_json()
+        with store.build("served", served, manifest) as draft:
+            shutil.copytree(source, draft / SERVED, copy_function=_link, dirs_exist_ok=True)
+            about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
+            (draft / SERVED / ABOUT).unlink()  # a link: the trained folder keeps its own
+            described = json.dumps(about | {"calibration": manifest}, indent=2)
+            (draft / SERVED / ABOUT).write_text(described, encoding="utf-8")
+    return Calibration(**manifest)
+
+
+def _link(source: str, target: str) -> None:
+    """Make the same file appear in a second place, or copy it where links are not possible."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def count_parameters(folder: Path) -> int:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import evaluate
 import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from transformers import (
     EarlyStoppingCallback,
     PretrainedConfig,
@@ -27,7 +27,9 @@ from transformers import (
 
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
-from distill_tasks.losses import distillation_loss
+from distill_tasks.losses import distillation_loss, gold_loss
+from distill_tasks.metrics import F1, Accuracy
+from distill_tasks.problem import Problem
 from distill_tasks.progress import Progress
 
 Curve = dict[str, float]
@@ -54,6 +56,8 @@ class Recipe:
     seed: int
     temperature: float = 1.0
     alpha: float = 0.0
+    problem: Problem = "single_label"
+    class_weights: NDArray[np.float32] | None = None
     patience_epochs: int | None = None
     """Stop after so many epochs without a better validation loss, and keep the best epoch."""
 
@@ -101,7 +105,7 @@ def train_classifier(
         train_dataset=tokenize(tokenizer, rows, recipe.max_length),
         eval_dataset=tokenize(tokenizer, validation, recipe.max_length),
         data_collator=_Collator(tokenizer),
-        compute_metrics=_accuracy,
+        compute_metrics=_score_with(recipe.problem),
         callbacks=_callbacks(recipe),
     )
     trainer.remove_callback(PrinterCallback)
@@ -115,7 +119,7 @@ def train_classifier(
 def tokenize(tokenizer: PreTrainedTokenizerBase, rows: Rows, max_length: int) -> Dataset:
     """Return rows as token ids with their labels and teacher logits as columns."""
     encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)
-    columns: dict[str, Any] = {**encoded, "labels": rows.labels}
+    columns: dict[str, Any] = {**encoded, "labels": list(rows.labels)}
     if rows.teacher_logits is not None:
         columns["teacher_logits"] = list(rows.teacher_logits)
     return Dataset.from_dict(columns)
@@ -141,11 +145,14 @@ class _DistillationTrainer(Trainer):
         labels = inputs["labels"]
         outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
         logits = outputs.logits.float()
+        recipe, class_weights = self.recipe, None
+        if recipe.class_weights is not None:
+            class_weights = torch.from_numpy(recipe.class_weights).to(logits.device)
         if teacher is None:
-            loss = cross_entropy(logits, labels, ignore_index=NO_LABEL)
+            loss = gold_loss(logits, labels, class_weights).mean()
         else:
             loss = distillation_loss(
-                logits, teacher, labels, self.recipe.temperature, self.recipe.alpha
+                logits, teacher, labels, recipe.temperature, recipe.alpha, class_weights
             )
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -229,8 +236,15 @@ def _last_whole(checkpoints: Path) -> str | None:
     return str(steps[max(steps)]) if steps else None
 
 
-def _accuracy(prediction: Any) -> Mapping[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+def _score_with(problem: Problem) -> Callable[[Any], Mapping[str, float]]:
+    """Return what the Trainer scores validation with: our modules, combined."""
+    metric = evaluate.combine([Accuracy(config_name=problem), F1(config_name=problem)])
+
+    def compute(prediction: Any) -> Mapping[str, float]:
+        found = metric.compute(prediction.predictions, prediction.label_ids)
+        return {name: found[name] for name in ("accuracy", "macro_f1")}
+
+    return compute
 
 
 def _curve(log: list[dict[str, float]]) -> list[Curve]:
@@ -239,6 +253,7 @@ def _curve(log: list[dict[str, float]]) -> list[Curve]:
         "loss": "train/loss",
         "eval_loss": "validation/loss",
         "eval_accuracy": "validation/accuracy",
+        "eval_macro_f1": "validation/macro_f1",
     }
     epochs: dict[float, Curve] = {}
     for line in log:

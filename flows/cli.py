@@ -40,14 +40,14 @@ def check(config: Config) -> None:
 
     Example: potstill check examples/reuters/distill.yaml
     """
-    from distill_tasks.prepare import check_config
+    from distill_tasks.prepare import check_config, report_on_data
 
     settings = load_config(config)
     corpus = check_config(settings)
     rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
     out.print(f"[bold]{settings.name}[/]: {rows} rows; {len(corpus.classes)} classes")
-    for finding in corpus.findings:
-        out.print(f"  note: {finding}")
+    for finding in (*corpus.findings, *report_on_data(settings, corpus).warnings):
+        out.print(f"  note: {finding}", highlight=False)
     out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
 
 
@@ -95,13 +95,13 @@ def compare(
     from distill_tasks.latency import MeasureConfig
     from distill_tasks.tracking import check_tracking
 
-    rows, classes = read_rows(on, text_column, label_column)
     check_tracking(TrackingConfig(uri=tracking_uri))
     import mlflow
 
-    from registry.gate import compare_models
+    from registry.gate import compare_models, open_served
 
     mlflow.set_tracking_uri(tracking_uri)
+    rows, classes = read_rows(on, text_column, label_column, open_served(first).problem)
     print_side_by_side(compare_models(first, second, rows, classes, MeasureConfig()))
 
 
@@ -154,14 +154,15 @@ def schema() -> None:
 
 def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
     """Print the table of candidates, what was promoted, and where to look next."""
-    shown = ("model", "accuracy", "interval", "agreement", "p50 ms", "p95 ms", "speed-up", "MB")
     table = Table(title=f"{config.name}: held-out figures")
+    quality = list(outcome.report.table[0])[1]
+    shown = ("model", quality, "interval", "verdict", "against control", "p95 ms", "speed-up", "MB")
     for column in shown:
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in outcome.report.table:
         style = "bold yellow" if row["model"] == outcome.selection.chosen else None
         table.add_row(*(row[column] for column in shown), style=style)
-    Console(width=max(out.width, 100)).print(table)
+    Console(width=max(out.width, 120)).print(table)
     for row in outcome.report.table:
         out.print(f"  [bold]{row['model']}[/]: {row['outcome']}", highlight=False)
     for warning in outcome.report.warnings:
@@ -189,15 +190,15 @@ def print_side_by_side(pair: SideBySide) -> None:
     table = Table(title=f"{pair.rows} rows")
     for column in ("", *pair.names):
         table.add_column(column, justify="right" if column else "left")
-    if pair.accuracies is not None:
-        table.add_row("accuracy", *(f"{value:.4f}" for value in pair.accuracies))
+    if pair.qualities is not None:
+        table.add_row(pair.metric, *(f"{value:.4f}" for value in pair.qualities))
     for name in ("p50_ms", "p95_ms", "p99_ms", "rows_per_s"):
         table.add_row(name, *(f"{getattr(latency, name):.3g}" for latency in pair.latencies))
     Console(width=max(out.width, 100)).print(table)
     out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.", highlight=False)
     if pair.comparison is not None:
         out.print(
-            f"{pair.comparison.verdict}: accuracy of the first minus the second is "
+            f"{pair.comparison.verdict}: {pair.metric} of the first minus the second is "
             f"{pair.comparison.difference}.",
             highlight=False,
         )

@@ -9,14 +9,17 @@ from prefect import flow
 from distill_tasks.config import DistillConfig
 from distill_tasks.errors import NothingQualifiesError
 from distill_tasks.evaluate import evaluate
+from distill_tasks.findings import Findings
 from distill_tasks.label import label, teach
 from distill_tasks.measure import measure
 from distill_tasks.prepare import prepare
+from distill_tasks.prove import prove
 from distill_tasks.report import Report, report
-from distill_tasks.select import Selection, select
+from distill_tasks.select import Selection, narrow, select
 from distill_tasks.store import Store
 from distill_tasks.tracking import Distillation, tracked
-from distill_tasks.train import train
+from distill_tasks.train import StudentReference, Trial, first_trials, further_trials, train
+from distill_tasks.vary import blend, grow
 from registry.aliases import Registered
 from registry.gate import gate
 from registry.promote import Promotion, promote
@@ -42,26 +45,40 @@ def distill(config: DistillConfig) -> Outcome:
         with tracked(config, corpus.open()) as distillation:
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
-            students = [
-                train(config, student, corpus, labels, teacher) for student in config.students
-            ]
-            scores = evaluate(config, corpus, labels, students)
+            blended = blend(config, corpus, labels, teacher)
+
+            def learn(trials: list[Trial]) -> list[StudentReference]:
+                return [train(config, t, corpus, labels, teacher, blended.blend) for t in trials]
+
+            students = learn(first_trials(config))
+            scores = evaluate(config, corpus, labels, students, "validation")
             latencies = measure(config, corpus, teacher, students)
-            selection = select(config, students, scores, latencies)
-            findings = report(
+            finalists = narrow(config, corpus, labels, students, scores, latencies)
+            students += learn(further_trials(config, finalists))
+            scores = evaluate(config, corpus, labels, students, "validation")
+            selection = select(config, corpus, labels, students, scores, latencies, finalists)
+            tested = [student for student in students if student.candidate in finalists]
+            held_out = evaluate(config, corpus, labels, tested, "held_out")
+            proof = prove(config, corpus, labels, tested, finalists)
+            curve = grow(config, corpus, labels, teacher, blended)
+            findings = Findings(
                 config,
-                distillation,
                 corpus,
                 teacher,
                 labels,
+                blended,
                 students,
                 scores,
+                held_out,
                 latencies,
                 selection,
+                proof,
+                curve,
             )
+            written = report(findings, distillation)
             if selection.choice is None:
                 raise NothingQualifiesError(selection.why_none)
-            registered = register(config, selection, findings, distillation)
+            registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)
-    return Outcome(distillation, selection, findings, registered, promotion)
+    return Outcome(distillation, selection, written, registered, promotion)

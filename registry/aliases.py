@@ -14,6 +14,8 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 ROLLED_BACK = "potstill.rolled_back"
 """Tag of a version that a person took back: no nightly run may promote it again."""
+VERDICT = "potstill.verdict"
+"""Tag of a version with the verdict on its student against the same one without a teacher."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,12 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in found.items()}
 
 
-def was_rolled_back(client: MlflowClient, registered: Registered) -> bool:
-    """Return whether a person took this version back."""
-    tags = client.get_model_version(registered.model, str(registered.version)).tags
-    return ROLLED_BACK in tags
+def tags_of(client: MlflowClient, registered: Registered) -> dict[str, str]:
+    """Return the tags of a version."""
+    return dict(client.get_model_version(registered.model, str(registered.version)).tags)
 
 
 def give_another_chance(client: MlflowClient, registered: Registered) -> None:
     """Forget that a version was rolled back."""
-    if was_rolled_back(client, registered):
+    if ROLLED_BACK in tags_of(client, registered):
         client.delete_model_version_tag(registered.model, str(registered.version), ROLLED_BACK)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
 
+from distill_tasks.answers import ask_sorted
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
-from distill_tasks.evaluate import answer_sorted
 from distill_tasks.intervals import Figure
 from distill_tasks.latency import Latency, MeasureConfig, time_models
 from distill_tasks.prepare import CorpusReference
+from distill_tasks.problem import LABEL_SEPARATOR, Decisions
 from distill_tasks.stage import stage
-from distill_tasks.verdicts import PairedComparison, Verdict, compare_paired
-from registry.aliases import CHAMPION, Registered, aliases_of, was_rolled_back
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers
+from distill_tasks.weighted_metrics import Quality, quality
+from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of
 
 logger = logging.getLogger("potstill")
 
@@ -39,8 +37,9 @@ class SideBySide:
     """Two models on the same rows in one run."""
 
     names: tuple[str, str]
-    accuracies: tuple[float, float] | None
-    """Share of gold labels met; None where the rows have no gold."""
+    metric: Quality
+    qualities: tuple[float, float] | None
+    """The metric of both; None where the rows have no gold."""
     agreement: float
     comparison: PairedComparison | None
     latencies: tuple[Latency, Latency]
@@ -64,24 +63,35 @@ class GateReport:
 
 
 def compare_models(
-    first: str, second: str, rows: Split, classes: tuple[str, ...], measure: MeasureConfig
+    first: str,
+    second: str,
+    rows: Split,
+    classes: tuple[str, ...],
+    measure: MeasureConfig,
+    metric: Quality = "accuracy",
 ) -> SideBySide:
     """Load two models by URI and compare them on the same rows, quality and latency."""
     models = {uri: open_served(uri) for uri in (first, second)}
-    known = dict.fromkeys([*classes, *(name for m in models.values() for name in m.classes)])
-    said = {
-        uri: _class_numbers(answer_sorted(model, rows.texts, uri), model.classes, list(known))
-        for uri, model in models.items()
-    }
+    known = tuple(dict.fromkeys([*classes, *(c for m in models.values() for c in m.classes)]))
+    said = {uri: _ask(model, rows, known, uri) for uri, model in models.items()}
     timed = time_models({u: m.answer for u, m in models.items()}, rows.texts, measure)
-    comparison, accuracies = None, None
-    if rows.has_gold:
-        right, other = (said[uri] == rows.gold for uri in (first, second))
-        comparison = compare_paired(right, other)
-        accuracies = (float(right.mean()), float(other.mean()))
-    agreement = float((said[first] == said[second]).mean())
-    latencies = (timed[first], timed[second])
-    return SideBySide((first, second), accuracies, agreement, comparison, latencies, len(rows))
+    comparison, qualities = None, None
+    gold = rows.decisions(len(classes))
+    if gold is not None:
+        gold = np.pad(gold, ((0, 0), (0, len(known) - len(classes))))
+        comparison = compare_answers(gold, [said[first]], [said[second]], metric)
+        once = np.ones((1, len(rows)), np.float32)
+        ours, theirs = (float(quality(metric, gold, said[uri])(once)[0]) for uri in (first, second))
+        qualities = (ours, theirs)
+    return SideBySide(
+        names=(first, second),
+        metric=metric,
+        qualities=qualities,
+        agreement=float((said[first] == said[second]).all(axis=1).mean()),
+        comparison=comparison,
+        latencies=(timed[first], timed[second]),
+        rows=len(rows),
+    )
 
 
 def judge(
@@ -93,16 +103,22 @@ def judge(
 ) -> GateReport:
     """Compare a version with the current champion and write the verdict on the version.
 
-    It may be promoted where there is no champion, where its accuracy BEATS the champion's, or
-    where it is clearly faster and the interval of its loss stays within ``allowed_drop``.
+    It may be promoted where there is no champion, where its quality BEATS the champion's, or
+    where it is clearly faster and the interval of its loss stays within ``allowed_drop``; never
+    where the same student is as good without its teacher.
     """
     client = MlflowClient(config.tracking.uri)
-    basis = digest(held_out.digest, config.registry.allowed_drop, config.measure.model_dump())
+    rule = [config.select.metric, config.registry.allowed_drop, config.measure.model_dump()]
+    basis = digest(held_out.digest, rule)
     champion = aliases_of(client, registered.model).get(CHAMPION)
     plain = GateReport(registered.version, champion, basis, promote=False, reason="")
     if champion == registered.version:
         return replace(plain, reason=f"version {champion} is the champion already", reused=True)
-    if was_rolled_back(client, registered):
+    tags = tags_of(client, registered)
+    if tags.get(VERDICT) == Verdict.NO_BEATS:
+        reason = "NO BEATS: held-out says that the same student is as good without its teacher"
+        return replace(plain, reason=reason)
+    if ROLLED_BACK in tags:
         reason = f"it was rolled back; `potstill promote --version {registered.version}` retries it"
         return replace(plain, reason=reason)
     earlier = read_gate(client, registered)
@@ -135,7 +151,11 @@ def read_gate(client: MlflowClient, registered: Registered) -> GateReport | None
 
 
 def decide(
-    comparison: PairedComparison, challenger: Latency, champion: Latency, allowed_drop: float
+    comparison: PairedComparison,
+    challenger: Latency,
+    champion: Latency,
+    allowed_drop: float,
+    metric: Quality = "accuracy",
 ) -> tuple[bool, str]:
     """Return whether the challenger wins, and why."""
     points = (
@@ -145,10 +165,10 @@ def decide(
     ratio = challenger.p95_ms / champion.p95_ms
     speed = f"{ratio:.2g}× the champion's p95 latency"
     if comparison.verdict is Verdict.BEATS:
-        return True, f"{comparison.verdict}: {points} of accuracy at {speed}"
+        return True, f"{comparison.verdict}: {points} of {metric} at {speed}"
     if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER:
-        return True, f"as accurate within {100 * allowed_drop:g} points ({points}) at {speed}"
-    return False, f"{comparison.verdict}: {points} of accuracy at {speed}"
+        return True, f"as good within {100 * allowed_drop:g} points ({points}) at {speed}"
+    return False, f"{comparison.verdict}: {points} of {metric} at {speed}"
 
 
 def _compare(
@@ -165,9 +185,11 @@ def _compare(
         return replace(plain, reason="held_out has no gold labels, so nothing can be proven")
     logger.info("gate: version %d against champion %d", registered.version, plain.compared_to)
     champion_uri = f"models:/{registered.model}/{plain.compared_to}"
-    pair = compare_models(registered.uri, champion_uri, held_out, classes, config.measure)
+    metric = config.select.metric
+    pair = compare_models(registered.uri, champion_uri, held_out, classes, config.measure, metric)
     assert pair.comparison is not None  # gold is there
-    promote, reason = decide(pair.comparison, *pair.latencies, config.registry.allowed_drop)
+    allowed = config.registry.allowed_drop
+    promote, reason = decide(pair.comparison, *pair.latencies, allowed, metric)
     return replace(
         plain,
         promote=promote,
@@ -196,12 +218,14 @@ def open_served(uri: str) -> Any:
         ) from None
 
 
-def _class_numbers(
-    logits: NDArray[np.float32], theirs: Sequence[str], classes: list[str]
-) -> NDArray[np.int64]:
-    """Return the class numbers (rows,) of a model's answers in the common order of classes."""
-    ours = np.array([classes.index(name) for name in theirs], np.int64)
-    said: NDArray[np.int64] = ours[logits.argmax(axis=1)]
+def _ask(model: Any, rows: Split, classes: tuple[str, ...], name: str) -> Decisions:
+    """Return what a served model says (rows, classes), in the common order of classes."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    said = np.zeros((len(rows), len(classes)), bool)
+    for row, answer in enumerate(ask_sorted(model.answer, rows.texts, name)):
+        several = getattr(model, "problem", "single_label") == "multi_label"
+        labels = answer.label.split(LABEL_SEPARATOR) if several else [answer.label]
+        said[row, [numbers[label] for label in labels if label]] = True
     return said
 
 

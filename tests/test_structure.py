@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = {"prepare", "label", "train", "evaluate", "measure", "select", "report", "stage"}
+VERBS = {
+    *("prepare", "label", "train", "evaluate", "measure", "select", "report", "stage"),
+    *("vary", "prove"),
+    *("findings", "pages"),  # what `report` writes, from references to what the stages made
+}
 SOURCES = [
     path for name in ("flows", "distill_tasks", "registry") for path in ROOT.glob(f"{name}/**/*.py")
 ]

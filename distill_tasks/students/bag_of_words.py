@@ -10,10 +10,11 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from distill_tasks.corpus import NO_LABEL
-from distill_tasks.metrics import log_softmax
+from distill_tasks.problem import log_probabilities, probabilities, to_decisions
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson
+from distill_tasks.weighted_metrics import kl_divergence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class BagOfWordsStudent(StudentSettings):
     """TF-IDF features and a linear layer that learns the teacher's soft labels."""
 
     size_field: ClassVar[str] = "max_features"
+    in_steps: ClassVar[bool] = False
 
     family: Literal["bag_of_words"] = Field("bag_of_words", description="The family of students.")
     max_features: Annotated[PositiveInt, Spans()] = Field(
@@ -61,7 +63,7 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     )
     terms = json.dumps(vectorizer.get_feature_names_out().tolist(), ensure_ascii=False)
     (folder / "vocabulary.json").write_text(terms, encoding="utf-8")
-    describe_model(folder, "bag_of_words", lesson.classes, ngrams=config.ngrams)
+    describe_model(folder, "bag_of_words", lesson, ngrams=config.ngrams)
     return [{"epoch": 1, "step": 1, "train/loss": loss}]
 
 
@@ -98,19 +100,37 @@ def loss_and_slope(
 ) -> tuple[float, NDArray[np.float64]]:
     """Return the distillation loss of logits (rows, classes) and its derivative by the logits.
 
-    The same loss as `losses.distillation_loss`, without torch: T·(softmax(z/T) − softmax(t/T))
-    is the derivative of T²·KL, softmax(z) − y that of the cross-entropy.
+    The same loss as `losses.distillation_loss`, without torch. With p for softmax or sigmoid,
+    T·(p(z/T) − p(t/T)) is the derivative of T²·KL, w·(p(z) − y) that of the cross-entropy; both
+    are means over the labels where there are several.
     """
-    temperature, rows = lesson.temperature, len(logits)
-    known = lesson.rows.gold != NO_LABEL
-    alpha = np.where(known, lesson.alpha, 1.0)[:, None]
-    student = log_softmax(logits / temperature)
-    teacher = log_softmax(lesson.soft_labels.logits / temperature)
-    soft = temperature**2 * (np.exp(teacher) * (teacher - student))
-    soft_slope = temperature * (np.exp(student) - np.exp(teacher))
-    plain = log_softmax(logits)
-    gold = np.zeros_like(plain)
-    gold[known, lesson.rows.gold[known]] = 1
-    hard, hard_slope = -gold * plain, np.where(known[:, None], np.exp(plain) - gold, 0)
-    loss = float((alpha * soft + (1 - alpha) * hard).sum() / rows)
-    return loss, (alpha * soft_slope + (1 - alpha) * hard_slope) / rows
+    temperature, rows, problem = lesson.temperature, len(logits), lesson.problem
+    gold, teacher = lesson.rows.gold, lesson.soft_labels.logits
+    known = (gold if gold.ndim == 1 else gold[:, 0]) != NO_LABEL
+    alpha = np.where(known, lesson.alpha, 1.0)
+    soft = temperature**2 * kl_divergence(logits / temperature, teacher / temperature, problem)
+    soft_slope = temperature * (
+        probabilities(logits, problem, temperature) - probabilities(teacher, problem, temperature)
+    )
+    hard, hard_slope = _gold_loss_and_slope(logits, lesson, known)
+    scale = rows if problem == "single_label" else rows * logits.shape[1]
+    loss = float((alpha * soft + (1 - alpha) * hard).sum() / scale)
+    slope = alpha[:, None] * soft_slope + (1 - alpha)[:, None] * hard_slope
+    return loss, slope / scale
+
+
+def _gold_loss_and_slope(
+    logits: NDArray[np.float64], lesson: Lesson, known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weighted cross-entropy (rows,) and its slope, zero where gold is absent."""
+    gold = to_decisions(np.maximum(lesson.rows.gold, 0), logits.shape[1])
+    ones = np.ones(logits.shape[1]) if lesson.class_weights is None else lesson.class_weights
+    log_yes = log_probabilities(logits, lesson.problem)
+    weights = np.where(gold, ones, 0.0)
+    loss, slope = -(weights * log_yes).sum(axis=1), np.exp(log_yes)
+    if lesson.problem == "single_label":
+        slope = weights.sum(axis=1, keepdims=True) * (slope - gold)
+    else:
+        loss -= (~gold * log_probabilities(-logits, lesson.problem)).sum(axis=1)
+        slope = (weights + ~gold) * slope - weights
+    return loss * known, slope * known[:, None]

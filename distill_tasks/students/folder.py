@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distill_tasks.served_model import ABOUT
+from distill_tasks.students.lesson import Lesson
 
 
-def describe_model(folder: Path, runtime: str, classes: Sequence[str], **settings: Any) -> None:
-    """Write the description beside the weights: runtime, classes in logit order, settings."""
-    about = {"runtime": runtime, "classes": list(classes), **settings}
+def describe_model(folder: Path, runtime: str, lesson: Lesson, **settings: Any) -> None:
+    """Write the description beside the weights: runtime, problem, classes in logit order."""
+    about = {
+        "runtime": runtime,
+        "problem": lesson.problem,
+        "classes": list(lesson.classes),
+        **settings,
+    }
     (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -53,18 +54,26 @@ def choose_layers(kept: int, available: int) -> list[int]:
     return [round((number + 1) * available / kept) - 1 for number in range(kept)]
 
 
-def copy_layers(teacher: TeacherModel, kept: int) -> PreTrainedModel:
-    """Return a sequence classifier with the teacher's embeddings, head and chosen layers."""
+def copy_layers(teacher: TeacherModel, kept: int, classes: Sequence[str]) -> PreTrainedModel:
+    """Return a sequence classifier with the teacher's embeddings, head and chosen layers.
+
+    A base model that has no head for these classes gets a random one.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from distill_tasks.training import without_dropout
+    from distill_tasks.training import name_classes, without_dropout
 
+    names = name_classes(classes)
     full = AutoModelForSequenceClassification.from_pretrained(
-        teacher.model, revision=teacher.revision, dtype="float32"
+        teacher.model,
+        revision=teacher.revision,
+        dtype="float32",
+        ignore_mismatched_sizes=True,  # a base may bring the head of another task
+        **names,
     )
     chosen = choose_layers(kept, full.config.num_hidden_layers)
     stack = _find_layers(full)
-    config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
+    config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision, **names)
     config.num_hidden_layers = kept
     student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
         without_dropout(config),
@@ -84,7 +93,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
 
     assert lesson.teacher is not None  # `check` refuses the grid otherwise
     set_seed(lesson.seed)
-    student = copy_layers(lesson.teacher, config.layers)
+    student = copy_layers(lesson.teacher, config.layers, lesson.classes)
     student.get_input_embeddings().requires_grad_(False)
     recipe = Recipe(
         epochs=config.epochs,
@@ -94,6 +103,8 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         seed=lesson.seed,
         temperature=lesson.temperature,
         alpha=lesson.alpha,
+        problem=lesson.problem,
+        class_weights=lesson.class_weights,
     )
     curve = train_classifier(
         student,
@@ -103,7 +114,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         recipe,
         folder,
     )
-    describe_model(folder, "transformers", lesson.classes, max_length=lesson.teacher.max_length)
+    describe_model(folder, "transformers", lesson, max_length=lesson.teacher.max_length)
     return curve
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distill_tasks.corpus import Split
+from distill_tasks.problem import Problem
 from distill_tasks.soft_labels import SoftLabels
 
 
@@ -23,7 +27,18 @@ class Lesson:
     alpha: float
     seed: int
     teacher: TeacherModel | None
-    """The teacher's own weights, absent for teachers that have none here."""
+    """The weights to start from: the teacher's own, absent where it has none here."""
+    problem: Problem = "single_label"
+    class_weights: NDArray[np.float32] | None = None
+    """Weight of each class (classes,) in the cross-entropy of gold; None where all weigh one."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How the teacher's answers are softened, and weighed against gold where a row has it."""
+
+    temperature: float
+    alpha: float
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     curve = _fit(network, _encode(tokenizer, lesson.rows.texts), lesson, config)
     network.save(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    describe_model(folder, "static", lesson.classes, max_length=lesson.teacher.max_length)
+    describe_model(folder, "static", lesson, max_length=lesson.teacher.max_length)
     return curve
 
 
@@ -111,11 +111,9 @@ def read_embeddings(
 
     The embeddings have unit variance in their first direction.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(
-        teacher.model, revision=teacher.revision, dtype="float32"
-    )
+    model = AutoModel.from_pretrained(teacher.model, revision=teacher.revision, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.enable_truncation(teacher.max_length)
@@ -142,6 +140,8 @@ def _fit(
 
     teacher = torch.from_numpy(lesson.soft_labels.logits)
     gold = torch.from_numpy(lesson.rows.gold)
+    weights = lesson.class_weights
+    class_weights = None if weights is None else torch.from_numpy(weights)
     optimizers = network.optimizers(config.learning_rate)
     batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
     steps = config.epochs * batches_per_epoch
@@ -154,7 +154,7 @@ def _fit(
         rows = batches[step % batches_per_epoch]
         logits = network.logits([tokens[row] for row in rows])
         loss = distillation_loss(
-            logits, teacher[rows], gold[rows], lesson.temperature, lesson.alpha
+            logits, teacher[rows], gold[rows], lesson.temperature, lesson.alpha, class_weights
         )
         loss.backward()
         for optimizer in optimizers:

@@ -19,15 +19,15 @@ TeacherConfig = Annotated[
 ]
 
 
-def digest_teacher(config: TeacherConfig, corpus: Corpus, seed: int) -> str:
+def digest_teacher(config: TeacherConfig, corpus: Corpus, seed: int, balanced: bool) -> str:
     """Return the digest of the teacher that a configuration names, made or not."""
     match config:
         case FinetuneTeacher():
-            return finetune.digest_teacher(config, corpus, seed)
+            return finetune.digest_teacher(config, corpus, seed, balanced)
         case TransformersTeacher():
             return sequence_classifier.digest_teacher(config)
         case SavedTeacher():
-            return saved.digest_teacher(config)
+            return saved.digest_teacher(config, corpus.problem)
 
 
 __all__ = [

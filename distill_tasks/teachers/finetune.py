@@ -10,14 +10,15 @@ from pydantic import Field
 
 from distill_tasks.device import choose_device
 from distill_tasks.digests import digest
+from distill_tasks.problem import balance_classes
 from distill_tasks.settings import Settings
-from distill_tasks.teachers.sequence_classifier import digest_model
+from distill_tasks.teachers.sequence_classifier import PROBLEM_TYPES, digest_model
 
 if TYPE_CHECKING:
     from distill_tasks.corpus import Corpus
     from distill_tasks.training import Curve
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change of the code changes the teacher that comes out."""
 
 
@@ -42,18 +43,23 @@ class FinetuneTeacher(Settings):
     batch_rows: int = Field(16, ge=1, le=1024, description="Rows in one training step.")
 
 
-def digest_teacher(config: FinetuneTeacher, corpus: Corpus, seed: int) -> str:
+def digest_teacher(config: FinetuneTeacher, corpus: Corpus, seed: int, balanced: bool) -> str:
     """Return the digest of the teacher that this base, these gold rows and settings make."""
     settings = config.model_dump(exclude={"base", "revision"})
     base = digest_model(config.base, config.revision)
     gold = [corpus.splits[name].digest for name in ("train", "validation")]
-    return digest(CODE_VERSION, settings, base, corpus.classes, gold, seed)
+    return digest(
+        CODE_VERSION, settings, base, corpus.classes, corpus.problem, gold, seed, balanced
+    )
 
 
-def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Sequence[Curve]:
+def fit(
+    config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int, balanced: bool
+) -> Sequence[Curve]:
     """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
 
-    The epoch with the lowest validation loss is kept.
+    The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
+    same.
     """
     from transformers import (
         AutoConfig,
@@ -71,7 +77,10 @@ def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Seq
     )
 
     settings = AutoConfig.from_pretrained(
-        config.base, revision=config.revision, **name_classes(corpus.classes)
+        config.base,
+        revision=config.revision,
+        problem_type=PROBLEM_TYPES[corpus.problem],
+        **name_classes(corpus.classes),
     )
     set_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -80,7 +89,9 @@ def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Seq
         config=without_dropout(settings),
         dtype="float32",
         attn_implementation=choose_device().training_attention,
+        ignore_mismatched_sizes=True,  # a base may bring the head of another task
     )
+    train, validation = corpus.splits["train"], corpus.splits["validation"]
     recipe = Recipe(
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -88,8 +99,9 @@ def fit(config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int) -> Seq
         max_length=config.max_length,
         patience_epochs=config.patience_epochs,
         seed=seed,
+        problem=corpus.problem,
+        class_weights=balance_classes(train.gold, len(corpus.classes)) if balanced else None,
     )
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
     return train_classifier(
         model,
         AutoTokenizer.from_pretrained(config.base, revision=config.revision),

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from distill_tasks.digests import digest, digest_file
 from distill_tasks.errors import InputError, shortlist
+from distill_tasks.problem import Problem
 from distill_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,21 +28,26 @@ class SavedTeacher(Settings):
     kind: Literal["saved"] = Field("saved", description="The kind of teacher.")
     path: str = Field(description="Parquet file: the text column, then one column for each class.")
     values: Literal["logits", "probabilities"] = Field(
-        "probabilities", description="What the class columns hold; probabilities sum to one."
+        "probabilities",
+        description="What the class columns hold; probabilities of a single label sum to one.",
     )
 
 
-def digest_teacher(config: SavedTeacher) -> str:
-    """Return the digest of the saved answers: the bytes of their file."""
-    return digest(config.kind, config.values, digest_file(Path(config.path)))
+def digest_teacher(config: SavedTeacher, problem: Problem) -> str:
+    """Return the digest of the saved answers: the bytes of their file and how they are read."""
+    return digest(config.kind, config.values, problem, digest_file(Path(config.path)))
 
 
 def read_answers(
-    config: SavedTeacher, text_column: str, classes: Sequence[str] | None
+    config: SavedTeacher,
+    text_column: str,
+    classes: Sequence[str] | None,
+    problem: Problem = "single_label",
 ) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
     """Return the texts, their logits (rows, classes) and the classes in column order.
 
-    Raises InputError for a missing file or column, NaN, or probabilities not summing to one.
+    Raises InputError for a missing file or column, NaN, or values that are no probabilities:
+    they sum to one, or in a multi-label problem each lies between zero and one.
     """
     table = _read_table(config, text_column)
     found = tuple(column for column in table.columns if column != text_column)
@@ -58,9 +64,9 @@ def read_answers(
             f"Saved answers {config.path} hold values that are no numbers. "
             f"Only {text_column!r} may hold text; every other column is a class."
         ) from None
-    _refuse_bad_rows(config, values)
+    _refuse_bad_rows(config, values, problem)
     if config.values == "probabilities":
-        values = np.log(np.clip(values, SMALLEST_PROBABILITY, None))
+        values = _to_logits(values, problem)
     return table[text_column].tolist(), values.astype(np.float32), order
 
 
@@ -82,7 +88,15 @@ def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
     return table
 
 
-def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64]) -> None:
+def _to_logits(values: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
+    clipped = np.clip(values, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    if problem == "single_label":
+        return np.log(np.maximum(values, SMALLEST_PROBABILITY))
+    logits: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return logits
+
+
+def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem: Problem) -> None:
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if broken.size:
         raise InputError(
@@ -91,7 +105,15 @@ def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64]) -> None:
         )
     if config.values == "logits":
         return
-    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > 1e-3) | (values < 0).any(axis=1))
+    outside = ((values < 0) | (values > 1 + 1e-6)).any(axis=1)
+    if problem == "multi_label":
+        if outside.any():
+            raise InputError(
+                f"Saved answers {config.path} are no probabilities in {outside.sum()} rows (row "
+                f"{shortlist(np.flatnonzero(outside))}). Give 0 to 1, or say `values: logits`."
+            )
+        return
+    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > 1e-3) | outside)
     if off.size:
         raise InputError(
             f"Saved answers {config.path} do not sum to one in {off.size} rows "

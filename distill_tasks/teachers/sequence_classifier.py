@@ -13,10 +13,17 @@ from pydantic import Field
 from distill_tasks.device import choose_device
 from distill_tasks.digests import digest, digest_folder
 from distill_tasks.errors import InputError, shortlist
+from distill_tasks.problem import Problem
 from distill_tasks.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PROBLEM_TYPES: dict[Problem, str] = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+}
+"""What transformers calls each kind of problem."""
 
 LABELLING_BATCH_ROWS = 32
 """Larger batches leave the CPU's cache and were slower (docs/decisions.md)."""
@@ -79,8 +86,16 @@ def read_depth(model: str, revision: str | None, max_length: int) -> int:
     raise InputError(f"Model {model} tells no number of layers. Use a transformer encoder.")
 
 
-def check_classes(config: TransformersTeacher, classes: Sequence[str] | None) -> None:
-    """Raise InputError unless the teacher answers with exactly the classes of the data."""
+def check_classes(
+    config: TransformersTeacher, classes: Sequence[str] | None, problem: Problem
+) -> None:
+    """Raise InputError unless the teacher answers this problem with the classes of the data."""
+    said = _read_settings(config.model, config.revision).get("problem_type")
+    if said in PROBLEM_TYPES.values() and said != PROBLEM_TYPES[problem]:
+        raise InputError(
+            f"Teacher {config.model} is of {said}; the configuration says `problem: {problem}`. "
+            "Correct one of them."
+        )
     theirs = read_classes(config)
     if classes is not None and set(theirs) != set(classes):
         raise InputError(

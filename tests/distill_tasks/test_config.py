@@ -43,7 +43,10 @@ def change(written, path, value):
         (["teacher", "epoch"], "teacher.epoch", "epochs"),
         (["students", 1, "max_feature"], "students.1.max_feature", "max_features"),
         (["loss", "temprature"], "loss.temprature", "temperature"),
+        (["loss", "balance_clases"], "loss.balance_clases", "balance_classes"),
+        (["evaluate", "finalist"], "evaluate.finalist", "finalists"),
         (["select", "chose"], "select.chose", "choose"),
+        (["select", "metrik"], "select.metrik", "metric"),
         (["measure", "call"], "measure.call", "calls"),
         (["tracking", "url"], "tracking.url", "uri"),
         (["registry", "alowed_drop"], "registry.alowed_drop", "allowed_drop"),
@@ -79,6 +82,14 @@ def test_a_missing_key_is_named(plain, section, key):
     [
         (["loss", "alpha"], 1.5, "less than or equal to 1"),
         (["loss", "temperature"], 0, "greater than 0"),
+        (["loss", "temperature"], "atuo", "'auto'"),
+        (["loss", "alpha"], "atuo", "'auto'"),
+        (["loss", "balance_classes"], "perhaps", "boolean"),
+        (["evaluate", "finalists"], 0, "greater than or equal to 1"),
+        (["evaluate", "seeds"], 21, "less than or equal to 20"),
+        (["evaluate", "answer_precision"], 1, "less than 1"),
+        (["problem"], "multilabel", "'multi_label'"),
+        (["select", "metric"], "f1", "'macro_f1'"),
         (["measure", "calls"], 19, "greater than or equal to 20"),
         (["teacher", "max_length"], 9000, "less than or equal to 8192"),
         (["data", "validation_share"], 1, "less than 1"),
@@ -97,9 +108,57 @@ def test_a_wrong_value_is_shown_with_its_bound(plain, path, value, bound):
     assert f"found {value!r}" in message
 
 
-def test_further_mistakes_are_counted(plain):
-    plain["loss"] = {"alpha": 2, "temperature": 0}
-    assert refusal(plain).endswith("(1 more after this one)")
+@pytest.mark.parametrize(
+    "mistakes",
+    [
+        {"loss": {"alpha": 2, "temperature": 0}},
+        {"loss": {"alpa": 1, "temprature": 2}},
+        {"loss": {"alpa": 1, "alpha": 2}},
+        {"sed": 1, "nme": 2},
+        {"seed": -1, "evaluate": {"seeds": "many"}},
+        {"students": [{"family": "layers", "layers": 0}, {"family": "static", "epochs": 0}]},
+        {"students": [{"family": "layers", "layers": [0, 1], "epochs": 0}]},
+        {"data": {"train": {"hub": "a", "split": "b"}, "held_out": 5}},
+    ],
+)
+def test_further_mistakes_are_counted(plain, mistakes):
+    assert refusal(plain | mistakes).endswith("(1 more after this one)")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"loss": {"temperature": 0}},
+        {"loss": {"alpha": "atuo"}},
+        {"students": [{"family": "layers", "layers": [1, 2], "epochs": 0}]},
+        {"data": {"train": "train.csv", "held_out": 5}},
+    ],
+)
+def test_a_key_that_is_wrong_in_several_ways_counts_once(plain, mistake):
+    assert "more after this one" not in refusal(plain | mistake)
+
+
+def test_loss_may_be_left_to_the_run(plain):
+    plain["loss"] = {"temperature": "auto", "alpha": "auto", "balance_classes": True}
+    loss = parse_config(plain, "test").loss
+    assert (loss.temperature, loss.alpha, loss.balance_classes) == ("auto", "auto", True)
+    plain["loss"] = {"temperature": "3", "alpha": 1}
+    loss = parse_config(plain, "test").loss
+    assert (loss.temperature, loss.alpha) == (3.0, 1.0)
+
+
+def test_what_is_left_out_is_a_single_label_judged_by_accuracy_with_controls(plain):
+    config = parse_config(plain, "test")
+    assert (config.problem, config.select.metric) == ("single_label", "accuracy")
+    assert (config.evaluate.seeds, config.evaluate.controls) == (3, True)
+    assert config.evaluate.answer_precision is None
+    assert not config.loss.balance_classes
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "weighted_f1", "micro_f1"])
+def test_several_labels_may_be_judged_by_any_metric(plain, metric):
+    plain |= {"problem": "multi_label", "select": {"metric": metric}}
+    assert parse_config(plain, "test").select.metric == metric
 
 
 def test_a_mistake_after_a_list_keeps_the_number_that_the_user_sees(plain):

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from distill_tasks.corpus import Corpus, DataConfig, Split, read_corpus, read_rows
 from distill_tasks.errors import InputError
@@ -8,15 +10,17 @@ from distill_tasks.errors import InputError
 
 @pytest.fixture
 def read(tmp_path):
-    """Write (text, label) pairs for each split and read them as a corpus."""
+    """Write (text, label) pairs, or a frame, for each split and read them as a corpus."""
 
-    def read(seed=0, classes=None, settings=None, **splits):
+    def read(seed=0, classes=None, settings=None, problem="single_label", **splits):
         held_out = rows("cats dogs", "held")
         paths = {}
         for name, pairs in ({"held_out": held_out} | splits).items():
             paths[name] = str(tmp_path / f"{name}.parquet")
-            pd.DataFrame(pairs, columns=["text", "label"]).to_parquet(paths[name])
-        return read_corpus(DataConfig(**paths, **(settings or {})), seed, classes)
+            if isinstance(pairs, list):
+                pairs = pd.DataFrame(pairs, columns=["text", "label"])
+            pairs.to_parquet(paths[name])
+        return read_corpus(DataConfig(**paths, **(settings or {})), seed, classes, problem)
 
     return read
 
@@ -185,16 +189,27 @@ def test_the_digest_follows_rows_their_order_and_labels():
     assert len({same, *others}) == 4
 
 
-def test_a_saved_corpus_opens_as_it_was(read, tmp_path):
-    corpus = read(train=TRAIN, transfer=[("held 0", None), ("ünï \n code", None)])
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_saved_corpus_opens_as_it_was(read, tmp_path, problem):
+    held_out = pd.DataFrame(rows("cats dogs", "held"), columns=["text", "label"])
+    corpus = read(
+        train=TRAIN,
+        transfer=[("held 0", None), ("ünï \n code", None)],
+        held_out=held_out.assign(source=["forum", "mail"]),
+        settings={"slice_column": "source"},
+        problem=problem,
+    )
     folder = tmp_path / "corpus"
     folder.mkdir()
     corpus.save(folder)
     opened = Corpus.open(folder)
     assert opened.digest == corpus.digest
-    assert opened.findings == corpus.findings
+    assert (opened.findings, opened.problem) == (corpus.findings, problem)
     assert list(opened.splits) == ["train", "validation", "held_out", "transfer"]
     assert opened.texts == corpus.texts
+    assert opened.splits["held_out"].slices == ("forum", "mail")
+    for name, split in corpus.splits.items():
+        np.testing.assert_array_equal(opened.splits[name].gold, split.gold)
 
 
 def test_rows_to_compare_on_may_lack_labels(tmp_path):
@@ -204,3 +219,165 @@ def test_rows_to_compare_on_may_lack_labels(tmp_path):
     assert (split.gold.tolist(), classes) == ([1, 0], ("a", "b"))
     split, classes = read_rows(path, "text", "gold")
     assert (split.gold.tolist(), classes) == ([-1, -1], ())
+
+
+SEVERAL = [("one", "a|b"), ("two", "b"), ("three", ""), ("four", "c | a|a"), ("five", None)] + [
+    (f"more {number}", "abc"[number % 3]) for number in range(9)
+]
+MATRIX = [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("written", [str, list])
+def test_several_labels_are_read_from_lists_and_from_strings(read, written):
+    def write(labels):
+        if written is str or labels is None:
+            return labels
+        return written([word.strip() for word in labels.split("|") if word])
+
+    train = [(text, write(labels)) for text, labels in SEVERAL]
+    held_out, seen = [("held", write("c"))], [("seen", write("b|c"))]
+    corpus = read(train=train, validation=seen, held_out=held_out, problem="multi_label")
+    assert corpus.classes == ("a", "b", "c")
+    assert corpus.splits["train"].gold[:5].tolist() == MATRIX
+    assert corpus.splits["train"].gold.dtype == np.int64
+    assert corpus.splits["held_out"].gold.tolist() == [[0, 0, 1]]
+    assert corpus.findings == ("2 rows of train carry none of the labels",)
+    assert all(corpus.splits[name].has_gold for name in ("train", "validation", "held_out"))
+
+
+def test_several_labels_that_are_numbers_are_labels_too(read):
+    train = [(f"row {number}", 7 + number % 2) for number in range(8)]
+    corpus = read(train=train, held_out=[("held", 8)], problem="multi_label")
+    assert corpus.classes == ("7", "8")
+    assert corpus.splits["held_out"].gold.tolist() == [[0, 1]]
+
+
+def test_a_transfer_row_of_a_multi_label_problem_has_no_gold_at_all(read):
+    held_out = [("held", "a")]
+    corpus = read(train=SEVERAL, held_out=held_out, transfer=[("new", None)], problem="multi_label")
+    assert corpus.splits["transfer"].gold.tolist() == [[-1, -1, -1]]
+    assert not corpus.splits["transfer"].has_gold
+    assert corpus.splits["transfer"].decisions(3) is None
+    assert corpus.lesson.gold.shape == (len(corpus.splits["train"]) + 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem", "message"),
+    [
+        (["a", "b"], "single_label", r"holds lists of labels, as \['a', 'b'\].*multi_label"),
+        (["a|b"], "multi_label", r"the label 'a\|b' .*stands between labels"),
+        (["d"], "multi_label", r"data\.held_out has labels that train never saw: d"),
+    ],
+)
+def test_lists_of_labels_that_cannot_be_read_are_refused(read, labels, problem, message):
+    train = [
+        (f"row {number}", list("ab") if problem == "multi_label" else "ab") for number in (1, 2)
+    ]
+    with pytest.raises(InputError, match=message):
+        read(train=train, held_out=[("held", labels)], problem=problem)
+
+
+def test_train_without_a_single_label_is_refused(read):
+    with pytest.raises(InputError, match="no labels at all"):
+        read(train=[("one", ""), ("two", None)], problem="multi_label")
+
+
+def test_one_class_is_enough_where_a_text_may_have_none(read):
+    train = [(f"row {number}", "spam" if number % 2 else "") for number in range(8)]
+    corpus = read(train=train, held_out=[("held", "")], problem="multi_label")
+    assert corpus.classes == ("spam",)
+    assert corpus.splits["held_out"].gold.tolist() == [[0]]
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.sets(st.sampled_from("abcd")), min_size=12, max_size=40), st.floats(0.05, 0.6))
+def test_carving_of_several_labels_takes_about_the_same_share_of_each(read, labels, share):
+    labels = [*labels, *map(set, "aabbccdd")]
+    train = [(f"row {number}", sorted(row)) for number, row in enumerate(labels)]
+    corpus = read(
+        train=train,
+        held_out=[("held", ["a"])],
+        settings={"validation_share": share},
+        problem="multi_label",
+    )
+    kept, carved = corpus.splits["train"], corpus.splits["validation"]
+    assert sorted(kept.texts + carved.texts) == sorted(text for text, _ in train)
+    # Five groups at most (the rarest label of a row, or none), each rounded by one row at most.
+    assert abs(len(carved) - share * len(train)) <= 5
+    given = dict(train)
+    for split in (kept, carved):
+        for text, gold in zip(split.texts, split.gold, strict=True):
+            assert [name for name, there in zip("abcd", gold, strict=True) if there] == given[text]
+
+
+def test_carving_of_several_labels_leaves_the_rarest_on_both_sides(read):
+    train = [(f"row {number}", "common|rare" if number < 4 else "common") for number in range(100)]
+    corpus = read(train=train, held_out=[("held", "rare")], problem="multi_label")
+    assert corpus.splits["validation"].gold.sum(axis=0).tolist() == [20, 1]
+    assert corpus.splits["train"].gold.sum(axis=0).tolist() == [80, 3]
+
+
+def test_held_out_without_the_label_column_has_no_gold_and_says_so(read):
+    held_out = pd.DataFrame({"text": ["held 0", "held 1"], "source": ["x", "y"]})
+    corpus = read(train=TRAIN, held_out=held_out)
+    assert corpus.splits["held_out"].gold.tolist() == [-1, -1]
+    assert corpus.findings[0] == (
+        "held_out has no column 'label': it is scored against the teacher only, and no verdict "
+        "can be given"
+    )
+    assert corpus.splits["validation"].has_gold
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "held_out"])
+def test_a_misspelt_label_column_is_never_taken_for_an_absent_one(read, split):
+    wrong = pd.DataFrame({"text": ["held 0", "held 1"], "labels": ["cats", "dogs"]})
+    with pytest.raises(InputError, match=rf"data\.{split} has no column 'label' \(did you mean"):
+        read(**{"train": TRAIN, split: wrong})
+
+
+@pytest.mark.parametrize(
+    ("values", "read_as"),
+    [
+        (["mail", None], ("mail", "(empty)")),
+        ([2020, 2021], ("2020", "2021")),
+        ([1.5, None], ("1.5", "(empty)")),
+        ([True, False], ("True", "False")),
+        (pd.Categorical(["mail", None]), ("mail", "(empty)")),
+    ],
+)
+def test_slices_of_held_out_are_the_values_of_their_column(read, values, read_as):
+    held_out = pd.DataFrame(rows("cats dogs", "held"), columns=["text", "label"])
+    corpus = read(
+        train=TRAIN, held_out=held_out.assign(source=values), settings={"slice_column": "source"}
+    )
+    assert corpus.splits["held_out"].slices == read_as
+    assert corpus.splits["held_out"].take(np.array([1])).slices == read_as[1:]
+    assert corpus.splits["train"].slices is None
+    assert corpus.digest != read(train=TRAIN, held_out=held_out).digest
+
+
+def test_a_slice_column_that_held_out_lacks_is_refused(read):
+    held_out = pd.DataFrame(rows("cats dogs", "held"), columns=["text", "label"])
+    with pytest.raises(InputError, match=r"no column 'sorce' \(did you mean 'source'\?\)"):
+        read(
+            train=TRAIN,
+            held_out=held_out.assign(source="mail"),
+            settings={"slice_column": "sorce"},
+        )
+
+
+def test_several_labels_to_compare_on_are_read_too(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\none,b|a\ntwo,\n")
+    split, classes = read_rows(path, "text", "label", "multi_label")
+    assert (split.gold.tolist(), classes) == ([[1, 1], [0, 0]], ("a", "b"))
+
+
+def test_an_empty_place_in_a_list_of_labels_is_no_label(read):
+    train = [("one", ["a", None]), *((f"row {number}", ["b"]) for number in range(4))]
+    assert read(train=train, held_out=[("held", [None])], problem="multi_label").classes == (
+        "a",
+        "b",
+    )

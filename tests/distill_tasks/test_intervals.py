@@ -1,8 +1,21 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from distill_tasks.intervals import DRAWS, LEVEL, Figure, draw_weights, estimate
+from distill_tasks import intervals
+from distill_tasks.intervals import (
+    DRAWS,
+    LEVEL,
+    Figure,
+    bootstrap,
+    draw_weights,
+    estimate,
+    find_interval,
+    lowest_gaps,
+)
+from distill_tasks.weighted_metrics import calibration_error, difference
 
 
 def mean_of(values):
@@ -82,6 +95,47 @@ def test_more_rows_narrow_the_interval():
         figure = estimate({"mean": mean_of(np.arange(rows) % 2)}, rows, seed=0)["mean"]
         widths.append(figure.high - figure.low)
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.2)
+
+
+def test_the_interval_is_the_middle_of_the_draws_less_their_bias():
+    draws = np.linspace(0, 1, 1001)
+    assert find_interval(0.5, draws) == pytest.approx((0.025, 0.975))
+    assert find_interval(0.5, draws + 3) == pytest.approx((0.025, 0.975))
+    assert find_interval(0.0, draws**2) == pytest.approx((0.025**2 - 1 / 3, 0.975**2 - 1 / 3), 1e-3)
+
+
+def test_the_interval_of_a_calibration_error_holds_it_although_every_draw_raises_it():
+    generator = np.random.default_rng(0)
+    sure = generator.uniform(0.5, 1, 400)
+    error = calibration_error(sure, generator.random(400) < sure)
+    figure = estimate({"ece": error}, 400, seed=0)["ece"]
+    assert bootstrap({"ece": error}, 400, seed=0)["ece"].mean() > figure.value
+    assert figure.low < figure.value < figure.high
+
+
+def test_the_lowest_gaps_are_the_low_ends_of_every_paired_difference():
+    generator = np.random.default_rng(0)
+    statistics = [mean_of(generator.random(80) < share) for share in (0.5, 0.6, 0.9)]
+    found = lowest_gaps(statistics, 80, seed=3)
+    for one in range(3):
+        for other in range(3):
+            gap = difference(statistics[one], statistics[other])
+            expected = estimate({"gap": gap}, 80, seed=3)["gap"].low
+            assert found[one, other] == pytest.approx(expected, abs=1e-9)
+    assert found[2, 0] > 0 > found[0, 2]
+
+
+def test_memory_does_not_grow_with_the_draws(monkeypatch):
+    rows = 5000
+    peaks = []
+    for draws in (200, 1000):
+        monkeypatch.setattr(intervals, "DRAWS", draws)
+        tracemalloc.start()
+        found = bootstrap({"mean": mean_of(np.ones(rows))}, rows, seed=0)["mean"]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(found) == draws
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_a_figure_shows_its_interval():

@@ -1,21 +1,31 @@
-import re
-
 import matplotlib.image
 import numpy as np
 import pytest
 
 from distill_tasks.intervals import Figure
-from distill_tasks.pictures import GOLD, GREY, INK, Point, write_html, write_png
+from distill_tasks.pictures import (
+    FRONT,
+    GOLD,
+    GREY,
+    HELD_OUT,
+    INK,
+    LEGEND,
+    Point,
+    draw_front,
+    write_png,
+)
 
 
-def point(name, accuracy, latency_ms, role):
-    low, high = max(0, accuracy - 0.02), min(1, accuracy + 0.01)
-    return Point(name, Figure(accuracy, low, high, 500), latency_ms, role, f"note on {name}")
+def point(name, quality, latency_ms, role, held_out=None):
+    low, high = max(0, quality - 0.02), min(1, quality + 0.01)
+    seen = None if held_out is None else Figure(held_out, held_out - 0.01, held_out, 900)
+    figure = Figure(quality, low, high, 500)
+    return Point(name, figure, seen, latency_ms, role, f"note on {name}")
 
 
 POINTS = [
-    point("teacher", 0.97, 80, "teacher"),
-    point("layers-2", 0.96, 20, "chosen"),
+    point("teacher", 0.97, 80, "teacher", held_out=0.96),
+    point("layers-2", 0.96, 20, "chosen", held_out=0.95),
     point("static-64", 0.90, 0.3, "front"),
     point("layers-1-epochs-9", 0.85, 25, "other"),
 ]
@@ -24,7 +34,7 @@ POINTS = [
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_png_is_a_picture_of_sensible_size(tmp_path, count):
     path = tmp_path / "front.png"
-    write_png(POINTS[:count], "animals: accuracy against latency", path)
+    write_png(POINTS[:count], "accuracy", "animals: accuracy against latency", path)
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     picture = matplotlib.image.imread(path)
     height, width, _ = picture.shape
@@ -40,38 +50,53 @@ def has_colour(picture, colour):
 
 def test_the_chosen_one_is_gold_and_losers_are_grey(tmp_path):
     path = tmp_path / "front.png"
-    write_png(POINTS, "all", path)
+    write_png(POINTS, "accuracy", "all", path)
     picture = matplotlib.image.imread(path)
     assert all(has_colour(picture, colour) for colour in (GOLD, INK, GREY))
-    write_png([POINTS[0]], "teacher alone", path)
+    write_png([POINTS[0]], "accuracy", "teacher alone", path)
     assert not has_colour(matplotlib.image.imread(path), GOLD)
 
 
-def test_the_page_opens_offline(tmp_path):
-    path = tmp_path / "front.html"
-    write_html(POINTS, "animals", path)
-    page = path.read_text(encoding="utf-8")
-    assert len(page) > 1_000_000  # plotly itself
-    assert "Plotly.newPlot" in page
-    assert not re.search(r"<script[^>]*\ssrc=", page)
-    assert not re.search(r"<link[^>]*\shref=", page)
+def traces(points):
+    figure = draw_front(points, "macro F1").to_dict()
+    return {trace["name"]: trace for trace in figure["data"]}, figure["layout"]
 
 
-def test_the_page_names_every_model_and_carries_its_note(tmp_path):
-    path = tmp_path / "front.html"
-    write_html(POINTS, "animals against latency", path)
-    page = path.read_text(encoding="utf-8")
-    drawn = page[page.rindex("Plotly.newPlot") :]
-    assert "animals against latency" in drawn
+def test_every_model_stands_at_its_figures_with_its_interval_and_note():
+    drawn, layout = traces(POINTS)
     for each in POINTS:
-        assert f'"{each.name}"' in drawn
-        assert each.note in drawn
-    assert '"type":"log"' in drawn.replace(" ", "")
+        trace = drawn[LEGEND[each.role]]
+        assert list(trace["text"]) == [each.name]
+        assert list(trace["x"]) == [each.latency_ms]
+        assert trace["y"][0] == pytest.approx(100 * each.quality.value)
+        assert trace["error_y"]["array"][0] == pytest.approx(1)
+        assert trace["error_y"]["arrayminus"][0] == pytest.approx(2)
+        assert list(trace["hovertext"]) == [each.note]
+    assert layout["xaxis"]["type"] == "log"
+    assert layout["yaxis"]["title"]["text"] == "macro F1 on validation, % (95 % interval)"
 
 
-def test_a_perfect_model_can_be_drawn(tmp_path):
-    perfect = Point("perfect", Figure(1.0, 1.0, 1.0, 30), 1.0, "chosen", "note")
-    write_png([perfect], "perfect", tmp_path / "front.png")
-    write_html([perfect], "perfect", tmp_path / "front.html")
+def test_the_line_joins_the_students_that_none_beats_and_leaves_the_teacher_out():
+    drawn, _ = traces(POINTS)
+    assert list(drawn[FRONT]["x"]) == [0.3, 20]
+    assert list(drawn[FRONT]["y"]) == pytest.approx([90, 96])
+
+
+def test_those_that_held_out_scored_have_a_second_mark_at_the_same_latency():
+    drawn, _ = traces(POINTS)
+    assert list(drawn[HELD_OUT]["x"]) == [80, 20]
+    assert list(drawn[HELD_OUT]["y"]) == pytest.approx([96, 95])
+
+
+def test_the_latency_axis_holds_every_model():
+    _, layout = traces(POINTS)
+    left, right = layout["xaxis"]["range"]
+    assert left < np.log10(0.3) < np.log10(80) < right
+
+
+def test_a_perfect_model_that_held_out_never_saw_can_be_drawn(tmp_path):
+    perfect = Point("perfect", Figure(1.0, 1.0, 1.0, 30), None, 1.0, "chosen", "note")
+    write_png([perfect], "accuracy", "perfect", tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 5000
-    assert (tmp_path / "front.html").is_file()
+    drawn, _ = traces([perfect])
+    assert list(drawn[LEGEND["chosen"]]["y"]) == [100]

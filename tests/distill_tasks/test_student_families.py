@@ -84,7 +84,7 @@ def test_more_layers_than_the_teacher_has_are_refused():
 def test_copied_layers_have_exactly_the_weights_of_the_chosen_ones(teacher):
     full, stack, where = teacher
     theirs = dict(full.named_parameters())
-    ours = dict(copy_layers(where, 2).named_parameters())
+    ours = dict(copy_layers(where, 2, CLASSES).named_parameters())
     origin = {f"{stack}.0.": f"{stack}.2.", f"{stack}.1.": f"{stack}.5."}
     for name, weight in ours.items():
         for new, old in origin.items():
@@ -98,17 +98,36 @@ def test_a_copy_of_all_layers_gives_the_logits_of_the_teacher(teacher):
     ids = torch.randint(4, 40, (5, 12), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = full(ids).logits
-        torch.testing.assert_close(copy_layers(where, 6).eval()(ids).logits, expected)
-        assert not torch.allclose(copy_layers(where, 5).eval()(ids).logits, expected)
+        torch.testing.assert_close(copy_layers(where, 6, CLASSES).eval()(ids).logits, expected)
+        assert not torch.allclose(copy_layers(where, 5, CLASSES).eval()(ids).logits, expected)
 
 
 def test_a_copy_has_no_dropout_and_is_in_float32_whatever_the_teacher(copied_base):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(copied_base)
     model.bfloat16().save_pretrained(copied_base)
-    student = copy_layers(TeacherModel(copied_base, None, 16), 1)
+    student = copy_layers(TeacherModel(copied_base, None, 16), 1, CLASSES)
     assert {weight.dtype for weight in student.parameters()} == {torch.float32}
     rates = {m.p for m in student.modules() if isinstance(m, torch.nn.Dropout)}
     assert rates == {0.0}
+
+
+@pytest.mark.parametrize("headless", [True, False])
+def test_a_base_without_a_head_for_the_classes_gets_one(copied_base, headless):
+    if headless:
+        transformers.AutoModel.from_pretrained(copied_base).save_pretrained(copied_base)
+    base = TeacherModel(copied_base, None, 16)
+    torch.manual_seed(5)
+    student = copy_layers(base, 1, ("calm", "funny", "loud", "sad"))
+    assert student.classifier.out_features == student.config.num_labels == 4
+    assert student.config.id2label[3] == "sad"
+    theirs = transformers.AutoModel.from_pretrained(copied_base)
+    last, only = theirs.encoder.layer[-1], student.bert.encoder.layer[0]
+    for name, weight in only.named_parameters():
+        assert torch.equal(weight, last.get_parameter(name)), name
+    torch.manual_seed(5)
+    again = copy_layers(base, 1, ("calm", "funny", "loud", "sad"))
+    assert torch.equal(again.classifier.weight, student.classifier.weight)
+    assert student.classifier.weight.std() > 0
 
 
 def make_lesson(base, with_gold=True):
@@ -191,3 +210,71 @@ def test_light_students_answer_without_torch(trained):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", str(family == "layers")]
+
+
+MOODS = ("calm", "funny", "loud", "sad")
+MARKS = ("purr", "bark", "swim", "house")
+
+
+def make_moods(base, **changes):
+    """Rows with any number of four labels, told by words; the teacher knows, a third has gold."""
+    texts = tuple(make_rows(330, seed=3)["text"])
+    there = np.array([[word in text.split() for word in MARKS] for text in texts])
+    gold = np.where((np.arange(330) % 3 == 0)[:, None], there, NO_LABEL)
+    every = Split(texts, gold)
+    lesson = Lesson(
+        rows=every.take(np.arange(270)),
+        soft_labels=SoftLabels(np.where(there, 3, -3)[:270].astype(np.float32), MOODS, "teacher"),
+        validation=Split(texts[270:], there[270:].astype(np.int64)),
+        classes=MOODS,
+        temperature=2.0,
+        alpha=0.9,
+        seed=5,
+        teacher=TeacherModel(base, None, 16),
+        problem="multi_label",
+    )
+    return replace(lesson, **changes)
+
+
+def train_moods(family, folder, lesson):
+    student = STUDENTS[family]
+    if family == "layers":  # whose random weights have learnt nothing about the words yet
+        student = student.model_copy(update={"epochs": 12, "layers": 2})
+    train_student(student, lesson, folder)
+    return open_model(folder)
+
+
+@pytest.mark.parametrize("family", STUDENTS)
+def test_students_learn_to_say_any_number_of_labels(family, tiny_base, tmp_path):
+    lesson = make_moods(tiny_base)
+    model = train_moods(family, tmp_path, lesson)
+    assert (model.problem, model.classes) == ("multi_label", list(MOODS))
+    gold = lesson.validation.gold == 1
+    said = model.logits(lesson.validation.texts) > 0
+    assert f1_score(gold, said, average="macro", zero_division=0) > 0.75
+    whole = (said == gold).all(axis=1).mean()
+    labels = [answer.label for answer in model.answer(lesson.validation.texts)]
+    assert whole > (~gold).all(axis=1).mean() + 0.2
+    assert labels == ["|".join(np.array(MOODS)[row]) for row in said]
+
+
+@pytest.mark.parametrize("family", STUDENTS)
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_class_that_weighs_more_is_said_more_often(family, problem, tiny_base, tmp_path):
+    make = make_moods if problem == "multi_label" else lambda base: make_lesson(base)[0]
+    lesson = replace(make(tiny_base), alpha=0.0)
+    said = []
+    for weight in (1, 20):
+        (tmp_path / str(weight)).mkdir()
+        weights = np.array([weight, *[1] * (len(lesson.classes) - 1)], np.float32)
+        weighed = replace(lesson, rows=confuse(lesson.rows), class_weights=weights)
+        train_student(QUICK[family], weighed, tmp_path / str(weight))
+        said.append(probabilities(open_model(tmp_path / str(weight)).logits(lesson.validation.texts), problem)[:, 0].mean())
+    assert said[1] > said[0] + 0.1
+
+
+def confuse(rows):
+    """The rows that have gold, in which the gold of one half stands beside the other's texts."""
+    known = (rows.gold if rows.gold.ndim == 1 else rows.gold[:, 0]) != NO_LABEL
+    rows = rows.take(known)
+    return Split(rows.texts, np.concatenate([rows.gold[len(rows) // 2 :], rows.gold[: len(rows) // 2]]))

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +38,7 @@ def recipe(tiny_base):
 @pytest.fixture(scope="module")
 def taught(recipe, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("taught")
-    finetune.fit(recipe, corpus, folder, seed=7)
+    finetune.fit(recipe, corpus, folder, seed=7, balanced=False)
     return folder
 
 
@@ -83,7 +84,7 @@ def test_same_seed_finetunes_the_same_weights_and_another_seed_others(recipe, co
     short = recipe.model_copy(update={"epochs": 1})
     weights = []
     for number, seed in enumerate((7, 7, 8)):
-        finetune.fit(short, corpus, tmp_path / str(number), seed)
+        finetune.fit(short, corpus, tmp_path / str(number), seed, balanced=False)
         weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
@@ -94,7 +95,7 @@ def test_a_base_kept_in_16_bits_is_finetuned_in_float32(recipe, copied_base, cor
     model = AutoModelForSequenceClassification.from_pretrained(copied_base)
     model.to(kept).save_pretrained(copied_base)
     short = recipe.model_copy(update={"base": str(copied_base), "epochs": 1})
-    finetune.fit(short, corpus, copied_base.parent / "out", seed=7)
+    finetune.fit(short, corpus, copied_base.parent / "out", seed=7, balanced=False)
     weights = load_file(copied_base.parent / "out" / "model.safetensors").values()
     assert any(not torch.equal(value, value.to(kept).float()) for value in weights)
 
@@ -105,32 +106,105 @@ def test_a_base_kept_in_16_bits_is_finetuned_in_float32(recipe, copied_base, cor
 def test_finetune_digest_sees_gold_rows_but_no_transfer_rows(recipe, corpus, split, differs):
     fewer = corpus.splits[split].take(np.arange(5))
     other = replace(corpus, splits={**corpus.splits, split: fewer})
-    assert (digest_teacher(recipe, corpus, 7) != digest_teacher(recipe, other, 7)) is differs
+    assert (
+        digest_teacher(recipe, corpus, 7, balanced=False)
+        != digest_teacher(recipe, other, 7, balanced=False)
+    ) is differs
 
 
 def test_finetune_digest_sees_seed_settings_and_base(recipe, corpus, copied_base):
     copied = recipe.model_copy(update={"base": str(copied_base)})
-    before = digest_teacher(recipe, corpus, 7)
-    assert digest_teacher(copied, corpus, 7) == before
+    before = digest_teacher(recipe, corpus, 7, balanced=False)
+    assert digest_teacher(copied, corpus, 7, balanced=False) == before
     change_weights(copied_base)
     longer = recipe.model_copy(update={"epochs": 9})
-    others = [(recipe, 8), (longer, 7), (copied, 7)]
-    assert before not in [digest_teacher(teacher, corpus, seed) for teacher, seed in others]
+    others = [(recipe, 8, False), (longer, 7, False), (copied, 7, False), (recipe, 7, True)]
+    assert before not in [digest_teacher(teacher, corpus, *rest) for teacher, *rest in others]
 
 
 def test_ready_digest_sees_weights_and_max_length(copied_base, corpus):
     teacher = TransformersTeacher(model=str(copied_base), max_length=16)
-    before = digest_teacher(teacher, corpus, 0)
-    assert digest_teacher(teacher.model_copy(update={"max_length": 17}), corpus, 0) != before
+    longer = teacher.model_copy(update={"max_length": 17})
+    before = digest_teacher(teacher, corpus, 0, balanced=False)
+    assert digest_teacher(longer, corpus, 0, balanced=False) != before
     change_weights(copied_base)
-    assert digest_teacher(teacher, corpus, 0) != before
+    assert digest_teacher(teacher, corpus, 0, balanced=False) != before
 
 
 def test_ready_teacher_with_other_classes_is_refused(tiny_base):
     teacher = TransformersTeacher(model=str(tiny_base))
-    sequence_classifier.check_classes(teacher, ["fish", "cats", "dogs"])
+    sequence_classifier.check_classes(teacher, ["fish", "cats", "dogs"], "single_label")
     with pytest.raises(InputError, match=r"cats, dogs, fish; the data has cats, cows"):
-        sequence_classifier.check_classes(teacher, ["cats", "cows"])
+        sequence_classifier.check_classes(teacher, ["cats", "cows"], "single_label")
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("multi_label_classification", "single_label"),
+        ("single_label_classification", "multi_label"),
+    ],
+)
+def test_ready_teacher_of_another_problem_is_refused(copied_base, said, problem):
+    settings = copied_base / "config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"problem_type": said}))
+    teacher = TransformersTeacher(model=str(copied_base))
+    with pytest.raises(InputError, match=f"is of {said}; the configuration says .*{problem}"):
+        sequence_classifier.check_classes(teacher, CLASSES, problem)
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_ready_teacher_that_tells_no_problem_is_taken_at_the_users_word(tiny_base, problem):
+    assert "problem_type" not in json.loads((tiny_base / "config.json").read_text())
+    sequence_classifier.check_classes(TransformersTeacher(model=str(tiny_base)), CLASSES, problem)
+
+
+MOODS = ("calm", "funny", "loud", "sad")
+
+
+def mark_moods(corpus):
+    """The same texts with other labels: any number of four, told by the words in them."""
+    words = ("purr", "bark", "swim", "house")
+    splits = {
+        name: Split(
+            split.texts, np.array([[word in text for word in words] for text in split.texts], int)
+        )
+        for name, split in corpus.splits.items()
+    }
+    return Corpus(splits, MOODS, problem="multi_label")
+
+
+def test_finetuning_on_several_labels_tells_transformers_so(recipe, corpus, tmp_path):
+    several = mark_moods(corpus)
+    curve = finetune.fit(recipe, several, tmp_path, seed=7, balanced=False)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert model.config.problem_type == "multi_label_classification"
+    assert model.config.id2label == dict(enumerate(MOODS))
+    losses = [point["validation/loss"] for point in curve]
+    held_out = several.splits["held_out"]
+    said = answer_plainly(tmp_path, held_out.texts) > 0
+    print(np.mean(said == held_out.gold) , np.mean(held_out.gold == 0))
+    assert min(losses) < 0.8 * losses[0]
+    assert np.mean(said == held_out.gold) > np.mean(held_out.gold == 0) + 0.05
+
+
+def test_a_base_whose_head_has_other_classes_gets_a_new_one(recipe, corpus, tmp_path):
+    short = recipe.model_copy(update={"epochs": 1})
+    finetune.fit(short, mark_moods(corpus), tmp_path, seed=7, balanced=False)
+    assert load_file(tmp_path / "model.safetensors")["classifier.bias"].shape == (4,)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_balanced_finetuning_says_the_rare_class_more_often(recipe, corpus, tmp_path, balanced):
+    train = corpus.splits["train"]
+    rare = np.flatnonzero(train.gold == 2)[:6]
+    rows = np.concatenate([np.flatnonzero(train.gold != 2), rare])
+    fewer = replace(corpus, splits={**corpus.splits, "train": train.take(rows)})
+    short = recipe.model_copy(update={"epochs": 1})
+    finetune.fit(short, fewer, tmp_path, seed=7, balanced=balanced)
+    logits = answer_plainly(tmp_path, corpus.splits["held_out"].texts)
+    told = torch.softmax(torch.from_numpy(logits), dim=1)[:, 2].mean()
+    assert bool(told > 0.22) is balanced
 
 
 def test_hub_id_without_revision_is_refused(written):
@@ -186,6 +260,36 @@ def test_broken_saved_answers_are_refused(tmp_path, changes, values, said):
     teacher = SavedTeacher(path=write_answers(tmp_path, **changes), values=values)
     with pytest.raises(InputError, match=said):
         saved.read_answers(teacher, "text", CLASSES)
+
+
+def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
+    columns = {"cats": [0.9, 0.0], "dogs": [0.8, 0.5], "fish": [0.0, 1.0]}
+    teacher = SavedTeacher(path=write_answers(tmp_path, **columns))
+    with pytest.raises(InputError, match="sum to one in 2 rows"):
+        saved.read_answers(teacher, "text", CLASSES)
+    _, logits, _ = saved.read_answers(teacher, "text", CLASSES, "multi_label")
+    assert np.isfinite(logits).all()
+    probabilities = torch.sigmoid(torch.from_numpy(logits))
+    np.testing.assert_allclose(probabilities, [[0.9, 0.8, 0], [0, 0.5, 1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("dogs", [[1.2, 0.5], [-0.1, 0.5]])
+def test_what_is_no_probability_of_several_labels_is_refused(tmp_path, dogs):
+    teacher = SavedTeacher(path=write_answers(tmp_path, dogs=dogs))
+    with pytest.raises(InputError, match=r"no probabilities in 1 rows \(row 0\)"):
+        saved.read_answers(teacher, "text", CLASSES, "multi_label")
+
+
+def test_saved_digest_sees_file_values_and_problem(tmp_path, corpus):
+    path = write_answers(tmp_path)
+    several = replace(corpus, problem="multi_label")
+    logits = SavedTeacher(path=path, values="logits")
+    before = digest_teacher(SavedTeacher(path=path), corpus, 0, balanced=False)
+    others = [(logits, corpus), (SavedTeacher(path=path), several)]
+    found = [digest_teacher(teacher, rows, 0, balanced=False) for teacher, rows in others]
+    write_answers(tmp_path, cats=[0.4, 0.0])
+    found.append(digest_teacher(SavedTeacher(path=path), corpus, 0, balanced=False))
+    assert len({before, *found}) == 4
 
 
 @pytest.mark.parametrize("content", [None, b"no parquet"])

@@ -21,4 +21,4 @@ def quick(written):
     base = written["teacher"]["base"]
     teacher = {"kind": "transformers", "model": base, "max_length": 16}
     students = [{"family": "bag_of_words", "max_features": [50, 200]}]
-    return written | {"teacher": teacher, "students": students}
+    return written | {"teacher": teacher, "students": students, "evaluate": {}}

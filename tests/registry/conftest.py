@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
 import pytest
 from samples import make_rows
+from small_distillation import distil
 
 from distill_tasks.config import DistillConfig, RegistryConfig, parse_config
 from distill_tasks.corpus import Corpus, read_corpus
-from distill_tasks.evaluate import score_all
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.measure import measure_all
-from distill_tasks.prepare import keep_corpus
-from distill_tasks.report import Findings, Report, write_report
-from distill_tasks.select import Candidate, select_candidate
+from distill_tasks.findings import Findings
+from distill_tasks.report import Report, write_report
+from distill_tasks.select import Candidate
 from distill_tasks.tracking import Distillation, tracked
-from distill_tasks.train import train_one
+from distill_tasks.verdicts import Verdict
 from registry.aliases import aliases_of
 from registry.gate import GateReport
 from registry.promote import promote_version
@@ -49,10 +47,14 @@ class House:
     def candidate(self, name: str) -> Candidate:
         return next(c for c in self.findings.selection.candidates if c.name == name)
 
-    def register(self, model: str, student: str) -> Registered:
-        return register_candidate(
-            self.named(model), self.candidate(student), self.report, self.distillation
-        )
+    def register(self, model: str, student: str, verdict: Verdict | None = None) -> Registered:
+        """Register a student, under another verdict than the one found if there is one."""
+        findings = replace(self.findings, config=self.named(model))
+        if verdict is not None:
+            judgement = replace(findings.proof.judgements[student], verdict=verdict)
+            judgements = findings.proof.judgements | {student: judgement}
+            findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
+        return register_candidate(findings, self.candidate(student), self.report, self.distillation)
 
     def crown(self, model: str, student: str) -> Registered:
         """Register a student and make it champion, whoever was champion before."""
@@ -87,6 +89,7 @@ def write_config(folder: Path, base: Path) -> DistillConfig:
             {"family": "static", "dimensions": 8, "epochs": 1},  # barely trained: the worst
             {"family": "bag_of_words", "max_features": 200},
         ],
+        "evaluate": {"seeds": 1, "controls": False},
         "measure": {"calls": 20, "batch_rows": 4},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
         "registry": {"model": "animals"},
@@ -94,36 +97,16 @@ def write_config(folder: Path, base: Path) -> DistillConfig:
     return parse_config(written, "test")
 
 
-def distil(config: DistillConfig) -> House:
+def build(config: DistillConfig) -> House:
+    """Distil with every student a finalist, so that each can be registered, and write it down."""
     corpus = read_corpus(config.data, config.seed)
-    keep_corpus(config, corpus)
     with tracked(config, corpus) as distillation:
-        teacher = make_teacher(config, corpus)
-        labels = label_rows(config, corpus, teacher)
-        answers = labels.open().read(corpus.lesson.texts)
-        students = [train_one(config, s, corpus, answers, teacher) for s in config.students]
-        scores = score_all(config, corpus, labels.open(), students)
-        latencies = measure_all(config, corpus, teacher, students)
-        candidates = [
-            Candidate(
-                name=s.name,
-                digest=s.digest,
-                folder=s.folder,
-                parameters=s.parameters,
-                disk_mb=s.disk_mb,
-                seconds=s.seconds,
-                validation=scores.cards[s.name]["validation"],
-                held_out=scores.cards[s.name]["held_out"],
-                latency=latencies.by_name[s.name],
-            )
-            for s in students
-        ]
-        selection = select_candidate(candidates, config.select)
-        findings = Findings(config, corpus, teacher, labels, students, scores, latencies, selection)
+        names = [student.name for student in config.students]
+        findings = distil(config, corpus, finalists=names)
         return House(config, corpus, findings, distillation, write_report(findings, distillation))
 
 
 @pytest.fixture(scope="session")
 def house(tiny_base, tmp_path_factory) -> House:
     """A small distillation, done for real, written to a fresh MLflow."""
-    return distil(write_config(tmp_path_factory.mktemp("house"), tiny_base))
+    return build(write_config(tmp_path_factory.mktemp("house"), tiny_base))

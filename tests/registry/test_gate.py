@@ -122,7 +122,7 @@ def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house,
     house.crown(model, LAYERS)
     report = judged(house, house.register(model, WORDS_STUDENT))
     assert (report.promote, report.difference.value) == (True, 0)
-    assert report.reason.startswith("as accurate within 0.5 points")
+    assert report.reason.startswith("as good within 0.5 points")
 
 
 def test_nothing_is_proven_on_rows_without_gold(house, model):
@@ -136,14 +136,13 @@ def test_nothing_is_proven_on_rows_without_gold(house, model):
 def test_two_models_are_compared_on_the_same_rows_whatever_the_order_of_classes(house, model):
     first, second = (house.register(model, name).uri for name in (STATIC, WORDS_STUDENT))
     right, other = (
-        house.findings.scores.cards[name]["held_out"].accuracy.value
-        for name in (STATIC, WORDS_STUDENT)
+        house.findings.held_out.models[name].quality.value for name in (STATIC, WORDS_STUDENT)
     )
     classes = house.corpus.classes
     turned = Split(house.held_out.texts, len(classes) - 1 - house.held_out.gold)
     found = compare_models(first, second, turned, classes[::-1], house.config.measure)
     assert (found.names, found.rows) == ((first, second), 100)
-    assert found.accuracies == pytest.approx((right, other))
+    assert found.qualities == pytest.approx((right, other))
     assert found.comparison.difference.value == pytest.approx(right - other)
     assert found.comparison.verdict is NO_BEATS
     assert found.agreement == pytest.approx(right)  # the second one is always right
@@ -155,7 +154,7 @@ def test_rows_without_gold_give_agreement_and_latency_alone(house, model):
     texts = house.held_out.texts[:40]
     rows = Split(texts, np.full(len(texts), NO_LABEL))
     found = compare_models(first, second, rows, (), house.config.measure)
-    assert (found.accuracies, found.comparison) == (None, None)
+    assert (found.qualities, found.comparison) == (None, None)
     assert 0.5 < found.agreement < 1
 
 

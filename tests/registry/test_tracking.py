@@ -40,7 +40,7 @@ def test_summary_teacher_control_and_each_student_have_one_finished_run(house):
 def test_every_run_carries_the_same_names_of_figures(house):
     by_name = {run.info.run_name: run.data.metrics for run in runs_of(house)}
     for name in (TEACHER, CONTROL, *FAMILIES):
-        figures = house.findings.scores.cards[name]["held_out"].figures
+        figures = house.findings.held_out.models[name].figures
         assert {"quality/accuracy", "fidelity/kl"} <= figures.keys()
         for key, figure in figures.items():
             assert by_name[name][key] == pytest.approx(figure.value)

@@ -1,0 +1,170 @@
+"""How often are verdicts wrong, and do the intervals cover what they say? A simulation.
+
+Held-out sets are drawn from models whose true quality is known, and judged by the code that judges
+real ones. Prints tables for people and, as its last line, one JSON object:
+
+- ``false_beats``: share of sets in which any of three students that truly equal their controls is
+  called BEATS; the worst of all settings.
+- ``power_3_points``: share in which a student truly 3 points better is called BEATS at 2,000 rows,
+  judged alone; the worst of all settings. The table also has it among equals, which costs power.
+- ``coverage_*``: share of 95 % intervals that hold the true value; the one farthest from 95 %.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill_tasks.intervals import estimate
+from distill_tasks.pages import markdown_table
+from distill_tasks.verdicts import Verdict, compare_answers, correct_holm, decide
+from distill_tasks.weighted_metrics import mean, ratio
+
+SETS = 400
+COVERAGE_SETS = 1000
+ROWS = (500, 2000)
+DISCORDANT = (0.05, 0.1, 0.2)
+"""Share of rows that one of the two models alone gets right."""
+BOTH_RIGHT = 0.85
+STUDENTS = 3
+
+Hits = NDArray[np.bool_]
+
+
+def draw_pair(
+    generator: np.random.Generator, rows: int, discordant: float, lead: float
+) -> tuple[Hits, Hits]:
+    """Return which rows student and control get right; ``lead`` is their true difference."""
+    won, lost = (discordant + lead) / 2, (discordant - lead) / 2
+    kind = generator.choice(4, rows, p=[won, lost, BOTH_RIGHT - won, 1 - BOTH_RIGHT - lost])
+    return (kind == 0) | (kind == 2), (kind == 1) | (kind == 2)
+
+
+def draw_seeds(
+    generator: np.random.Generator, rows: int, discordant: float, lead: float, seeds: int
+) -> tuple[list[Hits], list[Hits]]:
+    """Return the hits of several seeds of student and control on the same rows.
+
+    Each seed answers every row afresh with the same chance, half of the rows being easy to both.
+    """
+    pairs = [draw_pair(generator, rows, discordant, lead) for _ in range(seeds)]
+    return [student for student, _ in pairs], [control for _, control in pairs]
+
+
+def judge(students: list[tuple[list[Hits], list[Hits]]]) -> list[Verdict]:
+    """Return the verdict on each student against its control, corrected for their number."""
+    comparisons = []
+    for ours, theirs in students:
+        gold = np.ones((len(ours[0]), 1), bool)
+        comparisons.append(
+            compare_answers(gold, [h[:, None] for h in ours], [h[:, None] for h in theirs])
+        )
+    corrected = correct_holm([comparison.p_value for comparison in comparisons])
+    return [
+        decide(comparison.difference, p)
+        for comparison, p in zip(comparisons, corrected, strict=True)
+    ]
+
+
+def false_beats(rows: int, discordant: float, seeds: int) -> float:
+    """Return the share of sets in which a student that equals its control is called BEATS."""
+    generator = np.random.default_rng(rows + seeds)
+    wrong = 0
+    for _ in range(SETS):
+        family = [draw_seeds(generator, rows, discordant, 0.0, seeds) for _ in range(STUDENTS)]
+        wrong += Verdict.BEATS in judge(family)
+    return wrong / SETS
+
+
+def power(rows: int, discordant: float, lead: float, equals: int) -> float:
+    """Return the share of sets in which a truly better student is called BEATS.
+
+    ``equals`` other students that equal their controls are judged with it.
+    """
+    generator = np.random.default_rng(rows)
+    found = 0
+    for _ in range(SETS):
+        leads = [lead, *[0.0] * equals]
+        family = [draw_seeds(generator, rows, discordant, each, 1) for each in leads]
+        found += judge(family)[0] is Verdict.BEATS
+    return found / SETS
+
+
+def coverage(rows: int, right: float, agreed: float) -> dict[str, float]:
+    """Return how often the intervals of accuracy, retention and agreement hold the truth.
+
+    The teacher is right in 96 % of all rows, the student in ``right``; rows on which they agree
+    are right or wrong together.
+    """
+    generator = np.random.default_rng(rows)
+    teacher_right = 0.96
+    apart = 1 - agreed
+    only_student = (apart + right - teacher_right) / 2
+    only_teacher = apart - only_student
+    both = teacher_right - only_teacher
+    truth = {"accuracy": right, "retention": right / teacher_right, "agreement": agreed}
+    held = dict.fromkeys(truth, 0)
+    for number in range(COVERAGE_SETS):
+        chances = [both, only_student, only_teacher, 1 - both - only_student - only_teacher]
+        kind = generator.choice(4, rows, p=chances)
+        student, teacher = (kind == 0) | (kind == 1), (kind == 0) | (kind == 2)
+        statistics = {
+            "accuracy": mean(student),
+            "retention": ratio(mean(student), mean(teacher)),
+            "agreement": mean((kind == 0) | (kind == 3)),
+        }
+        for name, figure in estimate(statistics, rows, number).items():
+            held[name] += figure.low <= truth[name] <= figure.high
+    return {name: count / COVERAGE_SETS for name, count in held.items()}
+
+
+def simulate_verdicts() -> Iterator[dict[str, float]]:
+    """Yield the error rates of every setting."""
+    for rows in ROWS:
+        for seeds, discordant in ((1, 0.1), (3, 0.1)):
+            rate = false_beats(rows, discordant, seeds)
+            setting = {"rows": rows, "discordant": discordant, "students": STUDENTS}
+            yield {**setting, "seeds": seeds, "false_beats": rate}
+    for discordant in DISCORDANT:
+        for equals in (0, STUDENTS - 1):
+            rate = power(2000, discordant, 0.03, equals)
+            setting = {"rows": 2000, "discordant": discordant, "students": 1 + equals}
+            yield {**setting, "seeds": 1, "power_3_points": rate}
+
+
+def main() -> None:
+    """Print the tables and the JSON line."""
+    verdicts = list(simulate_verdicts())
+    print(markdown_table([_show(row) for row in verdicts]), end="\n\n")
+    covered = [
+        {"rows": rows, "right": right, **coverage(rows, right, agreed)}
+        for rows in ROWS
+        for right, agreed in ((0.95, 0.97), (0.85, 0.85))
+    ]
+    print(markdown_table([_show(row) for row in covered]), end="\n\n")
+    farthest = {
+        f"coverage_{name}": max((row[name] for row in covered), key=lambda share: abs(share - 0.95))
+        for name in ("accuracy", "retention", "agreement")
+    }
+    alone = [row["power_3_points"] for row in verdicts if row["students"] == 1]
+    rates = {
+        "false_beats": max(row["false_beats"] for row in verdicts if "false_beats" in row),
+        "power_3_points": min(alone),
+    }
+    print(json.dumps(rates | farthest))
+
+
+def _show(row: dict[str, float]) -> dict[str, str]:
+    return {
+        name: f"{row[name]:g}" if name in row else "–"
+        for name in ("rows", "discordant", "students", "seeds", "false_beats", "power_3_points")
+        if "discordant" in row
+    } or {name: f"{value:g}" for name, value in row.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Stage ``prove``: held-out rows say of every finalist whether its teacher helped, and for whom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.evaluate import Examiner
+from distill_tasks.fidelity import Panel, draw_panel
+from distill_tasks.intervals import Figure
+from distill_tasks.label import LabelsReference
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.production import ProductionCheck, check_production
+from distill_tasks.scorecard import quality_statistic
+from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.stage import stage
+from distill_tasks.store import Store
+from distill_tasks.train import StudentReference
+from distill_tasks.verdicts import (
+    PairedComparison,
+    Verdict,
+    compare_answers,
+    correct_holm,
+    decide,
+    estimate_ratio,
+    rows_needed,
+)
+
+NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes what is proven."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out rows say of a student against the same student without its teacher."""
+
+    verdict: Verdict
+    reason: str
+    """One sentence for people."""
+    comparison: PairedComparison | None
+    """With p corrected after Holm over all finalists; None where nothing could be compared."""
+    distillation_ratio: Figure | None
+    """(student − control) / (teacher − control); None where the teacher is no clear winner."""
+    teacher_lead: Figure | None
+    """Teacher less control."""
+    flags: list[str]
+    """What should be known before the verdict is relied on."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proven of every finalist, by name."""
+
+    judgements: dict[str, Judgement]
+    panels: dict[str, Panel]
+    production: dict[str, ProductionCheck]
+    reused: bool
+
+
+@stage("prove on held_out")
+def prove(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    students: list[StudentReference],
+    finalists: list[str],
+) -> Proof:
+    """Judge the finalists."""
+    return prove_all(config, corpus.open(), labels.open(), students, finalists)
+
+
+def prove_all(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    students: list[StudentReference],
+    finalists: list[str],
+) -> Proof:
+    """Judge every finalist against its control, and draw where it differs from the teacher."""
+    seeds = {
+        name: [student for student in students if student.candidate == name] for name in finalists
+    }
+    store, adapter = Store(config.work_dir), TypeAdapter(Proof)
+    key = digest(
+        CODE_VERSION,
+        [[student.digest for student in group] for group in seeds.values()],
+        [labels.teacher, corpus.digest, config.select.metric, config.seed],
+    )
+    saved = store.manifest("proofs", key)
+    if saved is not None:
+        return replace(adapter.validate_python(saved), reused=True)
+    examiner = Examiner(config, corpus, labels, "held_out")
+    judgements = {name: judge_student(config, examiner, group) for name, group in seeds.items()}
+    served = {name: next(s for s in group if s.served) for name, group in seeds.items()}
+    panels = {name: draw_panel(examiner.exam, examiner.ask(s)) for name, s in served.items()}
+    production: dict[str, ProductionCheck] = {}
+    if "production" in corpus.splits:
+        seen = Examiner(config, corpus, labels, "production")
+        production = {
+            name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
+            for name, s in served.items()
+        }
+    proof = Proof(_flag(_correct(judgements), production), panels, production, reused=False)
+    manifest: dict[str, Any] = json.loads(adapter.dump_json(proof))
+    with store.build("proofs", key, manifest):
+        pass
+    return proof
+
+
+def judge_student(
+    config: DistillConfig, examiner: Examiner, seeds: list[StudentReference]
+) -> Judgement:
+    """Judge a student, over its seeds, against its control; p is not corrected yet."""
+    exam, metric = examiner.exam, config.select.metric
+    taught = [examiner.ask(student) for student in seeds if student.taught]
+    alone = [examiner.ask(student) for student in seeds if not student.taught]
+    if exam.gold is None:
+        return _undecided("held_out has no gold: only agreement with the teacher was measured")
+    if not alone:
+        return _undecided("there is no control to compare with: evaluate.controls is off")
+    ours, theirs = ([exam.decide(one) for one in group] for group in (taught, alone))
+    comparison = compare_answers(exam.gold, ours, theirs, metric, config.seed)
+    student, control, teacher = (
+        quality_statistic(exam, group) for group in (taught, alone, [exam.teacher])
+    )
+    lead, ratio = estimate_ratio(student, control, teacher, len(exam.split), config.seed)
+    return Judgement(
+        verdict=comparison.verdict,
+        reason="",
+        comparison=comparison,
+        distillation_ratio=ratio,
+        teacher_lead=lead,
+        flags=[NO_RATIO] if ratio is None else [],
+    )
+
+
+def _correct(judgements: dict[str, Judgement]) -> dict[str, Judgement]:
+    """Correct the p-values for the number of students judged, and say what follows."""
+    judged = {name: j.comparison for name, j in judgements.items() if j.comparison is not None}
+    p_values = correct_holm([comparison.p_value for comparison in judged.values()])
+    corrected = dict(judgements)
+    for (name, comparison), p_value in zip(judged.items(), p_values, strict=True):
+        verdict = decide(comparison.difference, p_value)
+        final = PairedComparison(comparison.difference, p_value, verdict)
+        corrected[name] = replace(
+            judgements[name], verdict=verdict, comparison=final, reason=_explain(final)
+        )
+    return corrected
+
+
+def _explain(comparison: PairedComparison) -> str:
+    gap = comparison.difference
+    points = (
+        f"{100 * gap.value:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}] against the "
+        f"same student on gold alone, {_say_p(comparison.p_value)}"
+    )
+    if comparison.verdict is not Verdict.INCONCLUSIVE:
+        return points
+    needed = rows_needed(gap)
+    more = (
+        f"about {max(needed, gap.rows):,} held-out rows would be needed to call a difference of "
+        "this size"
+        if needed
+        else "more held-out rows would narrow the interval"
+    )
+    return f"{points}; {more}, there are {gap.rows:,}"
+
+
+def _say_p(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def _flag(
+    judgements: dict[str, Judgement], production: dict[str, ProductionCheck]
+) -> dict[str, Judgement]:
+    """Add what the production sample says to the verdicts."""
+    flagged = dict(judgements)
+    for name, check in production.items():
+        flags = list(judgements[name].flags)
+        if check.is_worse:
+            flags.append(
+                f"worse on production: it agrees with the teacher on {_percent(check.agreement)} "
+                f"there, on {_percent(check.held_out_agreement)} of held-out"
+            )
+        if check.is_foreign:
+            flags.append(
+                f"{_percent(check.out_of_distribution)} of production is less familiar to it than "
+                "95 % of held-out"
+            )
+        flagged[name] = replace(judgements[name], flags=flags)
+    return flagged
+
+
+def _undecided(reason: str) -> Judgement:
+    return Judgement(Verdict.INCONCLUSIVE, reason, None, None, None, [])
+
+
+def _percent(figure: Figure) -> str:
+    return f"{100 * figure.value:.1f} % [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"

@@ -1,0 +1,233 @@
+"""Stages ``blend`` and ``grow``: what other settings, and more text, do to the cheapest student."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from distill_tasks.answers import answer_sorted
+from distill_tasks.calibration import Calibration, fit_temperature
+from distill_tasks.config import AUTO, DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.evaluate import Examiner
+from distill_tasks.intervals import estimate
+from distill_tasks.label import LabelsReference, TeacherReference
+from distill_tasks.learning_curve import LearningCurve, LearningPoint
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.problem import Logits
+from distill_tasks.scorecard import Answered, Exam, quality_statistic
+from distill_tasks.served_model import open_model
+from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.stage import stage
+from distill_tasks.store import Store
+from distill_tasks.students import BagOfWordsStudent, train_student
+from distill_tasks.students.lesson import Blend, Lesson
+from distill_tasks.train import make_lesson
+from distill_tasks.weighted_metrics import difference, kl_divergence, negative_log_likelihood
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes what is found."""
+
+TEMPERATURES = (1.0, 2.0, 4.0)
+"""Compared, beside the teacher's own fitted temperature, where T is left to the run."""
+ALPHAS = (0.5, 0.9, 1.0)
+USUAL_ALPHA = 0.9
+"""Under which temperatures are compared where both are left to the run."""
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
+"""Shares of the transfer rows on the learning curve; each point doubles the one before."""
+FEWEST_TRANSFER_ROWS = 80
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pair of temperature and α, and how far the cheapest student came with it."""
+
+    temperature: float
+    alpha: float
+    loss: float
+    """On validation: the NLL of gold, or the divergence from the teacher where gold is absent."""
+    quality: float
+    """The metric that counts, on validation."""
+
+
+@dataclass(frozen=True)
+class ChosenBlend:
+    """Temperature and α of the run, and why these."""
+
+    blend: Blend
+    reason: str
+    compared: list[Comparison]
+    reused: bool
+
+
+@stage("blend {config.loss.temperature} {config.loss.alpha}")
+def blend(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+) -> ChosenBlend:
+    """Settle temperature and α."""
+    return choose_blend(config, corpus.open(), labels.open(), teacher)
+
+
+def choose_blend(
+    config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, teacher: TeacherReference
+) -> ChosenBlend:
+    """Return temperature and α as configured, or the best of a few on the cheapest student."""
+    temperature, alpha = config.loss.temperature, config.loss.alpha
+    if temperature != AUTO and alpha != AUTO:
+        return ChosenBlend(Blend(temperature, alpha), "as configured", [], reused=False)
+    store, adapter = Store(config.work_dir), TypeAdapter(ChosenBlend)
+    student = cheapest(config)
+    settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
+    key = digest(CODE_VERSION, settings, corpus.digest, teacher.digest)
+    saved = store.manifest("blends", key)
+    if saved is not None:
+        return replace(adapter.validate_python(saved), reused=True)
+    exam = Examiner(config, corpus, labels, "validation").exam
+    fitted = exam.teacher.calibration.temperature
+    soft_labels = labels.read(corpus.lesson.texts)
+
+    def compare(blend: Blend) -> Comparison:
+        logger.info(
+            "blend: %s with T = %.3g, α = %.3g", student.name, blend.temperature, blend.alpha
+        )
+        lesson = make_lesson(config, corpus, soft_labels, teacher, blend, config.seed)
+        return _compare(exam, blend, _ask_trained(student, lesson, exam))
+
+    compared = _search(temperature, alpha, fitted, compare)
+    best = min(compared, key=lambda found: found.loss)
+    measure = "NLL" if exam.gold is not None else "divergence from the teacher"
+    reason = (
+        f"least validation {measure}, {best.loss:.4f}, of {len(compared)} compared on "
+        f"{student.name}; the teacher's own fitted temperature is {fitted:.2g}"
+    )
+    chosen = ChosenBlend(Blend(best.temperature, best.alpha), reason, compared, reused=False)
+    _keep(store, "blends", key, adapter.dump_json(chosen))
+    return chosen
+
+
+@stage("grow the transfer set of {config.name}")
+def grow(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+    chosen: ChosenBlend,
+) -> LearningCurve:
+    """Draw the learning curve."""
+    return draw_learning_curve(config, corpus.open(), labels.open(), teacher, chosen.blend)
+
+
+def draw_learning_curve(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> LearningCurve:
+    """Train the cheapest student on growing parts of the transfer rows, and score it on held-out.
+
+    No choice rests on the curve, so held-out may draw it.
+    """
+    student, transfer = cheapest(config), len(corpus.splits.get("transfer", ()))
+    if transfer < FEWEST_TRANSFER_ROWS:
+        return LearningCurve(student.name, [], None, reused=False)
+    store, adapter = Store(config.work_dir), TypeAdapter(LearningCurve)
+    settings = [student.model_dump(), blend.temperature, blend.alpha, config.select.metric]
+    weights = [config.loss.balance_classes, config.seed]
+    key = digest(CODE_VERSION, settings, weights, corpus.digest, teacher.digest)
+    saved = store.manifest("curves", key)
+    if saved is not None:
+        return replace(adapter.validate_python(saved), reused=True)
+    exam = Examiner(config, corpus, labels, "held_out").exam
+    lesson = make_lesson(
+        config, corpus, labels.read(corpus.lesson.texts), teacher, blend, config.seed
+    )
+    gold_rows = len(corpus.splits["train"])
+    order = np.random.default_rng(config.seed).permutation(transfer)
+    sizes = [round(share * transfer) for share in SHARES]
+    statistics = {}
+    for size in sizes:
+        logger.info("grow: %s with %d transfer rows", student.name, size)
+        part = take(lesson, np.r_[:gold_rows, gold_rows + np.sort(order[:size])])
+        asked = Answered(_ask_trained(student, part, exam), Calibration())
+        statistics[str(size)] = quality_statistic(exam, [asked])
+    last, before = str(sizes[-1]), str(sizes[-2])
+    gain = {"gain": difference(statistics[last], statistics[before])}
+    figures = estimate(statistics | gain, len(exam.split), config.seed)
+    points = [LearningPoint(size, figures[str(size)]) for size in sizes]
+    curve = LearningCurve(student.name, points, figures["gain"], reused=False)
+    _keep(store, "curves", key, adapter.dump_json(curve))
+    return curve
+
+
+def cheapest(config: DistillConfig) -> BagOfWordsStudent:
+    """Return the bag of words of the grid, or the default one: it trains in seconds."""
+    mine = (student for student in config.students if isinstance(student, BagOfWordsStudent))
+    return next(mine, BagOfWordsStudent())
+
+
+def take(lesson: Lesson, rows: NDArray[np.int64]) -> Lesson:
+    """Return the lesson of some of its rows."""
+    answers = replace(lesson.soft_labels, logits=lesson.soft_labels.logits[rows])
+    return replace(lesson, rows=lesson.rows.take(rows), soft_labels=answers)
+
+
+def _search(
+    temperature: float | str,
+    alpha: float | str,
+    fitted: float,
+    compare: Callable[[Blend], Comparison],
+) -> list[Comparison]:
+    """Compare temperatures first, then α at the best of them."""
+    first_alpha = USUAL_ALPHA if isinstance(alpha, str) else alpha
+    temperatures = (
+        sorted({*TEMPERATURES, round(fitted, 2)}) if isinstance(temperature, str) else [temperature]
+    )
+    compared = [compare(Blend(each, first_alpha)) for each in temperatures]
+    best = min(compared, key=lambda found: found.loss).temperature
+    if isinstance(alpha, str):
+        compared += [compare(Blend(best, each)) for each in ALPHAS if each != first_alpha]
+    return compared
+
+
+def _compare(exam: Exam, blend: Blend, logits: Logits) -> Comparison:
+    if exam.gold is None:
+        calibration = Calibration()
+        loss = kl_divergence(logits, exam.teacher.logits, exam.problem).mean()
+    else:
+        calibration = Calibration(fit_temperature(logits, exam.gold, exam.problem))
+        likelihood = negative_log_likelihood(
+            logits, exam.gold, exam.problem, calibration.temperature
+        )
+        loss = likelihood.mean()
+    quality = quality_statistic(exam, [Answered(logits, calibration)])
+    value = float(quality(np.ones((1, len(logits)), np.float32))[0])
+    return Comparison(blend.temperature, blend.alpha, float(loss), value)
+
+
+def _ask_trained(student: BagOfWordsStudent, lesson: Lesson, exam: Exam) -> Logits:
+    """Train a student that is thrown away, and return what it says of a split."""
+    with tempfile.TemporaryDirectory() as folder:
+        train_student(student, lesson, Path(folder))
+        return answer_sorted(open_model(folder), exam.split.texts, student.name)
+
+
+def _keep(store: Store, kind: str, key: str, found: bytes) -> None:
+    manifest: dict[str, Any] = json.loads(found)
+    with store.build(kind, key, manifest):
+        pass

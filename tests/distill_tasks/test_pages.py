@@ -1,0 +1,396 @@
+import html
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from samples import make_latency
+from small_distillation import GOOD, P95_MS, POOR, distil, parse, write_rows
+
+from distill_tasks.charts import (
+    draw_confusion,
+    draw_learning_curve,
+    draw_production,
+    draw_reliability,
+)
+from distill_tasks.config import SelectConfig
+from distill_tasks.corpus import read_corpus
+from distill_tasks.evaluate import TEACHER
+from distill_tasks.findings import (
+    headline,
+    list_calibration,
+    list_classes,
+    list_points,
+    say_front,
+    say_verdict,
+    tabulate,
+    warn,
+)
+from distill_tasks.measure import Latencies
+from distill_tasks.pages import markdown_table, write_markdown, write_page
+from distill_tasks.select import Field, select_candidate
+
+LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
+CLASS, EVIL = "<script>alert(1)</script>|cats", "<img src=x onerror=alert(2)> | `row`"
+"""A class and a beginning of texts that want to be more than text."""
+
+
+def run(written, **changes):
+    config = parse(written | changes)
+    return distil(config, read_corpus(config.data, config.seed), P95_MS)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Rows whose texts and one class try to break out of a page, with production and slices."""
+    folder = tmp_path_factory.mktemp("pages")
+    written = write_rows(folder)
+    for name in ("train", "validation", "transfer", "held_out"):
+        rows = pd.read_parquet(folder / f"{name}.parquet").replace({"label": {"cats": CLASS}})
+        rows["text"] = f"{EVIL} " + rows["text"]
+        rows["source"] = [("mail", "</script>")[row % 2] for row in range(len(rows))]
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    answers = pd.read_parquet(folder / "answers.parquet").rename(columns={"cats": CLASS})
+    answers["text"] = f"{EVIL} " + answers["text"]
+    answers.to_parquet(folder / "answers.parquet", index=False)
+    data = written["data"] | {
+        "slice_column": "source",
+        "production": str(folder / "held_out.parquet"),
+    }
+    return written | {"data": data, "loss": {"alpha": "auto"}}
+
+
+@pytest.fixture(scope="module")
+def findings(written):
+    return run(written)
+
+
+@pytest.fixture(scope="module")
+def without_gold(written, tmp_path_factory):
+    """The same with held_out that has no label column."""
+    path = tmp_path_factory.mktemp("bare") / "held_out.parquet"
+    rows = pd.read_parquet(written["data"]["held_out"]).drop(columns="label")
+    rows.to_parquet(path, index=False)
+    return run(written, data=written["data"] | {"held_out": str(path)})
+
+
+@pytest.fixture(scope="module")
+def nothing(findings):
+    """The same where no candidate meets the constraints."""
+    field = Field(findings.selection.candidates, np.zeros((2, 2)))
+    selection = select_candidate(field, [], SelectConfig(max_disk_mb=1e-6))
+    empty = replace(findings.held_out, candidates={}, on_gold={})
+    proof = replace(findings.proof, judgements={}, panels={}, production={})
+    return replace(findings, selection=selection, held_out=empty, proof=proof)
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: cards, headings, rows of tables, anything it fetches."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.cards, self.headings, self.rows, self.fetched, self.tags = 0, [], [], [], []
+        self.inside = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.inside.append(tag)
+        self.cards += given.get("class") == "card"
+        if tag in ("script", "img", "link", "iframe"):
+            self.fetched += [given[key] for key in ("src", "href") if key in given]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.inside and self.inside[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self.inside and self.inside[-1] in ("h1", "h2", "h3"):
+            self.headings[-1] += data
+
+
+def page_of(findings, folder):
+    write_page(findings, LINKS, folder / "report.html")
+    return Page(folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page(findings, tmp_path_factory):
+    return page_of(findings, tmp_path_factory.mktemp("page"))
+
+
+# The table.
+
+
+def test_the_table_has_teacher_finalists_their_controls_and_the_plain_controls(findings):
+    names = [row["model"] for row in tabulate(findings)]
+    controls = [f"{GOOD}-on-gold", f"{POOR}-on-gold", "words-on-gold", "majority-class"]
+    assert names == [TEACHER, GOOD, POOR, *controls]
+
+
+def test_every_row_has_every_column_and_the_metric_names_one(findings):
+    table = tabulate(findings)
+    assert len({tuple(row) for row in table}) == 1
+    assert list(table[0])[:3] == ["model", "accuracy", "interval"]
+    assert {"seeds", "verdict", "against control", "retention", "agreement", "MB"} <= set(table[0])
+    assert all(isinstance(cell, str) and cell for row in table for cell in row.values())
+
+
+def test_the_cells_are_the_figures(findings):
+    rows = {row["model"]: row for row in tabulate(findings)}
+    card, choice = findings.held_out.candidates[GOOD], findings.selection.choice
+    assert rows[GOOD]["accuracy"] == f"{card.quality.value:.4f}"
+    assert rows[GOOD]["interval"] == f"{card.quality.low:.3f}–{card.quality.high:.3f}"
+    assert rows[GOOD]["on validation"] == f"{choice.validation.quality.value:.4f}"
+    assert (rows[GOOD]["p50 ms"], rows[GOOD]["p95 ms"]) == ("0.2", "0.4")
+    assert rows[GOOD]["verdict"] == "BEATS"
+    assert rows[GOOD]["outcome"] == findings.selection.reasons[GOOD]
+    control = findings.held_out.on_gold[GOOD].quality.value
+    assert rows[f"{GOOD}-on-gold"]["accuracy"] == f"{control:.4f}"
+    assert rows[GOOD]["against control"].startswith(
+        f"{100 * (card.quality.value - control):+.2f} ["
+    )
+    assert rows[GOOD]["speed-up"] == "–"  # a saved teacher has no weights to time
+
+
+def test_speed_up_is_that_of_the_median(findings):
+    timed = findings.latencies.by_name | {TEACHER: make_latency(10)}
+    fast = replace(findings, latencies=Latencies(timed, reused=False))
+    assert tabulate(fast)[1]["speed-up"] == "25×"
+    assert headline(fast).endswith("and is 25× faster (p50, text in, label out).")
+    assert [point.role for point in list_points(fast)] == ["chosen", "front", "teacher"]
+
+
+def test_several_seeds_show_their_spread(findings):
+    card = findings.held_out.candidates[GOOD]
+    spread = replace(card, spread={"quality/accuracy": (0.8, 0.9)})
+    held_out = replace(findings.held_out, candidates=findings.held_out.candidates | {GOOD: spread})
+    assert tabulate(replace(findings, held_out=held_out))[1]["seeds"] == "0.8000–0.9000"
+
+
+# Sentences.
+
+
+def test_the_headline_names_the_student_and_what_it_keeps(findings):
+    kept = findings.held_out.candidates[GOOD].values["fidelity/retention"]
+    assert headline(findings) == (
+        f"{GOOD} keeps {100 * kept:.1f} % of the teacher's held-out accuracy."
+    )
+
+
+def test_a_verdict_is_said_with_its_reason_ratio_and_flags(findings):
+    judgement = replace(findings.proof.judgements[GOOD], flags=["it rains"])
+    said, ratio = say_verdict(judgement), judgement.distillation_ratio
+    assert said.startswith(f"BEATS: {judgement.reason}. It covers {100 * ratio.value:.0f} % [")
+    assert said.endswith("of the way from the control to the teacher. Mind: it rains.")
+
+
+def test_the_front_is_said_with_who_may_leave_or_join_it(findings):
+    assert say_front(findings.selection).startswith(f"On the front: {GOOD}, {POOR}.")
+    shaky = replace(findings.selection, leaving=["a"], joining=["b"], undecided=["c", "d"])
+    said = say_front(shaky)
+    assert "cannot rule them out: c, d." in said
+    assert "would leave it: a." in said
+    assert "would join it: b." in said
+
+
+def test_warnings_hold_the_data_reports_and_the_flags_of_finalists(findings):
+    warnings = warn(findings)
+    assert set(findings.corpus.report.warnings) <= set(warnings)
+    flagged = replace(findings.proof.judgements[GOOD], flags=["it rains"])
+    judgements = findings.proof.judgements | {GOOD: flagged}
+    proof = replace(findings.proof, judgements=judgements)
+    assert f"{GOOD}: it rains" in warn(replace(findings, proof=proof))
+
+
+def test_a_teacher_no_better_than_words_on_gold_is_a_warning(findings):
+    assert not [warning for warning in warn(findings) if "words on gold" in warning]
+    models = findings.held_out.models
+    weak = replace(findings.held_out, models=models | {TEACHER: models["words-on-gold"]})
+    said = [
+        warning for warning in warn(replace(findings, held_out=weak)) if "words on gold" in warning
+    ]
+    assert len(said) == 1
+    assert "distillation has little to give here" in said[0]
+
+
+def test_classes_and_calibration_are_those_of_student_and_teacher(findings):
+    choice = findings.selection.choice
+    classes = list_classes(findings, choice)
+    assert [row["class"] for row in classes] == list(findings.rows.classes)
+    assert sum(int(row["rows"]) for row in classes) == 200
+    assert float(classes[0]["difference"]) == pytest.approx(
+        float(classes[0]["F1"]) - float(classes[0]["teacher's F1"]), abs=0.002
+    )
+    teacher, student = list_calibration(findings, choice)
+    assert (teacher["model"], student["model"]) == (TEACHER, GOOD)
+    assert student["temperature"] == f"{choice.student.calibration.temperature:.2f}"
+
+
+# Markdown.
+
+
+def test_a_markdown_table_keeps_its_columns_whatever_the_cells_hold():
+    lines = markdown_table([{"a": "x|y", "b": "<b>"}, {"a": "1", "b": "2"}]).splitlines()
+    assert lines == ["| a | b |", "| --- | --- |", r"| x\|y | &lt;b> |", "| 1 | 2 |"]
+
+
+def test_the_markdown_opens_no_tag_and_keeps_every_table_straight(findings):
+    text = write_markdown(findings)
+    assert "<script" not in text
+    assert "<img" not in text
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    assert len(tables) == 5  # models, classes, calibration, splits, blends
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_the_markdown_tells_the_whole_story(findings):
+    text = write_markdown(findings)
+    assert text.startswith(f"# small\n\n**{headline(findings)}**\n\nBEATS: ")
+    for heading in ("Candidates", "Verdicts", f"What {GOOD} gets wrong", "Calibration", "Data"):
+        assert f"\n## {heading}\n" in text
+    assert findings.curve.meaning in text
+    assert findings.blend.reason in text
+    assert say_front(findings.selection) in text
+
+
+# The page.
+
+
+def test_the_page_opens_offline_with_one_copy_of_plotly(page):
+    assert page.fetched == []
+    assert "Plotly.newPlot" in page.source
+    assert page.source.count("plotly.js v") == 1
+
+
+def test_the_page_begins_with_five_cards(page):
+    assert page.cards == 5
+    first = page.source[: page.source.index("Quality against latency")]
+    for said in ("The student", "Held-out accuracy", "Did the teacher help?", "Speed", GOOD):
+        assert said in first
+    assert "Wrong where the teacher was right" in first
+    assert 'class="value beats">BEATS' in first
+
+
+def test_no_text_of_the_users_becomes_a_tag(page):
+    assert "img" not in page.tags
+    assert "alert(1)" not in page.source.replace("&lt;script&gt;alert(1)", "").replace(
+        r"\u003cscript\u003ealert(1)", ""
+    )
+    texts = [row[5] for row in page.rows if len(row) == 6 and row[5].startswith("<img")]
+    assert texts
+    assert all(text.startswith(EVIL) for text in texts)
+
+
+def test_the_page_shows_every_row_of_the_table_and_what_came_of_it(page, findings):
+    shown, text = {tuple(row) for row in page.rows}, html.unescape(page.source)
+    for row in tabulate(findings):
+        assert tuple(cell for name, cell in row.items() if name != "outcome") in shown
+        assert row["outcome"] in text
+
+
+def test_the_page_has_every_section(page):
+    assert page.headings == [
+        "small",
+        "Quality against latency",
+        "All models",
+        "Verdicts: student against itself without the teacher",
+        f"What {GOOD} gets wrong",
+        "Where it says something else than the teacher",
+        "Is its confidence to be trusted?",
+        "By class",
+        "Calibration",
+        "On production rows",
+        "Data",
+        "Training",
+    ]
+    assert 'href="http://127.0.0.1:5000/#/runs/1?a=1&amp;b=2"' in page.source
+
+
+def test_where_nothing_was_chosen_there_is_still_a_page_that_says_why(nothing, tmp_path):
+    page, text = page_of(nothing, tmp_path), write_markdown(nothing)
+    assert nothing.selection.choice is None
+    assert headline(nothing) == nothing.selection.why_none
+    for written in (page.source, text):
+        assert "is nearest and misses max_disk_mb" in written
+    assert page.cards == 0
+    assert "All models" in page.headings
+    assert [point.role for point in list_points(nothing)] == ["front", "front"]
+
+
+def test_without_gold_on_held_out_everything_is_agreement(without_gold, tmp_path):
+    page, text = page_of(without_gold, tmp_path), write_markdown(without_gold)
+    assert without_gold.metric == "agreement"
+    assert headline(without_gold).startswith(f"{GOOD} agrees with the teacher on ")
+    assert page.cards == 5
+    assert "Held-out agreement" in page.source
+    assert "inconclusive" in page.source
+    assert "By class" not in page.headings
+    assert "held_out has no gold: only agreement with the teacher was measured" in text
+    assert "gold None" not in text
+    assert "### Disagreements with the teacher" in text
+
+
+def test_without_gold_on_held_out_the_picture_is_of_validation_alone(without_gold):
+    assert without_gold.validation_metric == "accuracy"
+    points = list_points(without_gold)
+    assert [point.held_out for point in points] == [None, None]
+    accuracy = without_gold.validation.candidates[GOOD].values["quality/accuracy"]
+    assert points[0].quality.value == accuracy
+
+
+# Charts.
+
+
+def data_of(figure):
+    return json.loads(figure.to_json())["data"]
+
+
+def test_confusion_leaves_out_where_both_agree(findings):
+    panel = findings.proof.panels[GOOD]
+    (drawn,) = data_of(draw_confusion(panel, findings.rows.classes, several=False))
+    for row, counts in enumerate(panel.confusion):
+        expected = [None if row == column else count for column, count in enumerate(counts)]
+        assert drawn["z"][row] == expected
+    (several,) = data_of(draw_confusion(panel, findings.rows.classes, several=True))
+    assert several["z"] == panel.confusion
+    assert several["x"][0] == "both"
+
+
+def test_reliability_has_a_line_for_teacher_and_student(findings):
+    panel = findings.proof.panels[GOOD]
+    calibrated, *lines = data_of(draw_reliability(panel))
+    assert calibrated["x"] == calibrated["y"] == [0, 1]
+    assert [line["name"] for line in lines] == ["teacher", "student"]
+    assert lines[1]["y"] == pytest.approx([one.right for one in panel.reliability["student"]])
+
+
+def test_the_learning_curve_stands_in_its_intervals(findings):
+    (drawn,) = data_of(draw_learning_curve(findings.curve, "accuracy"))
+    assert drawn["x"] == [30, 60, 120, 240]
+    for number, point in enumerate(findings.curve.points):
+        top = drawn["y"][number] + drawn["error_y"]["array"][number]
+        bottom = drawn["y"][number] - drawn["error_y"]["arrayminus"][number]
+        assert (bottom, top) == pytest.approx((100 * point.quality.low, 100 * point.quality.high))
+
+
+def test_confidence_on_production_and_held_out_are_shares_of_their_rows(findings):
+    production, held_out = data_of(draw_production(findings.proof.production[GOOD]))
+    assert [production["name"], held_out["name"]] == ["production", "held-out"]
+    assert sum(production["y"]) == pytest.approx(1)
+    assert production["y"] == held_out["y"]  # the same rows here
+    assert production["x"][0] == pytest.approx(0.025)

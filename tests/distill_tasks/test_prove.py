@@ -1,0 +1,210 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_distillation import (
+    GOOD,
+    P95_MS,
+    POOR,
+    distil,
+    make_wordy_rows,
+    parse,
+    save_answers,
+    write_rows,
+)
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from distill_tasks.corpus import NO_LABEL, Corpus, Split, read_corpus
+from distill_tasks.evaluate import Examiner
+from distill_tasks.prove import NO_RATIO, judge_student, prove_all
+from distill_tasks.served_model import open_model
+from distill_tasks.verdicts import Verdict
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("prove"))
+
+
+def run(written, **changes):
+    config = parse(written | changes)
+    return distil(config, read_corpus(config.data, config.seed), P95_MS, [GOOD, POOR])
+
+
+@pytest.fixture(scope="module")
+def findings(written):
+    return run(written)
+
+
+def seeds_of(findings, name):
+    return [student for student in findings.students if student.candidate == name]
+
+
+def prove_again(findings, corpus=None, students=None, finalists=(GOOD, POOR)):
+    labels = findings.labels.open()
+    tested = findings.students if students is None else students
+    return prove_all(findings.config, corpus or findings.rows, labels, tested, list(finalists))
+
+
+def without_gold(corpus: Corpus) -> Corpus:
+    texts = corpus.splits["held_out"].texts
+    bare = Split(texts, np.full(len(texts), NO_LABEL))
+    return replace(corpus, splits=corpus.splits | {"held_out": bare})
+
+
+def right(findings, student):
+    """Which held-out rows a served folder answers rightly."""
+    held_out, classes = findings.rows.splits["held_out"], findings.rows.classes
+    said = [answer.label for answer in open_model(student.folder).answer(held_out.texts)]
+    return np.array(said) == np.array(classes)[held_out.gold]
+
+
+def test_a_student_that_learnt_words_from_its_teacher_beats_itself_on_gold_alone(findings):
+    judgement = findings.proof.judgements[GOOD]
+    assert judgement.verdict is Verdict.BEATS
+    assert judgement.reason.startswith("+")
+    assert "against the same student on gold alone, p < 0.001" in judgement.reason
+    assert "rows would be needed" not in judgement.reason
+    assert judgement.flags == []
+
+
+def test_the_difference_and_p_are_those_of_the_answers_of_the_served_folders(findings):
+    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    table = [
+        [(taught & alone).sum(), (taught & ~alone).sum()],
+        [(~taught & alone).sum(), (~taught & ~alone).sum()],
+    ]
+    examiner = Examiner(findings.config, findings.rows, findings.labels.open(), "held_out")
+    comparison = judge_student(findings.config, examiner, seeds_of(findings, GOOD)).comparison
+    assert comparison.difference.value == pytest.approx(taught.mean() - alone.mean())
+    assert comparison.difference.rows == 200
+    assert comparison.p_value == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-6)
+
+
+def test_p_is_corrected_over_all_finalists_after_holm(findings):
+    examiner = Examiner(findings.config, findings.rows, findings.labels.open(), "held_out")
+    plain = [
+        judge_student(findings.config, examiner, seeds_of(findings, name)).comparison.p_value
+        for name in (GOOD, POOR)
+    ]
+    corrected = [findings.proof.judgements[name].comparison.p_value for name in (GOOD, POOR)]
+    assert corrected == pytest.approx(multipletests(plain, method="holm")[1])
+    assert corrected[0] == pytest.approx(2 * plain[0])
+    alone = prove_again(findings, finalists=[GOOD]).judgements[GOOD].comparison
+    assert alone.p_value == pytest.approx(plain[0])
+
+
+def test_the_ratio_is_the_share_of_the_way_from_the_control_to_the_teacher(findings):
+    taught, alone = (right(findings, s).mean() for s in seeds_of(findings, GOOD))
+    teacher = findings.held_out.models["teacher"].quality.value
+    judgement = findings.proof.judgements[GOOD]
+    share, lead = judgement.distillation_ratio, judgement.teacher_lead
+    assert lead.value == pytest.approx(teacher - alone)
+    assert share.value == pytest.approx((taught - alone) / (teacher - alone))
+    assert share.low < share.value < share.high
+
+
+def test_an_inconclusive_student_is_told_why_and_how_many_rows_there_are(findings):
+    judgement = findings.proof.judgements[POOR]
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reason.endswith("there are 200")
+    assert "more held-out rows would narrow the interval" in judgement.reason
+
+
+def test_a_difference_too_small_for_the_rows_names_the_rows_it_would_take(findings):
+    held_out = findings.rows.splits["held_out"]
+    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    apart, alike = np.flatnonzero(taught & ~alone)[:3], np.flatnonzero(taught == alone)[:37]
+    few = replace(
+        findings.rows,
+        splits=findings.rows.splits | {"held_out": held_out.take(np.r_[apart, alike])},
+    )
+    judgement = prove_again(findings, few).judgements[GOOD]
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "held-out rows would be needed to call a difference of this size" in judgement.reason
+    needed = int(judgement.reason.split("about ")[1].split(" ")[0].replace(",", ""))
+    assert 40 < needed < 400
+    assert judgement.reason.endswith("there are 40")
+
+
+def test_without_gold_on_held_out_nothing_can_be_proven_and_the_reason_says_so(findings):
+    proof = prove_again(findings, without_gold(findings.rows))
+    for judgement in proof.judgements.values():
+        assert judgement.verdict is Verdict.INCONCLUSIVE
+        assert "held_out has no gold" in judgement.reason
+        assert (judgement.comparison, judgement.distillation_ratio) == (None, None)
+    assert not proof.panels[GOOD].has_gold
+    assert set(proof.panels[GOOD].errors) == {"disagreements"}
+
+
+def test_without_controls_nothing_can_be_proven_and_the_reason_says_so(findings):
+    taught = [student for student in findings.students if student.taught]
+    judgement = prove_again(findings, students=taught).judgements[GOOD]
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "evaluate.controls is off" in judgement.reason
+    assert judgement.comparison is None
+
+
+def test_no_finalist_is_no_proof(findings):
+    proof = prove_again(findings, finalists=[])
+    assert (proof.judgements, proof.panels, proof.production) == ({}, {}, {})
+
+
+def test_a_proof_is_kept_and_read_back_as_it_was(findings):
+    assert not findings.proof.reused
+    again = prove_again(findings)
+    assert again == replace(findings.proof, reused=True)
+    assert not prove_again(
+        findings,
+        findings.rows.__class__(
+            findings.rows.splits
+            | {"held_out": findings.rows.splits["held_out"].take(np.arange(150))},
+            findings.rows.classes,
+        ),
+    ).reused
+
+
+def test_a_teacher_that_is_no_better_than_gold_alone_gives_no_ratio(written, tmp_path):
+    rows = [pd.read_parquet(path) for path in written["data"].values()]
+    save_answers(rows, tmp_path / "answers.parquet", wrong=0.7)
+    teacher = {"kind": "saved", "path": str(tmp_path / "answers.parquet")}
+    judgement = run(written, teacher=teacher).proof.judgements[GOOD]
+    assert judgement.verdict is Verdict.NO_BEATS
+    assert judgement.distillation_ratio is None
+    assert judgement.teacher_lead.low <= 0
+    assert judgement.flags == [NO_RATIO]
+
+
+@pytest.fixture(scope="module")
+def seasons(written, tmp_path_factory):
+    """Finalists on production rows like held-out, and on rows with words of another season."""
+    folder, found = tmp_path_factory.mktemp("production"), {}
+    for season in ("old", "new"):
+        rows = make_wordy_rows(200, seed=5, season=season)
+        rows[["text"]].to_parquet(folder / f"{season}.parquet", index=False)
+        known = [pd.read_parquet(path) for path in written["data"].values()]
+        save_answers([*known, rows], folder / f"answers-{season}.parquet", wrong=0.05)
+        data = written["data"] | {"production": str(folder / f"{season}.parquet")}
+        teacher = {"kind": "saved", "path": str(folder / f"answers-{season}.parquet")}
+        found[season] = run(written, data=data, teacher=teacher).proof
+    return found
+
+
+def test_a_student_good_on_held_out_and_bad_on_production_is_flagged(seasons):
+    judgement, check = (
+        kind[GOOD] for kind in (seasons["new"].judgements, seasons["new"].production)
+    )
+    assert judgement.verdict is Verdict.BEATS
+    assert check.agreement.value < 0.5 < check.held_out_agreement.value
+    worse, foreign = judgement.flags
+    assert worse.startswith("worse on production: it agrees with the teacher on ")
+    assert f"{100 * check.agreement.value:.1f} % [" in worse
+    assert f"{100 * check.held_out_agreement.value:.1f} % [" in worse
+    assert "of production is less familiar to it than 95 % of held-out" in foreign
+
+
+def test_production_like_held_out_raises_no_flag(seasons):
+    assert seasons["old"].judgements[GOOD].flags == []
+    assert seasons["old"].production[GOOD].agreement.rows == 200

@@ -1,0 +1,131 @@
+"""A whole distillation through the plain functions, in the order of `flows/distill.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from samples import CLASSES, make_latency
+
+from distill_tasks.config import DistillConfig, parse_config
+from distill_tasks.corpus import Corpus
+from distill_tasks.evaluate import score_all
+from distill_tasks.findings import Findings
+from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.measure import Latencies, measure_all
+from distill_tasks.prepare import keep_corpus
+from distill_tasks.prove import prove_all
+from distill_tasks.select import find_finalists, make_field, select_candidate
+from distill_tasks.train import Trial, first_trials, further_trials, train_one
+from distill_tasks.vary import choose_blend, draw_learning_curve
+
+GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
+"""A student that reads all words, and one that reads hardly any."""
+P95_MS = {GOOD: 0.4, POOR: 0.2}
+"""Latencies under which both are on the front."""
+
+
+def distil(
+    config: DistillConfig,
+    corpus: Corpus,
+    p95_ms: dict[str, float] | None = None,
+    finalists: list[str] | None = None,
+) -> Findings:
+    """Distil without Prefect and MLflow, on given latencies or finalists where there are any."""
+    kept = keep_corpus(config, corpus)
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher)
+    store = labels.open()
+    blend = choose_blend(config, corpus, store, teacher)
+    answers = store.read(corpus.lesson.texts)
+
+    def learn(trials: list[Trial]):
+        return [train_one(config, t, corpus, answers, teacher, blend.blend) for t in trials]
+
+    def field():
+        return make_field(config, kept, labels, students, scores, latencies)
+
+    students = learn(first_trials(config))
+    scores = score_all(config, corpus, store, students, "validation")
+    if p95_ms is None:
+        latencies = measure_all(config, corpus, teacher, students)
+    else:
+        by_name = {name: make_latency(milliseconds) for name, milliseconds in p95_ms.items()}
+        latencies = Latencies(by_name, reused=False)
+    if finalists is None:
+        finalists = find_finalists(field(), config.select, config.evaluate.finalists)
+    students += learn(further_trials(config, finalists))
+    scores = score_all(config, corpus, store, students, "validation")
+    selection = select_candidate(field(), finalists, config.select)
+    tested = [student for student in students if student.candidate in finalists]
+    return Findings(
+        config=config,
+        corpus=kept,
+        teacher=teacher,
+        labels=labels,
+        blend=blend,
+        students=students,
+        validation=scores,
+        held_out=score_all(config, corpus, store, tested, "held_out"),
+        latencies=latencies,
+        selection=selection,
+        proof=prove_all(config, corpus, store, tested, finalists),
+        curve=draw_learning_curve(config, corpus, store, teacher, blend.blend),
+    )
+
+
+def make_wordy_rows(count: int, seed: int, season: str = "old") -> pd.DataFrame:
+    """Return rows of 2 of their class's 90 words each, so that few rows do not show them all.
+
+    Another season has words of its own.
+    """
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        label = CLASSES[number % len(CLASSES)]
+        words = [f"{season}{label}{word}" for word in generator.choice(90, 2, replace=False)]
+        fillers = [f"{season}filler{word}" for word in generator.choice(20, 5)]
+        rows.append((" ".join([*words, *fillers, f"row{seed}x{number}"]), label))
+    return pd.DataFrame(rows, columns=["text", "label"])
+
+
+def write_rows(folder: Path) -> dict[str, Any]:
+    """Write splits and a saved teacher's answers, one in twenty wrong; return a configuration."""
+    splits = {
+        "train": make_wordy_rows(60, seed=1),
+        "validation": make_wordy_rows(90, seed=2),
+        "transfer": make_wordy_rows(240, seed=3),
+        "held_out": make_wordy_rows(200, seed=4),
+    }
+    for name, rows in splits.items():
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    save_answers([*splits.values()], folder / "answers.parquet", wrong=0.05)
+    return {
+        "name": "small",
+        "seed": 7,
+        "work_dir": str(folder / "work"),
+        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "teacher": {"kind": "saved", "path": str(folder / "answers.parquet")},
+        "students": [{"family": "bag_of_words", "max_features": [3000, 15]}],
+        "evaluate": {"finalists": 2},
+        "select": {"choose": "most_accurate"},
+        "measure": {"calls": 20, "batch_rows": 4},
+        "registry": {"model": "small"},
+    }
+
+
+def save_answers(splits: list[pd.DataFrame], path: Path, wrong: float) -> None:
+    """Write what a teacher says that is wrong about a share of the rows."""
+    rows = pd.concat(splits)
+    gold = rows["label"].map(CLASSES.index).to_numpy()
+    mistaken = np.random.default_rng(0).random(len(rows)) < wrong
+    said = 0.05 + 0.85 * np.eye(3)[(gold + mistaken) % 3]
+    frame = pd.DataFrame(said, columns=list(CLASSES))
+    frame.assign(text=rows["text"].to_numpy()).to_parquet(path, index=False)
+
+
+def parse(written: dict[str, Any]) -> DistillConfig:
+    """Return the configuration of plain data."""
+    return parse_config(written, "test")
