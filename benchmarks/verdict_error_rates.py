@@ -25,7 +25,7 @@ from distill_tasks.verdicts import Verdict, compare_answers, correct_holm, decid
 from distill_tasks.weighted_metrics import mean, ratio
 
 SETS = 400
-COVERAGE_SETS = 1000
+COVERAGE_SETS = 2000
 ROWS = (500, 2000)
 DISCORDANT = (0.05, 0.1, 0.2)
 """Share of rows that one of the two models alone gets right."""

@@ -24,7 +24,7 @@ WORDS_ON_GOLD = "words-on-gold"
 MAJORITY_CLASS = "majority-class"
 
 LOWEST_LOGIT = -30.0
-"""The logit of a class that train has no row of."""
+"""The logit of a class that train has no row of; of a label that all its rows have, the reverse."""
 
 
 def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherModel | None) -> Lesson:
@@ -54,12 +54,14 @@ class WordsOnGold:
         features = self.vectorizer.fit_transform(train.texts)
         targets = [train.gold] if problem == "single_label" else list(train.gold.T)
         self.models = [_fit(features, target) for target in targets]
+        self.always = train.rows_per_class(classes) == len(train)
         self.problem = problem
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes), very low for classes that train lacks."""
         features = self.vectorizer.transform(texts)
-        values = np.full((len(texts), self.classes), LOWEST_LOGIT, np.float32)
+        values = np.where(self.always, -LOWEST_LOGIT, LOWEST_LOGIT).astype(np.float32)
+        values = np.tile(values, (len(texts), 1))
         if self.problem == "single_label":
             (model,) = self.models
             assert model is not None  # `check` refuses train with one class

@@ -64,7 +64,7 @@ class Slice:
     """The share that student and teacher got right among some rows."""
 
     kind: str
-    """What the rows have in common: class, length, or the name of the slice column."""
+    """What the rows have in common: class, length, or slice for the user's slice column."""
     name: str
     rows: int
     student: float

@@ -195,7 +195,6 @@ def list_classes(findings: Findings, choice: Candidate) -> list[Row]:
 
 def list_calibration(findings: Findings, choice: Candidate) -> list[Row]:
     """Return the calibration of teacher and chosen student, with their fitted temperatures."""
-    student = choice.student.calibration
     cards = {
         TEACHER: findings.held_out.models[TEACHER],
         choice.name: findings.held_out.models[choice.name],
@@ -206,7 +205,7 @@ def list_calibration(findings: Findings, choice: Candidate) -> list[Row]:
             "ECE": _figure(card, "calibration/ece"),
             "NLL": _figure(card, "calibration/nll"),
             "Brier": _figure(card, "calibration/brier"),
-            "temperature": f"{student.temperature:.2f}" if name == choice.name else "–",
+            "temperature": f"{card.temperature:.2f}",
             "answers": _figure(card, "answering/coverage"),
             "right of those": _figure(card, "answering/precision"),
         }

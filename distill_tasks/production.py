@@ -13,6 +13,7 @@ from distill_tasks.scorecard import Answered, Exam
 from distill_tasks.weighted_metrics import mean
 
 HISTOGRAM_BINS = 20
+FEWEST_ROWS = 50
 UNUSUAL_SHARE = 0.05
 """Share of held-out rows that count as unusual by definition: the least familiar ones."""
 
@@ -34,12 +35,17 @@ class ProductionCheck:
     @property
     def is_worse(self) -> bool:
         """Whether agreement is surely lower on production than on held-out."""
-        return self.agreement.high < self.held_out_agreement.low
+        return self.is_enough and self.agreement.high < self.held_out_agreement.low
 
     @property
     def is_foreign(self) -> bool:
         """Whether surely more rows are unusual than held-out would make one expect."""
-        return self.out_of_distribution.low > UNUSUAL_SHARE
+        return self.is_enough and self.out_of_distribution.low > UNUSUAL_SHARE
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are rows enough to be sure of anything; few may all be alike by chance."""
+        return self.agreement.rows >= FEWEST_ROWS
 
 
 def check_production(

@@ -100,9 +100,9 @@ def _log_model_figures(
             "model/parameters": student.parameters,
             "model/disk_mb": student.disk_mb,
             "train/seconds": student.seconds,
-            "calibration/temperature": student.calibration.temperature,
         }
     card, validation = findings.held_out.models.get(name), findings.validation.models[name]
+    values["calibration/temperature"] = validation.temperature
     figures = card.figures if card else {}
     log_figures(run_id, figures, values, model_id, datasets["held_out"])
     at_validation = {f"validation/{key}": value for key, value in validation.values.items()}

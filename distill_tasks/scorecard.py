@@ -59,8 +59,10 @@ class Scorecard:
     per_class: list[dict[str, Any]]
     classes_scored: int
     """Classes that F1 is taken over: those with rows in the split."""
+    temperature: float
+    """The calibration temperature, fitted on validation; of several seeds the first one's."""
     spread: dict[str, tuple[float, float]]
-    """Least and greatest value of each figure among the seeds; empty for a single one."""
+    """Least and greatest value among the seeds, retention left out; empty for a single one."""
 
     @property
     def quality(self) -> Figure:
@@ -105,6 +107,7 @@ def score(exam: Exam, seeds: Sequence[Answered], seed: int = 0) -> Scorecard:
         metric=exam.metric,
         figures=estimate(statistics, rows, seed),
         per_class=[] if gold is None else weighted.per_class(gold, said, exam.classes),
+        temperature=seeds[0].calibration.temperature,
         classes_scored=0 if gold is None else weighted.count_present(gold),
         spread=_spread(named, rows) if len(seeds) > 1 else {},
     )
@@ -121,15 +124,13 @@ def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
     logits, teacher, problem = answered.logits, exam.teacher.logits, exam.problem
     said = exam.decide(answered)
     agreed = (said == exam.decide(exam.teacher)).all(axis=1)
-    statistics = {
+    gold = exam.gold
+    return ({} if gold is None else _gold_statistics(exam, gold, answered, said)) | {
         "fidelity/agreement": weighted.mean(agreed),
         "fidelity/kl": weighted.mean(weighted.kl_divergence(logits, teacher, problem)),
         "fidelity/js": weighted.mean(weighted.js_divergence(logits, teacher, problem)),
         "fidelity/top_overlap": weighted.mean(weighted.top_overlap(logits, teacher)),
     }
-    if exam.gold is not None:
-        statistics |= _gold_statistics(exam, exam.gold, answered, said)
-    return statistics
 
 
 def _gold_statistics(

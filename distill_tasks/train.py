@@ -130,18 +130,19 @@ def train_one(
             manifest["curve"] = train_student(trial.student, lesson, folder)
             manifest["seconds"] = time.monotonic() - start
             manifest["parameters"] = count_parameters(folder)
-            manifest["disk_mb"] = measure_disk_mb(folder)
     served = digest(CALIBRATION_VERSION, key, config.evaluate.answer_precision)
+    calibration = _keep_served(config, trial.name, key, served, lesson)
+    folder = store.folder("served", served) / SERVED
     return StudentReference(
         name=trial.name,
         candidate=trial.student.name,
         seed=trial.seed,
         taught=trial.taught,
         digest=served,
-        folder=store.folder("served", served) / SERVED,
-        calibration=_keep_served(config, trial.name, key, served, lesson),
+        folder=folder,
+        calibration=calibration,
         parameters=manifest["parameters"],
-        disk_mb=manifest["disk_mb"],
+        disk_mb=measure_disk_mb(folder),
         seconds=manifest["seconds"],
         curve=manifest["curve"],
         reused=reused,
@@ -199,7 +200,9 @@ def _digest_training(
     source = [teacher.digest, blend.temperature, blend.alpha]
     if not trial.taught:
         start = _start_without(config, teacher)
-        source = ["gold", start and digest_model(str(start.model), start.revision)]
+        source = ["gold", corpus.classes]
+        if start is not None:
+            source += [digest_model(str(start.model), start.revision), start.max_length]
     balanced, settings = config.loss.balance_classes, trial.student.model_dump()
     return digest(CODE_VERSION, settings, trial.seed, splits, corpus.problem, balanced, source)
 

@@ -60,7 +60,7 @@ def test_exact_repeats_are_counted_from_the_second_one_on_and_are_no_near_repeat
     texts = [LONG, LONG, APART, LONG, *distinct(50, "x")]
     report = inspect(train=split(texts, [0, 1] * 27))
     assert (of(report, "train").exact_repeats, of(report, "train").near_repeats) == (2, 0)
-    assert warned(report, "2 rows of train repeat an earlier row of it")
+    assert warned(report, "repeat an earlier one of their split: 2 of train")
 
 
 def test_near_repeats_inside_a_split_count_each_later_row_once():
@@ -78,7 +78,7 @@ def test_rows_that_nearly_repeat_a_scoring_row_are_counted_with_an_example(learn
     (overlap,) = report.overlaps
     assert (overlap.split, overlap.scoring, overlap.rows) == (learning, scoring, 2)
     assert overlap.example == (NEARLY[:160], LONG[:160])
-    assert warned(report, f"2 rows of {learning} nearly repeat a row of {scoring}")
+    assert warned(report, f"near duplicate in a split that scores: 2 of {learning} in {scoring};")
 
 
 def test_case_and_punctuation_are_no_difference_but_other_words_are():
@@ -125,9 +125,10 @@ def test_a_share_of_rows_longer_than_the_teacher_reads_is_reported():
     report = inspect(tokens, 8)
     shares = [of(report, name).truncated for name in ("train", "validation", "held_out")]
     assert (shares, report.max_length) == ([0.5, 0.25, 0.0], 8)
-    assert warned(report, "50 % of train is longer than the 8 tokens")
-    assert warned(report, "25 % of validation")
-    assert not warned(report, "of held_out is longer")
+    assert report.warnings[-1] == (
+        "longer than the 8 tokens that are read (teacher.max_length): 50 % of train, "
+        "25 % of validation"
+    )
 
 
 def test_classes_with_few_rows_and_an_imbalance_are_named():

@@ -3,39 +3,30 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from samples import CLASSES, WORDS
+from samples import CLASSES, WORDS, make_rows
+from sklearn.metrics import accuracy_score, f1_score
 
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split, read_corpus
 from distill_tasks.errors import PotstillError
-from distill_tasks.evaluate import answer_sorted, score_all
+from distill_tasks.evaluate import score_all
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.served_model import open_model
-from distill_tasks.train import train_one
+from distill_tasks.students.lesson import Blend
+from distill_tasks.train import Trial, first_trials, further_trials, train_one
 
 STUDENT = "bag-of-words-100"
+ON_GOLD = f"{STUDENT}-on-gold-seed-7"
 GOLD_FIGURES = {
-    "quality/accuracy",
-    "quality/macro_f1",
+    *(f"quality/{name}" for name in ("accuracy", "macro_f1", "weighted_f1")),
+    *(f"calibration/{name}" for name in ("ece", "nll", "brier")),
     "fidelity/retention",
-    "calibration/ece",
 }
-FIGURES = GOLD_FIGURES | {"fidelity/agreement", "fidelity/kl"}
-
-
-class Lengths:
-    """A model whose logits tell the length of a text and its first letter."""
-
-    def __init__(self):
-        self.asked = []
-
-    def logits(self, texts):
-        self.asked.append([len(text) for text in texts])
-        return np.array([[len(text), ord(text[0])] for text in texts], np.float32)
+FIGURES = GOLD_FIGURES | {f"fidelity/{name}" for name in ("agreement", "kl", "js", "top_overlap")}
 
 
 @pytest.fixture
-def config(written, data_folder):
+def light(written, data_folder):
     """A saved teacher that is wrong in one row of ten, and one light student."""
     texts = pd.concat([pd.read_parquet(path) for path in data_folder.glob("*.parquet")])["text"]
     true = [next(n for n, c in enumerate(CLASSES) if set(t.split()) & set(WORDS[c])) for t in texts]
@@ -48,54 +39,94 @@ def config(written, data_folder):
 
 
 @pytest.fixture
-def corpus(config):
-    return read_corpus(config.data, config.seed)
+def corpus(light):
+    return read_corpus(light.data, light.seed)
+
+
+def prepare(config, corpus, trials):
+    """Label and train; return what scores a split, and the students by name."""
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher).open()
+    soft = labels.read(corpus.lesson.texts)
+    blend = Blend(2.0, 0.9)
+    students = [train_one(config, trial, corpus, soft, teacher, blend) for trial in trials]
+
+    def score(split="held_out", students=students):
+        return score_all(config, corpus, labels, students, split)
+
+    return score, {student.name: student for student in students}
 
 
 @pytest.fixture
-def run(config):
-    """Label, train and score a corpus; return the scores and the student."""
+def run(light):
+    """Prepare the light student and its control on a corpus."""
 
-    def run(corpus):
-        teacher = make_teacher(config, corpus)
-        labels = label_rows(config, corpus, teacher).open()
-        soft = labels.read(corpus.lesson.texts)
-        student = train_one(config, config.students[0], corpus, soft, teacher)
-        return lambda: score_all(config, corpus, labels, [student]), student
+    def run(corpus, config=light):
+        (student,) = config.students
+        trials = [Trial(student, 7), Trial(student, 7, taught=False, served=False)]
+        if not corpus.splits["train"].has_gold:
+            trials.pop()
+        return prepare(config, corpus, trials)
 
     return run
 
 
-def test_teacher_control_and_student_are_scored_on_both_splits(run, corpus):
-    cards = run(corpus)[0]().cards
-    assert list(cards) == ["teacher", "words-on-gold", STUDENT]
-    for name, rows in (("validation", 18), ("held_out", 100)):
-        for card in cards.values():
-            assert card[name].split == name
-            assert set(card[name].figures) == FIGURES
-            assert {figure.rows for figure in card[name].figures.values()} == {rows}
+def test_teacher_controls_and_students_are_scored_on_both_splits(run, corpus):
+    score, _ = run(corpus)
+    for split, rows in (("validation", 18), ("held_out", 100)):
+        scores = score(split)
+        assert scores.split == split
+        names = ["teacher", "words-on-gold", "majority-class", STUDENT, ON_GOLD]
+        assert list(scores.models) == names
+        assert (list(scores.candidates), list(scores.on_gold)) == ([STUDENT], [STUDENT])
+        for card in scores.models.values():
+            assert card.split == split
+            assert set(card.figures) == FIGURES
+            assert {figure.rows for figure in card.figures.values()} == {rows}
+
+
+def test_of_a_single_seed_the_candidate_is_its_student(run, corpus):
+    scores = run(corpus)[0]()
+    assert scores.candidates[STUDENT] == scores.models[STUDENT]
+    assert scores.on_gold[STUDENT] == scores.models[ON_GOLD]
+    assert scores.models[STUDENT].spread == {}
 
 
 def test_every_figure_lies_in_its_own_interval(run, corpus):
-    for cards in run(corpus)[0]().cards.values():
-        for name, figure in cards["held_out"].figures.items():
+    for card in run(corpus)[0]().models.values():
+        for name, figure in card.figures.items():
             assert figure.low <= figure.value <= figure.high, name
 
 
 def test_the_teacher_retains_and_agrees_with_itself_wholly(run, corpus):
-    for card in run(corpus)[0]().cards["teacher"].values():
+    score, _ = run(corpus)
+    for split in ("validation", "held_out"):
+        card = score(split).models["teacher"]
         assert card.values["fidelity/retention"] == 1
         assert card.values["fidelity/agreement"] == 1
         assert card.values["fidelity/kl"] == pytest.approx(0, abs=1e-9)
         assert 0.8 < card.values["quality/accuracy"] < 1
 
 
-def test_figures_of_the_student_are_those_of_its_own_answers(run, corpus):
-    scores, student = run(corpus)
-    card, teacher = (scores().cards[name]["held_out"] for name in (STUDENT, "teacher"))
+def test_figures_of_the_student_are_those_of_its_served_answers(run, corpus):
+    score, students = run(corpus)
+    models = score().models
+    card, teacher = models[STUDENT], models["teacher"]
     held_out = corpus.splits["held_out"]
-    right = open_model(student.folder).logits(held_out.texts).argmax(axis=1) == held_out.gold
+    answers = open_model(students[STUDENT].folder).answer(held_out.texts)
+    said = np.array([CLASSES.index(answer.label) for answer in answers])
+    right = said == held_out.gold
     assert card.values["quality/accuracy"] == pytest.approx(right.mean())
+    assert card.values["quality/macro_f1"] == pytest.approx(
+        f1_score(held_out.gold, said, average="macro"), abs=1e-6
+    )
+    told = np.array(
+        [
+            answer.probabilities[CLASSES[gold]]
+            for answer, gold in zip(answers, held_out.gold, strict=True)
+        ]
+    )
+    assert card.values["calibration/nll"] == pytest.approx(-np.log(told).mean(), rel=1e-4)
     assert card.values["fidelity/retention"] == pytest.approx(
         right.mean() / teacher.values["quality/accuracy"]
     )
@@ -104,47 +135,182 @@ def test_figures_of_the_student_are_those_of_its_own_answers(run, corpus):
     assert sum(row["rows"] for row in card.per_class) == 100
 
 
+def test_the_controls_without_a_student_are_no_better_than_they_can_be(run, corpus):
+    models = run(corpus)[0]().models
+    gold = corpus.splits["held_out"].gold
+    often = np.bincount(corpus.splits["train"].gold).argmax()
+    majority = models["majority-class"]
+    assert majority.values["quality/accuracy"] == pytest.approx(np.mean(gold == often))
+    assert models["words-on-gold"].values["quality/accuracy"] > 0.7
+
+
 def test_scorecards_come_back_equal_from_the_store(run, corpus):
-    scores, _ = run(corpus)
-    first, second = scores(), scores()
+    score, _ = run(corpus)
+    first, second = score(), score()
     assert (first.reused, second.reused) == (False, True)
-    assert first.cards == second.cards
+    assert first.models == second.models
+    assert first.candidates == second.candidates
+    assert first.on_gold == second.on_gold
 
 
-def test_other_rows_are_scored_again(run, corpus):
+def test_a_model_that_was_scored_is_not_opened_again(run, corpus):
+    score, students = run(corpus)
+    before = score()
+    for student in students.values():
+        (student.folder / "weights.npz").unlink()
+    assert score().models == before.models
+
+
+def test_other_rows_and_another_metric_are_scored_again(run, corpus, written):
     run(corpus)[0]()
     fewer = corpus.splits["held_out"].take(np.arange(50))
     again = run(replace(corpus, splits={**corpus.splits, "held_out": fewer}))[0]()
     assert not again.reused
-    assert again.cards[STUDENT]["held_out"].figures["quality/accuracy"].rows == 50
+    assert again.models[STUDENT].figures["quality/accuracy"].rows == 50
+    other = run(corpus, parse_config(written | {"select": {"metric": "macro_f1"}}, "test"))[0]()
+    assert not other.reused
+    assert other.models[STUDENT].quality == other.models[STUDENT].figures["quality/macro_f1"]
 
 
 def test_without_gold_there_is_fidelity_but_neither_accuracy_nor_control(run, corpus):
     bare = {n: Split(s.texts, np.full(len(s), NO_LABEL)) for n, s in corpus.splits.items()}
-    cards = run(replace(corpus, splits=bare))[0]().cards
-    assert list(cards) == ["teacher", STUDENT]
-    card = cards[STUDENT]["held_out"]
+    scores = run(replace(corpus, splits=bare))[0]()
+    assert list(scores.models) == ["teacher", STUDENT]
+    assert scores.on_gold == {}
+    card = scores.models[STUDENT]
     assert set(card.figures) == FIGURES - GOLD_FIGURES
     assert card.per_class == []
-    assert card.accuracy == card.figures["fidelity/agreement"]
-    assert card.accuracy.value > 0.6
+    assert card.quality == card.figures["fidelity/agreement"]
+    assert card.quality.value > 0.6
+
+
+def test_held_out_alone_may_lack_gold(run, corpus):
+    held_out = corpus.splits["held_out"]
+    bare = Split(held_out.texts, np.full(len(held_out), NO_LABEL))
+    score, _ = run(replace(corpus, splits={**corpus.splits, "held_out": bare}))
+    assert set(score("held_out").models[ON_GOLD].figures) == FIGURES - GOLD_FIGURES
+    assert set(score("validation").models[ON_GOLD].figures) == FIGURES
+
+
+def test_with_a_precision_to_answer_with_coverage_and_precision_are_scored(run, corpus, written):
+    written["evaluate"] = {"answer_precision": 0.95}
+    score, students = run(corpus, parse_config(written, "test"))
+    card = score().models[STUDENT]
+    held_out = corpus.splits["held_out"]
+    answers = open_model(students[STUDENT].folder).answer(held_out.texts)
+    spoken = np.array([not answer.abstain for answer in answers])
+    right = [a.label == CLASSES[g] for a, g in zip(answers, held_out.gold, strict=True)]
+    assert card.values["answering/coverage"] == pytest.approx(spoken.mean())
+    assert 0 < spoken.mean() < 1
+    assert card.values["answering/precision"] == pytest.approx(np.array(right)[spoken].mean())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_answers_that_are_no_numbers_are_refused_by_the_name_of_the_student(run, corpus, value):
-    scores, student = run(corpus)
-    weights = dict(np.load(student.folder / "weights.npz"))
+    score, students = run(corpus)
+    folder = students[STUDENT].folder
+    weights = dict(np.load(folder / "weights.npz"))
     weights["output_bias"][0] = value
-    np.savez(student.folder / "weights.npz", **weights)
-    with pytest.raises(PotstillError, match=rf"{STUDENT} answered NaN or infinity in 18 of 18"):
-        scores()
+    np.savez(folder / "weights.npz", **weights)
+    with pytest.raises(PotstillError, match=rf"{STUDENT} answered NaN or infinity in 100 of 100"):
+        score()
 
 
-def test_sorted_asking_keeps_the_order_of_the_texts():
-    texts = [chr(97 + n % 26) * (1 + (n * 37) % 101) for n in range(100)]
-    model = Lengths()
-    expected = Lengths().logits(texts)
-    np.testing.assert_array_equal(answer_sorted(model, texts, "model"), expected)
-    asked = [length for batch in model.asked for length in batch]
-    assert asked == sorted(asked)
-    assert [len(batch) for batch in model.asked] == [32, 32, 32, 4]
+TRAITS = ("odd", "pet", "sly")
+
+
+def make_traits(count, seed):
+    """Rows with any number of labels: what their animal is, and odd where a house is named."""
+    rows = make_rows(count, seed)
+    animal = rows["label"].map({"cats": ["pet", "sly"], "dogs": ["pet"], "fish": []})
+    odd = ["house" in text or "today" in text for text in rows["text"]]
+    return rows.assign(label=[a + ["odd"] * o for a, o in zip(animal, odd, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def several(tiny_base, tmp_path_factory):
+    """A teacher of several labels, and two students with a second seed and their controls."""
+    folder = tmp_path_factory.mktemp("several")
+    rows = make_traits(900, seed=1)
+    parts = {"train": rows[:300], "held_out": rows[300:500], "transfer": rows[500:][["text"]]}
+    for name, part in parts.items():
+        part.to_parquet(folder / f"{name}.parquet")
+    written = {
+        "name": "traits",
+        "problem": "multi_label",
+        "work_dir": str(folder / "work"),
+        "data": {name: str(folder / f"{name}.parquet") for name in parts},
+        "teacher": {
+            "kind": "finetune",
+            "base": str(tiny_base),
+            "max_length": 16,
+            "learning_rate": 0.002,
+            "batch_rows": 8,
+        },
+        "students": [
+            {"family": "static", "dimensions": 16},
+            {"family": "bag_of_words", "max_features": 500},
+        ],
+        "select": {"metric": "macro_f1"},
+        "evaluate": {"seeds": 2},
+        "registry": {"model": "traits"},
+    }
+    config = parse_config(written, "test")
+    corpus = read_corpus(config.data, config.seed, problem="multi_label")
+    trials = [*first_trials(config), *further_trials(config, [s.name for s in config.students])]
+    score, students = prepare(config, corpus, trials)
+    return corpus, students, score("held_out"), score("validation")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "weighted_f1", "micro_f1"])
+def test_of_several_labels_teacher_and_students_beat_the_majority_clearly(several, metric):
+    corpus, students, held_out, _ = several
+    gold = corpus.splits["held_out"].gold
+    # Whatever one says of every row: each set of labels in turn.
+    constant = max(
+        by_hand(metric, gold, np.tile(row, (len(gold), 1))) for row in np.unique(gold, axis=0)
+    )
+    majority = held_out.models["majority-class"].values[f"quality/{metric}"]
+    assert majority <= constant + 1e-6
+    for name in ("teacher", *held_out.candidates):
+        card = held_out.models[name]
+        assert card.figures[f"quality/{metric}"].low > constant + 0.05, name
+    for name in held_out.candidates:
+        answers = open_model(students[name].folder).answer(corpus.splits["held_out"].texts)
+        said = [[trait in answer.label.split("|") for trait in TRAITS] for answer in answers]
+        found = held_out.models[name].values[f"quality/{metric}"]
+        assert found == pytest.approx(by_hand(metric, gold, np.array(said)), abs=1e-6)
+
+
+def by_hand(metric, gold, said):
+    """The metric by scikit-learn."""
+    if metric == "accuracy":
+        return accuracy_score(gold, said)
+    return f1_score(gold, said, average=metric.removesuffix("_f1"), zero_division=0)
+
+
+def test_of_several_seeds_a_candidate_has_the_mean_and_the_spread(several):
+    _, students, held_out, validation = several
+    static, words = held_out.candidates
+    names = [name for name in students if students[name].candidate == static]
+    for scores in (held_out, validation):
+        for taught, cards in ((True, scores.candidates), (False, scores.on_gold)):
+            seeds = [scores.models[name] for name in names if students[name].taught is taught]
+            assert len(seeds) == 2
+            values = [card.values["quality/macro_f1"] for card in seeds]
+            card = cards[static]
+            assert card.quality.value == pytest.approx(np.mean(values), abs=1e-6)
+            assert card.spread["quality/macro_f1"] == pytest.approx((min(values), max(values)))
+        assert scores.candidates[words] == scores.models[words]
+        assert scores.on_gold[words].spread == {}
+    assert held_out.models[names[0]].values != held_out.models[names[1]].values
+
+
+def test_of_several_labels_all_classes_are_scored_and_every_interval_holds_its_figure(several):
+    for scores in several[2:]:
+        for name, card in scores.models.items():
+            assert card.classes_scored == 3
+            assert [row["class"] for row in card.per_class] == list(TRAITS)
+            assert "quality/micro_f1" in card.figures
+            for figure in card.figures.values():
+                assert figure.low <= figure.value <= figure.high, name

@@ -12,6 +12,7 @@ from distill_tasks.intervals import (
     bootstrap,
     draw_weights,
     estimate,
+    find_bias,
     find_interval,
     lowest_gaps,
 )
@@ -102,6 +103,17 @@ def test_the_interval_is_the_middle_of_the_draws_less_their_bias():
     assert find_interval(0.5, draws) == pytest.approx((0.025, 0.975))
     assert find_interval(0.5, draws + 3) == pytest.approx((0.025, 0.975))
     assert find_interval(0.0, draws**2) == pytest.approx((0.025**2 - 1 / 3, 0.975**2 - 1 / 3), 1e-3)
+
+
+def test_a_shift_that_may_be_chance_is_no_bias():
+    draws = np.random.default_rng(0).normal(size=1000)
+    draws -= draws.mean()
+    # The mean of a thousand draws is known to about .03 of their deviation.
+    assert find_bias(0.0, draws + 0.05) == 0
+    assert find_bias(0.0, draws - 0.05) == 0
+    for shift in (0.15, -0.15):
+        assert find_bias(0.0, draws + shift) == pytest.approx(shift)
+        assert find_interval(0.0, draws + shift) == pytest.approx(find_interval(0.0, draws))
 
 
 def test_the_interval_of_a_calibration_error_holds_it_although_every_draw_raises_it():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from samples import CLASSES, make_rows
+from scipy import special
 from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config
@@ -101,6 +102,18 @@ def test_saved_answers_arrive_beside_their_texts_and_classes(saved):
     assert soft.classes == corpus.classes
     expected = table.loc[list(corpus.lesson.texts), list(soft.classes)]
     np.testing.assert_allclose(soft.logits, expected, atol=1e-6)
+
+
+def test_saved_probabilities_of_several_labels_arrive_as_logits_of_each(saved, written):
+    table = pd.read_parquet(saved.teacher.path)
+    table[list(CLASSES)] = special.expit(table[list(CLASSES)])
+    table.to_parquet(saved.teacher.path)
+    teacher = {"kind": "saved", "path": saved.teacher.path}
+    several = parse_config(written | {"problem": "multi_label", "teacher": teacher}, "test")
+    corpus = read_corpus(several.data, several.seed, problem="multi_label")
+    soft = label_all(several, corpus).open().read(corpus.texts)
+    expected = table.set_index("text").loc[corpus.texts, list(CLASSES)]
+    np.testing.assert_allclose(special.expit(soft.logits), expected, atol=1e-6)
 
 
 def test_transformers_answers_arrive_in_the_order_of_the_texts(ready):

@@ -5,9 +5,7 @@ from distill_tasks.learning_curve import LearningCurve, LearningPoint
 
 
 def make_curve(value, low, high):
-    points = [
-        LearningPoint(rows, Figure(0.8, 0.7, 0.9, 500)) for rows in (1000, 2000, 4000, 8000)
-    ]
+    points = [LearningPoint(rows, Figure(0.8, 0.7, 0.9, 500)) for rows in (1000, 2000, 4000, 8000)]
     return LearningCurve("bag-of-words-200", points, Figure(value, low, high, 500), reused=False)
 
 

@@ -8,7 +8,8 @@ from distill_tasks.config import parse_config
 from distill_tasks.corpus import read_corpus
 from distill_tasks.label import TeacherReference, label_rows, make_teacher
 from distill_tasks.measure import measure_all
-from distill_tasks.train import train_one
+from distill_tasks.students.lesson import Blend
+from distill_tasks.train import first_trials, train_one
 
 NAMES = ["layers-1-epochs-1", "static-8-epochs-1", "bag-of-words-100"]
 
@@ -46,7 +47,8 @@ def made(tiny_base, tmp_path_factory):
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
     soft = label_rows(config, corpus, teacher).open().read(corpus.lesson.texts)
-    students = [train_one(config, one, corpus, soft, teacher) for one in config.students]
+    blend = Blend(2.0, 0.9)
+    students = [train_one(config, t, corpus, soft, teacher, blend) for t in first_trials(config)]
     return written, corpus, teacher, students
 
 

@@ -65,11 +65,15 @@ def test_quality_and_agreement_are_those_of_scikit_learn(exam, card):
 def test_calibration_and_divergence_are_those_of_scikit_learn_and_scipy():
     exam, (student, *_) = make_exam("single_label")
     warm = Answered(student.logits, Calibration(temperature=2.0))
+    card = score(exam, [warm, student])
+    assert card.temperature == 2
     values = score(exam, [warm]).values
     said = softmax(student.logits.astype(float) / 2, axis=1)
     likelihood = log_loss(exam.split.gold, said, labels=range(4))
     assert values["calibration/nll"] == pytest.approx(likelihood, rel=1e-5)
-    plain, taught = (softmax(x.astype(float), axis=1) for x in (student.logits, exam.teacher.logits))
+    plain, taught = (
+        softmax(x.astype(float), axis=1) for x in (student.logits, exam.teacher.logits)
+    )
     divergence = rel_entr(taught, plain).sum(axis=1).mean()  # of the logits as they are
     assert values["fidelity/kl"] == pytest.approx(divergence, rel=1e-5)
 

@@ -1,5 +1,6 @@
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from samples import CLASSES, make_rows
+from scipy import special
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks import served_model
+from distill_tasks.calibration import NEVER, Calibration
 from distill_tasks.corpus import Split
-from distill_tasks.served_model import open_model, softmax
+from distill_tasks.problem import name_labels
+from distill_tasks.served_model import ABOUT, ServedModel, open_model, sigmoid, softmax
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
 from distill_tasks.students.lesson import Lesson, TeacherModel
@@ -126,6 +131,121 @@ def test_bag_of_words_is_tfidf_times_weights(words, vectorizer, texts):
     np.testing.assert_allclose(words.logits(texts), expected, atol=1e-4)
 
 
+@pytest.fixture
+def describe(folders, tmp_path):
+    """Open a copy of the smallest model with changes to its description."""
+
+    def describe(**changes):
+        folder = Path(
+            shutil.copytree(folders["bag_of_words"], tmp_path / "copy", dirs_exist_ok=True)
+        )
+        about = json.loads((folders["bag_of_words"] / ABOUT).read_text())
+        (folder / ABOUT).write_text(json.dumps(about | changes))
+        return open_model(folder)
+
+    return describe
+
+
+def probabilities_of(answers):
+    return np.array([list(answer.probabilities.values()) for answer in answers])
+
+
+def test_the_temperature_softens_probabilities_and_changes_no_label(describe):
+    plain = describe()
+    logits = plain.logits(TEXTS)
+    for temperature in (0.5, 3.0):
+        model = describe(calibration={"temperature": temperature})
+        answers = model.answer(TEXTS)
+        expected = special.softmax(logits / temperature, axis=1)
+        np.testing.assert_allclose(probabilities_of(answers), expected, atol=1e-6)
+        np.testing.assert_array_equal(model.logits(TEXTS), logits)
+        assert [a.label for a in answers] == [a.label for a in plain.answer(TEXTS)]
+
+
+def test_below_the_confidence_to_answer_from_the_model_abstains(describe):
+    sure = [answer.confidence for answer in describe().answer(TEXTS)]
+    limit = sorted(sure)[len(sure) // 2]
+    answers = describe(calibration={"answer_from": limit}).answer(TEXTS)
+    assert [answer.abstain for answer in answers] == [value < limit for value in sure]
+    assert {answer.abstain for answer in answers} == {True, False}
+    never = describe(calibration={"answer_from": NEVER}).answer(TEXTS)
+    assert all(answer.abstain for answer in never)
+    assert [answer.label for answer in never] == [answer.label for answer in answers]
+
+
+@pytest.mark.parametrize("calibration", [{}, Calibration().to_json()])
+def test_a_folder_without_calibration_or_problem_answers_as_it_always_did(
+    folders, describe, calibration
+):
+    about = json.loads((folders["bag_of_words"] / ABOUT).read_text())
+    assert "calibration" not in about
+    model = describe(calibration=calibration)
+    (model.folder / ABOUT).write_text(
+        json.dumps({key: value for key, value in about.items() if key != "problem"})
+    )
+    old = open_model(model.folder)
+    answers = old.answer(TEXTS)
+    np.testing.assert_allclose(
+        probabilities_of(answers), special.softmax(old.logits(TEXTS), axis=1), atol=1e-6
+    )
+    assert not any(answer.abstain for answer in answers)
+    assert [a.label for a in model.answer(TEXTS)] == [a.label for a in answers]
+
+
+def test_of_several_labels_each_is_there_from_its_threshold_on(describe):
+    plain = describe(problem="multi_label")
+    values = special.expit(plain.logits(TEXTS))
+    np.testing.assert_allclose(probabilities_of(plain.answer(TEXTS)), values, atol=1e-6)
+    halfway = [float(np.median(column)) for column in values.T]
+    for limits in ([0.5] * 3, halfway, [0.0] * 3, [1.0] * 3):
+        calibration = {"thresholds": limits} if limits != [0.5] * 3 else {}
+        answers = describe(problem="multi_label", calibration=calibration).answer(TEXTS)
+        there = values >= limits
+        assert [a.label for a in answers] == ["|".join(np.array(CLASSES)[row]) for row in there]
+        sure = np.where(there, values, 1 - values).prod(axis=1)
+        np.testing.assert_allclose([a.confidence for a in answers], sure, rtol=1e-4, atol=1e-7)
+
+
+# Ties are exact or clear: what float32 cannot tell apart is no matter of calibration.
+numbers = arrays(np.float32, (4, 3), elements=st.integers(-300, 300).map(lambda n: n / 10))
+
+
+class Told(ServedModel):
+    """A model whose logits are given."""
+
+    def logits(self, texts):
+        return self.told[: len(texts)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    numbers,
+    st.sampled_from(["single_label", "multi_label"]),
+    st.floats(0.05, 20),
+    st.lists(st.floats(0.01, 0.99), min_size=3, max_size=3),
+)
+def test_served_answers_are_those_that_were_scored(logits, problem, temperature, thresholds):
+    calibration = Calibration(temperature, thresholds if problem == "multi_label" else None, 0.7)
+    about = {"classes": CLASSES, "problem": problem, "calibration": calibration.to_json()}
+    model = Told("nowhere", about)
+    model.told = logits
+    answers = model.answer(["text"] * 4)
+    borderline = special.expit(logits / temperature)[:, :, None] - np.array([*thresholds])
+    assume(np.abs(borderline).min() > 1e-5)
+    said, sure = (f(logits, problem) for f in (calibration.decide, calibration.confidence))
+    assert [answer.label for answer in answers] == name_labels(said, CLASSES)
+    np.testing.assert_allclose([answer.confidence for answer in answers], sure, atol=1e-5)
+    assume(np.abs(sure - 0.7).min() > 1e-5)
+    assert [answer.abstain for answer in answers] == (sure < 0.7).tolist()
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrays(np.float32, (3, 4), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
+def test_softmax_and_sigmoid_are_those_of_scipy(logits):
+    np.testing.assert_allclose(softmax(logits), special.softmax(logits, axis=1), atol=1e-6)
+    np.testing.assert_allclose(sigmoid(logits), special.expit(logits), atol=1e-6)
+
+
 def test_transformers_runtime_answers_as_the_library_does(folders):
     folder, texts = folders["transformers"], [*TEXTS, *ODD.values()]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -145,7 +265,7 @@ def test_the_file_runs_alone_as_a_script(folders, runtime, tmp_path):
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     expected = open_model(folders[runtime]).answer(["the puppy", "fin 😀"])
     assert [answer["label"] for answer in answers] == [answer.label for answer in expected]
-    assert set(answers[0]) == {"label", "confidence", "probabilities"}
+    assert set(answers[0]) == {"label", "confidence", "probabilities", "abstain"}
 
 
 def test_the_file_imports_nothing_of_this_project():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from samples import CLASSES, make_rows
+from samples import CLASSES, WORDS, make_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.config import parse_config
@@ -159,33 +159,38 @@ def test_ready_teacher_that_tells_no_problem_is_taken_at_the_users_word(tiny_bas
     sequence_classifier.check_classes(TransformersTeacher(model=str(tiny_base)), CLASSES, problem)
 
 
-MOODS = ("calm", "funny", "loud", "sad")
+MOODS = {
+    "calm": {"purr", "whisker", "kitten"},
+    "funny": {"meow", "claw", "bark", "leash"},
+    "loud": set(WORDS["fish"]),
+    "sad": {"house", "today"},
+}
 
 
 def mark_moods(corpus):
     """The same texts with other labels: any number of four, told by the words in them."""
-    words = ("purr", "bark", "swim", "house")
-    splits = {
-        name: Split(
-            split.texts, np.array([[word in text for word in words] for text in split.texts], int)
-        )
-        for name, split in corpus.splits.items()
-    }
-    return Corpus(splits, MOODS, problem="multi_label")
+    splits = {}
+    for name, split in corpus.splits.items():
+        words = [set(text.split()) for text in split.texts]
+        gold = [[bool(marks & row) for marks in MOODS.values()] for row in words]
+        splits[name] = Split(split.texts, np.array(gold, np.int64))
+    return Corpus(splits, tuple(MOODS), problem="multi_label")
 
 
-def test_finetuning_on_several_labels_tells_transformers_so(recipe, corpus, tmp_path):
+def test_finetuning_on_several_labels_gives_a_classifier_of_several_labels(
+    recipe, corpus, tmp_path
+):
     several = mark_moods(corpus)
-    curve = finetune.fit(recipe, several, tmp_path, seed=7, balanced=False)
+    short = recipe.model_copy(update={"epochs": 5})
+    curve = finetune.fit(short, several, tmp_path, seed=7, balanced=False)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert model.config.problem_type == "multi_label_classification"
     assert model.config.id2label == dict(enumerate(MOODS))
-    losses = [point["validation/loss"] for point in curve]
     held_out = several.splits["held_out"]
     said = answer_plainly(tmp_path, held_out.texts) > 0
-    print(np.mean(said == held_out.gold) , np.mean(held_out.gold == 0))
-    assert min(losses) < 0.8 * losses[0]
-    assert np.mean(said == held_out.gold) > np.mean(held_out.gold == 0) + 0.05
+    always = held_out.gold.mean(axis=0) > 0.5
+    assert np.mean(said == held_out.gold) > np.mean(always == held_out.gold) + 0.1
+    assert curve[-1]["validation/macro_f1"] > 0.6
 
 
 def test_a_base_whose_head_has_other_classes_gets_a_new_one(recipe, corpus, tmp_path):

@@ -1,56 +1,99 @@
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import make_rows
+from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification
 
+from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import Split, read_corpus
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.served_model import open_model
-from distill_tasks.train import count_parameters, measure_disk_mb, train_one
+from distill_tasks.corpus import NO_LABEL, Split, read_corpus
+from distill_tasks.label import TeacherReference
+from distill_tasks.served_model import ABOUT, open_model
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students.lesson import Blend, TeacherModel
+from distill_tasks.train import (
+    Trial,
+    count_parameters,
+    first_trials,
+    further_trials,
+    measure_disk_mb,
+    train_one,
+)
 
 FAMILIES = ("layers", "static", "bag_of_words")
 
 
 @pytest.fixture
 def stage(written, tiny_base):
-    """Train one student of a family, with changes to the configuration and to the corpus."""
-    written["teacher"] = {"kind": "transformers", "model": str(tiny_base), "max_length": 16}
+    """Train one student of a family, with changes to what it is made from."""
     written["students"] = [
         {"family": "layers", "layers": 1, "epochs": 1},
         {"family": "static", "dimensions": 8, "epochs": 1},
         {"family": "bag_of_words", "max_features": 100},
     ]
 
-    def run(family, changes=None, student=None, splits=None):
+    def run(
+        family,
+        changes=None,
+        student=None,
+        splits=None,
+        blend=(2.0, 0.9),
+        teacher="teacher",
+        weights=tiny_base,
+        classes=None,
+        seed=7,
+        **trial,
+    ):
         config = parse_config(written | (changes or {}), "test")
-        corpus = read_corpus(config.data, config.seed)
+        corpus = read_corpus(config.data, config.seed, problem=config.problem)
         corpus.splits.update(splits or {})
-        teacher = make_teacher(config, corpus)
-        labels = label_rows(config, corpus, teacher).open().read(corpus.lesson.texts)
+        if classes is not None:
+            corpus = type(corpus)(corpus.splits, classes)
+        model = TeacherModel(weights, None, config.teacher.max_length)
+        reference = TeacherReference(teacher, corpus.classes, model, 0.0, [], reused=True)
+        answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.lesson), 3))
+        labels = SoftLabels(answers.astype(np.float32), corpus.classes, teacher)
         chosen = config.students[FAMILIES.index(family)].model_copy(update=student or {})
-        return train_one(config, chosen, corpus, labels, teacher)
+        return train_one(
+            config, Trial(chosen, seed, **trial), corpus, labels, reference, Blend(*blend)
+        )
 
     return run
 
 
+@pytest.fixture
+def trained(written):
+    """The folders of trained students in the store."""
+    return lambda: sorted(path.name for path in Path(written["work_dir"], "students").iterdir())
+
+
+def trained_folder(student):
+    """Where a student lay before it was calibrated; there is only one in the store."""
+    (folder,) = student.folder.parents[2].glob("students/*/student")
+    return folder
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_is_trained_once(stage, family):
+def test_a_student_is_trained_once(stage, trained, family):
     first, second = stage(family), stage(family)
     assert (first.reused, second.reused) == (False, True)
     assert first.digest == second.digest
     assert first.curve == second.curve
     assert first.seconds == second.seconds > 0
-    assert first.name in second.folder.parents[0].joinpath("manifest.json").read_text()
+    assert (first.folder, first.calibration) == (second.folder, second.calibration)
+    assert len(trained()) == 1
+    assert (first.served, first.taught, first.candidate) == (True, True, first.name)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_deleted_folder_means_trained_again_to_the_same_answers(stage, family):
+def test_deleted_folders_mean_trained_again_to_the_same_answers(stage, family):
     first = stage(family)
     texts = list(make_rows(5, seed=8)["text"])
     answers = open_model(first.folder).logits(texts)
+    shutil.rmtree(trained_folder(first).parent)
     shutil.rmtree(first.folder.parent)
     second = stage(family)
     assert not second.reused
@@ -58,9 +101,18 @@ def test_a_deleted_folder_means_trained_again_to_the_same_answers(stage, family)
     np.testing.assert_array_equal(open_model(second.folder).logits(texts), answers)
 
 
+def test_a_deleted_served_folder_means_calibrated_again_but_not_trained(stage):
+    first = stage("static")
+    about = (first.folder / ABOUT).read_text()
+    shutil.rmtree(first.folder.parent)
+    second = stage("static")
+    assert second.reused
+    assert (second.folder / ABOUT).read_text() == about
+
+
 def test_a_folder_without_manifest_means_trained_again(stage):
     first = stage("static")
-    (first.folder.parent / "manifest.json").unlink()
+    (trained_folder(first).parent / "manifest.json").unlink()
     assert not stage("static").reused
     assert stage("static").reused
 
@@ -69,9 +121,12 @@ def test_whatever_makes_another_student_makes_another_digest(stage):
     rows = make_rows(400, seed=1)["text"][320:]
     others = [
         stage("bag_of_words"),
-        stage("bag_of_words", {"loss": {"temperature": 3.0}}),
-        stage("bag_of_words", {"loss": {"alpha": 0.5}}),
-        stage("bag_of_words", {"seed": 8}),
+        stage("bag_of_words", blend=(3.0, 0.9)),
+        stage("bag_of_words", blend=(2.0, 0.5)),
+        stage("bag_of_words", {"loss": {"balance_classes": True}}),
+        stage("bag_of_words", seed=8),
+        stage("bag_of_words", teacher="another"),
+        stage("bag_of_words", taught=False),
         stage("bag_of_words", student={"max_features": 50}),
         stage("bag_of_words", splits={"transfer": Split(tuple(rows), np.full(len(rows), -1))}),
         stage("static"),
@@ -86,6 +141,161 @@ def test_what_makes_no_other_student_keeps_the_digest(stage):
     changed = {"name": "other", "registry": {"model": "other"}, "measure": {"calls": 30}}
     second = stage("bag_of_words", changed, splits={"held_out": held_out})
     assert (second.digest, second.reused) == (first.digest, True)
+
+
+def test_every_seed_beyond_the_served_one_is_the_same_student_by_another_name(stage):
+    served, other = stage("bag_of_words"), stage("bag_of_words", served=False)
+    assert other.reused
+    assert (other.digest, other.name) == (served.digest, f"{served.name}-seed-7")
+    assert (other.served, other.candidate) == (False, served.name)
+
+
+def test_calibration_lies_in_the_served_folder_beside_links_to_the_trained_files(stage):
+    student = stage("static")
+    source = trained_folder(student)
+    linked = {path.name for path in source.iterdir()} - {ABOUT}
+    assert {path.name for path in student.folder.iterdir()} == linked | {ABOUT}
+    assert len(linked) == 2
+    for name in linked:
+        assert (student.folder / name).samefile(source / name)
+    trained, served = (json.loads((f / ABOUT).read_text()) for f in (source, student.folder))
+    assert "calibration" not in trained
+    assert served == trained | {"calibration": student.calibration.to_json()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_calibration_is_fitted_to_the_answers_on_validation(stage, written, family):
+    student = stage(family)
+    corpus = read_corpus(parse_config(written, "test").data, 7)
+    validation = corpus.splits["validation"]
+    logits = open_model(student.folder).logits(validation.texts)
+    expected = calibrate(logits, validation.decisions(3), "single_label", None)
+    assert student.calibration.temperature == pytest.approx(expected.temperature, rel=1e-3)
+    assert student.calibration.temperature != 1
+    model = open_model(student.folder)
+    assert model.temperature == student.calibration.temperature
+    assert model.answer_from == 0
+
+
+def test_a_precision_to_answer_with_changes_the_calibration_and_trains_nothing(stage, trained):
+    always = stage("bag_of_words")
+    sure = stage("bag_of_words", {"evaluate": {"answer_precision": 0.9}})
+    surer = stage("bag_of_words", {"evaluate": {"answer_precision": 0.999}})
+    assert (sure.reused, surer.reused) == (True, True)
+    assert len(trained()) == 1
+    assert len({always.digest, sure.digest, surer.digest}) == 3
+    assert always.calibration.answer_from is None
+    assert 0 < sure.calibration.answer_from <= surer.calibration.answer_from
+    texts = list(make_rows(40, seed=8)["text"])
+    silent = [
+        sum(answer.abstain for answer in open_model(student.folder).answer(texts))
+        for student in (always, sure, surer)
+    ]
+    assert silent[0] == 0 < silent[1] <= silent[2]
+
+
+def test_without_gold_a_student_is_served_as_it_is(stage, written):
+    student = stage("bag_of_words", classes=CLASSES, splits=bare(written))
+    assert student.calibration == Calibration()
+    assert open_model(student.folder).temperature == 1
+
+
+def bare(written):
+    """The splits without any gold."""
+    corpus = read_corpus(parse_config(written, "test").data, 7)
+    return {n: Split(s.texts, np.full(len(s), NO_LABEL)) for n, s in corpus.splits.items()}
+
+
+def test_of_several_labels_each_gets_its_threshold(stage, data_folder):
+    for name in ("train", "held_out"):
+        rows = make_rows(90, seed=len(name))
+        rows["label"] = rows["label"].map({"cats": "pet|sly", "dogs": "pet", "fish": "wet"})
+        rows.to_parquet(data_folder / f"{name}.parquet")
+    student = stage("bag_of_words", {"problem": "multi_label"})
+    assert len(student.calibration.thresholds) == 3
+    assert open_model(student.folder).thresholds == student.calibration.thresholds
+
+
+def test_a_control_does_not_depend_on_the_teacher_or_the_blend(stage):
+    first = stage("static", taught=False)
+    again = stage("static", taught=False, teacher="another", blend=(5.0, 0.1))
+    assert (again.digest, again.reused) == (first.digest, True)
+    assert (first.taught, first.served) == (False, False)
+    assert (first.name, first.candidate) == (
+        "static-8-epochs-1-on-gold-seed-7",
+        "static-8-epochs-1",
+    )
+
+
+def test_a_control_takes_as_many_steps_as_the_student_it_stands_beside(stage):
+    for family in ("layers", "static"):
+        taught, control = stage(family), stage(family, taught=False)
+        assert [point["step"] for point in control.curve] == [p["step"] for p in taught.curve]
+
+
+def test_a_control_of_a_finetuned_teacher_starts_from_the_base(stage, tmp_path):
+    student = stage("layers", taught=False, weights=tmp_path / "no teacher needed")
+    assert open_model(student.folder).classes == list(CLASSES)
+
+
+def test_a_control_of_a_ready_teacher_starts_from_the_teacher(stage, tiny_base, copied_base):
+    ready = {"teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16}}
+    first = stage("static", ready, taught=False)
+    assert first.digest == stage("static", taught=False).digest  # the same weights
+    settings = (copied_base / "config.json").read_text()
+    (copied_base / "config.json").write_text(settings.replace('"gelu"', '"relu"'))
+    assert stage("static", ready, weights=copied_base, taught=False).digest != first.digest
+
+
+def test_whatever_makes_another_control_makes_another_digest(stage, written, copied_base):
+    (copied_base / "notes.txt").write_text("another base")
+    base = {"teacher": written["teacher"] | {"base": str(copied_base)}}
+    shorter = {"teacher": written["teacher"] | {"max_length": 9}}
+    others = [
+        stage("static", taught=False),
+        stage("static", base, taught=False),
+        stage("static", shorter, taught=False),
+        stage("static", {"loss": {"balance_classes": True}}, taught=False),
+        stage("static", taught=False, seed=8),
+        stage("static", taught=False, classes=("cows", "dogs", "fish")),
+        stage("static", taught=False, student={"dimensions": 4}),
+    ]
+    assert len({student.digest for student in others}) == len(others)
+
+
+def test_the_first_trials_are_the_grid_from_one_seed(config):
+    trials = first_trials(config)
+    assert [trial.name for trial in trials] == [student.name for student in config.students]
+    assert {(trial.seed, trial.taught, trial.served) for trial in trials} == {(7, True, True)}
+
+
+def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(written):
+    written["evaluate"] = {"seeds": 3, "controls": True}
+    config = parse_config(written, "test")
+    layers, _, static, words = (student.name for student in config.students)
+    trials = further_trials(config, [static, words])
+    assert [trial.name for trial in trials] == [
+        f"{static}-seed-8",
+        f"{static}-seed-9",
+        *(f"{static}-on-gold-seed-{seed}" for seed in (7, 8, 9)),
+        f"{words}-on-gold-seed-7",  # sees all rows at once: another seed is the same student
+    ]
+    assert not any(trial.served for trial in trials)
+    assert not {trial.name for trial in trials} & {trial.name for trial in first_trials(config)}
+    assert further_trials(config, []) == []
+    assert [trial.seed for trial in further_trials(config, [layers])] == [8, 9, 7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "data"),
+    [({"seeds": 2, "controls": False}, {}), ({"seeds": 2}, {"label_column": None})],
+)
+def test_controls_may_be_declined_and_need_gold(written, evaluate, data):
+    changes = {"evaluate": evaluate, "data": written["data"] | data}
+    config = parse_config(written | changes, "test")
+    trials = further_trials(config, [student.name for student in config.students])
+    assert [trial.seed for trial in trials] == [8] * 3
+    assert all(trial.taught for trial in trials)
 
 
 def test_parameters_of_layers_are_counted_as_torch_counts_them(stage):
@@ -106,7 +316,7 @@ def test_parameters_of_light_students_are_the_numbers_they_answer_with(stage, fa
 def test_disk_size_is_the_megabytes_of_all_files_that_are_served(stage, family):
     student = stage(family)
     sizes = [path.stat().st_size for path in student.folder.rglob("*") if path.is_file()]
-    assert student.disk_mb == pytest.approx(sum(sizes) / 1e6)
+    assert student.disk_mb == sum(sizes) / 1e6
     assert not list(student.folder.rglob("checkpoint*"))
 
 

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from samples import CLASSES, make_rows
+from sklearn.metrics import f1_score
 
 from distill_tasks.training import Recipe, Rows, name_classes, train_classifier, without_dropout
 
@@ -24,7 +26,7 @@ def train(tiny_base, rows):
     """Train one fresh model into a folder; ``shift`` teaches validation other classes."""
     texts, gold = rows
 
-    def run(folder, recipe=RECIPE, shift=0):
+    def run(folder, recipe=RECIPE, shift=0, gold=gold):
         transformers.set_seed(0)
         model = transformers.BertForSequenceClassification.from_pretrained(
             tiny_base, num_hidden_layers=1, attn_implementation="eager", dtype="float32"
@@ -33,7 +35,7 @@ def train(tiny_base, rows):
             model,
             transformers.AutoTokenizer.from_pretrained(tiny_base),
             Rows(texts[:96], gold[:96]),
-            Rows(texts[96:], (gold[96:] + shift) % 3),
+            Rows(texts[96:], (gold[96:] + shift) % 3 if shift else gold[96:]),
             recipe,
             folder,
         )
@@ -77,12 +79,17 @@ def steps(monkeypatch):
     return taken
 
 
-def measure(folder, texts, gold):
-    """The loss and accuracy of a saved model, in float32."""
+def answer(folder, texts):
+    """The logits of a saved model, in float32."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
-        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+        return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+
+
+def measure(folder, texts, gold):
+    """The loss and accuracy of a saved model."""
+    logits = answer(folder, texts)
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(gold))
     return float(loss), float(np.mean(logits.argmax(1).numpy() == gold))
 
@@ -130,12 +137,42 @@ def test_curve_has_losses_and_the_accuracy_of_the_saved_model(train, rows, tmp_p
     curve = train(tmp_path)
     texts, gold = rows
     loss, accuracy = measure(tmp_path, texts[96:], gold[96:])
-    names = {"epoch", "step", "train/loss", "validation/loss", "validation/accuracy"}
-    assert [set(point) for point in curve] == [names] * 4
+    scores = {"validation/loss", "validation/accuracy", "validation/macro_f1"}
+    assert [set(point) for point in curve] == [{"epoch", "step", "train/loss"} | scores] * 4
     assert [point["epoch"] for point in curve] == [1, 2, 3, 4]
     assert curve[-1]["validation/accuracy"] == pytest.approx(accuracy, abs=0.05)
     assert curve[-1]["validation/loss"] == pytest.approx(loss, rel=0.05)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_curve_of_several_labels_has_the_scores_of_the_saved_model(train, rows, tmp_path):
+    texts, gold = rows
+    several = np.stack([gold == 0, gold < 2, np.ones(len(gold))], axis=1).astype(np.int64)
+    recipe = replace(RECIPE, problem="multi_label", epochs=2)
+    curve = train(tmp_path, recipe, gold=several)
+    said = answer(tmp_path, texts[96:]).numpy() > 0
+    assert curve[-1]["validation/accuracy"] == pytest.approx(
+        np.mean((said == several[96:]).all(axis=1)), abs=0.05
+    )
+    assert curve[-1]["validation/macro_f1"] == pytest.approx(
+        f1_score(several[96:], said, average="macro", zero_division=0), abs=0.05
+    )
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    weighed = replace(recipe, class_weights=weights.numpy(), epochs=1)
+    curve = train(tmp_path / "weighed", weighed, gold=several)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        answer(tmp_path / "weighed", texts[96:]),
+        torch.from_numpy(several[96:]).float(),
+        pos_weight=weights,
+    )
+    assert curve[-1]["validation/loss"] == pytest.approx(float(loss), rel=0.05)
+
+
+def test_without_gold_on_validation_there_is_no_validation_curve(train, rows, tmp_path):
+    gold = rows[1].copy()
+    gold[96:] = -1
+    curve = train(tmp_path, replace(RECIPE, epochs=1), gold=gold)
+    assert [set(point) for point in curve] == [{"epoch", "step", "train/loss"}]
 
 
 def test_early_stopping_keeps_the_best_epoch(train, rows, tmp_path):

@@ -170,6 +170,7 @@ def test_too_little_transfer_or_none_draws_no_curve(still):
     for corpus in (few, none):
         drawn = still.curve(corpus)
         assert (drawn.points, drawn.last_gain) == ([], None)
+        assert not still.curve(corpus).reused  # nothing was made that could be kept
         assert "too few transfer rows" in drawn.meaning
     enough = still.resplit(transfer=transfer.take(np.arange(80)))
     assert [point.transfer_rows for point in still.curve(enough).points] == [10, 20, 40, 80]

@@ -19,11 +19,13 @@ from distill_tasks.verdicts import (
     compare_answers,
     correct_holm,
     decide,
+    estimate_ratio,
     flip_signs,
     rows_for,
     rows_needed,
     smallest_difference,
 )
+from distill_tasks.weighted_metrics import mean
 
 
 def right(share, rows, seed=0):
@@ -91,6 +93,40 @@ def test_a_p_value_of_many_rows_and_seeds_stays_a_probability():
     equal, other = generator.random((3, 20_000)) < 0.8, generator.random((3, 20_000)) < 0.8
     assert 0.001 < flip_signs(equal, other) <= 1
     assert flip_signs(np.ones((3, 20_000), bool), other) < 1e-300
+
+
+def ratio_of(student, control, teacher):
+    return estimate_ratio(mean(student), mean(control), mean(teacher), len(student), seed=0)
+
+
+def test_the_distillation_ratio_is_the_share_of_the_teachers_lead_that_the_student_has():
+    control, teacher = right(0.7, 500), right(0.9, 500, seed=1)
+    student = np.where(right(0.6, 500, seed=2), teacher, control)
+    lead, ratio = ratio_of(student, control, teacher)
+    assert lead == compare(teacher, control).difference
+    expected = (student.mean() - control.mean()) / (teacher.mean() - control.mean())
+    assert ratio.value == pytest.approx(expected)
+    assert ratio.low < ratio.value < ratio.high
+    for other, whole in ((teacher, 1), (control, 0)):
+        _, exact = ratio_of(other, control, teacher)
+        assert (exact.value, exact.low, exact.high) == pytest.approx((whole, whole, whole))
+
+
+def test_there_is_no_distillation_ratio_where_the_teachers_lead_is_within_noise():
+    equal, other = right(0.8, 200), right(0.8, 200, seed=1)
+    for control, teacher in ((equal, other), (equal, equal), (right(0.9, 200), equal)):
+        lead, ratio = ratio_of(other, control, teacher)
+        assert lead.low <= 0
+        assert ratio is None
+
+
+def test_the_interval_of_the_distillation_ratio_bears_draws_without_any_lead():
+    control = np.arange(40) < 20
+    teacher, student = control.copy(), control.copy()
+    teacher[20:25] = student[23:28] = True  # one draw in 200 holds none of the teacher's five
+    _, ratio = ratio_of(student, control, teacher)
+    assert ratio.value == pytest.approx(1)
+    assert 0 < ratio.low < 1 < ratio.high < 10
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))

@@ -169,8 +169,9 @@ def test_a_killed_run_goes_on_where_it_was(save, quick, tmp_path):
 
     quick["students"] = [
         {"family": "bag_of_words", "max_features": 50},
-        {"family": "layers", "layers": [1, 2], "epochs": 30},
+        {"family": "layers", "layers": [1, 2], "epochs": 12},
     ]
+    quick["evaluate"] = {"controls": False, "seeds": 1}
     path = save(quick)
     program = [sys.executable, "-m", "flows.cli", "run", str(path)]
     environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
@@ -190,11 +191,12 @@ def test_a_killed_run_goes_on_where_it_was(save, quick, tmp_path):
 
     second = subprocess.run(program, env=environment, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
+    assert "Champion of animals is now version 1" in second.stdout
     assert sorted(work.glob("labels/*/*.parquet")) == labels
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     client = mlflow.MlflowClient(quick["tracking"]["uri"])
     runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
     names = [run.info.run_name for run in runs]
-    assert len(names) == len(set(names)) == 6
+    assert len(names) == len(set(names)) == 7
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(client.search_model_versions("name = 'animals'")) == 1

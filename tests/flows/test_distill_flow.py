@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
+from samples import make_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.errors import InputError, NothingQualifiesError
@@ -25,7 +27,14 @@ def task_states(flow_run):
     with get_client(sync_client=True) as client:
         one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run.id]))
         runs = client.read_task_runs(task_run_filter=one)
-    return {run.name: run.state_name for run in runs}
+    runs.sort(key=lambda run: run.start_time)
+    return [(run.name, run.state_name) for run in runs]
+
+
+def state_of(kind):
+    """Return the state of the only task of the last flow run whose name begins like this."""
+    (state,) = {s for name, s in task_states(last_flow_run()) if name.startswith(kind)}
+    return state
 
 
 def everything_of(config):
@@ -45,37 +54,85 @@ def test_a_second_run_makes_nothing_again_and_shows_it(config):
     assert first.promotion.moved
     made = everything_of(config)
     students = [student.name for student in config.students]
-    assert made["runs"] == sorted(["animals", "teacher", "words-on-gold", *students])
+    controls = ["words-on-gold", "majority-class"]
+    assert made["runs"] == sorted(["animals", "teacher", *controls, *students])
     assert made["models"] == len(students) + 1
     assert made["versions"] == 1
     assert made["aliases"] == {"champion": 1}
-    assert set(task_states(last_flow_run()).values()) == {"Completed"}
+    states = task_states(last_flow_run())
+    kept = [name for name, state in states if state != "Completed"]
+    assert kept == ["evaluate on validation"]  # the second time: finalists got nothing further
+    assert [name for name, _ in states if not name.startswith("train")] == [
+        "prepare animals",
+        "teach finetune",
+        f"label {first_teacher(config)}",
+        "blend 2.0 0.9",
+        "evaluate on validation",
+        "measure animals",
+        "narrow to 3 finalists",
+        "evaluate on validation",
+        "select by knee",
+        "evaluate on held_out",
+        "prove on held_out",
+        "grow the transfer set of animals",
+        "report animals",
+        "register animals",
+        "gate animals 1",
+        "promote animals 1",
+    ]
 
     second = distill(config)
     assert everything_of(config) == made
     assert not second.promotion.moved
     states = task_states(last_flow_run())
-    assert states.pop("select by knee") == "Completed"
-    assert set(states.values()) == {"Cached"}
+    makes_nothing = ["blend 2.0 0.9", "narrow to 3 finalists", "select by knee"]
+    assert [name for name, state in states if state == "Completed"] == makes_nothing
+    assert {state for _, state in states} == {"Completed", "Cached"}
 
 
-def test_the_flow_run_is_named_after_its_configuration_and_leaves_artifacts(quick):
-    distill(parse_config(quick, "test"))
-    run = last_flow_run()
-    assert run.name == "animals"
-    with get_client(sync_client=True) as client:
-        kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
-    ours = {item["key"]: item for item in kept if item["flow_run_id"] == str(run.id)}
-    assert set(ours) == {"candidates", "mlflow-run"}
-    assert "teacher" in ours["candidates"]["data"]
+def first_teacher(config):
+    return next(Path(config.work_dir).glob("labels/*")).name
 
 
-def test_labels_asked_alone_are_read_by_the_distillation(quick):
+def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(quick):
+    quick["students"] = [{"family": "layers", "layers": [1, 2], "epochs": 1}]
+    quick["evaluate"] = {"seeds": 2, "finalists": 1}
     config = parse_config(quick, "test")
-    assert label_only(config).asked == 300
-    distill(config)
-    states = task_states(last_flow_run())
-    assert next(state for name, state in states.items() if name.startswith("label")) == "Cached"
+    outcome = distill(config)
+    (finalist,) = outcome.selection.finalists
+    further = [f"{finalist}-{which}" for which in ("seed-8", "on-gold-seed-7", "on-gold-seed-8")]
+    plain = ["animals", "teacher", "words-on-gold", "majority-class"]
+    students = [student.name for student in config.students]
+    assert everything_of(config)["runs"] == sorted([*plain, *students, *further])
+    trained = [name for name, _ in task_states(last_flow_run()) if name.startswith("train")]
+    assert trained == [f"train {name}" for name in (*students, *further)]
+
+    client = mlflow.MlflowClient(config.tracking.uri)
+    runs = {name: client.get_run(run_id) for name, run_id in outcome.report.run_ids.items()}
+    seeds = [runs[name].data.metrics["quality/accuracy"] for name in (finalist, further[0])]
+    alone = [runs[name].data.metrics["quality/accuracy"] for name in further[1:]]
+    row = next(row for row in outcome.report.table if row["model"] == finalist)
+    assert float(row["accuracy"]) == pytest.approx(sum(seeds) / 2, abs=1e-4)
+    assert row["seeds"] == f"{min(seeds):.4f}–{max(seeds):.4f}"
+    gap = runs[finalist].data.metrics["verdict/difference"]
+    assert gap == pytest.approx(sum(seeds) / 2 - sum(alone) / 2)
+    assert runs[finalist].data.tags["potstill.verdict"] == row["verdict"] != "–"
+    assert "temperature" not in runs[further[1]].data.params  # no teacher, no loss of its own
+    (loser,) = set(students) - {finalist}
+    assert "quality/accuracy" not in runs[loser].data.metrics  # held-out sees finalists alone
+    assert "validation/quality/accuracy" in runs[loser].data.metrics
+
+
+def test_held_out_without_labels_measures_agreement_and_gives_no_verdict(quick, data_folder):
+    path = data_folder / "held_out.parquet"
+    pd.read_parquet(path)[["text"]].to_parquet(path, index=False)
+    outcome = distill(parse_config(quick, "test"))
+    row = next(r for r in outcome.report.table if r["model"] == outcome.selection.chosen)
+    assert row["verdict"] == "INCONCLUSIVE"
+    assert float(row["agreement"]) == pytest.approx(float(list(row.values())[1]))
+    assert row["retention"] == "–"
+    assert any("held_out has no column 'label'" in warning for warning in outcome.report.warnings)
+    assert outcome.promotion.moved  # there was no champion to be worse than
 
 
 def test_a_constraint_that_none_meets_names_the_nearest_and_promotes_nothing(quick):
@@ -97,18 +154,8 @@ def test_two_runs_cannot_work_in_one_folder(quick):
         distill(config)
 
 
-def test_a_changed_grid_asks_the_teacher_nothing_and_keeps_trained_students(quick):
-    distill(parse_config(quick, "test"))
-    students = [*quick["students"], {"family": "bag_of_words", "max_features": 10}]
-    distill(parse_config(quick | {"students": students}, "test"))
-    states = task_states(last_flow_run())
-    assert states["train bag-of-words-50"] == "Cached"
-    assert states["train bag-of-words-10"] == "Completed"
-    assert next(state for name, state in states.items() if name.startswith("label")) == "Cached"
-
-
 def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
-    config = parse_config(quick, "test")
+    config = parse_config(quick | {"evaluate": {"controls": False}}, "test")
     distill(config)
     with pytest.raises(InputError, match="no challenger"):
         promote(config)
@@ -119,3 +166,64 @@ def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
     assert "champion" not in client.get_registered_model("animals").aliases
     assert promote(config).moved
     assert client.get_registered_model("animals").aliases == {"champion": 1}
+
+
+def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
+    config = parse_config(quick, "test")
+    assert label_only(config).asked == 300
+    distill(config)
+    assert state_of("label") == "Cached"
+    students = [*quick["students"], {"family": "bag_of_words", "max_features": 10}]
+    distill(parse_config(quick | {"students": students}, "test"))
+    states = dict(task_states(last_flow_run()))
+    assert states["train bag-of-words-50"] == "Cached"
+    assert states["train bag-of-words-10"] == "Completed"
+    assert state_of("label") == "Cached"
+
+
+@pytest.fixture(scope="module")
+def harmed(tiny_base, tmp_path_factory):
+    """A finished run whose teacher says random things, with a production sample."""
+    folder, rows = tmp_path_factory.mktemp("harmed"), make_rows(300, seed=1)
+    splits = {"train": rows[:90], "held_out": rows[90:200], "production": rows[200:][["text"]]}
+    for name, split in splits.items():
+        split.to_parquet(folder / f"{name}.parquet", index=False)
+    written = {
+        "name": "harmed",
+        "work_dir": str(folder / "work"),
+        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16},
+        "students": [{"family": "bag_of_words", "max_features": 200}],
+        "measure": {"calls": 20, "batch_rows": 4},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
+        "registry": {"model": "harmed"},
+    }
+    outcome = distill(parse_config(written, "test"))
+    return outcome, mlflow.MlflowClient(written["tracking"]["uri"]), last_flow_run()
+
+
+def test_the_flow_run_is_named_after_its_configuration_and_leaves_artifacts(harmed):
+    _, _, run = harmed
+    assert run.name == "harmed"
+    with get_client(sync_client=True) as client:
+        kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
+    ours = {item["key"]: item for item in kept if item["flow_run_id"] == str(run.id)}
+    assert set(ours) == {"candidates", "mlflow-run"}
+    assert "teacher" in ours["candidates"]["data"]
+
+
+def test_a_student_that_is_no_better_for_its_teacher_is_registered_and_not_promoted(harmed):
+    outcome, client, _ = harmed
+    assert outcome.promotion.champion is None
+    assert outcome.promotion.reason.startswith("NO BEATS")
+    assert client.get_registered_model("harmed").aliases == {"challenger": 1}
+    assert client.get_model_version("harmed", "1").tags["potstill.verdict"] == "NO BEATS"
+
+
+def test_a_production_sample_is_asked_and_reported(harmed):
+    outcome, client, _ = harmed
+    metrics = client.get_run(outcome.distillation.run_id).data.metrics
+    assert 0 < metrics["production/agreement"] <= 1
+    assert "production/out_of_distribution" in metrics
+    page = mlflow.artifacts.load_text(f"runs:/{outcome.distillation.run_id}/report.html")
+    assert "On production rows" in page

@@ -3,13 +3,19 @@ from dataclasses import replace
 import mlflow
 import numpy as np
 import pytest
-from samples import LAYERS, STATIC, WORDS_STUDENT, make_latency
+from samples import CLASSES, LAYERS, STATIC, WORDS_STUDENT, make_latency, make_rows
+from sklearn.metrics import f1_score
 
 from distill_tasks.config import RegistryConfig
 from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import InputError
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.intervals import Figure
+from distill_tasks.logged_models import log_student
+from distill_tasks.served_model import open_model
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import BagOfWordsStudent, train_student
+from distill_tasks.students.lesson import Lesson
 from distill_tasks.verdicts import PairedComparison, Verdict
 from registry.gate import compare_models, decide, judge, read_gate
 from registry.promote import promote_version
@@ -125,6 +131,22 @@ def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house,
     assert report.reason.startswith("as good within 0.5 points")
 
 
+@pytest.mark.parametrize("crowned", [False, True])
+def test_a_student_that_is_as_good_without_its_teacher_is_never_promoted(house, crowned):
+    model = f"no-beats-{crowned}"
+    if crowned:
+        house.crown(model, STATIC)
+    challenger = house.register(model, LAYERS, NO_BEATS)  # it would beat this champion
+    before = house.aliases(model)
+    report = judged(house, challenger)
+    assert (report.promote, report.difference) == (False, None)
+    assert report.reason.startswith("NO BEATS: held-out says")
+    assert not promote_version(house.client, challenger, report).moved
+    assert house.aliases(model) == before
+    assert read_gate(house.client, challenger) is None
+    assert judged(house, house.register(model, LAYERS, INCONCLUSIVE)).promote
+
+
 def test_nothing_is_proven_on_rows_without_gold(house, model):
     house.crown(model, STATIC)
     texts = house.held_out.texts
@@ -147,6 +169,30 @@ def test_two_models_are_compared_on_the_same_rows_whatever_the_order_of_classes(
     assert found.comparison.verdict is NO_BEATS
     assert found.agreement == pytest.approx(right)  # the second one is always right
     assert all(latency.p95_ms > 0 for latency in found.latencies)
+
+
+def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path):
+    rows = make_rows(120, seed=8)
+    classes, gold = CLASSES, np.array([[c == label for c in CLASSES] for label in rows["label"]])
+    gold[::3, 2] = True  # every third row has fish beside its own
+    texts = tuple(np.where(np.arange(120) % 3 == 0, rows["text"] + " fin gill", rows["text"]))
+    split = Split(texts, gold.astype(np.int64))
+    sharp = SoftLabels(np.where(gold, 6.0, -6.0).astype(np.float32), classes, "by hand")
+    lesson = Lesson(split, sharp, split, classes, 1.0, 0.5, 0, None, "multi_label")
+    models, answers = [], []
+    for features in (200, 3):
+        folder = tmp_path / str(features)
+        folder.mkdir()
+        train_student(BagOfWordsStudent(max_features=features), lesson, folder)
+        with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
+            pass
+        models.append(f"models:/{log_student(run.info.run_id, 'several', folder, {})}")
+        answers.append(open_model(folder).logits(texts) >= 0)
+    found = compare_models(*models, split, classes, house.config.measure, "micro_f1")
+    expected = [f1_score(gold, said, average="micro", zero_division=0) for said in answers]
+    assert found.qualities == pytest.approx(expected, abs=1e-6)
+    assert found.comparison.verdict is BEATS
+    assert found.agreement == pytest.approx((answers[0] == answers[1]).all(axis=1).mean())
 
 
 def test_rows_without_gold_give_agreement_and_latency_alone(house, model):

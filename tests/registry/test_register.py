@@ -3,6 +3,9 @@ import pytest
 from samples import LAYERS, WORDS_STUDENT
 
 from distill_tasks.evaluate import TEACHER
+from distill_tasks.findings import say_verdict
+from distill_tasks.verdicts import Verdict
+from registry.aliases import tags_of
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +17,7 @@ def version(house):
 def test_a_version_says_what_goes_in_and_what_comes_out(version):
     signature = mlflow.models.get_model_info(f"models:/cards/{version.version}").signature
     assert [str(column.type) for column in signature.inputs] == ["DataType.string"]
-    assert signature.outputs.input_names() == ["label", "confidence", "probabilities"]
+    assert signature.outputs.input_names() == ["label", "confidence", "probabilities", "abstain"]
 
 
 def test_a_version_has_an_input_example_that_it_can_answer(version):
@@ -28,18 +31,32 @@ def test_a_version_carries_a_card_with_the_held_out_figures_as_a_table(house, ve
     candidate, card = house.candidate(LAYERS), version.description
     assert card.startswith(f"# {LAYERS} of animals\n")
     assert "\n| --- | --- | --- | --- |\n| " in card
-    for name, figure in candidate.held_out.figures.items():
+    for name, figure in house.findings.held_out.models[LAYERS].figures.items():
         assert f"| {name} | {figure.value:.4f} | " in card
     assert f"{candidate.latency.p95_ms:.3g} ms (p95)" in card
+    assert (
+        f"**Did the teacher help?** {say_verdict(house.findings.proof.judgements[LAYERS])}" in card
+    )
     assert house.distillation.link in card
     assert house.report.compare in card
 
 
-def test_a_version_is_tagged_with_its_student_and_distillation(house, version):
-    assert version.tags["potstill.student"] == house.candidate(LAYERS).digest
+def test_a_version_is_tagged_with_its_student_seed_and_distillation(house, version):
+    assert version.tags["potstill.student"] == house.candidate(LAYERS).student.digest
+    assert version.tags["seed"] == "7"
     assert version.tags["distillation"] == house.distillation.digest
     assert version.tags["candidate"] == LAYERS
     assert version.run_id == house.report.run_ids[LAYERS] != house.report.run_ids[TEACHER]
+
+
+def test_a_version_carries_the_verdict_of_the_last_run_that_registered_it(house):
+    def tag(registered):
+        return tags_of(house.client, registered)["potstill.verdict"]
+
+    assert tag(house.register("judged", LAYERS)) == "INCONCLUSIVE"  # the house has no controls
+    assert tag(house.register("judged", LAYERS, Verdict.BEATS)) == "BEATS"
+    again = house.register("judged", LAYERS, Verdict.NO_BEATS)
+    assert (again.version, again.reused, tag(again)) == (1, True, "NO BEATS")
 
 
 def test_a_new_version_is_the_challenger(house):

@@ -68,8 +68,8 @@ def elsewhere(house, tmp_path_factory):
 def test_the_champion_answers_with_label_confidence_and_probabilities(house, champions, name):
     texts = list(make_rows(4, seed=9)["text"])
     answers = mlflow.pyfunc.load_model(champions[name]).predict(texts)
-    assert list(answers.columns) == ["label", "confidence", "probabilities"]
-    student = open_model(house.candidate(name).folder).answer(texts)
+    assert list(answers.columns) == ["label", "confidence", "probabilities", "abstain"]
+    student = open_model(house.candidate(name).student.folder).answer(texts)
     for row, answer in enumerate(student):
         assert answers.label[row] == answer.label
         assert answers.confidence[row] == pytest.approx(answer.confidence)
@@ -124,7 +124,7 @@ def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, mo
         patch.setattr(logged_models, "HERE", tmp_path)
         with mlflow.start_run() as run:
             pass
-        folder = house.candidate(WORDS_STUDENT).folder
+        folder = house.candidate(WORDS_STUDENT).student.folder
         model = logged_models.log_student(run.info.run_id, "newer", folder, {})
     house.client.create_model_version("two-codes", source=f"models:/{model}")
     first, second = (mlflow.pyfunc.load_model(f"models:/two-codes/{number}") for number in (1, 2))

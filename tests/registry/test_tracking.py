@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import time
@@ -13,7 +14,7 @@ from distill_tasks.logged_models import log_student
 from distill_tasks.report import write_report
 from distill_tasks.tracking import check_tracking, find_or_start, finish, tracked
 
-CONTROL = "words-on-gold"
+CONTROLS = ("words-on-gold", "majority-class")
 
 
 def runs_of(house):
@@ -27,19 +28,19 @@ def models_of(house):
     return house.client.search_logged_models([experiment], filter_string=query)
 
 
-def test_summary_teacher_control_and_each_student_have_one_finished_run(house):
+def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
     runs = runs_of(house)
     assert sorted(run.info.run_name for run in runs) == sorted(
-        ["animals", TEACHER, CONTROL, *FAMILIES]
+        ["animals", TEACHER, *CONTROLS, *FAMILIES]
     )
     assert {run.info.status for run in runs} == {"FINISHED"}
     roles = sorted(run.data.tags["potstill.role"] for run in runs)
-    assert roles == sorted(["summary", TEACHER, CONTROL, *["student"] * len(FAMILIES)])
+    assert roles == sorted(["summary", TEACHER, *CONTROLS, *["student"] * len(FAMILIES)])
 
 
 def test_every_run_carries_the_same_names_of_figures(house):
     by_name = {run.info.run_name: run.data.metrics for run in runs_of(house)}
-    for name in (TEACHER, CONTROL, *FAMILIES):
+    for name in (TEACHER, *CONTROLS, *FAMILIES):
         figures = house.findings.held_out.models[name].figures
         assert {"quality/accuracy", "fidelity/kl"} <= figures.keys()
         for key, figure in figures.items():
@@ -70,13 +71,53 @@ def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
 def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
     run_id = house.distillation.run_id
     paths = {file.path for file in house.client.list_artifacts(run_id)}
-    expected = {"front.html", "front.png", "candidates.json", "report.md", "distill.yaml"}
-    assert paths == expected
-    text = mlflow.artifacts.load_text(f"runs:/{run_id}/report.md")
-    assert text == house.report.markdown
+    pages = {"report.html", "report.md", "front.png", "distill.yaml"}
+    found = {"candidates.json", "data_report.json", "learning_curve.json", "blend.json"}
+    assert paths == pages | found
+    assert load(run_id, "report.md") == house.report.markdown
+    assert "<html" in load(run_id, "report.html")
     run = house.client.get_run(run_id)
     assert run.data.tags["potstill.chosen"] == house.findings.selection.chosen
+    assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
+    quality = house.findings.held_out.candidates[house.findings.selection.chosen].quality
+    assert run.data.metrics["quality/accuracy"] == pytest.approx(quality.value)
     assert house.report.compare in run.data.tags["mlflow.note.content"]
+
+
+def load(run_id, path):
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
+
+
+def test_what_was_found_is_there_to_be_read_by_a_program(house):
+    run_id, findings = house.distillation.run_id, house.findings
+    table = json.loads(load(run_id, "candidates.json"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert rows == house.report.table
+    report = json.loads(load(run_id, "data_report.json"))
+    assert {split["name"]: split["rows"] for split in report["splits"]} == {
+        name: len(split) for name, split in house.corpus.splits.items()
+    }
+    curve = json.loads(load(run_id, "learning_curve.json"))
+    assert [point["transfer_rows"] for point in curve["points"]] == [14, 28, 55, 110]
+    assert json.loads(load(run_id, "blend.json"))["reason"] == findings.blend.reason
+
+
+def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
+    for name in FAMILIES:
+        run_id = house.report.run_ids[name]
+        panel = json.loads(load(run_id, "panel.json"))
+        assert panel["confusion"] == house.findings.proof.panels[name].confusion
+        verdict = json.loads(load(run_id, "verdict.json"))
+        assert verdict["verdict"] == "INCONCLUSIVE"
+        assert "evaluate.controls is off" in verdict["reason"]
+        classes = json.loads(load(run_id, "per_class.json"))
+        assert classes == house.findings.held_out.models[name].per_class
+        run = house.client.get_run(run_id)
+        assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
+        assert (run.data.params["seed"], run.data.params["taught"]) == ("7", "True")
+    for name in (TEACHER, *CONTROLS):
+        files = house.client.list_artifacts(house.report.run_ids[name])
+        assert not {file.path for file in files} & {"panel.json", "verdict.json"}
 
 
 def test_writing_a_finished_report_again_adds_nothing(house):
@@ -110,7 +151,7 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
     run_id, _ = find_or_start(experiment, "killed", "student/x", "x")
     half = house.client.create_logged_model(experiment, name="x", source_run_id=run_id)
     assert str(half.status) == "PENDING"
-    folder = house.candidate("bag-of-words-200").folder
+    folder = house.candidate("bag-of-words-200").student.folder
     made = log_student(run_id, "x", folder, {"distillation": "killed"})
     assert log_student(run_id, "x", folder, {"distillation": "killed"}) == made
     query = f"source_run_id = '{run_id}'"
