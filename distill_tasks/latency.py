@@ -137,6 +137,7 @@ def _fixed_threads(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
+    frozen_before = gc.get_freeze_count()
     gc.collect()
     gc.freeze()  # what is loaded by now is never looked at again, which makes collecting quick
     gc.disable()
@@ -144,4 +145,5 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
+        if not frozen_before:
+            gc.unfreeze()

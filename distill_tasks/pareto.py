@@ -26,25 +26,21 @@ def find_front(points: Points) -> NDArray[np.bool_]:
     return on_front
 
 
-def choose(points: Points, choice: Choice) -> int:
-    """Return the number of the chosen point among those on the front."""
+def rank(points: Points, choice: Choice) -> list[int]:
+    """Return the numbers of the points of a front, the one that is chosen first.
+
+    The knee is the point farthest above the line between the front's two ends. Accuracy is scaled
+    to its range and latency to the range of its logarithm, since latency is felt in ratios.
+    Source: Das 1999, "On characterizing the knee of the Pareto curve".
+    """
     accuracy, latency = points[:, 0], points[:, 1]
     if choice == "most_accurate":
-        return int(np.lexsort((latency, -accuracy))[0])
-    if choice == "fastest":
-        return int(np.lexsort((-accuracy, latency))[0])
-    return find_knee(points)
-
-
-def find_knee(points: Points) -> int:
-    """Return the point farthest above the line between the front's two ends.
-
-    Accuracy is scaled to its range and latency to the range of its logarithm, since latency is
-    felt in ratios. Source: Das 1999, "On characterizing the knee of the Pareto curve".
-    """
-    accuracy, latency = points[:, 0], np.log(points[:, 1])
-    height = _scale(accuracy) - _scale(latency)
-    return int(np.lexsort((latency, -height))[0])
+        keys = (latency, -accuracy)
+    elif choice == "fastest":
+        keys = (-accuracy, latency)
+    else:
+        keys = (latency, _scale(np.log(latency)) - _scale(accuracy))
+    return [int(number) for number in np.lexsort(keys)]
 
 
 def _scale(values: NDArray[np.float64]) -> NDArray[np.float64]:

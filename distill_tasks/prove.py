@@ -166,9 +166,8 @@ def _explain(comparison: PairedComparison) -> str:
         return points
     needed = rows_needed(gap)
     more = (
-        f"about {max(needed, gap.rows):,} held-out rows would be needed to call a difference of "
-        "this size"
-        if needed
+        f"about {needed:,} held-out rows would be needed to call a difference of this size"
+        if needed and needed > gap.rows
         else "more held-out rows would narrow the interval"
     )
     return f"{points}; {more}, there are {gap.rows:,}"

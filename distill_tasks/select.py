@@ -14,7 +14,7 @@ from distill_tasks.intervals import lowest_gaps
 from distill_tasks.label import LabelsReference
 from distill_tasks.latency import Latency
 from distill_tasks.measure import Latencies
-from distill_tasks.pareto import Points, choose, find_front
+from distill_tasks.pareto import Points, find_front, rank
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard, quality_statistic
 from distill_tasks.stage import stage
@@ -125,9 +125,8 @@ def find_finalists(field: Field, config: SelectConfig, most: int) -> list[str]:
     running = _allow(field, config)
     if not running.candidates:
         return []
-    points, left, ranked = running.points, running.front, []
-    while left:
-        ranked.append(left.pop(choose(points[left], config.choose)))
+    points, front = running.points, running.front
+    ranked = [front[place] for place in rank(points[front], config.choose)]
     ranked += sorted(running.undecided, key=lambda number: (-points[number][0], points[number][1]))
     return [running.candidates[number].name for number in ranked[:most]]
 
@@ -140,7 +139,10 @@ def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfi
     if running:
         points = allowed.points
         best = [running[n] for n in np.flatnonzero(find_front(points[running]))]
-        chosen = best[choose(points[best], config.choose)]
+        # Ranked on the whole front, whose ends the knee is measured from.
+        scope = sorted({*allowed.front, *best})
+        ranked = [scope[place] for place in rank(points[scope], config.choose)]
+        chosen = next(number for number in ranked if number in best)
     else:
         why_none = _nearest(candidates, finalists, config)
     reasons = {c.name: "; ".join(_excess(c, config)) for c in candidates}

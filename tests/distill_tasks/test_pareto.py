@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_tasks.pareto import choose, find_front, find_knee
+from distill_tasks.pareto import find_front, rank
 
 # Few distinct values, so that ties are common.
 point = st.tuples(st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.sampled_from([0.5, 1.0, 4.0, 9.0]))
@@ -35,9 +35,9 @@ def test_equal_points_are_all_on_the_front():
 def test_the_choice_is_on_the_front_and_the_ends_are_the_ends(cloud):
     points = np.array(cloud)
     front = points[find_front(points)]
-    assert front[choose(front, "most_accurate")][0] == points[:, 0].max()
-    assert front[choose(front, "fastest")][1] == points[:, 1].min()
-    assert 0 <= choose(front, "knee") < len(front)
+    assert front[rank(front, "most_accurate")[0]][0] == points[:, 0].max()
+    assert front[rank(front, "fastest")[0]][1] == points[:, 1].min()
+    assert 0 <= rank(front, "knee")[0] < len(front)
 
 
 @given(clouds)
@@ -45,29 +45,28 @@ def test_the_choice_is_on_the_front_and_the_ends_are_the_ends(cloud):
 def test_every_choice_from_all_points_lies_on_the_front(cloud):
     points = np.array(cloud)
     for choice in ("most_accurate", "fastest"):
-        assert find_front(points)[choose(points, choice)]
+        assert find_front(points)[rank(points, choice)[0]]
 
 
 def test_a_tie_is_broken_by_the_other_figure():
     points = np.array([[0.9, 3.0], [0.9, 2.0], [0.8, 1.0], [0.7, 1.0]])
-    assert choose(points, "most_accurate") == 1
-    assert choose(points, "fastest") == 2
+    assert rank(points, "most_accurate")[0] == 1
+    assert rank(points, "fastest")[0] == 2
 
 
 def test_the_knee_is_where_more_latency_stops_paying():
     points = np.array([[0.70, 1.0], [0.94, 2.0], [0.95, 8.0], [0.96, 32.0]])
-    assert find_knee(points) == 1
-    assert choose(points, "knee") == 1
+    assert rank(points, "knee")[0] == 1
 
 
 def test_the_knee_sees_latency_in_ratios():
     # Counted in doublings, the second point pays .4 for 2 of 8 and the third .7 for 5 of 8;
     # counted in milliseconds, the third would be the knee.
     points = np.array([[0.0, 1.0], [0.4, 4.0], [0.7, 32.0], [1.0, 256.0]])
-    assert find_knee(points) == 1
-    assert find_knee(points * [1, 1000]) == 1
+    assert rank(points, "knee")[0] == 1
+    assert rank(points * [1, 1000], "knee")[0] == 1
 
 
 @pytest.mark.parametrize("points", [[[0.9, 2.0]], [[0.9, 2.0], [0.9, 2.0]]])
 def test_one_point_is_its_own_knee(points):
-    assert find_knee(np.array(points)) == 0
+    assert rank(np.array(points), "knee")[0] == 0

@@ -44,6 +44,7 @@ def candidate(name, accuracy, p95_ms, disk_mb=1.0, reach=0.001, **figures):
         per_class=[],
         classes_scored=3,
         spread={},
+        temperature=1.0,
     )
     return Candidate(student, card, make_latency(p95_ms))
 
