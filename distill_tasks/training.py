@@ -206,7 +206,7 @@ def _arguments(
         bf16=device.bf16,
         use_cpu=device.kind == "cpu",
         dataloader_pin_memory=device.kind == "cuda",
-        optim="adamw_torch_fused" if device.kind == "cuda" else "adamw_torch",
+        optim="adamw_torch_fused",
         eval_strategy="epoch" if validated else "no",
         save_strategy="epoch",
         save_total_limit=1,

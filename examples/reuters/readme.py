@@ -10,10 +10,13 @@ from pathlib import Path
 import mlflow
 
 from distill_tasks.config import load_config
-from distill_tasks.report import markdown_table
+from distill_tasks.pages import markdown_table
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = ("model", "accuracy", "interval", "retention", "p50 ms", "p95 ms", "speed-up", "MB")
+COLUMNS = (
+    *("model", "accuracy", "interval", "seeds", "verdict", "against control"),
+    *("retention", "p95 ms", "speed-up", "MB"),
+)
 
 
 def main() -> None:
@@ -43,11 +46,13 @@ def main() -> None:
     shown = [{key: str(row[key]) for key in COLUMNS} for row in table]
     kept = 100 * float(chosen["retention"])
     faster = float(chosen["speed-up"].removesuffix("×"))
+    verdict = f"{chosen['verdict']} ({chosen['against control']} points)"
     parts = {
         "headline": (
             "**Potstill distils the large model you prototyped with into the small one that goes "
             f"to production, every night, and proves that it may: on Reuters R8 its champion keeps "
-            f"{kept:.1f} % of the teacher's held-out accuracy and answers {faster:.0f}× faster.**"
+            f"{kept:.1f} % of the teacher's held-out accuracy, answers {faster:.0f}× faster, and "
+            f"against itself without the teacher scores {verdict}.**"
         ),
         "table": markdown_table(shown),
     }
