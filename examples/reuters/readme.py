@@ -52,7 +52,7 @@ def main() -> None:
             "**Potstill distils the large model you prototyped with into the small one that goes "
             f"to production, every night, and proves that it may: on Reuters R8 its champion keeps "
             f"{kept:.1f} % of the teacher's held-out accuracy, answers {faster:.0f}× faster, and "
-            f"against itself without the teacher scores {verdict}.**"
+            f"its verdict against itself without the teacher is {verdict}.**"
         ),
         "table": markdown_table(shown),
     }
