@@ -124,7 +124,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(8, 4.8), layout="constrained")
+    canvas = Canvas(figsize=(8, 5.2), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
     line = _front(points)
@@ -176,7 +176,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     axes.set_xlabel(LATENCY_AXIS)
     axes.set_ylabel(f"{metric} on validation, % (95 % interval)")
     axes.set_title(title, fontsize=11, loc="left")
-    axes.legend(fontsize=8, loc="upper left", frameon=False)
+    canvas.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     canvas.savefig(path, dpi=150)
