@@ -18,9 +18,10 @@ from sklearn.model_selection import train_test_split
 from distill_tasks.answers import Answering, answer_sorted
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.controls import WordsOnGold, without_teacher
-from distill_tasks.corpus import DataConfig, Split, read_corpus
+from distill_tasks.corpus import DataConfig, Split
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.pages import markdown_table
+from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import open_model
 from distill_tasks.students import (
     BagOfWordsStudent,

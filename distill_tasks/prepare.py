@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.corpus import Corpus, read_corpus
+from distill_tasks.corpus import Corpus
 from distill_tasks.data_report import DataReport, inspect_corpus
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
+from distill_tasks.rows import read_corpus
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import LayersStudent

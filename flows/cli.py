@@ -91,8 +91,8 @@ def compare(
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
     from distill_tasks.config import TrackingConfig
-    from distill_tasks.corpus import read_rows
     from distill_tasks.latency import MeasureConfig
+    from distill_tasks.rows import read_rows
     from distill_tasks.tracking import check_tracking
 
     check_tracking(TrackingConfig(uri=tracking_uri))

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_tasks.corpus import Corpus, DataConfig, Split, read_corpus, read_rows
+from distill_tasks.corpus import Corpus, DataConfig, Split
 from distill_tasks.errors import InputError
+from distill_tasks.rows import read_corpus, read_rows
 
 
 @pytest.fixture

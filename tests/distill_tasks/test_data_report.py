@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import NO_LABEL, Corpus, Split, read_corpus
+from distill_tasks.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data_report import inspect_corpus
 from distill_tasks.prepare import keep_corpus, report_on_data
+from distill_tasks.rows import read_corpus
 
 LONG = " ".join(f"word{number}" for number in range(40))
 NEARLY = f"{LONG} more"  # one word triple in 39 is new

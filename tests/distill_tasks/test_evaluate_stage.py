@@ -7,10 +7,11 @@ from samples import CLASSES, WORDS, make_rows
 from sklearn.metrics import accuracy_score, f1_score
 
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import NO_LABEL, Split, read_corpus
+from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import PotstillError
 from distill_tasks.evaluate import score_all
 from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import open_model
 from distill_tasks.students.lesson import Blend
 from distill_tasks.train import Trial, first_trials, further_trials, train_one

@@ -9,8 +9,9 @@ from scipy import special
 from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import Split, read_corpus
+from distill_tasks.corpus import Split
 from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.rows import read_corpus
 from distill_tasks.teachers import saved as saved_answers
 from distill_tasks.teachers import sequence_classifier
 

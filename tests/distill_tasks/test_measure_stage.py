@@ -5,9 +5,9 @@ import pytest
 from samples import CLASSES, make_rows
 
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import read_corpus
 from distill_tasks.label import TeacherReference, label_rows, make_teacher
 from distill_tasks.measure import measure_all
+from distill_tasks.rows import read_corpus
 from distill_tasks.students.lesson import Blend
 from distill_tasks.train import first_trials, train_one
 

@@ -17,7 +17,6 @@ from distill_tasks.charts import (
     draw_reliability,
 )
 from distill_tasks.config import SelectConfig
-from distill_tasks.corpus import read_corpus
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.findings import (
     headline,
@@ -31,6 +30,7 @@ from distill_tasks.findings import (
 )
 from distill_tasks.measure import Latencies
 from distill_tasks.pages import markdown_table, write_markdown, write_page
+from distill_tasks.rows import read_corpus
 from distill_tasks.select import Field, select_candidate
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}

@@ -16,9 +16,10 @@ from small_distillation import (
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from distill_tasks.corpus import NO_LABEL, Corpus, Split, read_corpus
+from distill_tasks.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.evaluate import Examiner
 from distill_tasks.prove import NO_RATIO, judge_student, prove_all
+from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import open_model
 from distill_tasks.verdicts import Verdict
 

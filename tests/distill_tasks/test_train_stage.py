@@ -9,8 +9,9 @@ from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import parse_config
-from distill_tasks.corpus import NO_LABEL, Split, read_corpus
+from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.label import TeacherReference
+from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students.lesson import Blend, TeacherModel

@@ -6,10 +6,11 @@ from scipy.special import log_softmax, softmax
 from small_distillation import parse, write_rows
 
 from distill_tasks.config import LossConfig
-from distill_tasks.corpus import NO_LABEL, Split, read_corpus
+from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.evaluate import Examiner
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.prepare import keep_corpus
+from distill_tasks.rows import read_corpus
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.lesson import Blend
 from distill_tasks.train import Trial, make_lesson, train_one

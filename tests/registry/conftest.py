@@ -11,9 +11,10 @@ from samples import make_rows
 from small_distillation import distil
 
 from distill_tasks.config import DistillConfig, RegistryConfig, parse_config
-from distill_tasks.corpus import Corpus, read_corpus
+from distill_tasks.corpus import Corpus
 from distill_tasks.findings import Findings
 from distill_tasks.report import Report, write_report
+from distill_tasks.rows import read_corpus
 from distill_tasks.select import Candidate
 from distill_tasks.tracking import Distillation, tracked
 from distill_tasks.verdicts import Verdict
