@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from distill_tasks.problem import find_known
 from distill_tasks.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherMode
     schedule are the same; a student that sees all rows at once needs no repeating. ``start`` is
     what the student starts from in place of the teacher.
     """
-    gold = lesson.rows.take(_has_gold(lesson.rows))
+    gold = lesson.rows.take(find_known(lesson.rows.gold))
     if student.in_steps:
         gold = gold.take(np.resize(np.arange(len(gold)), len(lesson.rows)))
     # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
@@ -45,6 +46,8 @@ def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherMode
 
 class WordsOnGold:
     """TF-IDF and logistic regression on the gold rows: the baseline that a teacher must beat."""
+
+    about: ClassVar[str] = "TF-IDF and logistic regression on gold"
 
     def __init__(self, train: Split, classes: int, problem: Problem) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -76,6 +79,8 @@ class WordsOnGold:
 class MajorityClass:
     """Says of every text what gold says most often."""
 
+    about: ClassVar[str] = "the most frequent class of gold, whatever the text"
+
     def __init__(self, train: Split, classes: int, problem: Problem) -> None:
         share = (train.rows_per_class(classes) + 0.5) / (len(train) + 1)
         odds = np.log(share) if problem == "single_label" else np.log(share / (1 - share))
@@ -84,11 +89,6 @@ class MajorityClass:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the same logits (rows, classes) for every text."""
         return np.tile(self.row, (len(texts), 1))
-
-
-def _has_gold(rows: Split) -> NDArray[np.bool_]:
-    has: NDArray[np.bool_] = (rows.gold if rows.gold.ndim == 1 else rows.gold[:, 0]) >= 0
-    return has
 
 
 def _fit(features: csr_matrix, target: NDArray[np.int64]) -> LogisticRegression | None:

@@ -150,11 +150,11 @@ def _shorten(texts: tuple[str, str]) -> tuple[str, str]:
 def _warn(corpus: Corpus, report: DataReport) -> list[str]:
     """Return one sentence for each kind of thing to worry about."""
     by_name = {split.name: split for split in report.splits}
-    few_to_learn = _warn_of_transfer(by_name["transfer"].rows if "transfer" in by_name else 0)
+    transfer = by_name["transfer"].rows if "transfer" in by_name else 0
     return [
         *_warn_of_repeats(report),
         *_warn_of_classes(by_name["train"].classes),
-        *few_to_learn,
+        *_warn_of_transfer(transfer),
         *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
         *_warn_of_length(report),
     ]

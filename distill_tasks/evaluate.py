@@ -149,8 +149,7 @@ class Examiner:
             return Scorecard.from_json(saved)
         self.made += 1
         card = score(exam, answered)
-        with self.store.build("scorecards", key, card.to_json()):
-            pass
+        self.store.keep("scorecards", key, card.to_json())
         return card
 
     def _validated(self) -> Logits:

@@ -104,27 +104,24 @@ class Panel:
 
 def draw_panel(exam: Exam, student: Answered) -> Panel:
     """Compare what a student said with what the teacher said of the same rows."""
-    said, taught = exam.decide(student), exam.decide(exam.teacher)
-    truth = taught if exam.gold is None else exam.gold
+    said, taught, truth = exam.decide(student), exam.decide(exam.teacher), exam.truth
     right, teacher_right = (said == truth).all(axis=1), (taught == truth).all(axis=1)
     slices = [
-        Slice(
-            kind,
-            name,
-            int(rows.sum()),
-            float(right[rows].mean()),
-            float(teacher_right[rows].mean()),
-        )
+        (Slice(kind, name, int(rows.sum()), _share(right[rows]), _share(teacher_right[rows])), rows)
         for kind, name, rows in _slice(exam, truth)
         if rows.any()
     ]
-    worst = _find_worst(slices)
+    worst, difference = None, None
+    if large := [(one, rows) for one, rows in slices if one.rows >= SMALLEST_SLICE_ROWS]:
+        worst, rows = min(large, key=lambda pair: (pair[0].difference, pair[0].student))
+        gap = mean(right[rows].astype(np.float32) - teacher_right[rows])
+        difference = estimate({"gap": gap}, worst.rows, 0)["gap"]
     return Panel(
-        has_gold=exam.gold is not None,
+        has_gold=exam.split.has_gold,
         confusion=_confuse(taught, said, exam),
-        slices=slices,
+        slices=[one for one, _ in slices],
         worst=worst,
-        worst_difference=_compare_slice(exam, truth, worst, right, teacher_right),
+        worst_difference=difference,
         errors=_split_errors(exam, student, right, teacher_right),
         reliability={}
         if exam.gold is None
@@ -149,24 +146,6 @@ def _slice(exam: Exam, truth: Decisions) -> Iterator[tuple[str, str, Hits]]:
         values = np.array(exam.split.slices)
         for value in sorted(set(exam.split.slices)):
             yield "slice", value, values == value
-
-
-def _find_worst(slices: list[Slice]) -> Slice | None:
-    large = [one for one in slices if one.rows >= SMALLEST_SLICE_ROWS]
-    return min(large, key=lambda one: (one.difference, one.student), default=None)
-
-
-def _compare_slice(
-    exam: Exam, truth: Decisions, worst: Slice | None, right: Hits, teacher_right: Hits
-) -> Figure | None:
-    """Return the difference in the worst slice with its interval."""
-    if worst is None:
-        return None
-    rows = next(
-        r for kind, name, r in _slice(exam, truth) if (kind, name) == (worst.kind, worst.name)
-    )
-    gap = mean(right[rows].astype(np.float32) - teacher_right[rows])
-    return estimate({"gap": gap}, worst.rows, 0)["gap"]
 
 
 def _confuse(taught: Decisions, said: Decisions, exam: Exam) -> list[list[int]]:
@@ -201,9 +180,8 @@ def _split_errors(
 
 def _count_confusions(exam: Exam, wrong: Answered, rows: Hits) -> list[Confusion]:
     """Return what the one who is wrong took for what."""
-    truth = exam.decide(exam.teacher) if exam.gold is None else exam.gold
     right, said = (
-        name_labels(matrix[rows], exam.classes) for matrix in (truth, exam.decide(wrong))
+        name_labels(matrix[rows], exam.classes) for matrix in (exam.truth, exam.decide(wrong))
     )
     counted = Counter(zip(right, said, strict=True)).most_common(CONFUSIONS)
     return [Confusion(*pair, count) for pair, count in counted]
@@ -228,6 +206,10 @@ def _show(exam: Exam, student: Answered, rows: Hits, sure: NDArray[np.float64]) 
         )
         for place, row in enumerate(shown)
     ]
+
+
+def _share(hits: Hits) -> float:
+    return float(hits.mean())
 
 
 def _shorten(text: str) -> str:

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD
+from distill_tasks.controls import WORDS_ON_GOLD
 from distill_tasks.corpus import Corpus
-from distill_tasks.evaluate import TEACHER, Scores
+from distill_tasks.evaluate import CONTROLS, TEACHER, Scores
 from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.latency import Latency
@@ -22,19 +22,7 @@ from distill_tasks.scorecard import Scorecard
 from distill_tasks.select import Candidate, Selection
 from distill_tasks.train import StudentReference
 from distill_tasks.vary import ChosenBlend
-
-METRICS = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "micro_f1": "micro F1",
-}
-"""The metrics as people write them."""
-
-CONTROLS = {
-    WORDS_ON_GOLD: "TF-IDF and logistic regression on gold",
-    MAJORITY_CLASS: "the most frequent class of gold, whatever the text",
-}
+from distill_tasks.weighted_metrics import QUALITY_NAMES
 
 Row = dict[str, str]
 
@@ -78,7 +66,7 @@ class Findings:
 
     def _name_metric(self, split: str) -> str:
         has_gold = self.rows.splits[split].has_gold
-        return METRICS[self.config.select.metric] if has_gold else "agreement"
+        return QUALITY_NAMES[self.config.select.metric] if has_gold else "agreement"
 
 
 def tabulate(findings: Findings) -> list[Row]:
@@ -96,9 +84,9 @@ def tabulate(findings: Findings) -> list[Row]:
         )
     for name, card in held_out.on_gold.items():
         rows.append(_row(findings, f"{name}-on-gold", card, f"control: {name} without a teacher"))
-    for name, what in CONTROLS.items():
+    for name, control in CONTROLS.items():
         if name in held_out.models:
-            rows.append(_row(findings, name, held_out.models[name], f"control: {what}"))
+            rows.append(_row(findings, name, held_out.models[name], f"control: {control.about}"))
     return rows
 
 

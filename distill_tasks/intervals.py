@@ -31,6 +31,12 @@ class Figure:
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
+    @property
+    def points(self) -> str:
+        """A difference of shares in percentage points, for people."""
+        value, low, high = (100 * share for share in (self.value, self.low, self.high))
+        return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
+
 
 def estimate(statistics: Mapping[str, Statistic], rows: int, seed: int) -> dict[str, Figure]:
     """Return each statistic on all rows with its percentile bootstrap interval.
@@ -38,13 +44,17 @@ def estimate(statistics: Mapping[str, Statistic], rows: int, seed: int) -> dict[
     All statistics see the same draws, so their intervals are comparable. Source: Efron and
     Tibshirani 1993, "An Introduction to the Bootstrap", sections 10.2 and 13.3.
     """
-    drawn, once = bootstrap(statistics, rows, seed), np.ones((1, rows), np.float32)
-    figures = {}
+    drawn, figures = bootstrap(statistics, rows, seed), {}
     for name, statistic in statistics.items():
-        value = float(statistic(once)[0])
+        value = plain_value(statistic, rows)
         low, high = find_interval(value, drawn[name])
         figures[name] = Figure(value, low, high, rows)
     return figures
+
+
+def plain_value(statistic: Statistic, rows: int) -> float:
+    """Return a statistic with every row weighing the same."""
+    return float(statistic(np.ones((1, rows), np.float32))[0])
 
 
 def find_interval(value: float, draws: NDArray[np.float64]) -> tuple[float, float]:
@@ -72,8 +82,7 @@ def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArra
     """
     named = {str(number): statistic for number, statistic in enumerate(statistics)}
     drawn = bootstrap(named, rows, seed)
-    once = np.ones((1, rows), np.float32)
-    values = np.array([float(statistic(once)[0]) for statistic in statistics])
+    values = np.array([plain_value(statistic, rows) for statistic in statistics])
     draws = np.stack([drawn[name] for name in named])
     low = np.empty((len(values), len(values)))
     for number in range(len(values)):

@@ -33,8 +33,7 @@ class LearningCurve:
             return "There are too few transfer rows to draw a learning curve."
         before, last = self.points[-2].transfer_rows, self.points[-1].transfer_rows
         bought = (
-            f"Going from {before:,} to {last:,} transfer rows bought {self.student} "
-            f"{100 * gain.value:+.2f} points [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]"
+            f"Going from {before:,} to {last:,} transfer rows bought {self.student} {gain.points}"
         )
         if gain.low > 0:
             return f"{bought}: twice as much text would buy up to about as much again."

@@ -17,7 +17,7 @@ from datasets import Sequence as ListOf
 from numpy.typing import NDArray
 
 from distill_tasks import weighted_metrics
-from distill_tasks.intervals import Statistic
+from distill_tasks.intervals import plain_value
 from distill_tasks.problem import Decisions, Logits, Problem, confidence, decide, to_decisions
 
 LOGITS = ListOf(Value("float32"))
@@ -55,7 +55,9 @@ class Accuracy(_RowMetric):
         self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
     ) -> dict[str, float]:
         _, said, gold = _read(predictions, references, self.problem)
-        return {"accuracy": _value(weighted_metrics.quality("accuracy", gold, said), len(gold))}
+        return {
+            "accuracy": plain_value(weighted_metrics.quality("accuracy", gold, said), len(gold))
+        }
 
 
 class F1(_RowMetric):
@@ -70,7 +72,7 @@ class F1(_RowMetric):
         names: tuple[weighted_metrics.Quality, ...] = ("macro_f1", "weighted_f1", "micro_f1")
         found: dict[str, float] = {"classes": weighted_metrics.count_present(gold)}
         for name in names:
-            found[name] = _value(weighted_metrics.f1(gold, said, name), len(gold))
+            found[name] = plain_value(weighted_metrics.f1(gold, said, name), len(gold))
         return found
 
 
@@ -87,7 +89,7 @@ class Calibration(_RowMetric):
         sure, right = confidence(logits, said, self.problem), (said == gold).all(axis=1)
         likelihood = weighted_metrics.negative_log_likelihood(logits, gold, self.problem)
         return {
-            "ece": _value(weighted_metrics.calibration_error(sure, right), len(gold)),
+            "ece": plain_value(weighted_metrics.calibration_error(sure, right), len(gold)),
             "nll": float(likelihood.mean()),
             "brier": float(weighted_metrics.brier_score(logits, gold, self.problem).mean()),
         }
@@ -127,8 +129,3 @@ def _read(
     logits = np.array(predictions, np.float32)
     gold: NDArray[np.int64] = np.array(references, np.int64)
     return logits, decide(logits, problem), to_decisions(gold, logits.shape[1])
-
-
-def _value(statistic: Statistic, rows: int) -> float:
-    """Return a statistic with every row weighing the same."""
-    return float(statistic(np.ones((1, rows), np.float32))[0])

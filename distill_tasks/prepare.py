@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
@@ -87,18 +85,15 @@ def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:
 
 def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
     """Return the data report, kept for these rows and this tokenizer."""
-    store, adapter = Store(config.work_dir), TypeAdapter(DataReport)
     reader = _find_reader(config.teacher)
     read = reader and [digest_model(str(reader.model), reader.revision), reader.max_length]
     key = digest(REPORT_VERSION, corpus.digest, read)
-    saved = store.manifest("data_reports", key)
-    if saved is not None:
-        return adapter.validate_python(saved)
-    tokens = None if reader is None else _count_tokens(reader, corpus)
-    found = inspect_corpus(corpus, tokens, None if reader is None else reader.max_length)
-    with store.build("data_reports", key, json.loads(adapter.dump_json(found))):
-        pass
-    return found
+
+    def inspect() -> DataReport:
+        tokens = None if reader is None else _count_tokens(reader, corpus)
+        return inspect_corpus(corpus, tokens, None if reader is None else reader.max_length)
+
+    return Store(config.work_dir).remember("data_reports", key, DataReport, inspect)[0]
 
 
 @stage("prepare {config.name}", retries=2)

@@ -34,6 +34,12 @@ def to_decisions(gold: NDArray[np.int64], classes: int) -> Decisions:
     return matrix
 
 
+def find_known(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows (rows,) have gold; in the others it is -1."""
+    known: NDArray[np.bool_] = (gold if gold.ndim == 1 else gold[:, 0]) >= 0
+    return known
+
+
 def probabilities(logits: Logits, problem: Problem, temperature: float = 1.0) -> Probabilities:
     """Return softmax, or for several labels the sigmoid, of logits over a temperature."""
     return np.exp(log_probabilities(logits, problem, temperature))
@@ -95,7 +101,7 @@ def balance_classes(gold: NDArray[np.int64], classes: int) -> NDArray[np.float32
     weigh as much as its zeros. Rows without gold are left out; a class without rows weighs one.
     Source: King and Zeng 2001, "Logistic Regression in Rare Events Data", section 4.2.
     """
-    known = gold[gold >= 0] if gold.ndim == 1 else gold[(gold >= 0).all(axis=1)]
+    known = gold[find_known(gold)]
     counts = to_decisions(known, classes).sum(axis=0)
     others = len(known) / classes if gold.ndim == 1 else len(known) - counts
     weights = np.where((counts > 0) & (others > 0), others / np.maximum(counts, 1), 1.0)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
@@ -88,15 +84,23 @@ def prove_all(
     seeds = {
         name: [student for student in students if student.candidate == name] for name in finalists
     }
-    store, adapter = Store(config.work_dir), TypeAdapter(Proof)
     key = digest(
         CODE_VERSION,
         [[student.digest for student in group] for group in seeds.values()],
         [labels.teacher, corpus.digest, config.select.metric, config.seed],
     )
-    saved = store.manifest("proofs", key)
-    if saved is not None:
-        return replace(adapter.validate_python(saved), reused=True)
+    proof, kept = Store(config.work_dir).remember(
+        "proofs", key, Proof, lambda: _prove_seeds(config, corpus, labels, seeds)
+    )
+    return replace(proof, reused=kept)
+
+
+def _prove_seeds(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    seeds: dict[str, list[StudentReference]],
+) -> Proof:
     examiner = Examiner(config, corpus, labels, "held_out")
     judgements = {name: judge_student(config, examiner, group) for name, group in seeds.items()}
     served = {name: next(s for s in group if s.served) for name, group in seeds.items()}
@@ -108,11 +112,7 @@ def prove_all(
             name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
             for name, s in served.items()
         }
-    proof = Proof(_flag(_correct(judgements), production), panels, production, reused=False)
-    manifest: dict[str, Any] = json.loads(adapter.dump_json(proof))
-    with store.build("proofs", key, manifest):
-        pass
-    return proof
+    return Proof(_flag(_correct(judgements), production), panels, production, reused=False)
 
 
 def judge_student(
@@ -158,10 +158,8 @@ def _correct(judgements: dict[str, Judgement]) -> dict[str, Judgement]:
 
 def _explain(comparison: PairedComparison) -> str:
     gap = comparison.difference
-    points = (
-        f"{100 * gap.value:+.2f} points [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}] against the "
-        f"same student on gold alone, {_say_p(comparison.p_value)}"
-    )
+    p_value = _say_p(comparison.p_value)
+    points = f"{gap.points} against the same student on gold alone, {p_value}"
     if comparison.verdict is not Verdict.INCONCLUSIVE:
         return points
     needed = rows_needed(gap)

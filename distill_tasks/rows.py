@@ -161,11 +161,7 @@ def _read_several(labels: Any, column: str, split: str) -> tuple[str, ...]:
 def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | None:
     if column is None:
         return None
-    if column not in frame.columns:
-        raise InputError(
-            f"data.held_out has no column {column!r}{did_you_mean(column, frame.columns)}; it has "
-            f"{shortlist(frame.columns)}. Set data.slice_column, or leave it out."
-        )
+    check_column(frame, column, "held_out", "Set data.slice_column, or leave it out.")
     cells = zip(frame[column], frame[column].isna(), strict=True)
     return tuple("(empty)" if missing else str(value) for value, missing in cells)
 

@@ -9,7 +9,7 @@ from typing import Any
 from distill_tasks import weighted_metrics as weighted
 from distill_tasks.calibration import Calibration
 from distill_tasks.corpus import Split
-from distill_tasks.intervals import Figure, Statistic, estimate
+from distill_tasks.intervals import Figure, Statistic, estimate, plain_value
 from distill_tasks.problem import Decisions, Logits, Problem
 from distill_tasks.weighted_metrics import Quality
 
@@ -42,6 +42,11 @@ class Exam:
     def gold(self) -> Decisions | None:
         """Gold as a matrix (rows, classes); None where the split has none."""
         return self.split.decisions(len(self.classes))
+
+    @property
+    def truth(self) -> Decisions:
+        """What counts as right: gold, or what the teacher says where there is none."""
+        return self.decide(self.teacher) if self.gold is None else self.gold
 
     def decide(self, answered: Answered) -> Decisions:
         """Return what a model said as a matrix (rows, classes)."""
@@ -115,9 +120,8 @@ def score(exam: Exam, seeds: Sequence[Answered], seed: int = 0) -> Scorecard:
 
 def quality_statistic(exam: Exam, seeds: Sequence[Answered]) -> Statistic:
     """Return the metric that counts over some seeds; agreement where the split has no gold."""
-    gold = exam.decide(exam.teacher) if exam.gold is None else exam.gold
-    metric: Quality = "accuracy" if exam.gold is None else exam.metric
-    return weighted.average([weighted.quality(metric, gold, exam.decide(one)) for one in seeds])
+    truth, metric = exam.truth, exam.metric if exam.split.has_gold else "accuracy"
+    return weighted.average([weighted.quality(metric, truth, exam.decide(one)) for one in seeds])
 
 
 def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
@@ -159,8 +163,5 @@ def _gold_statistics(
 
 
 def _spread(named: dict[str, list[Statistic]], rows: int) -> dict[str, tuple[float, float]]:
-    import numpy as np
-
-    once = np.ones((1, rows), np.float32)
-    values = {name: [float(part(once)[0]) for part in parts] for name, parts in named.items()}
+    values = {name: [plain_value(part, rows) for part in parts] for name, parts in named.items()}
     return {name: (min(found), max(found)) for name, found in values.items()}

@@ -19,6 +19,7 @@ from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard, quality_statistic
 from distill_tasks.stage import stage
 from distill_tasks.train import StudentReference
+from distill_tasks.weighted_metrics import QUALITY_NAMES
 
 Gaps = NDArray[np.float64]
 """Low ends of the paired intervals of quality, row's candidate less column's (both by number)."""
@@ -307,4 +308,4 @@ def _why_behind(field: Field, number: int) -> str:
 def _metric(field: Field) -> str:
     card = field.candidates[0].validation
     known = f"quality/{card.metric}" in card.figures
-    return card.metric.replace("_f1", " F1") if known else "agreement"
+    return QUALITY_NAMES[card.metric] if known else "agreement"

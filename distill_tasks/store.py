@@ -5,14 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from distill_tasks.errors import InputError
 
 MANIFEST = "manifest.json"
+
+T = TypeVar("T")
 
 
 class Store:
@@ -44,6 +48,23 @@ class Store:
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(final, ignore_errors=True)
         draft.rename(final)
+
+    def keep(self, kind: str, digest: str, manifest: dict[str, Any]) -> None:
+        """Keep a thing that is its manifest alone."""
+        with self.build(kind, digest, manifest):
+            pass
+
+    def remember(
+        self, kind: str, digest: str, shape: type[T], make: Callable[[], T]
+    ) -> tuple[T, bool]:
+        """Return a finding of some dataclass, made where it is not kept, and whether it was."""
+        adapter = TypeAdapter(shape)
+        saved = self.manifest(kind, digest)
+        if saved is not None:
+            return adapter.validate_python(saved), True
+        found = make()
+        self.keep(kind, digest, adapter.dump_python(found, mode="json"))
+        return found, False
 
     def check_writable(self) -> None:
         """Raise InputError if the root cannot be made or written."""

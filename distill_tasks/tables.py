@@ -57,12 +57,17 @@ def read_table(table: Table, split: str) -> pd.DataFrame:
     return _read_file(path, split)
 
 
-def check_column(frame: pd.DataFrame, column: str, split: str) -> None:
-    """Raise InputError unless the rows have the column."""
+def check_column(
+    frame: pd.DataFrame,
+    column: str,
+    split: str,
+    advice: str = "Set data.text_column and data.label_column.",
+) -> None:
+    """Raise InputError unless the rows have the column; ``advice`` says what to do."""
     if column not in frame.columns:
         raise InputError(
             f"data.{split} has no column {column!r}{did_you_mean(column, frame.columns)}; it has "
-            f"{shortlist(frame.columns)}. Set data.text_column and data.label_column."
+            f"{shortlist(frame.columns)}. {advice}"
         )
 
 

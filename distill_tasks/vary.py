@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from distill_tasks.answers import answer_sorted
 from distill_tasks.calibration import Calibration, fit_temperature
-from distill_tasks.config import AUTO, DistillConfig
+from distill_tasks.config import AUTO, DistillConfig, LossConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.evaluate import Examiner
-from distill_tasks.intervals import estimate
+from distill_tasks.intervals import estimate, plain_value
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.learning_curve import LearningCurve, LearningPoint
 from distill_tasks.prepare import CorpusReference
@@ -90,13 +87,25 @@ def choose_blend(
     temperature, alpha = config.loss.temperature, config.loss.alpha
     if temperature != AUTO and alpha != AUTO:
         return ChosenBlend(Blend(temperature, alpha), "as configured", [], reused=False)
-    store, adapter = Store(config.work_dir), TypeAdapter(ChosenBlend)
     student = cheapest(config)
     settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
     key = digest(CODE_VERSION, settings, corpus.digest, teacher.digest)
-    saved = store.manifest("blends", key)
-    if saved is not None:
-        return replace(adapter.validate_python(saved), reused=True)
+    found, kept = Store(config.work_dir).remember(
+        "blends",
+        key,
+        ChosenBlend,
+        lambda: _compare_blends(config, corpus, labels, teacher, student),
+    )
+    return replace(found, reused=kept)
+
+
+def _compare_blends(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    student: BagOfWordsStudent,
+) -> ChosenBlend:
     exam = Examiner(config, corpus, labels, "validation").exam
     fitted = exam.teacher.calibration.temperature
     soft_labels = labels.read(corpus.lesson.texts)
@@ -108,16 +117,14 @@ def choose_blend(
         lesson = make_lesson(config, corpus, soft_labels, teacher, blend, config.seed)
         return _compare(exam, blend, _ask_trained(student, lesson, exam))
 
-    compared = _search(temperature, alpha, fitted, compare)
+    compared = _search(config.loss, fitted, compare)
     best = min(compared, key=lambda found: found.loss)
     measure = "NLL" if exam.gold is not None else "divergence from the teacher"
     reason = (
         f"least validation {measure}, {best.loss:.4f}, of {len(compared)} compared on "
         f"{student.name}; the teacher's own fitted temperature is {fitted:.2g}"
     )
-    chosen = ChosenBlend(Blend(best.temperature, best.alpha), reason, compared, reused=False)
-    _keep(store, "blends", key, adapter.dump_json(chosen))
-    return chosen
+    return ChosenBlend(Blend(best.temperature, best.alpha), reason, compared, reused=False)
 
 
 @stage("grow the transfer set of {config.name}")
@@ -146,18 +153,28 @@ def draw_learning_curve(
     student, transfer = cheapest(config), len(corpus.splits.get("transfer", ()))
     if transfer < FEWEST_TRANSFER_ROWS:
         return LearningCurve(student.name, [], None, reused=False)
-    store, adapter = Store(config.work_dir), TypeAdapter(LearningCurve)
     settings = [student.model_dump(), blend.temperature, blend.alpha, config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
     key = digest(CODE_VERSION, settings, weights, corpus.digest, teacher.digest)
-    saved = store.manifest("curves", key)
-    if saved is not None:
-        return replace(adapter.validate_python(saved), reused=True)
+    curve, kept = Store(config.work_dir).remember(
+        "curves", key, LearningCurve, lambda: _grow(config, corpus, labels, teacher, blend, student)
+    )
+    return replace(curve, reused=kept)
+
+
+def _grow(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+    student: BagOfWordsStudent,
+) -> LearningCurve:
     exam = Examiner(config, corpus, labels, "held_out").exam
     lesson = make_lesson(
         config, corpus, labels.read(corpus.lesson.texts), teacher, blend, config.seed
     )
-    gold_rows = len(corpus.splits["train"])
+    gold_rows, transfer = (len(corpus.splits[name]) for name in ("train", "transfer"))
     order = np.random.default_rng(config.seed).permutation(transfer)
     sizes = [round(share * transfer) for share in SHARES]
     statistics = {}
@@ -170,9 +187,7 @@ def draw_learning_curve(
     gain = {"gain": difference(statistics[last], statistics[before])}
     figures = estimate(statistics | gain, len(exam.split), config.seed)
     points = [LearningPoint(size, figures[str(size)]) for size in sizes]
-    curve = LearningCurve(student.name, points, figures["gain"], reused=False)
-    _keep(store, "curves", key, adapter.dump_json(curve))
-    return curve
+    return LearningCurve(student.name, points, figures["gain"], reused=False)
 
 
 def cheapest(config: DistillConfig) -> BagOfWordsStudent:
@@ -188,12 +203,10 @@ def take(lesson: Lesson, rows: NDArray[np.int64]) -> Lesson:
 
 
 def _search(
-    temperature: float | str,
-    alpha: float | str,
-    fitted: float,
-    compare: Callable[[Blend], Comparison],
+    loss: LossConfig, fitted: float, compare: Callable[[Blend], Comparison]
 ) -> list[Comparison]:
     """Compare temperatures first, then α at the best of them."""
+    temperature, alpha = loss.temperature, loss.alpha
     first_alpha = USUAL_ALPHA if isinstance(alpha, str) else alpha
     temperatures = (
         sorted({*TEMPERATURES, round(fitted, 2)}) if isinstance(temperature, str) else [temperature]
@@ -216,7 +229,7 @@ def _compare(exam: Exam, blend: Blend, logits: Logits) -> Comparison:
         )
         loss = likelihood.mean()
     quality = quality_statistic(exam, [Answered(logits, calibration)])
-    value = float(quality(np.ones((1, len(logits)), np.float32))[0])
+    value = plain_value(quality, len(logits))
     return Comparison(blend.temperature, blend.alpha, float(loss), value)
 
 
@@ -225,9 +238,3 @@ def _ask_trained(student: BagOfWordsStudent, lesson: Lesson, exam: Exam) -> Logi
     with tempfile.TemporaryDirectory() as folder:
         train_student(student, lesson, Path(folder))
         return answer_sorted(open_model(folder), exam.split.texts, student.name)
-
-
-def _keep(store: Store, kind: str, key: str, found: bytes) -> None:
-    manifest: dict[str, Any] = json.loads(found)
-    with store.build(kind, key, manifest):
-        pass

@@ -18,6 +18,7 @@ from distill_tasks.intervals import (
     bootstrap,
     find_bias,
     find_interval,
+    plain_value,
 )
 from distill_tasks.problem import Decisions
 from distill_tasks.weighted_metrics import Quality, average, difference, quality
@@ -64,7 +65,7 @@ def compare_answers(
     )
     rows = len(gold)
     draws = bootstrap({"gap": gap}, rows, seed)["gap"]
-    value = float(gap(np.ones((1, rows), np.float32))[0])
+    value = plain_value(gap, rows)
     figure = Figure(value, *find_interval(value, draws), rows)
     if metric == "accuracy":
         hits, other_hits = (
@@ -122,8 +123,8 @@ def estimate_ratio(
     lead is within noise. Its interval is that of plain quantiles: a ratio's draws have no mean.
     """
     statistics = {"lead": difference(teacher, control), "gain": difference(student, control)}
-    draws, once = bootstrap(statistics, rows, seed), np.ones((1, rows), np.float32)
-    lead, gain = (float(statistic(once)[0]) for statistic in statistics.values())
+    draws = bootstrap(statistics, rows, seed)
+    lead, gain = (plain_value(statistic, rows) for statistic in statistics.values())
     figure = Figure(lead, *find_interval(lead, draws["lead"]), rows)
     if figure.low <= 0:
         return figure, None

@@ -19,6 +19,14 @@ from distill_tasks.problem import Decisions, Logits, Problem, log_probabilities
 Quality = Literal["accuracy", "macro_f1", "weighted_f1", "micro_f1"]
 """A metric against gold by which students are selected and judged."""
 
+QUALITY_NAMES: dict[Quality, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro F1",
+}
+"""The metrics as people write them."""
+
 CALIBRATION_BINS = 15
 TOP_CLASSES = 3
 """Classes that `top_overlap` compares, where a problem has more."""

@@ -15,7 +15,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
-from distill_tasks.intervals import Figure
+from distill_tasks.intervals import Figure, plain_value
 from distill_tasks.latency import Latency, MeasureConfig, time_models
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import LABEL_SEPARATOR, Decisions
@@ -80,8 +80,9 @@ def compare_models(
     if gold is not None:
         gold = np.pad(gold, ((0, 0), (0, len(known) - len(classes))))
         comparison = compare_answers(gold, [said[first]], [said[second]], metric)
-        once = np.ones((1, len(rows)), np.float32)
-        ours, theirs = (float(quality(metric, gold, said[uri])(once)[0]) for uri in (first, second))
+        ours, theirs = (
+            plain_value(quality(metric, gold, said[uri]), len(rows)) for uri in (first, second)
+        )
         qualities = (ours, theirs)
     return SideBySide(
         names=(first, second),
@@ -158,10 +159,7 @@ def decide(
     metric: Quality = "accuracy",
 ) -> tuple[bool, str]:
     """Return whether the challenger wins, and why."""
-    points = (
-        f"{100 * comparison.difference.value:+.2f} points "
-        f"[{100 * comparison.difference.low:+.2f}, {100 * comparison.difference.high:+.2f}]"
-    )
+    points = comparison.difference.points
     ratio = challenger.p95_ms / champion.p95_ms
     speed = f"{ratio:.2g}× the champion's p95 latency"
     if comparison.verdict is Verdict.BEATS:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from distill_tasks.corpus import NO_LABEL
-from distill_tasks.problem import log_probabilities, probabilities, to_decisions
+from distill_tasks.problem import find_known, log_probabilities, probabilities, to_decisions
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson
@@ -106,7 +105,7 @@ def loss_and_slope(
     """
     temperature, rows, problem = lesson.temperature, len(logits), lesson.problem
     gold, teacher = lesson.rows.gold, lesson.soft_labels.logits
-    known = (gold if gold.ndim == 1 else gold[:, 0]) != NO_LABEL
+    known = find_known(gold)
     alpha = np.where(known, lesson.alpha, 1.0)
     soft = temperature**2 * kl_divergence(logits / temperature, teacher / temperature, problem)
     soft_slope = temperature * (

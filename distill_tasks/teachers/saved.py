@@ -89,9 +89,9 @@ def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
 
 
 def _to_logits(values: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
-    clipped = np.clip(values, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     if problem == "single_label":
         return np.log(np.maximum(values, SMALLEST_PROBABILITY))
+    clipped = np.clip(values, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     logits: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return logits
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from distill_tasks.errors import InputError
+from distill_tasks.intervals import Figure
 from distill_tasks.store import MANIFEST, Store
 
 
@@ -122,3 +123,17 @@ def test_a_root_below_a_regular_file_is_refused(tmp_path):
             Store(root).check_writable()
         with pytest.raises(InputError), Store(root).lock():
             pass
+
+
+def test_a_finding_is_made_once_and_comes_back_as_it_was(store):
+    made = []
+
+    def make():
+        made.append(1)
+        return Figure(0.5, float("-inf"), 0.75, 10)
+
+    first = store.remember("findings", "d1", Figure, make)
+    again = store.remember("findings", "d1", Figure, make)
+    assert first == (Figure(0.5, float("-inf"), 0.75, 10), False)
+    assert again == (first[0], True)
+    assert len(made) == 1
