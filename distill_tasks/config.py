@@ -10,13 +10,15 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from distill_tasks.corpus import DataConfig
+from distill_tasks.cost import CostConfig
 from distill_tasks.errors import InputError, did_you_mean, shortlist
 from distill_tasks.latency import MeasureConfig
-from distill_tasks.pareto import Choice
+from distill_tasks.pareto import Choice, Objective
 from distill_tasks.problem import Problem
 from distill_tasks.settings import Settings, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
+from distill_tasks.variants import ExportConfig
 from distill_tasks.weighted_metrics import Quality
 
 AUTO: Literal["auto"] = "auto"
@@ -72,6 +74,11 @@ class SelectConfig(Settings):
         description="What students are compared, chosen and judged by. Of several labels, "
         "accuracy counts the rows with all of them right.",
     )
+    objectives: tuple[Objective, ...] = Field(
+        (),
+        description="What the front weighs beside quality and p95 latency: less of these is "
+        "better.",
+    )
     choose: Choice = Field(
         "knee", description="Point of the front that is taken among those meeting the constraints."
     )
@@ -110,7 +117,8 @@ class RegistryConfig(Settings):
         0.005,
         ge=0,
         le=1,
-        description="Loss of the metric, as a share, that a clearly faster challenger may have.",
+        description="Loss of the metric, as a share, that a clearly faster challenger may have, "
+        "and an int8 variant against torch.",
     )
 
 
@@ -134,8 +142,10 @@ class DistillConfig(Settings):
     )
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Seeds and controls.")
+    export: ExportConfig = Field(ExportConfig(), description="Other runtimes.")
     measure: MeasureConfig = Field(MeasureConfig(), description="The stopwatch.")
     select: SelectConfig = Field(SelectConfig(), description="The choice among the students.")
+    cost: CostConfig | None = Field(None, description="Prices; when absent, none are reported.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")
 
@@ -247,6 +257,8 @@ def _locate(location: list[str]) -> tuple[list[str], dict[str, Any]]:
     for part in location:
         if part in node.get("properties", {}):
             node = node["properties"][part]
+            present = [option for option in _options(node) if option.get("type") != "null"]
+            node = present[0] if len(present) == 1 else node  # what may be absent has no kind
             keys.append(part)
         elif "items" in node and part.isdigit():
             node = node["items"]

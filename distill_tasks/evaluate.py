@@ -40,9 +40,12 @@ class Scores:
 
     split: str
     models: dict[str, Scorecard]
-    """By name: the teacher, the controls without a student, every trained student."""
+    """By name: the teacher, the controls without a student, every trained student and variant.
+
+    Of a variant only the seed that is served stands here.
+    """
     candidates: dict[str, Scorecard]
-    """Each student over its seeds."""
+    """Each student and each variant over its seeds."""
     on_gold: dict[str, Scorecard]
     """Each student's control over its seeds, by the student's name."""
     reused: bool
@@ -63,7 +66,8 @@ def score_all(
             key = digest(name, corpus.splits["train"].digest)
             models[name] = scorer.score(key, [scorer.ask_control(name)])
     for student in students:
-        models[student.name] = scorer.score_seeds([student])
+        if student.served or student.candidate == student.student:
+            models[student.name] = scorer.score_seeds([student])
     candidates, on_gold = (
         {
             name: scorer.score_seeds(

@@ -9,7 +9,10 @@ from typing import Any
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import WORDS_ON_GOLD
 from distill_tasks.corpus import Corpus
+from distill_tasks.cost import Cost, find_cost, say_price
 from distill_tasks.evaluate import CONTROLS, TEACHER, Scores
+from distill_tasks.export import Exported
+from distill_tasks.footprint import Footprint
 from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.latency import Latency
@@ -21,6 +24,7 @@ from distill_tasks.prove import Judgement, Proof
 from distill_tasks.scorecard import Scorecard
 from distill_tasks.select import Candidate, Selection
 from distill_tasks.train import StudentReference
+from distill_tasks.variants import choose_variants
 from distill_tasks.vary import ChosenBlend
 from distill_tasks.weighted_metrics import QUALITY_NAMES
 
@@ -36,7 +40,7 @@ class Findings:
     teacher: TeacherReference
     labels: LabelsReference
     blend: ChosenBlend
-    students: list[StudentReference]
+    exported: Exported
     validation: Scores
     held_out: Scores
     latencies: Latencies
@@ -44,10 +48,20 @@ class Findings:
     proof: Proof
     curve: LearningCurve
 
+    @property
+    def students(self) -> list[StudentReference]:
+        """All that was trained and exported."""
+        return self.exported.students
+
     @cached_property
     def rows(self) -> Corpus:
         """The rows themselves."""
         return self.corpus.open()
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        """What each candidate's answers cost; empty where no prices are given."""
+        return _find_costs(self)
 
     @property
     def metric(self) -> str:
@@ -70,7 +84,7 @@ class Findings:
 
 
 def tabulate(findings: Findings) -> list[Row]:
-    """Return every model as a row of text: teacher, finalists, other students, controls."""
+    """Return every model as a row of text: teacher, finalists, other candidates, controls."""
     selection, held_out = findings.selection, findings.held_out
     finalists = [c for c in selection.candidates if c.name in held_out.candidates]
     others = [c for c in selection.candidates if c.name not in held_out.candidates]
@@ -102,6 +116,15 @@ def warn(findings: Findings) -> list[str]:
         )
     for name, judgement in findings.proof.judgements.items():
         warnings += [f"{name}: {flag}" for flag in judgement.flags]
+    for name, reason in findings.exported.left_out.items():
+        warnings.append(f"{name} was left out, its export failed: {reason}")
+    settings = findings.config.export
+    torch = [student.name for student in findings.students if student.variant == "torch"]
+    if settings.variants == "auto" and torch and not choose_variants(settings):
+        warnings.append(
+            "transformer students compete in torch alone: `pip install 'potstill[onnx]'` adds "
+            "ONNX and int8"
+        )
     return warnings
 
 
@@ -130,6 +153,32 @@ def speed_up(findings: Findings, latency: Latency) -> float | None:
     return teacher.p50_ms / latency.p50_ms if teacher else None
 
 
+def list_variants(findings: Findings) -> list[Row]:
+    """Return what may be served of every student that has variants, as text."""
+    rows = []
+    several = {c.student.student for c in findings.selection.candidates if c.parity}
+    for candidate in findings.selection.candidates:
+        if candidate.student.student not in several:
+            continue
+        parity, reference = candidate.parity, candidate.student.student
+        held_out = findings.proof.parities.get(candidate.name)
+        faster = findings.latencies.by_name[reference].p50_ms / candidate.latency.p50_ms
+        rows.append(
+            {
+                "model": candidate.name,
+                "p50 ms": f"{candidate.latency.p50_ms:.3g}",
+                "against torch": f"{faster:.2f}×",
+                f"validation {findings.validation_metric}": parity.change.points if parity else "–",
+                f"held-out {findings.metric}": held_out.change.points if held_out else "–",
+                "other labels": f"{parity.flips} of {parity.answers:,}" if parity else "–",
+                "largest logit difference": f"{parity.largest_logit_difference:.2g}"
+                if parity
+                else "–",
+            }
+        )
+    return rows
+
+
 def say_verdict(judgement: Judgement) -> str:
     """Return a verdict with its reason and what goes with it."""
     ratio = judgement.distillation_ratio
@@ -143,9 +192,14 @@ def say_verdict(judgement: Judgement) -> str:
     return f"{judgement.verdict}: {judgement.reason}.{share}{flags}"
 
 
-def say_front(selection: Selection) -> str:
-    """Return how sure the front is."""
-    parts = [f"On the front: {', '.join(selection.front)}."]
+def say_front(findings: Findings) -> str:
+    """Return who is on the front and how sure that is."""
+    selection, band = findings.selection, findings.latencies.band
+    ties = (
+        f"p95 latencies within {100 * band:.1f} % of each other count as ties: by so much at most "
+        "did the same model, measured twice in this run, differ from itself."
+    )
+    parts = [f"On the front: {', '.join(selection.front)}.", ties]
     if selection.undecided:
         parts.append(
             f"Behind it, where validation cannot rule them out: {', '.join(selection.undecided)}."
@@ -161,6 +215,14 @@ def say_front(selection: Selection) -> str:
     if not selection.leaving and not selection.joining:
         parts.append("No candidate would join or leave it at either end of its interval.")
     return " ".join(parts)
+
+
+def say_footprint(footprint: Footprint) -> str:
+    """Return what serving takes beside time."""
+    return (
+        f"first answer after {footprint.cold_start_s:.2f} s, {footprint.resident_mb:.0f} MB of "
+        f"memory, {footprint.installed_mb:.0f} MB of packages"
+    )
 
 
 def list_classes(findings: Findings, choice: Candidate) -> list[Row]:
@@ -210,6 +272,8 @@ def list_points(findings: Findings) -> list[Point]:
     for name, latency in findings.latencies.by_name.items():
         if name == TEACHER:
             card, held_out = findings.validation.models[name], findings.held_out.models.get(name)
+        elif name not in findings.validation.candidates:
+            continue  # timed with its first seed, left out when the export of another failed
         else:
             card, held_out = (
                 findings.validation.candidates[name],
@@ -270,9 +334,35 @@ def _row(
         "agreement": _value(card, "fidelity/agreement"),
         **({"macro F1": _value(card, "quality/macro_f1")} if findings.metric != "macro F1" else {}),
         "ECE": _value(card, "calibration/ece"),
-        "rows/s": f"{latency.rows_per_s:,.0f}" if latency else "–",
+        "rows/s": f"{latency.throughput:,.0f}" if latency else "–",
         "MB": f"{candidate.student.disk_mb:.1f}" if candidate else "–",
+        "parameters": f"{candidate.student.parameters:,}" if candidate else "–",
+        "resident MB": f"{candidate.footprint.resident_mb:.0f}" if candidate else "–",
+        "installed MB": f"{candidate.footprint.installed_mb:.0f}" if candidate else "–",
+        "cold start s": f"{candidate.footprint.cold_start_s:.2f}" if candidate else "–",
+        **({"per 1,000": _price(findings, name)} if findings.config.cost else {}),
     }
+
+
+def _find_costs(findings: Findings) -> dict[str, Cost]:
+    prices, latencies = findings.config.cost, findings.latencies.by_name
+    if prices is None:
+        return {}
+    trained = {student.trained: student.seconds for student in findings.students}
+    seconds = findings.teacher.seconds + findings.labels.seconds + sum(trained.values())
+    answers, teacher = len(set(findings.rows.texts)), latencies.get(TEACHER)
+    costs = {
+        candidate.name: find_cost(prices, candidate.latency, teacher, seconds, answers)
+        for candidate in findings.selection.candidates
+    }
+    return {name: cost for name, cost in costs.items() if cost is not None}
+
+
+def _price(findings: Findings, name: str) -> str:
+    costs = findings.costs
+    if name == TEACHER and costs:
+        return say_price(next(iter(costs.values())).teacher_per_1000)
+    return say_price(costs[name].student_per_1000) if name in costs else "–"
 
 
 def _value(card: Scorecard | None, name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -12,7 +10,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Map
 
-from distill_tasks.served_model import ABOUT
+from distill_tasks.footprint import pin, read_requirements
 
 HERE = Path(__file__).parent
 
@@ -30,19 +28,6 @@ SIGNATURE = ModelSignature(
     ),
 )
 
-REQUIREMENTS = {
-    "transformers": ("numpy", "pandas", "safetensors", "torch", "transformers"),
-    "static": ("numpy", "pandas", "tokenizers"),
-    "bag_of_words": ("numpy", "pandas"),
-}
-"""What each runtime of `served_model` imports, beside mlflow."""
-
-
-def requirements(folder: Path) -> list[str]:
-    """Return the pinned packages that serving a student's folder takes."""
-    runtime = json.loads((folder / ABOUT).read_text())["runtime"]
-    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS[runtime]]
-
 
 def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> str:
     """Log a student's folder as a LoggedModel of a run, once, and return its id."""
@@ -56,7 +41,7 @@ def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> s
             artifacts={"student": str(folder), "code": str(HERE / "served_model.py")},
             signature=SIGNATURE,
             input_example=EXAMPLE,
-            pip_requirements=requirements(folder),
+            pip_requirements=pin(["mlflow", *read_requirements(folder)]),
             model_type="student",
             tags=tags,
         )

@@ -1,34 +1,51 @@
-"""Stage ``measure``: time every student and the teacher side by side."""
+"""Stage ``measure``: time everything that may be served, and the teacher, side by side."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.evaluate import TEACHER
+from distill_tasks.footprint import Footprint, measure_footprint
 from distill_tasks.label import TeacherReference
-from distill_tasks.latency import Answers, Latency, describe_machine, time_models
+from distill_tasks.latency import (
+    Latency,
+    Served,
+    describe_machine,
+    find_band,
+    list_versions,
+    time_served,
+)
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.served_model import TransformersModel, open_model
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.train import StudentReference
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 1
+CODE_VERSION = 3
 """Raised when a change of the code changes the times that come out."""
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """The latency of every model by name; the teacher's is absent where it has no weights here."""
+    """What every model takes, by name; the teacher is absent where it has no weights here."""
 
     by_name: dict[str, Latency]
+    footprints: dict[str, Footprint]
+    """Of the students alone."""
+    versions: dict[str, str]
+    """Of the packages that answered."""
     reused: bool
+
+    @property
+    def band(self) -> float:
+        """The noise of this run as a share of p95: within it, latencies are ties."""
+        return find_band(list(self.by_name.values()))
 
 
 def measure_all(
@@ -37,26 +54,27 @@ def measure_all(
     teacher: TeacherReference,
     students: list[StudentReference],
 ) -> Latencies:
-    """Time all models in one run, or read the times of the same models on this machine."""
-    store = Store(config.work_dir)
+    """Time all that may be served in one run, or read the times of the same on this machine."""
+    served = [student for student in students if student.served]
     held_out = corpus.splits["held_out"]
     key = digest(
         CODE_VERSION,
-        describe_machine(),
+        [describe_machine(), list_versions()],
         config.measure.model_dump(),
-        [student.digest for student in students],
+        [student.digest for student in served],
         teacher.digest,
         held_out.digest,
     )
-    saved = store.manifest("latencies", key)
-    if saved is not None:
-        return Latencies({name: Latency(**times) for name, times in saved.items()}, reused=True)
-    models = _open_models(teacher, students)
-    logger.info("measure: %d models, %s", len(models), describe_machine())
-    latencies = time_models(models, held_out.texts, config.measure, config.seed)
-    manifest = {name: latency.to_json() for name, latency in latencies.items()}
-    store.keep("latencies", key, manifest)
-    return Latencies(latencies, reused=False)
+
+    def time_all() -> Latencies:
+        logger.info("measure: %d students, %s", len(served), describe_machine())
+        models = _name_models(teacher, served)
+        by_name = time_served(models, held_out.texts, config.measure, config.seed)
+        footprints = _find_footprints(config, served, held_out.texts)
+        return Latencies(by_name, footprints, list_versions(), reused=False)
+
+    found, kept = Store(config.work_dir).remember("latencies", key, Latencies, time_all)
+    return replace(found, reused=kept)
 
 
 @stage("measure {config.name}")
@@ -66,19 +84,31 @@ def measure(
     teacher: TeacherReference,
     students: list[StudentReference],
 ) -> Latencies:
-    """Time every model."""
+    """Measure every model."""
     return measure_all(config, corpus.open(), teacher, students)
 
 
-def _open_models(teacher: TeacherReference, students: list[StudentReference]) -> dict[str, Answers]:
-    models: dict[str, Answers] = {
-        student.name: open_model(student.folder).answer for student in students
-    }
+def _find_footprints(
+    config: DistillConfig, students: list[StudentReference], texts: Sequence[str]
+) -> dict[str, Footprint]:
+    """Return what serving each student takes, in a Python of its own."""
+    footprints = {}
+    for student in students:
+        logger.info("measure %s: memory and cold start", student.name)
+        footprints[student.name] = measure_footprint(
+            student.folder, texts[0], config.measure.threads
+        )
+    return footprints
+
+
+def _name_models(teacher: TeacherReference, students: list[StudentReference]) -> dict[str, Served]:
+    models = {student.name: Served(str(student.folder)) for student in students}
     if teacher.model is not None:
         about = {
+            "runtime": "transformers",
             "classes": list(teacher.classes),
             "max_length": teacher.model.max_length,
             "revision": teacher.model.revision,
         }
-        models[TEACHER] = TransformersModel(teacher.model.model, about).answer
+        models[TEACHER] = Served(str(teacher.model.model), about=about)
     return models

@@ -20,6 +20,8 @@ from distill_tasks.findings import (
     list_calibration,
     list_classes,
     list_points,
+    list_variants,
+    say_footprint,
     say_front,
     say_verdict,
     speed_up,
@@ -64,17 +66,20 @@ def write_note(findings: Findings) -> str:
         "Held-out figures, of several seeds their mean; the choice was made on validation.",
         markdown_table([{key: row[key] for key in columns} for row in table]),
         _bullets(f"**{row['model']}**: {row['outcome']}" for row in table),
-        say_front(findings.selection),
+        say_front(findings),
+        _say_cost(findings),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_markdown(findings: Findings) -> str:
     """Return the whole report in markdown."""
+    variants = list_variants(findings)
     parts = [
         write_note(findings).strip(),
         "## Verdicts",
         _bullets(f"**{n}** {say_verdict(j)}" for n, j in findings.proof.judgements.items()),
+        *(["## Variants", markdown_table(variants)] if variants else []),
         *_about_choice(findings),
         "## Data",
         markdown_table(list_splits(findings)),
@@ -142,9 +147,15 @@ def _say_blend(findings: Findings) -> str:
     return f"Temperature {blend.temperature:g}, α {blend.alpha:g}: {findings.blend.reason}."
 
 
+def _say_cost(findings: Findings) -> str:
+    cost = findings.costs.get(findings.selection.chosen or "")
+    return f"Of {findings.selection.chosen}, {cost}." if cost else ""
+
+
 def _say_times(findings: Findings) -> str:
     seconds = {"teacher": findings.teacher.seconds, "labelling": findings.labels.seconds}
-    seconds |= {student.name: student.seconds for student in findings.students}
+    trained = (s for s in findings.students if s.candidate == s.student)
+    seconds |= {student.name: student.seconds for student in trained}
     return "Time: " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) + "."
 
 
@@ -215,7 +226,9 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "cards": _fill_cards(findings),
         "table": [{k: v for k, v in row.items() if k != "outcome"} for row in table],
         "outcomes": {row["model"]: row["outcome"] for row in table},
-        "front": say_front(selection),
+        "front": say_front(findings),
+        "variants": list_variants(findings),
+        "cost": _say_cost(findings),
         "verdicts": {n: say_verdict(j) for n, j in findings.proof.judgements.items()},
         "warnings": warn(findings),
         "chosen": selection.chosen,
@@ -242,7 +255,7 @@ def _fill_cards(findings: Findings) -> list[dict[str, Any]]:
     if choice is None:
         return []
     card, teacher = findings.held_out.candidates[choice.name], findings.held_out.models[TEACHER]
-    control = findings.held_out.on_gold.get(choice.name)
+    control = findings.held_out.on_gold.get(choice.student.student)
     faster, judgement = speed_up(findings, choice.latency), findings.judgement
     panel = findings.proof.panels[choice.name]
     lines = [f"teacher {teacher.quality}"]
@@ -258,6 +271,7 @@ def _fill_cards(findings: Findings) -> list[dict[str, Any]]:
             "lines": [
                 f"{choice.student.parameters:,} parameters, {choice.student.disk_mb:.1f} MB",
                 f"seed {choice.student.seed}",
+                *([str(choice.parity)] if choice.parity else []),
                 findings.selection.reasons[choice.name],
             ],
         },
@@ -281,6 +295,8 @@ def _fill_cards(findings: Findings) -> list[dict[str, Any]]:
                 f"p50 {choice.latency.p50_ms:.3g} ms, p95 {choice.latency.p95_ms:.3g} ms",
                 "text in, label out, one text at a time",
                 f"{choice.latency.device}, {choice.latency.threads} thread(s)",
+                say_footprint(choice.footprint),
+                *([_say_cost(findings)] if findings.costs else []),
             ],
         },
         {

@@ -1,4 +1,4 @@
-"""The Pareto front of accuracy against latency, and the choice of one point on it."""
+"""The Pareto front of accuracy against latency and more, and the choice of one point on it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Choice = Literal["most_accurate", "fastest", "knee"]
+Objective = Literal["parameters", "disk_mb", "resident_mb"]
 
 Points = NDArray[np.float64]
-"""One row each: (accuracy, higher is better; latency in ms, lower is better)."""
+"""One row each: (accuracy, higher is better; latency in ms and further costs, lower is better)."""
 
 
 def find_front(points: Points) -> NDArray[np.bool_]:
-    """Return which points (points, 2) no other beats in one figure without losing the other.
+    """Return which points (points, figures) no other beats in one without losing another.
 
     Equal points are all on the front.
     """
     import moocore
 
     on_front: NDArray[np.bool_] = moocore.is_nondominated(
-        points, maximise=[True, False], keep_weakly=True
+        points, maximise=[True] + [False] * (points.shape[1] - 1), keep_weakly=True
     )
     return on_front
 

@@ -30,6 +30,7 @@ from distill_tasks.teachers import (
 )
 from distill_tasks.teachers.sequence_classifier import digest_model
 from distill_tasks.tracking import check_tracking
+from distill_tasks.variants import choose_variants
 
 REPORT_VERSION = 2
 """Raised when a change of the code changes the data report."""
@@ -55,6 +56,8 @@ def check_config(config: DistillConfig) -> Corpus:
     Raises InputError for the first thing that would fail later.
     """
     Store(config.work_dir).check_writable()
+    choose_variants(config.export)
+    _check_device(config.measure.device)
     classes = _check_teacher(config)
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
     match config.teacher:
@@ -112,12 +115,23 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
         case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
             teacher = config.teacher
             depth = sequence_classifier.read_depth(model, teacher.revision, teacher.max_length)
+            sequence_classifier.check_tokenizer(model, teacher.revision)
     for student in config.students:
         if isinstance(student, LayersStudent):
             choose_layers(student.layers, depth)
     if isinstance(config.teacher, TransformersTeacher):
         return sequence_classifier.read_classes(config.teacher)
     return None
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(
+                "measure.device is cuda, but torch finds no CUDA device here. Set it to cpu."
+            )
 
 
 def _find_reader(teacher: TeacherConfig) -> TeacherModel | None:

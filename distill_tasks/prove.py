@@ -11,9 +11,10 @@ from distill_tasks.evaluate import Examiner
 from distill_tasks.fidelity import Panel, draw_panel
 from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference
+from distill_tasks.parity import Parity, compare_to_reference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.production import ProductionCheck, check_production
-from distill_tasks.scorecard import quality_statistic
+from distill_tasks.scorecard import Answered, quality_statistic
 from distill_tasks.soft_labels import SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
@@ -30,7 +31,7 @@ from distill_tasks.verdicts import (
 
 NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change of the code changes what is proven."""
 
 
@@ -53,10 +54,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is proven of every finalist, by name."""
+    """What is proven of every finalist, by the name of its leading candidate."""
 
     judgements: dict[str, Judgement]
     panels: dict[str, Panel]
+    parities: dict[str, Parity]
+    """Of every variant against its reference, on held-out, by candidate."""
     production: dict[str, ProductionCheck]
     reused: bool
 
@@ -67,10 +70,10 @@ def prove(
     corpus: CorpusReference,
     labels: LabelsReference,
     students: list[StudentReference],
-    finalists: list[str],
+    leading: list[str],
 ) -> Proof:
-    """Judge the finalists."""
-    return prove_all(config, corpus.open(), labels.open(), students, finalists)
+    """Judge the finalists, each in the form in which it would be served."""
+    return prove_all(config, corpus.open(), labels.open(), students, leading)
 
 
 def prove_all(
@@ -78,19 +81,21 @@ def prove_all(
     corpus: Corpus,
     labels: SoftLabelStore,
     students: list[StudentReference],
-    finalists: list[str],
+    leading: list[str],
 ) -> Proof:
-    """Judge every finalist against its control, and draw where it differs from the teacher."""
-    seeds = {
-        name: [student for student in students if student.candidate == name] for name in finalists
-    }
+    """Judge every finalist against its control, and draw where it differs from the teacher.
+
+    ``leading`` names one candidate of each, so that as many verdicts are given as there are
+    finalists, however many variants compete. A control always runs as it was trained.
+    """
+    seeds = {name: _find_seeds(students, name) for name in leading}
     key = digest(
         CODE_VERSION,
-        [[student.digest for student in group] for group in seeds.values()],
+        [leading, [student.digest for student in students]],
         [labels.teacher, corpus.digest, config.select.metric, config.seed],
     )
     proof, kept = Store(config.work_dir).remember(
-        "proofs", key, Proof, lambda: _prove_seeds(config, corpus, labels, seeds)
+        "proofs", key, Proof, lambda: _prove_seeds(config, corpus, labels, students, seeds)
     )
     return replace(proof, reused=kept)
 
@@ -99,6 +104,7 @@ def _prove_seeds(
     config: DistillConfig,
     corpus: Corpus,
     labels: SoftLabelStore,
+    students: list[StudentReference],
     seeds: dict[str, list[StudentReference]],
 ) -> Proof:
     examiner = Examiner(config, corpus, labels, "held_out")
@@ -112,7 +118,33 @@ def _prove_seeds(
             name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
             for name, s in served.items()
         }
-    return Proof(_flag(_correct(judgements), production), panels, production, reused=False)
+    parities = _compare_variants(config, examiner, students)
+    judged = _flag(_correct(judgements), production)
+    return Proof(judged, panels, parities, production, reused=False)
+
+
+def _compare_variants(
+    config: DistillConfig, examiner: Examiner, students: list[StudentReference]
+) -> dict[str, Parity]:
+    """Return how far each variant is from its reference on held-out, over all seeds."""
+    asked: dict[str, list[Answered]] = {}
+    for student in students:
+        if student.taught:
+            asked.setdefault(student.candidate, []).append(examiner.ask(student))
+    return {
+        s.candidate: compare_to_reference(
+            examiner.exam, s.variant, asked[s.candidate], asked[s.student], config.seed
+        )
+        for s in students
+        if s.served and s.candidate != s.student
+    }
+
+
+def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:
+    """Return the seeds of a candidate, then those of its student's control."""
+    taught = [student for student in students if student.taught and student.candidate == candidate]
+    alone = [s for s in students if not s.taught and s.student == taught[0].student]
+    return taught + alone
 
 
 def judge_student(

@@ -95,6 +95,8 @@ def _log_model_figures(
     values: dict[str, float] = {}
     if name in findings.latencies.by_name:
         values |= findings.latencies.by_name[name].values
+    if name in findings.latencies.footprints:
+        values |= findings.latencies.footprints[name].values
     if student is not None:
         values |= {
             "model/parameters": student.parameters,
@@ -108,9 +110,14 @@ def _log_model_figures(
     at_validation = {f"validation/{key}": value for key, value in validation.values.items()}
     log_figures(run_id, {}, at_validation, model_id, datasets["validation"])
     if student is not None:
-        settings = next(s for s in findings.config.students if s.name == student.candidate)
+        settings = next(s for s in findings.config.students if s.name == student.student)
         blend = asdict(findings.blend.blend) if student.taught else {}
-        about = {"seed": student.seed, "candidate": student.candidate, "taught": student.taught}
+        about = {
+            "seed": student.seed,
+            "candidate": student.candidate,
+            "variant": student.variant,
+            "taught": student.taught,
+        }
         log_params(run_id, settings.model_dump() | about | blend)
         log_curve(run_id, student.curve)
         _log_files(findings, run_id, student, card)

@@ -1,20 +1,23 @@
-"""Stages ``narrow`` and ``select``: the front, the chosen student, why each other one lost."""
+"""Stages ``narrow`` and ``select``: the front, the chosen candidate, why each other one lost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig, SelectConfig
 from distill_tasks.evaluate import Examiner, Scores
+from distill_tasks.footprint import Footprint
 from distill_tasks.intervals import lowest_gaps
 from distill_tasks.label import LabelsReference
-from distill_tasks.latency import Latency
+from distill_tasks.latency import Latency, tie
 from distill_tasks.measure import Latencies
-from distill_tasks.pareto import Points, find_front, rank
+from distill_tasks.pareto import Objective, Points, find_front, rank
+from distill_tasks.parity import Parity, compare_to_reference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard, quality_statistic
 from distill_tasks.stage import stage
@@ -27,23 +30,34 @@ Gaps = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the front: a student with its scorecard on validation and its latency."""
+    """One point of the front: what may be served, how good it is, and what it takes."""
 
     student: StudentReference
     """The seed of it that is served."""
     validation: Scorecard
     """Over all its seeds."""
     latency: Latency
+    footprint: Footprint
+    parity: Parity | None
+    """Against the torch model that it was exported from; None where it is that itself."""
+    rejected: str = ""
+    """Why parity does not let it compete."""
 
     @property
     def name(self) -> str:
-        """The name of the student."""
+        """The name of the student and, where it was exported, of the variant."""
         return self.student.candidate
 
     @property
     def retention(self) -> float:
         """Quality on validation as a share of the teacher's; agreement where gold is absent."""
         return self.validation.values.get("fidelity/retention", self.validation.quality.value)
+
+    def read(self, objective: Objective) -> float:
+        """Return what it takes of something."""
+        if objective == "resident_mb":
+            return self.footprint.resident_mb
+        return float(getattr(self.student, objective))
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,9 @@ class Selection:
 
     candidates: list[Candidate]
     finalists: list[str]
-    """Those with all seeds and controls, scored on held-out."""
+    """The students with all seeds and controls, scored on held-out with all their variants."""
+    leading: list[str]
+    """Of each finalist the candidate that would be served, the chosen one first."""
     front: list[str]
     undecided: list[str]
     """Behind the front, where validation cannot rule out that they belong on it."""
@@ -78,24 +94,35 @@ class Field:
 
     candidates: list[Candidate]
     gaps: Gaps
+    band: float
+    """Noise of p95 as a share of it: latencies within it are ties."""
+    objectives: tuple[Objective, ...]
 
     @property
     def points(self) -> Points:
-        """Quality on validation and p95 latency of each candidate (candidates, 2)."""
-        return np.array([(c.validation.quality.value, c.latency.p95_ms) for c in self.candidates])
+        """Quality on validation, p95 latency, then the objectives (candidates, figures)."""
+        latency = tie(np.array([c.latency.p95_ms for c in self.candidates]), self.band)
+        return np.array(
+            [
+                (c.validation.quality.value, tied, *(c.read(o) for o in self.objectives))
+                for c, tied in zip(self.candidates, latency, strict=True)
+            ]
+        )
 
     @property
     def front(self) -> list[int]:
         """The numbers of the candidates that no other one beats."""
+        if not self.candidates:
+            return []
         return [int(number) for number in np.flatnonzero(find_front(self.points))]
 
     def beaten_by(self, number: int) -> int | None:
-        """Return who is as fast and, with its whole interval, as good; None where nobody is."""
+        """Return who takes no more and, with its whole interval, is as good; None if nobody is."""
         points = self.points
         for other in self.front:
             ahead = (points[other] != points[number]).any()
-            as_fast = points[other][1] <= points[number][1]
-            if ahead and as_fast and self.gaps[other, number] >= 0:
+            as_cheap = (points[other][1:] <= points[number][1:]).all()
+            if ahead and as_cheap and self.gaps[other, number] >= 0:
                 return other
         return None
 
@@ -107,7 +134,11 @@ class Field:
 
     def take(self, numbers: Sequence[int]) -> Field:
         """Return the field of some of its candidates."""
-        return Field([self.candidates[n] for n in numbers], self.gaps[np.ix_(numbers, numbers)])
+        candidates, gaps = (
+            [self.candidates[n] for n in numbers],
+            self.gaps[np.ix_(numbers, numbers)],
+        )
+        return replace(self, candidates=candidates, gaps=gaps)
 
     def front_if(self, number: int, quality: float) -> bool:
         """Return whether a candidate would be on the front if it had this quality."""
@@ -117,11 +148,11 @@ class Field:
 
 
 def find_finalists(field: Field, config: SelectConfig, most: int) -> list[str]:
-    """Return the candidates worth all seeds and held-out rows, best first.
+    """Return the students worth all seeds and held-out rows, best first.
 
-    Those on the front come first, in the order in which the configuration would choose them, then
-    those that validation cannot rule out, the better ones first. All meet the constraints, and
-    one that misses them rules nobody out.
+    Those with a candidate on the front come first, in the order in which the configuration would
+    choose them, then those that validation cannot rule out, the better ones first. All meet the
+    constraints, and one that misses them rules nobody out.
     """
     running = _allow(field, config)
     if not running.candidates:
@@ -129,13 +160,14 @@ def find_finalists(field: Field, config: SelectConfig, most: int) -> list[str]:
     points, front = running.points, running.front
     ranked = [front[place] for place in rank(points[front], config.choose)]
     ranked += sorted(running.undecided, key=lambda number: (-points[number][0], points[number][1]))
-    return [running.candidates[number].name for number in ranked[:most]]
+    students = dict.fromkeys(running.candidates[number].student.student for number in ranked)
+    return list(students)[:most]
 
 
 def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfig) -> Selection:
     """Draw the front on validation quality and p95 latency, and choose among the finalists."""
     candidates, allowed = field.candidates, _allow(field, config)
-    running = [n for n, c in enumerate(allowed.candidates) if c.name in finalists]
+    running = [n for n, c in enumerate(allowed.candidates) if c.student.student in finalists]
     chosen, best, why_none = None, [], ""
     if running:
         points = allowed.points
@@ -153,12 +185,14 @@ def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfi
     }
     ends = [(c.validation.quality.low, c.validation.quality.high) for c in candidates]
     front = field.front
+    taken = None if chosen is None else allowed.candidates[chosen].name
     return Selection(
         candidates=candidates,
         finalists=list(finalists),
+        leading=_lead(field, allowed, finalists, taken),
         front=[candidates[n].name for n in front],
         undecided=[candidates[n].name for n in field.undecided],
-        chosen=None if chosen is None else allowed.candidates[chosen].name,
+        chosen=taken,
         reasons=reasons,
         leaving=[candidates[n].name for n in front if not field.front_if(n, ends[n][0])],
         joining=[
@@ -209,14 +243,38 @@ def make_field(
 ) -> Field:
     """Compare all candidates with each other on the same validation rows."""
     examiner = Examiner(config, corpus.open(), labels.open(), scores.split)
-    candidates, statistics = [], []
+    asked = {
+        name: [examiner.ask(s) for s in students if s.candidate == name and s.taught]
+        for name in scores.candidates
+    }
+    candidates = []
     for name, card in scores.candidates.items():
-        seeds = [s for s in students if s.candidate == name and s.taught]
-        served = next(s for s in seeds if s.served)
-        candidates.append(Candidate(served, card, latencies.by_name[name]))
-        asked = [examiner.ask(student) for student in seeds]
-        statistics.append(quality_statistic(examiner.exam, asked))
-    return Field(candidates, lowest_gaps(statistics, len(examiner.exam.split), config.seed))
+        served = next(s for s in students if s.name == name)
+        parity = None
+        if name != served.student:
+            pair = asked[name], asked[served.student]
+            parity = compare_to_reference(examiner.exam, served.variant, *pair, config.seed)
+        rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
+        takes = latencies.by_name[name], latencies.footprints[name]
+        candidates.append(Candidate(served, card, *takes, parity, rejected))
+    statistics = [quality_statistic(examiner.exam, seeds) for seeds in asked.values()]
+    gaps = lowest_gaps(statistics, len(examiner.exam.split), config.seed)
+    return Field(candidates, gaps, latencies.band, config.select.objectives)
+
+
+def _lead(field: Field, allowed: Field, finalists: Sequence[str], chosen: str | None) -> list[str]:
+    """Return of each finalist who would be served: chosen, allowed, on the front, then fastest."""
+    may = {candidate.name for candidate in allowed.candidates}
+    front = {allowed.candidates[number].name for number in allowed.front}
+    leading: dict[str, Candidate] = {}
+    order = sorted(
+        field.candidates,
+        key=lambda c: (c.name != chosen, c.name not in may, c.name not in front, c.latency.p95_ms),
+    )
+    for candidate in order:
+        if candidate.student.student in finalists:
+            leading.setdefault(candidate.student.student, candidate)
+    return [candidate.name for candidate in leading.values()]
 
 
 def _explain(
@@ -228,7 +286,8 @@ def _explain(
     if chosen is None:
         return "was no finalist, and only a finalist may be chosen"
     if number in best or number in field.front:
-        return _why_not_chosen(field, number, chosen, config)
+        away = "" if number in best else " (on one seed: it was no finalist)"
+        return _why_not_chosen(field, number, chosen, config) + away
     return _why_behind(field, number)
 
 
@@ -253,11 +312,14 @@ def _limits(candidate: Candidate, config: SelectConfig) -> list[tuple[str, float
 
 
 def _excess(candidate: Candidate, config: SelectConfig) -> list[str]:
-    """Return a sentence for every constraint that a candidate misses."""
+    """Return a sentence for every constraint that a candidate misses, parity among them."""
     return [
-        f"misses {name} {limit:g}: {found:.4g}"
-        for name, found, limit, miss in _limits(candidate, config)
-        if miss > 0
+        *([candidate.rejected] if candidate.rejected else []),
+        *(
+            f"misses {name} {limit:g}: {found:.4g}"
+            for name, found, limit, miss in _limits(candidate, config)
+            if miss > 0
+        ),
     ]
 
 
@@ -265,9 +327,11 @@ def _nearest(candidates: list[Candidate], finalists: Sequence[str], config: Sele
     """Return that nobody may be chosen: with all its seeds, no finalist meets the constraints."""
 
     def worst_miss(candidate: Candidate) -> float:
+        if candidate.rejected:
+            return math.inf
         return max(miss for *_, miss in _limits(candidate, config))
 
-    tested = [candidate for candidate in candidates if candidate.name in finalists]
+    tested = [candidate for candidate in candidates if candidate.student.student in finalists]
     nearest, kind = min(tested or candidates, key=worst_miss), "finalist" if tested else "candidate"
     return (
         f"No {kind} meets the constraints; {nearest.name} is nearest and "
@@ -277,10 +341,11 @@ def _nearest(candidates: list[Candidate], finalists: Sequence[str], config: Sele
 
 
 def _why_not_chosen(field: Field, number: int, chosen: int, config: SelectConfig) -> str:
-    (quality, latency), (its_quality, its_latency) = field.points[number], field.points[chosen]
-    points, ratio = 100 * (quality - its_quality), latency / its_latency
+    ours, other = field.candidates[number], field.candidates[chosen]
+    points = 100 * (ours.validation.quality.value - other.validation.quality.value)
+    ratio = ours.latency.p95_ms / other.latency.p95_ms
     return (
-        f"on the front, but {config.choose} prefers {field.candidates[chosen].name}: against it "
+        f"on the front, but {config.choose} prefers {other.name}: against it "
         f"this one has {points:+.2f} points of validation {_metric(field)} and {ratio:.2g}× the "
         "p95 latency"
     )
@@ -288,13 +353,18 @@ def _why_not_chosen(field: Field, number: int, chosen: int, config: SelectConfig
 
 def _why_behind(field: Field, number: int) -> str:
     points = field.points
-    quality, latency = points[number]
     sure = field.beaten_by(number)
-    ahead = [n for n in field.front if points[n][0] >= quality and points[n][1] <= latency]
+    ahead = [
+        n
+        for n in field.front
+        if points[n][0] >= points[number][0] and (points[n][1:] <= points[number][1:]).all()
+    ]
     by = ahead[0] if sure is None else sure
+    ours, other = field.candidates[number].latency, field.candidates[by].latency
+    tied = " (a tie)" if points[by][1] == points[number][1] else ""
     comparison = (
-        f"validation {_metric(field)} {points[by][0]:.4f} against {quality:.4f} at p95 "
-        f"{points[by][1]:.3g} against {latency:.3g} ms"
+        f"validation {_metric(field)} {points[by][0]:.4f} against {points[number][0]:.4f} at p95 "
+        f"{other.p95_ms:.3g} against {ours.p95_ms:.3g} ms{tied}"
     )
     name = field.candidates[by].name
     if sure is not None:

@@ -1,18 +1,20 @@
 """The model as it is served: a folder that answers texts, with nothing of this project imported.
 
-A folder holds ``model.json`` (runtime, classes, tokens read) beside its weights. Three runtimes:
-``transformers`` needs torch and transformers, ``static`` needs numpy and tokenizers,
-``bag_of_words`` needs numpy alone. By hand: ``python served_model.py FOLDER "some text"``.
+A folder holds ``model.json`` (runtime, classes, tokens read) beside its weights. Four runtimes:
+``transformers`` needs torch and transformers, ``onnx`` needs numpy, onnxruntime and tokenizers,
+``static`` numpy and tokenizers, ``bag_of_words`` numpy alone. By hand:
+``python served_model.py FOLDER "some text"``. OMP_NUM_THREADS bounds the threads of all of them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +23,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
 ABOUT = "model.json"
+GRAPH = "model.onnx"
 WORD = re.compile(r"\b\w\w+\b")
 """The words of a text: scikit-learn's default token pattern."""
 
@@ -63,6 +67,8 @@ class ServedModel(ABC):
         """
         if isinstance(texts, str):
             raise ValueError("One text was given alone. Give a list of strings.")
+        if not isinstance(texts, Collection):
+            raise ValueError(f"{texts!r} is no list of texts. Give a list of strings.")
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
@@ -101,13 +107,19 @@ class TransformersModel(ServedModel):
 
         revision = about.get("revision")
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
-        self.padding = tokenizer.pad_token_id
+        self.padding = tokenizer.pad_token_id or 0
         self.tokenizer = tokenizer.backend_tokenizer
         self.tokenizer.enable_truncation(about["max_length"])
         self.tokenizer.no_padding()
         self.model = AutoModelForSequenceClassification.from_pretrained(
-            folder, revision=revision, attn_implementation="sdpa", dtype="float32"
+            folder, revision=revision, dtype="float32"
         ).eval()
+        self.device = "cpu"
+
+    def move_to(self, device: str) -> None:
+        """Answer on another device from now on."""
+        self.model.to(device)
+        self.device = device
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes)."""
@@ -115,14 +127,46 @@ class TransformersModel(ServedModel):
 
         if not len(texts):
             return np.empty((0, len(self.classes)), np.float32)
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        rows = [encoding.ids or [self.padding] for encoding in encodings]
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows])
+        ids = ids.to(self.device)
         ragged = any(len(row) < longest for row in rows)
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(longest) < lengths[:, None]).long() if ragged else None
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        places = torch.arange(longest, device=self.device)
+        mask = (places < lengths[:, None]).long() if ragged else None
         with torch.inference_mode():
-            values: NDArray[np.float32] = self.model(ids, attention_mask=mask).logits.numpy()
+            values: NDArray[np.float32] = self.model(ids, attention_mask=mask).logits.cpu().numpy()
+        return values
+
+
+class OnnxModel(ServedModel):
+    """A transformers sequence classifier as an ONNX graph, in float32 or int8."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        super().__init__(folder, about)
+        from onnxruntime import InferenceSession, SessionOptions
+
+        self.tokenizer = open_tokenizer(folder, about["max_length"])
+        self.padding: int = about["padding"]
+        options = SessionOptions()
+        bound = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))
+        options.intra_op_num_threads = int(bound[0]) if bound else 0  # 0: as many as it likes
+        providers = ["CPUExecutionProvider"]
+        self.session = InferenceSession(str(folder / GRAPH), options, providers=providers)
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes).
+
+        Texts run one at a time: that was faster than padded batches (docs/decisions.md), and the
+        int8 scales, taken from all that runs at once, then never depend on a text's neighbours.
+        """
+        values = np.empty((len(texts), len(self.classes)), np.float32)
+        for row, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts))):
+            ids = np.array([encoding.ids or [self.padding]])
+            given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            values[row] = self.session.run(["logits"], given)[0][0]
         return values
 
 
@@ -131,11 +175,7 @@ class StaticModel(ServedModel):
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(about["max_length"])
-        self.tokenizer.no_padding()
+        self.tokenizer = open_tokenizer(folder, about["max_length"])
         weights = np.load(folder / "weights.npz", allow_pickle=False)
         self.embeddings = weights["embeddings"].astype(np.float32)
         self.hidden, self.hidden_bias = weights["hidden"], weights["hidden_bias"]
@@ -190,6 +230,7 @@ class BagOfWordsModel(ServedModel):
 
 RUNTIMES: dict[str, type[ServedModel]] = {
     "transformers": TransformersModel,
+    "onnx": OnnxModel,
     "static": StaticModel,
     "bag_of_words": BagOfWordsModel,
 }
@@ -199,6 +240,16 @@ def open_model(folder: Path | str) -> ServedModel:
     """Open the model that a folder holds."""
     about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
     return RUNTIMES[about["runtime"]](Path(folder), about)
+
+
+def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    """Open the tokenizer of a folder, cutting texts after ``max_length`` tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

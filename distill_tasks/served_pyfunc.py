@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
@@ -25,7 +26,15 @@ class ServedStudent(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return label, confidence, class probabilities and doubt about each text."""
-        answers = self.model.answer(model_input.iloc[:, 0].tolist())
+        if model_input.shape[1] != 1:
+            names = ", ".join(map(str, model_input.columns))
+            raise MlflowException.invalid_parameter_value(
+                f"The table has {model_input.shape[1]} columns ({names}). Give one column of texts."
+            )
+        try:
+            answers = self.model.answer(model_input.iloc[:, 0].tolist())
+        except ValueError as error:  # a server answers it with 400 and this sentence alone
+            raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
             [vars(answer) for answer in answers],
             columns=["label", "confidence", "probabilities", "abstain"],

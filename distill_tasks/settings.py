@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -32,6 +32,8 @@ class StudentSettings(Settings):
 
     size_field: ClassVar[str]
     """The field that tells this family's students apart by size."""
+    runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
+    """What serves it as it was trained."""
     in_steps: ClassVar[bool] = True
     """Whether training takes random steps; one that always sees all rows needs no second seed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -11,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_tasks.answers import answer_sorted
-from distill_tasks.calibration import Calibration, calibrate
+from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
@@ -20,11 +18,16 @@ from distill_tasks.digests import digest
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import balance_classes
-from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig, train_student
+from distill_tasks.students.folder import (
+    SERVED,
+    calibrate_folder,
+    count_parameters,
+    measure_disk_mb,
+)
 from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
 from distill_tasks.teachers import FinetuneTeacher
 from distill_tasks.teachers.sequence_classifier import digest_model
@@ -38,9 +41,6 @@ CODE_VERSION = 2
 """Raised when a change of the code changes the students that come out."""
 CALIBRATION_VERSION = 1
 """Raised when a change of the code changes what is fitted on validation after training."""
-
-SERVED = "student"
-"""The folder, inside a student's place in the store, that is measured and served as it is."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,17 @@ class StudentReference:
     """A trained student: the folder that is measured and served."""
 
     name: str
+    student: str
+    """Name in the grid, whatever the seed and variant."""
     candidate: str
-    """Name of the student, whatever the seed."""
+    """Name whatever the seed."""
+    variant: str
+    """How it is served: `torch` or `numpy` as it was trained, or one of `Variant`."""
     seed: int
     taught: bool
     """False for a control, which learnt from gold alone."""
+    trained: str
+    """Digest of the training: seeds, variants and calibrations of the same one share its time."""
     digest: str
     folder: Path
     calibration: Calibration
@@ -135,9 +141,12 @@ def train_one(
     folder = store.folder("served", served) / SERVED
     return StudentReference(
         name=trial.name,
+        student=trial.student.name,
         candidate=trial.student.name,
+        variant=trial.student.runtime,
         seed=trial.seed,
         taught=trial.taught,
+        trained=key,
         digest=served,
         folder=folder,
         calibration=calibration,
@@ -227,16 +236,12 @@ def _keep_served(
     manifest = store.manifest("served", served)
     if manifest is None:
         source, manifest = store.folder("students", trained) / SERVED, {}
-        logits = answer_sorted(open_model(source), lesson.validation.texts, name)
-        gold = lesson.validation.decisions(len(lesson.classes))
-        fitted = calibrate(logits, gold, lesson.problem, config.evaluate.answer_precision)
-        manifest |= fitted.to_json()
         with store.build("served", served, manifest) as draft:
             shutil.copytree(source, draft / SERVED, copy_function=_link, dirs_exist_ok=True)
-            about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
-            (draft / SERVED / ABOUT).unlink()  # a link: the trained folder keeps its own
-            described = json.dumps(about | {"calibration": manifest}, indent=2)
-            (draft / SERVED / ABOUT).write_text(described, encoding="utf-8")
+            precision, validation = config.evaluate.answer_precision, lesson.validation
+            folder = draft / SERVED
+            fitted = calibrate_folder(folder, validation, lesson.problem, precision, name)
+            manifest |= fitted.to_json()
     return Calibration(**manifest)
 
 
@@ -247,25 +252,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def count_parameters(folder: Path) -> int:
-    """Return the number of weights in a model's safetensors and npz files."""
-    import math
-
-    import numpy as np
-    from safetensors import safe_open
-
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, "numpy") as file:
-            total += sum(math.prod(file.get_slice(key).get_shape()) for key in list(file.keys()))
-    for path in folder.glob("*.npz"):
-        with np.load(path, allow_pickle=False) as file:
-            total += sum(file[key].size for key in file)
-    return total
-
-
-def measure_disk_mb(folder: Path) -> float:
-    """Return the megabytes (10⁶ bytes) of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

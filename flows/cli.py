@@ -192,7 +192,7 @@ def print_side_by_side(pair: SideBySide) -> None:
         table.add_column(column, justify="right" if column else "left")
     if pair.qualities is not None:
         table.add_row(pair.metric, *(f"{value:.4f}" for value in pair.qualities))
-    for name in ("p50_ms", "p95_ms", "p99_ms", "rows_per_s"):
+    for name in ("p50_ms", "p95_ms", "p99_ms", "throughput"):
         table.add_row(name, *(f"{getattr(latency, name):.3g}" for latency in pair.latencies))
     Console(width=max(out.width, 100)).print(table)
     out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.", highlight=False)

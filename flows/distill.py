@@ -9,6 +9,7 @@ from prefect import flow
 from distill_tasks.config import DistillConfig
 from distill_tasks.errors import NothingQualifiesError
 from distill_tasks.evaluate import evaluate
+from distill_tasks.export import export
 from distill_tasks.findings import Findings
 from distill_tasks.label import label, teach
 from distill_tasks.measure import measure
@@ -50,16 +51,19 @@ def distill(config: DistillConfig) -> Outcome:
             def learn(trials: list[Trial]) -> list[StudentReference]:
                 return [train(config, t, corpus, labels, teacher, blended.blend) for t in trials]
 
-            students = learn(first_trials(config))
+            trained = learn(first_trials(config))
+            students = export(config, corpus, trained).students
             scores = evaluate(config, corpus, labels, students, "validation")
             latencies = measure(config, corpus, teacher, students)
             finalists = narrow(config, corpus, labels, students, scores, latencies)
-            students += learn(further_trials(config, finalists))
+            trained += learn(further_trials(config, finalists))
+            exported = export(config, corpus, trained)
+            students = exported.students
             scores = evaluate(config, corpus, labels, students, "validation")
             selection = select(config, corpus, labels, students, scores, latencies, finalists)
-            tested = [student for student in students if student.candidate in finalists]
+            tested = [student for student in students if student.student in finalists]
             held_out = evaluate(config, corpus, labels, tested, "held_out")
-            proof = prove(config, corpus, labels, tested, finalists)
+            proof = prove(config, corpus, labels, tested, selection.leading)
             curve = grow(config, corpus, labels, teacher, blended)
             findings = Findings(
                 config,
@@ -67,7 +71,7 @@ def distill(config: DistillConfig) -> Outcome:
                 teacher,
                 labels,
                 blended,
-                students,
+                exported,
                 scores,
                 held_out,
                 latencies,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure, plain_value
-from distill_tasks.latency import Latency, MeasureConfig, time_models
+from distill_tasks.latency import Latency, MeasureConfig, Served, time_served
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import LABEL_SEPARATOR, Decisions
 from distill_tasks.stage import stage
@@ -74,7 +75,7 @@ def compare_models(
     models = {uri: open_served(uri) for uri in (first, second)}
     known = tuple(dict.fromkeys([*classes, *(c for m in models.values() for c in m.classes)]))
     said = {uri: _ask(model, rows, known, uri) for uri, model in models.items()}
-    timed = time_models({u: m.answer for u, m in models.items()}, rows.texts, measure)
+    timed = time_served({uri: _place(model) for uri, model in models.items()}, rows.texts, measure)
     comparison, qualities = None, None
     gold = rows.decisions(len(classes))
     if gold is not None:
@@ -214,6 +215,13 @@ def open_served(uri: str) -> Any:
             f"{uri} cannot be opened as a model of Potstill: {reason}. "
             "Give models:/NAME@alias or models:/NAME/version."
         ) from None
+
+
+def _place(model: Any) -> Served:
+    """Return where an open model lies, and the code of its version."""
+    code = sys.modules[type(model).__module__].__file__
+    assert code is not None
+    return Served(str(model.folder), code)
 
 
 def _ask(model: Any, rows: Split, classes: tuple[str, ...], name: str) -> Decisions:

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.findings import Findings, say_verdict
+from distill_tasks.findings import Findings, say_footprint, say_verdict
 from distill_tasks.report import Report
 from distill_tasks.select import Candidate
 from distill_tasks.stage import stage
@@ -76,7 +76,9 @@ def write_card(
         f"| {name} | {figure.value:.4f} | {figure.low:.4f} – {figure.high:.4f} | {figure.rows} |"
         for name, figure in card.figures.items()
     )
-    latency, verdict = candidate.latency, say_verdict(findings.proof.judgements[candidate.name])
+    latency, takes = candidate.latency, say_footprint(candidate.footprint)
+    verdict = say_verdict(findings.proof.judgements[candidate.name])
+    variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
     return f"""# {candidate.name} of {config.name}
 
 A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
@@ -90,7 +92,7 @@ probabilities and whether to abstain out.
 {figures}
 
 One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on {latency.device},
-{latency.threads} thread(s); {latency.rows_per_s:,.0f} rows/s at batch {latency.batch_rows}.
+{latency.threads} thread(s); {latency.throughput:,.0f} rows/s. Without mlflow: {takes}.{variant}
 
 [Summary run]({distillation.link}) · [all candidates side by side]({report.compare})
 """

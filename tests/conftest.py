@@ -81,7 +81,8 @@ def written(tmp_path: Path, data_folder: Path, tiny_base: Path) -> dict[str, Any
             {"family": "bag_of_words", "max_features": 200},
         ],
         "evaluate": {"seeds": 1, "controls": False},
-        "measure": {"calls": 20, "batch_rows": 4},
+        "export": {"variants": []},  # tests that are about variants ask for them
+        "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "test"},
         "registry": {"model": "animals"},
     }

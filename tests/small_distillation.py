@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from samples import CLASSES, make_latency
+from samples import CLASSES, make_footprint, make_latency
 
 from distill_tasks.config import DistillConfig, parse_config
 from distill_tasks.corpus import Corpus
 from distill_tasks.evaluate import score_all
+from distill_tasks.export import export_all
 from distill_tasks.findings import Findings
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.measure import Latencies, measure_all
@@ -47,31 +48,35 @@ def distil(
     def field():
         return make_field(config, kept, labels, students, scores, latencies)
 
-    students = learn(first_trials(config))
+    trained = learn(first_trials(config))
+    students = export_all(config, corpus, trained).students
     scores = score_all(config, corpus, store, students, "validation")
     if p95_ms is None:
         latencies = measure_all(config, corpus, teacher, students)
     else:
         by_name = {name: make_latency(milliseconds) for name, milliseconds in p95_ms.items()}
-        latencies = Latencies(by_name, reused=False)
+        footprints = {name: make_footprint() for name in p95_ms}
+        latencies = Latencies(by_name, footprints, {}, reused=False)
     if finalists is None:
         finalists = find_finalists(field(), config.select, config.evaluate.finalists)
-    students += learn(further_trials(config, finalists))
+    trained += learn(further_trials(config, finalists))
+    exported = export_all(config, corpus, trained)
+    students = exported.students
     scores = score_all(config, corpus, store, students, "validation")
     selection = select_candidate(field(), finalists, config.select)
-    tested = [student for student in students if student.candidate in finalists]
+    tested = [student for student in students if student.student in finalists]
     return Findings(
         config=config,
         corpus=kept,
         teacher=teacher,
         labels=labels,
         blend=blend,
-        students=students,
+        exported=exported,
         validation=scores,
         held_out=score_all(config, corpus, store, tested, "held_out"),
         latencies=latencies,
         selection=selection,
-        proof=prove_all(config, corpus, store, tested, finalists),
+        proof=prove_all(config, corpus, store, tested, selection.leading),
         curve=draw_learning_curve(config, corpus, store, teacher, blend.blend),
     )
 
@@ -111,7 +116,7 @@ def write_rows(folder: Path) -> dict[str, Any]:
         "students": [{"family": "bag_of_words", "max_features": [3000, 15]}],
         "evaluate": {"finalists": 2},
         "select": {"choose": "most_accurate"},
-        "measure": {"calls": 20, "batch_rows": 4},
+        "measure": {"calls": 20, "batch_rows": [4]},
         "registry": {"model": "small"},
     }
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 VERBS = {
     *("prepare", "label", "train", "evaluate", "measure", "select", "report", "stage"),
-    *("vary", "prove"),
+    *("export", "vary", "prove"),
     *("findings", "pages"),  # what `report` writes, from references to what the stages made
 }
 SOURCES = [

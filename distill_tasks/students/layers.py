@@ -23,6 +23,7 @@ class LayersStudent(StudentSettings):
     """A transformer made of maximally spaced layers of the teacher, ending with its last one."""
 
     size_field: ClassVar[str] = "layers"
+    runtime: ClassVar[Literal["torch", "numpy"]] = "torch"
 
     family: Literal["layers"] = Field("layers", description="The family of students.")
     layers: Annotated[PositiveInt, Spans()] = Field(

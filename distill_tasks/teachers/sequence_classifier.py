@@ -86,6 +86,22 @@ def read_depth(model: str, revision: str | None, max_length: int) -> int:
     raise InputError(f"Model {model} tells no number of layers. Use a transformer encoder.")
 
 
+def check_tokenizer(model: str, revision: str | None) -> None:
+    """Raise InputError unless a model's tokenizer is a fast one, which every runtime can serve."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"The tokenizer of {model} cannot be loaded: {reason}") from None
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"Model {model} has a {type(tokenizer).__name__}, which has no fast implementation "
+            "(tokenizer.json). Use a model that has one: it is what students are served with."
+        )
+
+
 def check_classes(
     config: TransformersTeacher, classes: Sequence[str] | None, problem: Problem
 ) -> None:
@@ -134,7 +150,6 @@ class SequenceClassifier:
         self.model = AutoModelForSequenceClassification.from_pretrained(
             model,
             revision=revision,
-            attn_implementation="sdpa",
             dtype=torch.bfloat16 if self.device.bf16 else torch.float32,
         )
         self.model.eval().to(self.device.kind)

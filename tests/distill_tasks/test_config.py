@@ -2,10 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from distill_tasks import variants
 from distill_tasks.config import load_config, parse_config, write_schema
 from distill_tasks.errors import InputError
+from distill_tasks.prepare import check_config
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "distill.schema.json"
 
@@ -47,7 +50,10 @@ def change(written, path, value):
         (["evaluate", "finalist"], "evaluate.finalist", "finalists"),
         (["select", "chose"], "select.chose", "choose"),
         (["select", "metrik"], "select.metrik", "metric"),
+        (["export", "variant"], "export.variant", "variants"),
         (["measure", "call"], "measure.call", "calls"),
+        (["measure", "batch_row"], "measure.batch_row", "batch_rows"),
+        (["select", "objective"], "select.objective", "objectives"),
         (["tracking", "url"], "tracking.url", "uri"),
         (["registry", "alowed_drop"], "registry.alowed_drop", "allowed_drop"),
     ],
@@ -91,6 +97,11 @@ def test_a_missing_key_is_named(plain, section, key):
         (["problem"], "multilabel", "'multi_label'"),
         (["select", "metric"], "f1", "'macro_f1'"),
         (["measure", "calls"], 19, "greater than or equal to 20"),
+        (["measure", "batch_rows"], 32, "valid tuple"),
+        (["measure", "batch_rows"], [], "at least 1 item"),
+        (["measure", "device"], "tpu", "'cuda'"),
+        (["export", "variants"], "onnx", "'auto'"),
+        (["cost", "machine_hour"], 0, "greater than 0"),
         (["teacher", "max_length"], 9000, "less than or equal to 8192"),
         (["data", "validation_share"], 1, "less than 1"),
         (["students", 0, "layers"], -1, "greater than 0"),
@@ -153,6 +164,45 @@ def test_what_is_left_out_is_a_single_label_judged_by_accuracy_with_controls(pla
     assert (config.evaluate.seeds, config.evaluate.controls) == (3, True)
     assert config.evaluate.answer_precision is None
     assert not config.loss.balance_classes
+    assert (config.export.variants, config.measure.device) == ("auto", "cpu")
+    assert (config.measure.batch_rows, config.select.objectives, config.cost) == ((32,), (), None)
+
+
+def test_prices_need_the_price_of_the_machine(plain):
+    assert "the key `cost.machine_hour` is missing" in refusal(plain | {"cost": {}})
+    cost = parse_config(plain | {"cost": {"machine_hour": 0.5}}, "test").cost
+    assert (cost.machine_hour, cost.teacher_1000_calls) == (0.5, None)
+
+
+def test_a_misspelt_price_is_named(plain):
+    message = refusal(plain | {"cost": {"machine_hour": 1, "teacher_1000_call": 3}})
+    assert "unknown key `cost.teacher_1000_call` (did you mean 'teacher_1000_calls'?)" in message
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "wrong", "allowed"),
+    [
+        ("export", "variants", "onnx_int4", "'onnx', 'onnx_int8' or 'onnx_int8_static'"),
+        ("select", "objectives", "memory", "'parameters', 'disk_mb' or 'resident_mb'"),
+        ("measure", "batch_rows", 0, "greater than 0"),
+    ],
+)
+def test_a_wrong_item_of_a_list_is_shown_with_what_is_allowed(plain, section, key, wrong, allowed):
+    message = refusal(plain | {section: {key: [wrong]}})
+    assert f"`{section}.{key}" in message
+    assert allowed in message
+    assert f"found {wrong!r}" in message
+
+
+def test_variants_batches_and_objectives_are_lists(plain):
+    plain["export"] = {"variants": ["onnx_int8_static", "onnx"]}
+    plain["measure"] = {"batch_rows": [1, 64]}
+    plain["select"] = {"objectives": ["disk_mb", "parameters"]}
+    config = parse_config(plain, "test")
+    assert config.export.variants == ("onnx_int8_static", "onnx")
+    assert config.measure.batch_rows == (1, 64)
+    assert config.select.objectives == ("disk_mb", "parameters")
+    assert parse_config(plain | {"export": {"variants": []}}, "test").export.variants == ()
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "weighted_f1", "micro_f1"])
@@ -258,6 +308,42 @@ def test_settings_are_frozen(plain):
         config.seed = 1
     with pytest.raises(ValidationError, match="frozen"):
         config.students[0].layers = 1
+
+
+@pytest.fixture
+def without_onnx(monkeypatch):
+    """A machine on which the extra `onnx` is half installed."""
+    found = variants.find_spec
+    monkeypatch.setattr(
+        variants, "find_spec", lambda name: None if name.startswith("onnxr") else found(name)
+    )
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_a_variant_whose_packages_are_absent_is_refused_before_any_work(written):
+    written["export"] = {"variants": ["onnx", "onnx_int8"]}
+    with pytest.raises(InputError) as caught:
+        check_config(parse_config(written, "test"))
+    said = "export.variants asks for onnx, onnx_int8, but onnxruntime is not installed."
+    assert str(caught.value).startswith(said)
+    assert "pip install 'potstill[onnx]'" in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_onnx")
+@pytest.mark.parametrize("wanted", ["auto", []])
+def test_without_its_packages_variants_that_nobody_names_are_not_made(written, wanted):
+    config = parse_config(written | {"export": {"variants": wanted}}, "test")
+    check_config(config)
+    assert variants.choose_variants(config.export) == ()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_stopwatch_on_cuda_is_refused_where_there_is_none(written):
+    written["measure"]["device"] = "cuda"
+    with pytest.raises(
+        InputError, match=r"measure\.device is cuda, but torch finds no CUDA device"
+    ):
+        check_config(parse_config(written, "test"))
 
 
 def test_the_committed_schema_is_the_one_of_the_code():

@@ -6,6 +6,7 @@ import pytest
 from samples import CLASSES, WORDS, make_rows
 from sklearn.metrics import accuracy_score, f1_score
 
+from distill_tasks.calibration import Calibration
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import PotstillError
@@ -91,6 +92,22 @@ def test_of_a_single_seed_the_candidate_is_its_student(run, corpus):
     assert scores.candidates[STUDENT] == scores.models[STUDENT]
     assert scores.on_gold[STUDENT] == scores.models[ON_GOLD]
     assert scores.models[STUDENT].spread == {}
+
+
+def test_of_a_variant_the_served_seed_stands_among_the_models_and_all_seeds_are_its_candidate(
+    run, corpus
+):
+    score, students = run(corpus)
+    name = f"{STUDENT}-onnx"
+    served = replace(students[STUDENT], name=name, candidate=name, variant="onnx")
+    weights = {"calibration": Calibration(temperature=2.0), "digest": "another seed"}
+    seed = replace(served, name=f"{name}-seed-8", seed=8, **weights)
+    scores = score(students=[*students.values(), served, seed])
+    assert list(scores.models)[3:] == [STUDENT, ON_GOLD, name]
+    assert (list(scores.candidates), list(scores.on_gold)) == ([STUDENT, name], [STUDENT])
+    assert scores.models[name] == scores.models[STUDENT]
+    low, high = scores.candidates[name].spread["calibration/nll"]
+    assert low < scores.candidates[name].values["calibration/nll"] < high
 
 
 def test_every_figure_lies_in_its_own_interval(run, corpus):

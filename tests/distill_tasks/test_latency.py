@@ -1,24 +1,55 @@
 import gc
+import json
+import os
 import time
+from collections import Counter
+from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from samples import CLASSES, make_latency, make_rows
+from torch.utils.benchmark import Timer
 
+from distill_tasks.corpus import Split
+from distill_tasks.errors import PotstillError
 from distill_tasks.latency import (
+    MOST_REPEATS,
+    PARTS,
     ROUNDS,
-    WARM_UP_CALLS,
+    SHORTEST_TURN_MS,
+    Latency,
     MeasureConfig,
+    Served,
     describe_machine,
+    find_band,
+    fixed_threads,
+    list_versions,
+    tie,
     time_models,
+    time_served,
 )
+from distill_tasks.served_model import open_model
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
+from distill_tasks.students.lesson import Lesson, TeacherModel
 
 TEXTS = [f"text {number}" for number in range(50)]
-CONFIG = MeasureConfig(calls=30, batch_rows=8)
+CONFIG = MeasureConfig(calls=20, batch_rows=(8,))
+# Half of the calls are warmed up on, then asked in each of two turns: two texts to a round.
+TWO_TEXTS = MeasureConfig(calls=4 * ROUNDS, batch_rows=(8,))
+WARM_UP = 2 * ROUNDS
+STUDENTS = {
+    "bag_of_words": BagOfWordsStudent(max_features=200),
+    "static": StaticStudent(dimensions=8, epochs=1),
+}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quick_collection():
     """Keep what other tests left behind out of the collections between rounds."""
     gc.collect()
@@ -27,12 +58,42 @@ def quick_collection():
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module")
+def folders(tiny_base, tmp_path_factory):
+    """Real students, trained on little."""
+    rows = make_rows(120, seed=3)
+    gold = np.array([CLASSES.index(name) for name in rows["label"]])
+    split = Split(tuple(rows["text"]), gold)
+    soft_labels = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
+    teacher = TeacherModel(tiny_base, None, 16)
+    lesson = Lesson(split, soft_labels, split, CLASSES, 2.0, 0.9, 5, teacher)
+    made = {name: tmp_path_factory.mktemp(name) for name in STUDENTS}
+    for name, folder in made.items():
+        train_student(STUDENTS[name], lesson, folder)
+    return made
+
+
 class Listener:
     def __init__(self):
         self.heard = []
 
     def __call__(self, texts):
         self.heard.append(list(texts))
+
+    @property
+    def single(self):
+        return [texts[0] for texts in self.heard if len(texts) == 1]
+
+
+def listen(names, config=TWO_TEXTS, seed=0):
+    """Return who was asked what, text by text without the warm-up, in order."""
+    asked = []
+
+    def hear(name):
+        return lambda texts: asked.append((name, texts[0])) if len(texts) == 1 else None
+
+    time_models({name: hear(name) for name in names}, TEXTS, config, seed)
+    return asked[len(names) * (config.calls // 2) :]
 
 
 def test_a_sleeping_model_is_timed_right():
@@ -44,23 +105,22 @@ def test_a_sleeping_model_is_timed_right():
     # Sleep is never shorter than asked, and on a busy machine often longer.
     assert 4 <= found["slow"].p50_ms < 8
     assert 1 <= found["fast"].p50_ms < 3
-    assert 125 < found["slow"].rows_per_s <= 250
-    assert found["fast"].rows_per_s <= 1000
-    assert found["fast"].rows_per_s > found["slow"].rows_per_s
+    assert 125 < found["slow"].throughput <= 250
+    assert found["slow"].throughput < found["fast"].throughput <= 1000
 
 
-def test_percentiles_tell_rare_slow_calls_from_common_fast_ones():
+def test_percentiles_and_mean_tell_rare_slow_calls_from_common_fast_ones():
     number = 0
 
     def stumble(texts):
         nonlocal number
         number += len(texts) == 1
-        time.sleep(0.03 if number % 8 == 0 else 0.001)
+        time.sleep(0.03 if number % 8 == 0 else 0.004)
 
-    found = time_models({"stumbling": stumble}, TEXTS, MeasureConfig(calls=80, batch_rows=2))
-    latency = found["stumbling"]
+    latency = time_models({"stumbling": stumble}, TEXTS, CONFIG)["stumbling"]
     assert latency.p50_ms < 15
     assert 30 <= latency.p95_ms <= latency.p99_ms
+    assert 7.1 < latency.mean_ms < 20  # (7 × 4 + 30) / 8
 
 
 def test_every_model_gets_the_same_texts():
@@ -68,21 +128,55 @@ def test_every_model_gets_the_same_texts():
     time_models(models, TEXTS, CONFIG)
     heard = [model.heard for model in models.values()]
     assert heard[0] == heard[1] == heard[2]
-    single = [texts for texts in heard[0] if len(texts) == 1]
-    batches = [texts for texts in heard[0] if len(texts) == 8]
-    assert len(single) == WARM_UP_CALLS + CONFIG.calls
-    assert len(single) + len(batches) == len(heard[0])
     assert {text for texts in heard[0] for text in texts} <= set(TEXTS)
-    assert len({text for (text,) in single}) > 10
+    assert len(set(models["one"].single)) > 5
+    batches = [texts for texts in heard[0] if len(texts) > 1]
+    assert {len(batch) for batch in batches} == {8}
+    assert all(batch == batches[0] for batch in batches)
 
 
-def test_models_take_turns_in_random_order():
-    turns = []
-    models = {name: lambda _, name=name: turns.append(name) for name in ("a", "b")}
-    time_models(models, TEXTS, CONFIG)
-    rounds = np.reshape(turns[2 * WARM_UP_CALLS :], (ROUNDS, 2, CONFIG.calls // ROUNDS + 1))
-    assert all(set(turn) in ({"a"}, {"b"}) for both in rounds for turn in both)
-    assert {"".join(both[:, 0]) for both in rounds} == {"ab", "ba"}
+def test_a_model_has_two_turns_in_every_round_on_the_same_texts():
+    asked = listen(["a", "b"])
+    rounds = np.reshape(asked, (ROUNDS, 4, MOST_REPEATS, 2, 2))  # 4 turns, each text of 2 repeated
+    names, texts = rounds[..., 0], rounds[..., 1]
+    assert (names == names[:, :, :1, :1]).all()
+    assert all(Counter(turns) == {"a": 2, "b": 2} for turns in names[:, :, 0, 0].tolist())
+    assert (texts == texts[:, :1, :1]).all()
+
+
+def test_turns_come_in_random_order():
+    names = np.reshape(listen(["a", "b"]), (ROUNDS, 4, -1, 2))[:, :, 0, 0]
+    orders = Counter("".join(turns) for turns in names)
+    assert len(orders) >= 4
+    assert {order[0] for order in orders} == {"a", "b"}
+
+
+def test_each_text_is_warmed_up_on_before_any_is_timed():
+    model = Listener()
+    time_models({"model": model}, TEXTS, TWO_TEXTS)
+    timed = np.reshape(model.single[WARM_UP:], (ROUNDS, 2, MOST_REPEATS, 2))
+    assert timed[:, 0, 0].ravel().tolist() == model.single[:WARM_UP]
+
+
+def test_quick_models_are_asked_more_often_than_slow_ones():
+    counts = Counter()
+
+    def answer(name, seconds):
+        def count(texts):
+            counts[name] += len(texts) == 1
+            time.sleep(seconds)
+
+        return count
+
+    # One text to a turn, which is to take SHORTEST_TURN_MS.
+    config = MeasureConfig(calls=20, batch_rows=(2,))
+    seconds = {"instant": 0, "middling": SHORTEST_TURN_MS / 4e3, "slow": SHORTEST_TURN_MS / 1e3}
+    found = time_models({n: answer(n, s) for n, s in seconds.items()}, TEXTS, config)
+    assert found["slow"].calls == config.calls
+    assert found["middling"].calls in (2 * config.calls, 3 * config.calls, 4 * config.calls)
+    assert found["instant"].calls == MOST_REPEATS * config.calls
+    for name, latency in found.items():
+        assert counts[name] == latency.calls + config.calls // 2
 
 
 def test_the_seed_decides_the_texts():
@@ -100,6 +194,142 @@ def test_one_text_is_enough():
     assert set(np.concatenate(model.heard)) == {"only"}
 
 
+def test_long_texts_are_told_from_short_ones():
+    texts = ["x" * length for length in range(1, 25)]
+    answers = {"growing": lambda texts: time.sleep(0.0001 * sum(map(len, texts)))}
+    latency = time_models(answers, texts, MeasureConfig(calls=400, batch_rows=(2,)))["growing"]
+    assert tuple(latency.by_length) == PARTS == ("short", "middle", "long")
+    short, middle, long = latency.by_length.values()
+    # Texts of 1 to 24 tenths of a millisecond: the thirds have their middle at about 4, 12 and 20.
+    assert 0.3 <= short < 0.6 * middle
+    assert short < latency.p50_ms < long
+    assert middle >= 0.9
+    assert long >= 1.8
+
+
+def test_texts_of_one_length_are_all_of_one_part():
+    latency = time_models({"model": lambda _: None}, ["aaa", "bbb"], CONFIG)["model"]
+    assert latency.by_length == {"short": latency.p50_ms}
+
+
+def test_rows_per_second_are_told_by_batch():
+    config = MeasureConfig(calls=20, batch_rows=(4, 16))
+    answers = {"model": lambda texts: time.sleep(0.003 + 0.0005 * len(texts))}
+    latency = time_models(answers, TEXTS, config)["model"]
+    assert list(latency.rows_per_s) == ["4", "16"]
+    assert 4 / 0.010 < latency.rows_per_s["4"] <= 4 / 0.005
+    assert 16 / 0.022 < latency.rows_per_s["16"] <= 16 / 0.011
+    assert latency.throughput == max(latency.rows_per_s.values())
+    named = {key: value for key, value in latency.values.items() if key.startswith("throughput")}
+    assert named == {
+        "throughput/rows_per_s": latency.throughput,
+        "throughput/rows_per_s_of_4": latency.rows_per_s["4"],
+        "throughput/rows_per_s_of_16": latency.rows_per_s["16"],
+    }
+
+
+def test_intervals_hold_the_value_and_grow_with_the_differences_between_rounds():
+    number = 0
+
+    def drift(texts):
+        nonlocal number
+        number += len(texts) == 1
+        time.sleep(0.005 + 0.0001 * number)
+
+    models = {"drifting": drift, "steady": lambda _: time.sleep(0.008)}
+    found = time_models(models, TEXTS, CONFIG)
+    widths = {}
+    for name, latency in found.items():
+        for key, (low, high) in latency.intervals.items():
+            assert low <= getattr(latency, key) <= high
+        low, high = latency.intervals["p50_ms"]
+        widths[name] = (high - low) / latency.p50_ms
+    assert list(found["steady"].intervals) == ["p50_ms", "p95_ms", "p99_ms"]
+    assert widths["drifting"] > 0.1
+    assert widths["drifting"] > 2 * widths["steady"]
+
+
+def test_a_model_of_uneven_times_differs_from_itself():
+    uneven = np.random.default_rng(1)
+    models = {
+        "uneven": lambda _: time.sleep(uneven.uniform(0.002, 0.05)),
+        "steady": lambda _: time.sleep(0.02),
+    }
+    found = time_models(models, TEXTS, MeasureConfig(calls=20, batch_rows=(2,)))
+    assert found["uneven"].calls == 20
+    assert found["uneven"].aa_p50 > 3 * found["steady"].aa_p50
+
+
+def test_the_band_is_the_largest_difference_of_a_model_from_itself():
+    latencies = [replace(make_latency(1.0), aa_p50=9.0, aa_p95=p95) for p95 in (0.02, 0.3, 0.1)]
+    assert find_band(latencies) == 0.3
+    assert find_band(latencies[:1]) == 0.02
+
+
+times = st.lists(st.sampled_from([1.0, 1.05, 1.1, 2.0, 8.0]) | st.floats(1e-3, 1e4), min_size=1)
+bands = st.sampled_from([0.0, 0.05, 0.1]) | st.floats(0, 3)
+
+
+@given(times, bands)
+def test_a_tied_latency_is_that_of_the_fastest_of_its_group(taken, band):
+    values = np.array(taken)
+    tied = tie(values, band)
+    assert (tied <= values).all()
+    assert set(tied) <= set(values)
+    assert (values <= tied * (1 + band)).all()
+    # Groups do not touch: the fastest of each is outside the band of the one before.
+    leads = np.unique(tied)
+    assert (leads[1:] > leads[:-1] * (1 + band)).all()
+    assert (tied[np.isin(values, leads)] == values[np.isin(values, leads)]).all()
+
+
+@given(times, bands)
+def test_ties_keep_the_order_and_make_no_further_ties(taken, band):
+    values = np.array(taken)
+    tied = tie(values, band)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(tied[order]) >= 0).all()
+    np.testing.assert_array_equal(tie(tied, band), tied)
+
+
+@given(times)
+def test_without_noise_nothing_is_tied(taken):
+    values = np.array(taken)
+    np.testing.assert_array_equal(tie(values, 0.0), values)
+
+
+@given(times, bands, st.randoms())
+def test_ties_do_not_depend_on_who_comes_first(taken, band, random):
+    order = list(range(len(taken)))
+    random.shuffle(order)
+    values = np.array(taken)
+    np.testing.assert_array_equal(tie(values[order], band), tie(values, band)[order])
+
+
+@given(times, bands, st.integers(-8, 8))
+def test_ties_are_of_shares_whatever_the_unit(taken, band, power):
+    values, unit = np.array(taken), 2.0**power
+    np.testing.assert_array_equal(tie(values * unit, band), tie(values, band) * unit)
+
+
+@pytest.mark.parametrize(
+    ("values", "band", "expected"),
+    [
+        ([10.0, 10.5, 12.0], 0.1, [10.0, 10.0, 12.0]),
+        ([12.0, 10.0, 11.0], 0.1, [12.0, 10.0, 10.0]),
+        # Each is near the next, but the third is too far from the first: no chain.
+        ([10.0, 10.9, 11.8, 12.7], 0.1, [10.0, 10.0, 11.8, 11.8]),
+        ([1.0, 2.0, 4.0], 1.0, [1.0, 1.0, 4.0]),
+        ([3.0, 3.0], 0.0, [3.0, 3.0]),
+        ([], 0.1, []),
+    ],
+)
+def test_known_ties(values, band, expected):
+    given_values = np.array(values)
+    assert tie(given_values, band).tolist() == expected
+    assert given_values.tolist() == values  # what is given is left alone
+
+
 def test_threads_and_collection_are_set_and_put_back():
     before = torch.get_num_threads()
     other = 1 if before > 1 else 2
@@ -108,10 +338,9 @@ def test_threads_and_collection_are_set_and_put_back():
     def look(_):
         seen.add((torch.get_num_threads(), gc.isenabled()))
 
-    config = MeasureConfig(calls=20, batch_rows=1, threads=other)
+    config = MeasureConfig(calls=20, batch_rows=(1,), threads=other)
     found = time_models({"model": look}, TEXTS, config)["model"]
-    assert (other, False) in seen
-    assert {threads for threads, _ in seen} == {other}
+    assert seen == {(other, False)}
     assert torch.get_num_threads() == before
     assert gc.isenabled()
     assert found.threads == other
@@ -130,18 +359,166 @@ def test_a_failing_model_puts_threads_and_collection_back():
     assert gc.isenabled()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("threads", "parallel"), [(1, "false"), (3, "true")])
+def test_threads_are_bound_inside_alone(threads, parallel, fails, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    before, environment = torch.get_num_threads(), dict(os.environ)
+    try:
+        with fixed_threads(threads):
+            seen = os.environ["OMP_NUM_THREADS"], os.environ["TOKENIZERS_PARALLELISM"]
+            seen += (torch.get_num_threads(),)
+            if fails:
+                raise KeyError("inside")
+    except KeyError:
+        assert fails
+    assert seen == (str(threads), parallel, threads)
+    assert torch.get_num_threads() == before
+    assert dict(os.environ) == environment
+
+
 def test_a_latency_says_how_it_was_measured():
     latency = time_models({"model": lambda _: time.sleep(0.001)}, TEXTS, CONFIG)["model"]
-    assert (latency.calls, latency.batch_rows, latency.threads) == (30, 8, 1)
+    assert latency.threads == 1
     assert latency.device == describe_machine()
     assert "cores" in latency.device
-    assert latency.noise >= 0
+    assert latency.cuda_p50_ms is None
     assert latency.values["latency/p95_ms"] == latency.to_json()["p95_ms"] == latency.p95_ms
+    assert latency.values["latency/p50_ms_short_texts"] == latency.by_length["short"]
+    assert "latency/cuda_p50_ms" not in latency.values
+    assert replace(latency, cuda_p50_ms=2.5).values["latency/cuda_p50_ms"] == 2.5
+    assert json.loads(json.dumps(latency.to_json()))["aa_p95"] == latency.aa_p95
+
+
+def test_versions_are_those_of_what_is_installed():
+    versions = list_versions()
+    assert versions["numpy"] == np.__version__
+    assert versions == {name: version(name) for name in versions}
 
 
 @pytest.mark.parametrize(
-    "settings", [{"calls": 19}, {"calls": 100_001}, {"batch_rows": 0}, {"threads": 0}]
+    "settings",
+    [
+        {"calls": 19},
+        {"calls": 100_001},
+        {"batch_rows": ()},
+        {"batch_rows": (8, 0)},
+        {"threads": 0},
+        {"device": "tpu"},
+    ],
 )
 def test_settings_out_of_bounds_are_refused(settings):
     with pytest.raises(ValidationError):
         MeasureConfig(**settings)
+
+
+def test_served_folders_are_timed_in_the_order_given(folders):
+    texts = make_rows(30, seed=9)["text"].tolist()
+    config = MeasureConfig(calls=20, batch_rows=(4, 2))
+    models = {name: Served(str(folders[name])) for name in ("static", "bag_of_words")}
+    found = time_served(models, texts, config)
+    assert list(found) == ["static", "bag_of_words"]
+    for latency in found.values():
+        assert isinstance(latency, Latency)
+        assert 0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms < 50
+        assert list(latency.rows_per_s) == ["4", "2"]
+        assert list(latency.by_length) == [part for part in PARTS if part in latency.by_length]
+        assert latency.intervals["p50_ms"][0] <= latency.p50_ms <= latency.intervals["p50_ms"][1]
+        assert latency.calls > config.calls  # they are quick
+        assert latency.calls % config.calls == 0
+        assert (latency.threads, latency.cuda_p50_ms) == (1, None)
+        assert latency.device == describe_machine()
+
+
+SCRIBE = """
+import json, os, pathlib, sys
+
+def open_model(folder):
+    return Scribe(pathlib.Path(folder))
+
+class Scribe:
+    def __init__(self, folder):
+        self.file = folder / "heard.json"
+        self.opened_with = os.environ["OMP_NUM_THREADS"]
+        self.heard = []
+
+    def answer(self, texts):
+        print("answers may print")
+        self.heard += texts
+        about = os.getpid(), self.opened_with, "torch" in sys.modules, sorted(set(self.heard))
+        self.file.write_text(json.dumps(about))
+"""
+
+
+def test_models_answer_by_their_own_code_in_a_python_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    (tmp_path / "scribe.py").write_text(SCRIBE)
+    texts = ["", "fin 😀\n", "e\u0301\x00\u2028 nil"]
+    config = MeasureConfig(calls=20, batch_rows=(9,), threads=2)
+    served = Served(str(tmp_path), code=str(tmp_path / "scribe.py"))
+    (latency,) = time_served({"scribe": served}, texts, config).values()
+    process, threads, torch_there, heard = json.loads((tmp_path / "heard.json").read_text())
+    assert process != os.getpid()
+    assert threads == "2"
+    assert not torch_there
+    assert heard == sorted(texts)
+    assert latency.threads == 2
+
+
+def test_a_folder_that_cannot_be_opened_stops_the_stopwatch(folders, tmp_path, capfd):
+    models = {"good": Served(str(folders["static"])), "bad": Served(str(tmp_path))}
+    with pytest.raises(PotstillError, match=r"stopwatch failed with exit code 1; see above"):
+        time_served(models, TEXTS, CONFIG)
+    assert str(tmp_path / "model.json") in capfd.readouterr().err
+
+
+def test_a_model_moves_where_it_can(folders, tiny_base):
+    about = {"runtime": "transformers", "classes": list(CLASSES), "max_length": 16}
+    teacher = Served(str(tiny_base), about=about)
+    assert teacher.open().device == "cpu"
+    moved = teacher.open("meta")
+    assert moved.device == "meta"
+    assert {weight.device.type for weight in moved.model.parameters()} == {"meta"}
+    (stays,) = Served(str(folders["bag_of_words"])).open("cuda").answer(["the puppy"])
+    assert stays.label == "dogs"
+
+
+def time_with_torch(answer, text):
+    """Return the median milliseconds of single answers by the timer of torch."""
+    timer = Timer("answer([text])", globals={"answer": answer, "text": text})
+    return 1e3 * np.median([timer.timeit(1).mean for _ in range(15)])
+
+
+def test_p50_is_within_a_tenth_of_what_the_timer_of_torch_finds(folders):
+    # Long texts, since what a timer does between two answers to the caches costs microseconds.
+    rows = make_rows(500, seed=9)["text"].tolist()
+    texts = [" ".join(rows[start : start + 50]) for start in range(0, 500, 50)]
+    models = {name: open_model(folder).answer for name, folder in folders.items()}
+    listener = Listener()
+    time_models({"listener": listener}, texts, CONFIG)
+    sample = listener.single[: CONFIG.calls // 2]  # what is drawn with this seed
+    ratios = {name: [] for name in models}
+    for _ in range(5):  # in turns, so that a busy machine is busy for both
+        found = time_models(models, texts, CONFIG)
+        for name, answer in models.items():
+            theirs = np.median([time_with_torch(answer, text) for text in sample])
+            ratios[name].append(found[name].p50_ms / theirs)
+    for name, found in ratios.items():
+        assert np.median(found) == pytest.approx(1, abs=0.1), (name, found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_answers_on_a_cuda_device_is_timed_by_its_events_too(folders, tiny_base):
+    about = {"runtime": "transformers", "classes": list(CLASSES), "max_length": 16}
+    models = {
+        "teacher": Served(str(tiny_base), about=about),
+        "words": Served(str(folders["bag_of_words"])),
+    }
+    config = MeasureConfig(calls=100, batch_rows=(4,), device="cuda")
+    found = time_served(models, make_rows(50, seed=9)["text"].tolist(), config)
+    teacher, words = found["teacher"], found["words"]
+    # The events stand around the answer, which ends with a copy to the CPU.
+    assert teacher.cuda_p50_ms == pytest.approx(teacher.p50_ms, rel=0.5)
+    assert teacher.values["latency/cuda_p50_ms"] == teacher.cuda_p50_ms
+    assert words.cuda_p50_ms is None

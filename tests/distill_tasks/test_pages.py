@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from samples import make_latency
+from samples import make_footprint, make_latency
 from small_distillation import GOOD, P95_MS, POOR, distil, parse, write_rows
 
+from distill_tasks import variants
 from distill_tasks.charts import (
     draw_confusion,
     draw_learning_curve,
@@ -17,23 +18,27 @@ from distill_tasks.charts import (
     draw_reliability,
 )
 from distill_tasks.config import SelectConfig
+from distill_tasks.cost import CostConfig
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.findings import (
     headline,
     list_calibration,
     list_classes,
     list_points,
+    list_variants,
     say_front,
     say_verdict,
     tabulate,
     warn,
 )
-from distill_tasks.measure import Latencies
+from distill_tasks.intervals import Figure
 from distill_tasks.pages import markdown_table, write_markdown, write_page
+from distill_tasks.parity import Parity
 from distill_tasks.rows import read_corpus
-from distill_tasks.select import Field, select_candidate
+from distill_tasks.select import Candidate, Field, select_candidate
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
+SLOW = make_latency(10)
 CLASS, EVIL = "<script>alert(1)</script>|cats", "<img src=x onerror=alert(2)> | `row`"
 """A class and a beginning of texts that want to be more than text."""
 
@@ -80,10 +85,10 @@ def without_gold(written, tmp_path_factory):
 @pytest.fixture(scope="module")
 def nothing(findings):
     """The same where no candidate meets the constraints."""
-    field = Field(findings.selection.candidates, np.zeros((2, 2)))
+    field = Field(findings.selection.candidates, np.zeros((2, 2)), 0.0, ())
     selection = select_candidate(field, [], SelectConfig(max_disk_mb=1e-6))
     empty = replace(findings.held_out, candidates={}, on_gold={})
-    proof = replace(findings.proof, judgements={}, panels={}, production={})
+    proof = replace(findings.proof, judgements={}, panels={}, parities={}, production={})
     return replace(findings, selection=selection, held_out=empty, proof=proof)
 
 
@@ -146,6 +151,7 @@ def test_every_row_has_every_column_and_the_metric_names_one(findings):
     assert len({tuple(row) for row in table}) == 1
     assert list(table[0])[:3] == ["model", "accuracy", "interval"]
     assert {"seeds", "verdict", "against control", "retention", "agreement", "MB"} <= set(table[0])
+    assert {"parameters", "resident MB", "installed MB", "cold start s"} <= set(table[0])
     assert all(isinstance(cell, str) and cell for row in table for cell in row.values())
 
 
@@ -167,8 +173,8 @@ def test_the_cells_are_the_figures(findings):
 
 
 def test_speed_up_is_that_of_the_median(findings):
-    timed = findings.latencies.by_name | {TEACHER: make_latency(10)}
-    fast = replace(findings, latencies=Latencies(timed, reused=False))
+    timed = findings.latencies.by_name | {TEACHER: SLOW}
+    fast = replace(findings, latencies=replace(findings.latencies, by_name=timed))
     assert tabulate(fast)[1]["speed-up"] == "25×"
     assert headline(fast).endswith("and is 25× faster (p50, text in, label out).")
     assert [point.role for point in list_points(fast)] == ["chosen", "front", "teacher"]
@@ -199,12 +205,20 @@ def test_a_verdict_is_said_with_its_reason_ratio_and_flags(findings):
 
 
 def test_the_front_is_said_with_who_may_leave_or_join_it(findings):
-    assert say_front(findings.selection).startswith(f"On the front: {GOOD}, {POOR}.")
+    assert say_front(findings).startswith(f"On the front: {GOOD}, {POOR}.")
     shaky = replace(findings.selection, leaving=["a"], joining=["b"], undecided=["c", "d"])
-    said = say_front(shaky)
+    said = say_front(replace(findings, selection=shaky))
     assert "cannot rule them out: c, d." in said
     assert "would leave it: a." in said
     assert "would join it: b." in said
+
+
+def test_the_front_is_said_with_the_noise_within_which_latencies_tie(findings):
+    assert "p95 latencies within 0.0 % of each other count as ties" in say_front(findings)
+    loud = findings.latencies.by_name | {POOR: make_latency(P95_MS[POOR], noise=0.043)}
+    latencies = replace(findings.latencies, by_name=loud)
+    said = say_front(replace(findings, latencies=latencies))
+    assert "p95 latencies within 4.3 % of each other count as ties" in said
 
 
 def test_warnings_hold_the_data_reports_and_the_flags_of_finalists(findings):
@@ -227,6 +241,29 @@ def test_a_teacher_no_better_than_words_on_gold_is_a_warning(findings):
     assert "distillation has little to give here" in said[0]
 
 
+def test_a_variant_whose_export_failed_is_a_warning_with_the_reason(findings):
+    failed = {"layers-2-onnx": "TypeError: no such operator"}
+    exported = replace(findings.exported, left_out=failed)
+    said = "layers-2-onnx was left out, its export failed: TypeError: no such operator"
+    assert said in warn(replace(findings, exported=exported))
+    assert not [warning for warning in warn(findings) if "left out" in warning]
+
+
+def test_transformers_that_lack_their_variants_for_want_of_a_package_are_a_warning(
+    findings, monkeypatch
+):
+    students = [replace(student, variant="torch") for student in findings.students]
+    torch = replace(findings, exported=replace(findings.exported, students=students))
+    assert not [warning for warning in warn(torch) if "torch alone" in warning]
+    monkeypatch.setattr(variants, "find_spec", lambda _: None)
+    (said,) = [warning for warning in warn(torch) if "torch alone" in warning]
+    assert "pip install 'potstill[onnx]'" in said
+    assert warn(findings) == [warning for warning in warn(torch) if warning != said]
+    declined = variants.ExportConfig(variants=())
+    config = findings.config.model_copy(update={"export": declined})
+    assert said not in warn(replace(torch, config=config))
+
+
 def test_classes_and_calibration_are_those_of_student_and_teacher(findings):
     choice = findings.selection.choice
     classes = list_classes(findings, choice)
@@ -238,6 +275,169 @@ def test_classes_and_calibration_are_those_of_student_and_teacher(findings):
     teacher, student = list_calibration(findings, choice)
     assert (teacher["model"], student["model"]) == (TEACHER, GOOD)
     assert student["temperature"] == f"{choice.student.calibration.temperature:.2f}"
+
+
+# Cost.
+
+
+def priced(findings, **prices):
+    config = findings.config.model_copy(update={"cost": CostConfig(**prices)})
+    return replace(findings, config=config)
+
+
+def test_without_prices_nothing_is_said_of_cost(findings, page):
+    assert findings.costs == {}
+    assert "per 1,000" not in tabulate(findings)[0]
+    assert "1,000 answers cost" not in write_markdown(findings) + page.source
+
+
+def test_with_prices_every_candidate_has_its_cost_and_the_chosen_one_a_sentence(findings, tmp_path):
+    paid = priced(findings, machine_hour=3.6, teacher_1000_calls=2.0)
+    assert set(paid.costs) == {GOOD, POOR}
+    rows = {row["model"]: row for row in tabulate(paid)}
+    # A mean of 0.2 ms at 3.6 an hour; of 590 rows 2 are paid for every 1,000.
+    assert paid.costs[GOOD].student_per_1000 == pytest.approx(0.0002)
+    assert rows[GOOD]["per 1,000"] == "0.0002"
+    assert rows[POOR]["per 1,000"] == "0.0001"
+    assert rows[TEACHER]["per 1,000"] == "2.00"
+    assert rows["majority-class"]["per 1,000"] == "–"
+    seconds = sum(student.seconds for student in findings.students) + findings.labels.seconds
+    asked = len(set(findings.rows.texts))
+    assert paid.costs[GOOD].distillation == pytest.approx(seconds / 1000 + 2 * asked / 1000)
+    said = f"Of {GOOD}, {paid.costs[GOOD]}."
+    assert "is paid back by" in said
+    assert said in write_markdown(paid)
+    assert html.unescape(page_of(paid, tmp_path).source).count(said) == 2
+
+
+def test_seeds_variants_and_calibrations_of_one_training_are_paid_for_once(findings):
+    paid = priced(findings, machine_hour=3.6, teacher_1000_calls=0.0)
+    again = [replace(student, name=f"{student.name}-again") for student in findings.students]
+    exported = replace(findings.exported, students=[*findings.students, *again])
+    assert replace(paid, exported=exported).costs == paid.costs
+
+
+def test_of_a_teacher_without_price_or_weights_no_cost_is_known(findings, tmp_path):
+    unknown = priced(findings, machine_hour=3.6)
+    assert unknown.costs == {}
+    assert {row["per 1,000"] for row in tabulate(unknown)} == {"–"}
+    assert "1,000 answers cost" not in write_markdown(unknown) + page_of(unknown, tmp_path).source
+    timed = replace(findings.latencies, by_name=findings.latencies.by_name | {TEACHER: SLOW})
+    assert replace(unknown, latencies=timed).costs[GOOD].teacher_per_1000 == pytest.approx(0.005)
+
+
+# Variants.
+
+
+@pytest.fixture(scope="module")
+def exported(findings):
+    """The same where the chosen student also runs as ONNX, five times as fast, and as int8."""
+    changes = {
+        "onnx": (0.08, Parity("onnx", 2e-7, 0, 90, Figure(0.0, 0.0, 0.0, 90)), ""),
+        "onnx_int8": (
+            0.1,
+            Parity("onnx_int8", 0.5, 9, 90, Figure(-0.1, -0.2, -0.02, 90)),
+            "rejected: loses more than the 0.5 points allowed, -10.00 points against torch",
+        ),
+    }
+    good, poor = findings.selection.candidates
+    by_name, candidates = dict(findings.latencies.by_name), [good]
+    for variant, (p95_ms, parity, rejected) in changes.items():
+        name = f"{GOOD}-{variant.replace('_', '-')}"
+        student = replace(good.student, name=name, candidate=name, variant=variant)
+        by_name[name] = make_latency(p95_ms)
+        takes = make_latency(p95_ms), make_footprint(40), parity, rejected
+        candidates.append(Candidate(student, good.validation, *takes))
+    candidates.append(poor)
+    names = [candidate.name for candidate in candidates[1:3]]
+    served = [candidate.student for candidate in candidates[1:3]]
+    quality = np.array([c.validation.quality.value for c in candidates])
+    field = Field(candidates, quality[:, None] - quality, 0.0, ())
+    config = SelectConfig(choose="most_accurate")
+
+    def add(cards):
+        return cards | dict.fromkeys(names, cards[GOOD])
+
+    def score(scores):
+        return replace(scores, models=add(scores.models), candidates=add(scores.candidates))
+
+    proof, front = findings.proof, f"{GOOD}-onnx"
+    held_out = {name: c.parity for name, c in zip(names, candidates[1:3], strict=True)}
+    led = {"judgements": proof.judgements, "panels": proof.panels, "production": proof.production}
+    led = {key: {front: kept[GOOD], POOR: kept[POOR]} for key, kept in led.items()}
+    return replace(
+        findings,
+        exported=replace(findings.exported, students=[*findings.students, *served]),
+        validation=score(findings.validation),
+        held_out=score(findings.held_out),
+        latencies=replace(findings.latencies, by_name=by_name),
+        selection=select_candidate(field, findings.selection.finalists, config),
+        proof=replace(proof, parities=held_out, **led),
+    )
+
+
+def test_every_variant_is_a_row_of_the_table_with_its_own_figures(exported):
+    assert exported.selection.chosen == f"{GOOD}-onnx"
+    rows = {row["model"]: row for row in tabulate(exported)}
+    onnx, torch, int8 = (rows[f"{GOOD}{end}"] for end in ("-onnx", "", "-onnx-int8"))
+    assert (onnx["p95 ms"], torch["p95 ms"], int8["p95 ms"]) == ("0.08", "0.4", "0.1")
+    assert onnx["verdict"] == "BEATS"
+    assert torch["verdict"] == int8["verdict"] == "–"  # one verdict for each finalist
+    assert torch["outcome"].startswith(f"dominated by {GOOD}-onnx")
+    assert int8["outcome"].startswith("rejected: loses more than the 0.5 points allowed")
+    assert (onnx["resident MB"], onnx["installed MB"], onnx["cold start s"]) == ("40", "90", "0.25")
+
+
+def test_variants_are_listed_beside_their_student_with_what_they_gain_and_lose(exported):
+    torch, onnx, int8 = list_variants(exported)
+    assert (torch["model"], torch["against torch"], torch["other labels"]) == (GOOD, "1.00×", "–")
+    assert (onnx["against torch"], onnx["other labels"]) == ("5.00×", "0 of 90")
+    assert onnx["largest logit difference"] == "2e-07"
+    assert int8["validation accuracy"] == "-10.00 points [-20.00, -2.00]"
+    assert int8["held-out accuracy"] == int8["validation accuracy"]
+    assert (int8["against torch"], int8["other labels"]) == ("4.00×", "9 of 90")
+
+
+def test_a_variant_that_held_out_never_saw_has_no_held_out_figure(exported):
+    unseen = replace(exported, proof=replace(exported.proof, parities={}))
+    assert {row["held-out accuracy"] for row in list_variants(unseen)} == {"–"}
+
+
+def test_the_report_has_a_section_on_variants_where_there_are_any(findings, exported, tmp_path):
+    heading = "Variants: the same student in other runtimes"
+    page, text = page_of(exported, tmp_path), write_markdown(exported)
+    assert list_variants(findings) == []
+    assert "## Variants" not in write_markdown(findings)
+    assert page.headings[1:3] == ["Quality against latency", heading]
+    shown = {tuple(row) for row in page.rows}
+    for row in list_variants(exported):
+        assert tuple(row.values()) in shown
+        assert f"| {' | '.join(row.values())} |" in text
+    assert str(exported.selection.choice.parity) in page.source
+    assert text.count("## Variants") == 1
+
+
+def test_the_time_of_a_training_is_told_once_however_many_variants_it_has(exported):
+    (times,) = [line for line in write_markdown(exported).splitlines() if line.startswith("Time: ")]
+    assert f"{GOOD} " in times
+    assert "onnx" not in times
+
+
+def test_every_variant_is_a_point_of_the_picture(exported):
+    points = {point.name: point for point in list_points(exported)}
+    assert list(points) == [GOOD, POOR, f"{GOOD}-onnx", f"{GOOD}-onnx-int8"]
+    assert points[f"{GOOD}-onnx"].role == "chosen"
+    assert points[GOOD].role == "other"
+    assert "rejected: loses more" in points[f"{GOOD}-onnx-int8"].note
+
+
+def test_a_variant_that_a_later_seed_has_left_out_is_no_point_of_the_picture(findings):
+    name = f"{GOOD}-onnx"  # the first seed was exported and timed, another one failed
+    timed = findings.latencies.by_name | {name: make_latency(0.1)}
+    latencies = replace(findings.latencies, by_name=timed)
+    exported = replace(findings.exported, left_out={name: "RuntimeError: no such operator"})
+    left = replace(findings, latencies=latencies, exported=exported)
+    assert [point.name for point in list_points(left)] == [GOOD, POOR]
 
 
 # Markdown.
@@ -265,7 +465,7 @@ def test_the_markdown_tells_the_whole_story(findings):
         assert f"\n## {heading}\n" in text
     assert findings.curve.meaning in text
     assert findings.blend.reason in text
-    assert say_front(findings.selection) in text
+    assert say_front(findings) in text
 
 
 # The page.

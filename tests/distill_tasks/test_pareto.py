@@ -11,18 +11,72 @@ anywhere = st.tuples(st.floats(0, 1), st.floats(0.01, 1e4))
 clouds = st.lists(point, min_size=1, max_size=25) | st.lists(anywhere, min_size=1, max_size=25)
 
 
+costs = st.sampled_from([1.0, 2.0, 3.0]) | st.floats(0.01, 1e4)
+
+
+@st.composite
+def clouds_with_costs(draw, most=3):
+    """Return accuracy, latency and further costs of each point, which are often alike."""
+    cloud, count = draw(clouds), draw(st.integers(0, most))
+    further = st.lists(costs, min_size=count, max_size=count)
+    return np.array([(*point, *draw(further)) for point in cloud])
+
+
 def compare_all_pairs(points):
-    accuracy, latency = points[:, 0], points[:, 1]
-    no_worse = (accuracy[:, None] >= accuracy) & (latency[:, None] <= latency)
-    better = (accuracy[:, None] > accuracy) | (latency[:, None] < latency)
-    return ~(no_worse & better).any(axis=0)
+    """Return which points nobody beats, by looking at every pair of them."""
+    losses = points * np.array([-1] + [1] * (points.shape[1] - 1))
+
+    def beats(one, other):
+        return all(one <= other) and any(one < other)
+
+    return [not any(beats(other, one) for other in losses) for one in losses]
 
 
-@given(clouds)
+@given(clouds_with_costs())
 @settings(deadline=None)
-def test_the_front_is_what_comparing_all_pairs_gives(cloud):
-    points = np.array(cloud)
-    np.testing.assert_array_equal(find_front(points), compare_all_pairs(points))
+def test_the_front_is_what_comparing_all_pairs_gives(points):
+    assert find_front(points).tolist() == compare_all_pairs(points)
+
+
+@given(clouds_with_costs(), st.data())
+@settings(deadline=None)
+def test_a_further_cost_takes_nobody_off_the_front_who_is_like_no_other(points, data):
+    further = data.draw(st.lists(costs, min_size=len(points), max_size=len(points)))
+    _, group, sizes = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    alone = sizes[group.ravel()] == 1
+    before, after = find_front(points), find_front(np.column_stack([points, further]))
+    assert after[before & alone].all()
+
+
+def test_among_points_that_are_alike_a_further_cost_decides():
+    points = np.array([[0.9, 2.0, 50.0], [0.9, 2.0, 40.0], [0.9, 2.0, 40.0]])
+    assert find_front(points[:, :2]).tolist() == [True, True, True]
+    assert find_front(points).tolist() == [False, True, True]
+
+
+def test_a_point_behind_in_two_figures_may_be_on_the_front_for_its_size():
+    points = np.array([[0.9, 2.0, 400.0], [0.8, 3.0, 5.0], [0.8, 3.0, 500.0]])
+    assert find_front(points[:, :2]).tolist() == [True, False, False]
+    assert find_front(points).tolist() == [True, True, False]
+
+
+@given(clouds_with_costs(), st.data())
+@settings(deadline=None)
+def test_a_cost_that_is_the_same_for_all_or_told_twice_changes_nothing(points, data):
+    column = data.draw(st.integers(1, points.shape[1] - 1))
+    for further in (np.full(len(points), 7.0), points[:, column]):
+        wider = np.column_stack([points, further])
+        np.testing.assert_array_equal(find_front(wider), find_front(points))
+
+
+@given(clouds_with_costs(), st.randoms())
+@settings(deadline=None)
+def test_the_order_of_points_and_of_costs_does_not_matter(points, random):
+    rows, columns = list(range(len(points))), list(range(1, points.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(columns)
+    shuffled = points[rows][:, [0, *columns]]
+    np.testing.assert_array_equal(find_front(shuffled), find_front(points)[rows])
 
 
 def test_equal_points_are_all_on_the_front():
@@ -70,3 +124,11 @@ def test_the_knee_sees_latency_in_ratios():
 @pytest.mark.parametrize("points", [[[0.9, 2.0]], [[0.9, 2.0], [0.9, 2.0]]])
 def test_one_point_is_its_own_knee(points):
     assert rank(np.array(points), "knee")[0] == 0
+
+
+@pytest.mark.parametrize("choice", ["most_accurate", "fastest", "knee"])
+@given(clouds_with_costs())
+@settings(deadline=None)
+def test_the_choice_is_by_accuracy_and_latency_alone(choice, points):
+    assert rank(points, choice) == rank(points[:, :2], choice)
+    assert sorted(rank(points, choice)) == list(range(len(points)))

@@ -43,10 +43,10 @@ def seeds_of(findings, name):
     return [student for student in findings.students if student.candidate == name]
 
 
-def prove_again(findings, corpus=None, students=None, finalists=(GOOD, POOR)):
+def prove_again(findings, corpus=None, students=None, leading=(GOOD, POOR)):
     labels = findings.labels.open()
     tested = findings.students if students is None else students
-    return prove_all(findings.config, corpus or findings.rows, labels, tested, list(finalists))
+    return prove_all(findings.config, corpus or findings.rows, labels, tested, list(leading))
 
 
 def without_gold(corpus: Corpus) -> Corpus:
@@ -93,7 +93,7 @@ def test_p_is_corrected_over_all_finalists_after_holm(findings):
     corrected = [findings.proof.judgements[name].comparison.p_value for name in (GOOD, POOR)]
     assert corrected == pytest.approx(multipletests(plain, method="holm")[1])
     assert corrected[0] == pytest.approx(2 * plain[0])
-    alone = prove_again(findings, finalists=[GOOD]).judgements[GOOD].comparison
+    alone = prove_again(findings, leading=[GOOD]).judgements[GOOD].comparison
     assert alone.p_value == pytest.approx(plain[0])
 
 
@@ -149,8 +149,64 @@ def test_without_controls_nothing_can_be_proven_and_the_reason_says_so(findings)
 
 
 def test_no_finalist_is_no_proof(findings):
-    proof = prove_again(findings, finalists=[])
+    proof = prove_again(findings, leading=[])
     assert (proof.judgements, proof.panels, proof.production) == ({}, {}, {})
+
+
+INT8 = f"{GOOD}-onnx-int8"
+
+
+@pytest.fixture(scope="module")
+def with_variant(findings):
+    """All students, and as an int8 variant of the good one a model that answers otherwise."""
+    (good, _), (poor, _) = seeds_of(findings, GOOD), seeds_of(findings, POOR)
+    answers = ("digest", "folder", "calibration")
+    variant = replace(good, **{name: getattr(poor, name) for name in answers})
+    variant = replace(variant, name=INT8, candidate=INT8, variant="onnx_int8")
+    return [*findings.students, variant]
+
+
+@pytest.fixture(scope="module")
+def proof_of_variant(findings, with_variant):
+    return prove_again(findings, students=with_variant, leading=[INT8, POOR])
+
+
+def test_a_variant_that_leads_is_judged_against_the_control_of_its_student(
+    findings, with_variant, proof_of_variant
+):
+    assert list(proof_of_variant.judgements) == list(proof_of_variant.panels) == [INT8, POOR]
+    control = right(findings, seeds_of(findings, GOOD)[1])
+    expected = right(findings, with_variant[-1]).mean() - control.mean()
+    judgement = proof_of_variant.judgements[INT8]
+    assert judgement.comparison.difference.value == pytest.approx(expected)
+    assert "against the same student on gold alone" in judgement.reason
+    by_torch = findings.proof.judgements
+    assert judgement.teacher_lead.value == pytest.approx(by_torch[GOOD].teacher_lead.value)
+    assert proof_of_variant.panels[INT8] == findings.proof.panels[POOR]
+
+
+def test_variants_are_no_more_chances_to_be_lucky(findings, with_variant):
+    proof = prove_again(findings, students=with_variant)
+    assert proof.judgements == findings.proof.judgements  # Holm counts finalists
+    assert proof.panels == findings.proof.panels
+
+
+def test_every_variant_is_compared_with_its_student_on_held_out(
+    findings, with_variant, proof_of_variant
+):
+    (name,) = proof_of_variant.parities
+    parity = proof_of_variant.parities[name]
+    served, variant = (right(findings, s) for s in (seeds_of(findings, GOOD)[0], with_variant[-1]))
+    assert (name, parity.variant, parity.answers) == (INT8, "onnx_int8", 200)
+    assert parity.change.value == pytest.approx(variant.mean() - served.mean())
+    assert parity.flips >= (variant != served).sum() > 0
+    assert findings.proof.parities == {}
+
+
+def test_a_proof_counts_for_the_candidates_that_led_alone(findings, with_variant, proof_of_variant):
+    again = prove_again(findings, students=with_variant, leading=[INT8, POOR])
+    assert again == replace(proof_of_variant, reused=True)
+    assert not prove_again(findings, students=with_variant, leading=[POOR, INT8]).reused
 
 
 def test_a_proof_is_kept_and_read_back_as_it_was(findings):

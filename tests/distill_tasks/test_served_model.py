@@ -20,24 +20,27 @@ from distill_tasks import served_model
 from distill_tasks.calibration import NEVER, Calibration
 from distill_tasks.corpus import Split
 from distill_tasks.problem import name_labels
-from distill_tasks.served_model import ABOUT, ServedModel, open_model, sigmoid, softmax
+from distill_tasks.served_model import ABOUT, GRAPH, ServedModel, open_model, sigmoid, softmax
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
 from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.variants import export_variant
 
 STUDENTS = {
     "transformers": LayersStudent(layers=1, epochs=8, learning_rate=0.005, batch_rows=16),
     "static": StaticStudent(dimensions=8, epochs=2),
     "bag_of_words": BagOfWordsStudent(max_features=60, ngrams=3),
 }
+EXPORTED = ("onnx", "onnx_int8")
+RUNTIMES = (*STUDENTS, *EXPORTED)
 TEXTS = [*make_rows(12, seed=9)["text"], "puppy", "the kitten purr the kitten purr the reef"]
 ODD = {
     "empty": "",
     "whitespace": " \t\n  ",
     "emoji": "😀 👩‍👩‍👧 fin",
     "control": "\x00\x07\x1b[31m kitten \x7f",
-    "long": "puppy leash " * 1667,
-    "one long word": "x" * 20_000,
+    "long": ("puppy leash " * 8334)[:100_000],
+    "one long word": "x" * 100_000,
     "combining": "e\u0301" * 50 + " İstanbul \u202e ﬁn",
 }
 
@@ -62,15 +65,24 @@ def lesson(tiny_base):
 
 @pytest.fixture(scope="module")
 def folders(lesson, tmp_path_factory):
-    made = {name: tmp_path_factory.mktemp(name) for name in STUDENTS}
-    for name, folder in made.items():
-        train_student(STUDENTS[name], lesson, folder)
+    made = {name: tmp_path_factory.mktemp(name) for name in RUNTIMES}
+    for name, student in STUDENTS.items():
+        train_student(student, lesson, made[name])
+    graph = None
+    for name in EXPORTED:
+        export_variant(made["transformers"], name, graph, [], made[name])
+        graph = made["onnx"] / GRAPH
     return made
 
 
-@pytest.fixture(scope="module", params=STUDENTS)
-def model(request, folders):
-    return open_model(folders[request.param])
+@pytest.fixture(scope="module")
+def models(folders):
+    return {name: open_model(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def model(request, models):
+    return models[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +134,117 @@ def test_odd_texts_are_answered(model, text):
 def test_any_text_is_answered(model, texts):
     assert all(answer.label in CLASSES for answer in model.answer(texts))
     assert len(model.answer(texts)) == len(texts)
+
+
+def hear(model, texts):
+    """What a model says of texts: a label for each, or why it refuses."""
+    try:
+        answers = model.answer(texts)
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    assert len(answers) == len(texts)
+    for answer in answers:
+        assert answer.label in CLASSES
+        assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    return "answered"
+
+
+HALF = "half a \ud83d"
+GIVEN = {
+    "no texts": ([], "answered"),
+    "empty": ([""], "answered"),
+    "100,000 characters": (["puppy", ODD["long"], ODD["one long word"]], "answered"),
+    "emoji": ([ODD["emoji"]], "answered"),
+    "control": ([ODD["control"], "\x00"], "answered"),
+    "surrogate": (["fine", HALF], "ValueError: Row 1 holds half a character"),
+    "none": ([None], "ValueError: Row 0 is None, not text"),
+    "number": (["fine", "fine", 3], "ValueError: Row 2 is 3, not text"),
+    "one string": ("purr kitten", "ValueError: One text was given alone"),
+    "none for a list": (None, "ValueError: None is no list of texts. Give a list of strings."),
+    "a number for a list": (3, "ValueError: 3 is no list of texts. Give a list of strings."),
+}
+
+
+@pytest.mark.parametrize(("texts", "expected"), GIVEN.values(), ids=GIVEN.keys())
+def test_every_runtime_answers_or_refuses_with_the_same_words(models, texts, expected):
+    (heard,) = {hear(model, texts) for model in models.values()}
+    assert heard.startswith(expected)
+
+
+hostile = st.one_of(
+    st.text(max_size=60),
+    st.sampled_from([*TEXTS, *ODD.values()]),
+    st.text(st.characters(categories=["Cs", "Cc", "So"]), max_size=5),
+    st.sampled_from([None, 3, float("inf"), b"bytes", ["nested"]]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(hostile, max_size=4) | st.text())
+def test_whatever_is_given_every_runtime_answers_it_or_none_does(models, texts):
+    assert len({hear(model, texts) for model in models.values()}) == 1
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_answer_does_not_depend_on_its_neighbours_at_all(models, name):
+    texts = [*TEXTS, *ODD.values()]
+    alone = np.concatenate([models[name].logits([text]) for text in texts])
+    np.testing.assert_array_equal(models[name].logits(texts), alone)
+    np.testing.assert_array_equal(models[name].logits(texts[::-1]), alone[::-1])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(TEXTS), max_size=3).map(" ".join), min_size=1),
+    name=st.sampled_from(EXPORTED),
+)
+def test_the_first_of_any_texts_is_answered_as_if_it_were_alone(models, texts, name):
+    both = models[name].logits(texts)[0], models[name].logits(texts[:1])[0]
+    np.testing.assert_array_equal(*both)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(max_size=40) | st.sampled_from([*TEXTS, *ODD.values()]), min_size=1))
+def test_an_onnx_graph_has_the_logits_of_torch(models, texts):
+    theirs = models["transformers"].logits(texts)
+    np.testing.assert_allclose(models["onnx"].logits(texts), theirs, atol=1e-3)
+
+
+def test_int8_says_nearly_what_float32_says(models):
+    texts = list(make_rows(60, seed=11)["text"])
+    exact, rounded = (models[name].logits(texts) for name in EXPORTED)
+    assert 0 < np.abs(exact - rounded).max() < 0.1 * np.ptp(exact)
+    assert (exact.argmax(axis=1) == rounded.argmax(axis=1)).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "threads",
+    ["1", "2", "0", "", "2,1"],
+)
+def test_every_number_of_threads_that_openmp_allows_is_allowed(folders, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert open_model(folders["onnx"]).answer(["the puppy"])
+
+
+OPENED = """
+import sys
+from distill_tasks.served_model import open_model
+
+open_model(sys.argv[1]).answer(["the puppy", ""])
+print(*{name.split(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "transformers"])
+def test_a_light_runtime_imports_nothing_heavy(folders, runtime, tmp_path):
+    command = [sys.executable, "-P", "-c", OPENED, str(folders[runtime])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    imported = set(done.stdout.split())
+    assert ("onnxruntime" in imported) == (runtime in EXPORTED)
+    heavy = {"torch", "transformers", "onnx", "onnxscript", "sklearn", "scipy", "pandas", "mlflow"}
+    assert not imported & heavy
 
 
 @settings(deadline=None, max_examples=60)
@@ -256,7 +379,7 @@ def test_transformers_runtime_answers_as_the_library_does(folders):
     np.testing.assert_allclose(open_model(folder).logits(texts), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("runtime", STUDENTS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_file_runs_alone_as_a_script(folders, runtime, tmp_path):
     code = str(Path(served_model.__file__).resolve())
     command = [sys.executable, code, str(folders[runtime]), "the puppy", "fin 😀"]

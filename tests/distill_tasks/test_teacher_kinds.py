@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from samples import CLASSES, WORDS, make_rows
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, ByT5Tokenizer
 
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import Corpus, Split
@@ -223,6 +223,33 @@ def test_folder_without_config_is_refused(written, copied_base):
     written["teacher"]["base"] = str(copied_base)
     with pytest.raises(InputError, match=r"no config\.json"):
         check_config(parse_config(written, "test"))
+
+
+def replace_tokenizer(folder, tokenizer):
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).unlink()
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("kind", "key"), [("finetune", "base"), ("transformers", "model")])
+def test_a_model_whose_tokenizer_has_no_fast_implementation_is_refused(
+    written, copied_base, kind, key
+):
+    written["teacher"] = {"kind": kind, key: str(copied_base), "max_length": 16}
+    replace_tokenizer(copied_base, ByT5Tokenizer())
+    with pytest.raises(InputError) as caught:
+        check_config(parse_config(written, "test"))
+    said = f"Model {copied_base} has a ByT5Tokenizer, which has no fast implementation"
+    assert str(caught.value).startswith(said)
+
+
+def test_a_model_whose_tokenizer_is_broken_is_refused_in_one_line(written, copied_base):
+    (copied_base / "tokenizer.json").write_text("{")
+    written["teacher"]["base"] = str(copied_base)
+    with pytest.raises(InputError) as caught:
+        check_config(parse_config(written, "test"))
+    assert str(caught.value).startswith(f"The tokenizer of {copied_base} cannot be loaded: ")
+    assert "\n" not in str(caught.value)
 
 
 def write_answers(folder, **changes):

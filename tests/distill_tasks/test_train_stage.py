@@ -14,15 +14,9 @@ from distill_tasks.label import TeacherReference
 from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.students.lesson import Blend, TeacherModel
-from distill_tasks.train import (
-    Trial,
-    count_parameters,
-    first_trials,
-    further_trials,
-    measure_disk_mb,
-    train_one,
-)
+from distill_tasks.train import Trial, first_trials, further_trials, train_one
 
 FAMILIES = ("layers", "static", "bag_of_words")
 
@@ -86,7 +80,10 @@ def test_a_student_is_trained_once(stage, trained, family):
     assert first.seconds == second.seconds > 0
     assert (first.folder, first.calibration) == (second.folder, second.calibration)
     assert len(trained()) == 1
-    assert (first.served, first.taught, first.candidate) == (True, True, first.name)
+    assert (first.served, first.taught) == (True, True)
+    assert first.name == first.candidate == first.student
+    assert first.variant == ("torch" if family == "layers" else "numpy")
+    assert first.trained == second.trained == trained()[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,7 +145,7 @@ def test_every_seed_beyond_the_served_one_is_the_same_student_by_another_name(st
     served, other = stage("bag_of_words"), stage("bag_of_words", served=False)
     assert other.reused
     assert (other.digest, other.name) == (served.digest, f"{served.name}-seed-7")
-    assert (other.served, other.candidate) == (False, served.name)
+    assert (other.served, other.candidate, other.student) == (False, served.name, served.name)
 
 
 def test_calibration_lies_in_the_served_folder_beside_links_to_the_trained_files(stage):
@@ -185,6 +182,7 @@ def test_a_precision_to_answer_with_changes_the_calibration_and_trains_nothing(s
     assert (sure.reused, surer.reused) == (True, True)
     assert len(trained()) == 1
     assert len({always.digest, sure.digest, surer.digest}) == 3
+    assert {always.trained, sure.trained, surer.trained} == set(trained())
     assert always.calibration.answer_from is None
     assert 0 < sure.calibration.answer_from <= surer.calibration.answer_from
     texts = list(make_rows(40, seed=8)["text"])
@@ -222,10 +220,8 @@ def test_a_control_does_not_depend_on_the_teacher_or_the_blend(stage):
     again = stage("static", taught=False, teacher="another", blend=(5.0, 0.1))
     assert (again.digest, again.reused) == (first.digest, True)
     assert (first.taught, first.served) == (False, False)
-    assert (first.name, first.candidate) == (
-        "static-8-epochs-1-on-gold-seed-7",
-        "static-8-epochs-1",
-    )
+    assert first.name == "static-8-epochs-1-on-gold-seed-7"
+    assert first.candidate == first.student == "static-8-epochs-1"
 
 
 def test_a_control_takes_as_many_steps_as_the_student_it_stands_beside(stage):

@@ -9,6 +9,8 @@ import prefect.main  # noqa: F401  # sets logging up on a stream that no test cl
 import pytest
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from samples import make_rows
+from small_distillation import save_answers
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.tracking import check_tracking
@@ -43,9 +45,15 @@ def mlflow_database(empty_mlflow, tmp_path):
 
 
 @pytest.fixture
-def quick(written):
-    """The small configuration with a teacher that is ready and students that train in no time."""
-    base = written["teacher"]["base"]
-    teacher = {"kind": "transformers", "model": base, "max_length": 16}
+def quick(written, tmp_path):
+    """The small configuration with saved answers and students that train in no time."""
+    save_answers([make_rows(300, seed=1)], tmp_path / "answers.parquet", wrong=0.05)
+    teacher = {"kind": "saved", "path": str(tmp_path / "answers.parquet")}
     students = [{"family": "bag_of_words", "max_features": [50, 200]}]
     return written | {"teacher": teacher, "students": students, "evaluate": {}}
+
+
+@pytest.fixture
+def ready_teacher(tiny_base):
+    """The settings of a teacher that has weights here, which takes torch to measure."""
+    return {"kind": "transformers", "model": str(tiny_base), "max_length": 16}

@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from samples import make_latency
 
 from flows import cli
+from registry.gate import SideBySide
 
 COMMANDS = ("check", "run", "label", "compare", "promote", "rollback", "schema")
 
@@ -61,6 +63,17 @@ def test_schema_prints_the_committed_schema(capsys):
     code, printed = potstill(capsys, "schema")
     assert code == 0
     assert json.loads(printed) == json.loads(Path("schema/distill.schema.json").read_text())
+
+
+def test_two_models_are_printed_side_by_side(capsys):
+    timed = make_latency(2), make_latency(8)
+    pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), 0.875, None, timed, 40)
+    cli.print_side_by_side(pair)
+    words = capsys.readouterr().out.split()
+    for row in (["accuracy", "0.9500", "0.9000"], ["p95_ms", "2", "8"], ["throughput", "1e+03"]):
+        start = words.index(row[0])
+        assert [word for word in words[start : start + 6] if word[0].isalnum()][: len(row)] == row
+    assert "They agree on 87.50 % of the rows." in " ".join(words)
 
 
 def test_check_says_what_it_found(capsys, save, written):
@@ -135,11 +148,11 @@ def test_a_wrong_setting_is_named(capsys, save, written, path, value, said):
     assert len(printed.splitlines()) <= 2
 
 
-def test_a_teacher_of_other_classes_is_refused(capsys, save, quick, copied_base):
+def test_a_teacher_of_other_classes_is_refused(capsys, save, quick, ready_teacher, copied_base):
     settings = json.loads((copied_base / "config.json").read_text())
     settings["id2label"] = {"0": "cats", "1": "dogs", "2": "birds"}
     (copied_base / "config.json").write_text(json.dumps(settings))
-    quick["teacher"]["model"] = str(copied_base)
+    quick["teacher"] = ready_teacher | {"model": str(copied_base)}
     code, printed = potstill(capsys, "check", save(quick))
     assert code == 2
     assert "answers birds, cats, dogs; the data has cats, dogs, fish" in " ".join(printed.split())
@@ -160,16 +173,19 @@ def test_rollback_before_any_run_is_refused(capsys, save, written):
     assert "There is no registered model 'animals'" in printed
 
 
-def test_a_killed_run_goes_on_where_it_was(save, quick, tmp_path):
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(save, quick, ready_teacher, tmp_path):
     """kill -9 in the grid, then the same command: no run, label or version is there twice."""
     import signal
     import time
 
     import mlflow
 
+    quick["teacher"] = ready_teacher
     quick["students"] = [
         {"family": "bag_of_words", "max_features": 50},
-        {"family": "layers", "layers": [1, 2], "epochs": 12},
+        {"family": "layers", "layers": 1, "epochs": 12},
+        {"family": "bag_of_words", "max_features": 200},
     ]
     quick["evaluate"] = {"controls": False, "seeds": 1}
     path = save(quick)
@@ -194,7 +210,8 @@ def test_a_killed_run_goes_on_where_it_was(save, quick, tmp_path):
     assert "Champion of animals is now version 1" in second.stdout
     assert sorted(work.glob("labels/*/*.parquet")) == labels
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
-    client = mlflow.MlflowClient(quick["tracking"]["uri"])
+    uri = quick["tracking"]["uri"]
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
     runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
     names = [run.info.run_name for run in runs]
     assert len(names) == len(set(names)) == 7

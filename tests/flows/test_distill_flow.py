@@ -7,6 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 from samples import make_rows
+from small_distillation import save_answers
 
 from distill_tasks.config import parse_config
 from distill_tasks.errors import InputError, NothingQualifiesError
@@ -49,16 +50,35 @@ def everything_of(config):
     }
 
 
-def test_a_second_run_makes_nothing_again_and_shows_it(config):
+@pytest.fixture
+def with_variants(written):
+    """A transformer that beats a student of three words, and competes in three forms."""
+    students = [
+        {"family": "layers", "layers": 1, "epochs": 8},
+        {"family": "bag_of_words", "max_features": 3},
+    ]
+    changes = {
+        "students": students,
+        "export": {"variants": ["onnx", "onnx_int8"]},
+        "select": {"choose": "most_accurate"},
+        "cost": {"machine_hour": 1.5},
+    }
+    return parse_config(written | changes, "test")
+
+
+def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
+    config = with_variants
     first = distill(config)
     assert first.promotion.moved
     made = everything_of(config)
-    students = [student.name for student in config.students]
+    layers, words = (student.name for student in config.students)
+    variants = [f"{layers}-onnx", f"{layers}-onnx-int8"]
     controls = ["words-on-gold", "majority-class"]
-    assert made["runs"] == sorted(["animals", "teacher", *controls, *students])
-    assert made["models"] == len(students) + 1
+    assert made["runs"] == sorted(["animals", "teacher", *controls, layers, *variants, words])
+    assert made["models"] == 5
     assert made["versions"] == 1
     assert made["aliases"] == {"champion": 1}
+    check_variants(first, layers, variants)
     states = task_states(last_flow_run())
     kept = [name for name, state in states if state != "Completed"]
     assert kept == ["evaluate on validation"]  # the second time: finalists got nothing further
@@ -67,11 +87,13 @@ def test_a_second_run_makes_nothing_again_and_shows_it(config):
         "teach finetune",
         f"label {first_teacher(config)}",
         "blend 2.0 0.9",
+        "export ('onnx', 'onnx_int8')",
         "evaluate on validation",
         "measure animals",
         "narrow to 3 finalists",
+        "export ('onnx', 'onnx_int8')",
         "evaluate on validation",
-        "select by knee",
+        "select by most_accurate",
         "evaluate on held_out",
         "prove on held_out",
         "grow the transfer set of animals",
@@ -85,17 +107,44 @@ def test_a_second_run_makes_nothing_again_and_shows_it(config):
     assert everything_of(config) == made
     assert not second.promotion.moved
     states = task_states(last_flow_run())
-    makes_nothing = ["blend 2.0 0.9", "narrow to 3 finalists", "select by knee"]
+    makes_nothing = ["blend 2.0 0.9", "narrow to 3 finalists", "select by most_accurate"]
     assert [name for name, state in states if state == "Completed"] == makes_nothing
     assert {state for _, state in states} == {"Completed", "Cached"}
+
+
+def check_variants(outcome, layers, variants):
+    """The variants compete as models of their own, and the chosen one is served without torch."""
+    selection, report = outcome.selection, outcome.report
+    assert selection.finalists[0] == layers
+    assert selection.chosen in variants  # as accurate as torch, and faster
+    assert selection.leading[0] == selection.chosen
+    rows = {row["model"]: row for row in report.table}
+    assert {layers, *variants} <= rows.keys()
+    assert rows[variants[0]]["accuracy"] == rows[layers]["accuracy"]
+    assert rows[selection.chosen]["per 1,000"] != "–"
+    assert f"Of {selection.chosen}, 1,000 answers cost" in report.markdown
+    assert "\n## Variants\n" in report.markdown
+
+    client = mlflow.MlflowClient()
+    for name in (layers, *variants):
+        model = client.get_logged_model(report.model_ids[name])
+        assert (model.name, model.model_type) == (name, "student")
+        assert model.tags["model"] == name
+    version = client.get_model_version("animals", "1")
+    assert version.tags["candidate"] == selection.chosen
+    assert "Runs as onnx" in version.description
+    path = mlflow.pyfunc.get_model_dependencies("models:/animals/1")
+    wanted = {line.split("==")[0] for line in Path(path).read_text().splitlines()}
+    assert wanted == {"mlflow", "numpy", "onnxruntime", "tokenizers"}
 
 
 def first_teacher(config):
     return next(Path(config.work_dir).glob("labels/*")).name
 
 
-def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(quick):
-    quick["students"] = [{"family": "layers", "layers": [1, 2], "epochs": 1}]
+def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(quick, ready_teacher):
+    quick["teacher"] = ready_teacher
+    quick["students"] = [{"family": "static", "dimensions": [4, 8], "epochs": 1}]
     quick["evaluate"] = {"seeds": 2, "finalists": 1}
     config = parse_config(quick, "test")
     outcome = distill(config)
@@ -182,19 +231,20 @@ def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
 
 
 @pytest.fixture(scope="module")
-def harmed(tiny_base, tmp_path_factory):
-    """A finished run whose teacher says random things, with a production sample."""
+def harmed(tmp_path_factory):
+    """A finished run whose teacher is always wrong, with a production sample."""
     folder, rows = tmp_path_factory.mktemp("harmed"), make_rows(300, seed=1)
     splits = {"train": rows[:90], "held_out": rows[90:200], "production": rows[200:][["text"]]}
     for name, split in splits.items():
         split.to_parquet(folder / f"{name}.parquet", index=False)
+    save_answers([rows], folder / "answers.parquet", wrong=1)
     written = {
         "name": "harmed",
         "work_dir": str(folder / "work"),
         "data": {name: str(folder / f"{name}.parquet") for name in splits},
-        "teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16},
+        "teacher": {"kind": "saved", "path": str(folder / "answers.parquet")},
         "students": [{"family": "bag_of_words", "max_features": 200}],
-        "measure": {"calls": 20, "batch_rows": 4},
+        "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
         "registry": {"model": "harmed"},
     }

@@ -13,6 +13,7 @@ from small_distillation import distil
 from distill_tasks.config import DistillConfig, RegistryConfig, parse_config
 from distill_tasks.corpus import Corpus
 from distill_tasks.findings import Findings
+from distill_tasks.prove import Judgement
 from distill_tasks.report import Report, write_report
 from distill_tasks.rows import read_corpus
 from distill_tasks.select import Candidate
@@ -48,14 +49,21 @@ class House:
     def candidate(self, name: str) -> Candidate:
         return next(c for c in self.findings.selection.candidates if c.name == name)
 
-    def register(self, model: str, student: str, verdict: Verdict | None = None) -> Registered:
-        """Register a student, under another verdict than the one found if there is one."""
-        findings = replace(self.findings, config=self.named(model))
-        if verdict is not None:
-            judgement = replace(findings.proof.judgements[student], verdict=verdict)
-            judgements = findings.proof.judgements | {student: judgement}
-            findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
-        return register_candidate(findings, self.candidate(student), self.report, self.distillation)
+    def judgement(self, name: str) -> Judgement:
+        """Return the judgement on a candidate's student, whichever of its variants led."""
+        student = self.candidate(name).student.student
+        judgements = self.findings.proof.judgements
+        return next(
+            j for n, j in judgements.items() if self.candidate(n).student.student == student
+        )
+
+    def register(self, model: str, name: str, verdict: Verdict | None = None) -> Registered:
+        """Register a candidate, under another verdict than the one found if there is one."""
+        findings, judgement = replace(self.findings, config=self.named(model)), self.judgement(name)
+        judgement = replace(judgement, verdict=verdict or judgement.verdict)
+        judgements = findings.proof.judgements | {name: judgement}
+        findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
+        return register_candidate(findings, self.candidate(name), self.report, self.distillation)
 
     def crown(self, model: str, student: str) -> Registered:
         """Register a student and make it champion, whoever was champion before."""
@@ -72,7 +80,7 @@ class House:
 
 
 def write_config(folder: Path, base: Path) -> DistillConfig:
-    """Write rows and return a configuration whose students differ in quality and speed."""
+    """Write rows and return a configuration whose candidates differ in quality and speed."""
     rows = make_rows(300, seed=1)
     (folder / "data").mkdir()
     splits = {"train": rows[:90], "transfer": rows[90:200][["text"]], "held_out": rows[200:]}
@@ -91,7 +99,8 @@ def write_config(folder: Path, base: Path) -> DistillConfig:
             {"family": "bag_of_words", "max_features": 200},
         ],
         "evaluate": {"seeds": 1, "controls": False},
-        "measure": {"calls": 20, "batch_rows": 4},
+        "export": {"variants": ["onnx"]},
+        "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
         "registry": {"model": "animals"},
     }

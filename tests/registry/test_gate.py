@@ -1,11 +1,22 @@
+import os
+import shutil
 from dataclasses import replace
 
 import mlflow
 import numpy as np
 import pytest
-from samples import CLASSES, LAYERS, STATIC, WORDS_STUDENT, make_latency, make_rows
+from samples import (
+    CLASSES,
+    LAYERS,
+    LAYERS_ONNX,
+    STATIC,
+    WORDS_STUDENT,
+    make_latency,
+    make_rows,
+)
 from sklearn.metrics import f1_score
 
+from distill_tasks import logged_models
 from distill_tasks.config import RegistryConfig
 from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import InputError
@@ -102,13 +113,13 @@ def test_a_kept_verdict_does_not_count_on_other_rows_or_against_another_champion
     other_rows = judged(house, challenger, rows)
     assert (other_rows.reused, other_rows.difference.rows) == (False, 50)
     assert other_rows.basis != first.basis
-    house.crown("worse", LAYERS)
+    house.crown("worse", LAYERS_ONNX)
     other_champion = judged(house, challenger, rows)
     assert (other_champion.reused, other_champion.compared_to) == (False, 3)
 
 
 def test_a_kept_verdict_does_not_count_once_more_loss_is_allowed(house, model):
-    house.crown(model, LAYERS)
+    house.crown(model, LAYERS_ONNX)
     challenger = house.register(model, STATIC)
     assert not judged(house, challenger).promote
     assert judged(house, challenger, allowed_drop=0.9).promote
@@ -116,7 +127,7 @@ def test_a_kept_verdict_does_not_count_once_more_loss_is_allowed(house, model):
 
 def test_a_more_accurate_challenger_is_let_through_and_promoted(house, model):
     house.crown(model, STATIC)
-    challenger = house.register(model, LAYERS)
+    challenger = house.register(model, LAYERS_ONNX)
     report = judged(house, challenger)
     assert (report.promote, report.verdict) == (True, BEATS)
     assert report.difference.low > 0
@@ -125,7 +136,7 @@ def test_a_more_accurate_challenger_is_let_through_and_promoted(house, model):
 
 
 def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house, model):
-    house.crown(model, LAYERS)
+    house.crown(model, LAYERS_ONNX)
     report = judged(house, house.register(model, WORDS_STUDENT))
     assert (report.promote, report.difference.value) == (True, 0)
     assert report.reason.startswith("as good within 0.5 points")
@@ -136,7 +147,7 @@ def test_a_student_that_is_as_good_without_its_teacher_is_never_promoted(house, 
     model = f"no-beats-{crowned}"
     if crowned:
         house.crown(model, STATIC)
-    challenger = house.register(model, LAYERS, NO_BEATS)  # it would beat this champion
+    challenger = house.register(model, LAYERS_ONNX, NO_BEATS)  # it would beat this champion
     before = house.aliases(model)
     report = judged(house, challenger)
     assert (report.promote, report.difference) == (False, None)
@@ -144,7 +155,7 @@ def test_a_student_that_is_as_good_without_its_teacher_is_never_promoted(house, 
     assert not promote_version(house.client, challenger, report).moved
     assert house.aliases(model) == before
     assert read_gate(house.client, challenger) is None
-    assert judged(house, house.register(model, LAYERS, INCONCLUSIVE)).promote
+    assert judged(house, house.register(model, LAYERS_ONNX, INCONCLUSIVE)).promote
 
 
 def test_nothing_is_proven_on_rows_without_gold(house, model):
@@ -169,6 +180,27 @@ def test_two_models_are_compared_on_the_same_rows_whatever_the_order_of_classes(
     assert found.comparison.verdict is NO_BEATS
     assert found.agreement == pytest.approx(right)  # the second one is always right
     assert all(latency.p95_ms > 0 for latency in found.latencies)
+
+
+def test_models_are_timed_in_a_python_of_their_own_by_the_code_of_their_versions(
+    house, model, tmp_path, monkeypatch
+):
+    opened = tmp_path / "opened"
+    house.register(model, WORDS_STUDENT)
+    for name in ("served_pyfunc.py", "served_model.py"):
+        shutil.copy(logged_models.HERE / name, tmp_path)
+    with (tmp_path / "served_model.py").open("a") as code:
+        code.write(f"\nwith open({str(opened)!r}, 'a') as file: print(os.getpid(), file=file)\n")
+    monkeypatch.setattr(logged_models, "HERE", tmp_path)
+    with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
+        pass
+    folder = house.candidate(WORDS_STUDENT).student.folder
+    marked = f"models:/{log_student(run.info.run_id, 'marked', folder, {})}"
+    opened.unlink()
+    rows = house.held_out.take(np.arange(20))
+    compare_models(marked, f"models:/{model}/1", rows, CLASSES, house.config.measure)
+    answering, timing = opened.read_text().split()
+    assert int(answering) == os.getpid() != int(timing)
 
 
 def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path):

@@ -1,9 +1,9 @@
 import mlflow
 import pytest
-from samples import LAYERS, WORDS_STUDENT
+from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 
 from distill_tasks.evaluate import TEACHER
-from distill_tasks.findings import say_verdict
+from distill_tasks.findings import say_footprint, say_verdict
 from distill_tasks.verdicts import Verdict
 from registry.aliases import tags_of
 
@@ -34,11 +34,28 @@ def test_a_version_carries_a_card_with_the_held_out_figures_as_a_table(house, ve
     for name, figure in house.findings.held_out.models[LAYERS].figures.items():
         assert f"| {name} | {figure.value:.4f} | " in card
     assert f"{candidate.latency.p95_ms:.3g} ms (p95)" in card
-    assert (
-        f"**Did the teacher help?** {say_verdict(house.findings.proof.judgements[LAYERS])}" in card
-    )
+    assert f"**Did the teacher help?** {say_verdict(house.judgement(LAYERS))}" in card
+    assert f"Without mlflow: {say_footprint(candidate.footprint)}." in card
+    assert "Runs as" not in card
     assert house.distillation.link in card
     assert house.report.compare in card
+
+
+def test_the_card_of_a_variant_says_how_it_runs_and_how_far_it_is_from_torch(house):
+    registered = house.register("variant-cards", LAYERS_ONNX)
+    version = house.client.get_model_version("variant-cards", str(registered.version))
+    parity = house.candidate(LAYERS_ONNX).parity
+    assert version.description.startswith(f"# {LAYERS_ONNX} of animals\n")
+    assert f"Runs as onnx: {parity}." in version.description
+    assert "+0.00 points [+0.00, +0.00] against torch, 0 of 18 answers differ" in str(parity)
+
+
+def test_a_student_and_its_variant_are_two_versions(house):
+    first, second = (house.register("forms", name) for name in (LAYERS, LAYERS_ONNX))
+    assert (first.version, second.version, second.reused) == (1, 2, False)
+    tags = [tags_of(house.client, registered) for registered in (first, second)]
+    assert [tag["candidate"] for tag in tags] == [LAYERS, LAYERS_ONNX]
+    assert tags[0]["potstill.student"] != tags[1]["potstill.student"]
 
 
 def test_a_version_is_tagged_with_its_student_seed_and_distillation(house, version):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from samples import CLASSES, FAMILIES, LAYERS, STATIC, WORDS_STUDENT, make_rows
+from samples import CLASSES, FAMILIES, LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT, make_rows
 
 from distill_tasks import logged_models
 from distill_tasks.served_model import open_model
 
+SERVED = (*FAMILIES, LAYERS_ONNX)
 ELSEWHERE = """
 import importlib, json, sys
 
@@ -37,10 +38,10 @@ print(json.dumps({"absent": absent, "answers": answers, "heavy": heavy}))
 
 @pytest.fixture(scope="module")
 def champions(house):
-    """The champion's address of each student, every one under a name of its own."""
-    for name in FAMILIES:
+    """The champion's address of each candidate, every one under a name of its own."""
+    for name in SERVED:
         house.crown(f"served-{name}", name)
-    return {name: f"models:/served-{name}@champion" for name in FAMILIES}
+    return {name: f"models:/served-{name}@champion" for name in SERVED}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def elsewhere(house, tmp_path_factory):
     return ask
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SERVED)
 def test_the_champion_answers_with_label_confidence_and_probabilities(house, champions, name):
     texts = list(make_rows(4, seed=9)["text"])
     answers = mlflow.pyfunc.load_model(champions[name]).predict(texts)
@@ -80,7 +81,7 @@ def test_the_champion_answers_with_label_confidence_and_probabilities(house, cha
 
 @pytest.mark.parametrize(
     ("names", "heavy"),
-    [((STATIC, WORDS_STUDENT), []), ((LAYERS,), ["torch", "transformers"])],
+    [((STATIC, WORDS_STUDENT, LAYERS_ONNX), []), ((LAYERS,), ["torch", "transformers"])],
     ids=["light", "layers"],
 )
 def test_the_champion_needs_nothing_of_this_project(champions, elsewhere, names, heavy):
@@ -95,12 +96,14 @@ def test_the_champion_needs_nothing_of_this_project(champions, elsewhere, names,
             assert answer["probabilities"] == pytest.approx(answers.probabilities[row], abs=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", SERVED)
 def test_every_requirement_of_a_version_is_pinned(champions, name):
     lines = Path(mlflow.pyfunc.get_model_dependencies(champions[name])).read_text().splitlines()
     wanted = dict(line.split("==") for line in lines)
-    assert {"mlflow", "numpy", "pandas"} <= wanted.keys()
-    assert ({"torch", "transformers"} <= wanted.keys()) == (name == LAYERS)
+    light = {"static": ["tokenizers"], "onnx": ["onnxruntime", "tokenizers"]}
+    heavy = ["safetensors", "torch", "transformers"]
+    runs_on = {LAYERS: heavy, LAYERS_ONNX: light["onnx"], STATIC: light["static"]}
+    assert sorted(wanted) == sorted(["mlflow", "numpy", *runs_on.get(name, [])])
     assert all(version and "*" not in version for version in wanted.values())
 
 

@@ -5,7 +5,7 @@ import time
 
 import mlflow
 import pytest
-from samples import FAMILIES
+from samples import FAMILIES, LAYERS, LAYERS_ONNX
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.errors import InputError
@@ -15,6 +15,7 @@ from distill_tasks.report import write_report
 from distill_tasks.tracking import check_tracking, find_or_start, finish, tracked
 
 CONTROLS = ("words-on-gold", "majority-class")
+SERVED = (*FAMILIES, LAYERS_ONNX)
 
 
 def runs_of(house):
@@ -31,37 +32,56 @@ def models_of(house):
 def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
     runs = runs_of(house)
     assert sorted(run.info.run_name for run in runs) == sorted(
-        ["animals", TEACHER, *CONTROLS, *FAMILIES]
+        ["animals", TEACHER, *CONTROLS, *SERVED]
     )
     assert {run.info.status for run in runs} == {"FINISHED"}
     roles = sorted(run.data.tags["potstill.role"] for run in runs)
-    assert roles == sorted(["summary", TEACHER, *CONTROLS, *["student"] * len(FAMILIES)])
+    assert roles == sorted(["summary", TEACHER, *CONTROLS, *["student"] * len(SERVED)])
 
 
 def test_every_run_carries_the_same_names_of_figures(house):
     by_name = {run.info.run_name: run.data.metrics for run in runs_of(house)}
-    for name in (TEACHER, *CONTROLS, *FAMILIES):
+    for name in (TEACHER, *CONTROLS, *SERVED):
         figures = house.findings.held_out.models[name].figures
         assert {"quality/accuracy", "fidelity/kl"} <= figures.keys()
         for key, figure in figures.items():
             assert by_name[name][key] == pytest.approx(figure.value)
             assert by_name[name][f"{key}_low"] == pytest.approx(figure.low)
-    for name in (TEACHER, *FAMILIES):
+    for name in (TEACHER, *SERVED):
         latency = house.findings.latencies.by_name[name]
         assert by_name[name]["latency/p95_ms"] == pytest.approx(latency.p95_ms)
+        assert by_name[name]["latency/aa_p95"] == pytest.approx(latency.aa_p95)
+        assert by_name[name]["throughput/rows_per_s_of_4"] == pytest.approx(latency.throughput)
+    for name in SERVED:
+        takes = house.findings.latencies.footprints[name]
+        assert by_name[name]["serving/resident_mb"] == pytest.approx(takes.resident_mb)
+        assert by_name[name]["serving/cold_start_s"] == pytest.approx(takes.cold_start_s)
+    assert "serving/resident_mb" not in by_name[TEACHER]
+
+
+def test_teacher_and_candidates_were_measured_in_one_run(house):
+    found = house.findings.latencies
+    assert found.by_name.keys() == {TEACHER, *SERVED}
+    assert found.footprints.keys() == set(SERVED)
+    times = {name: latency.p50_ms for name, latency in found.by_name.items()}
+    assert times[LAYERS_ONNX] < times[LAYERS] < times[TEACHER]
+    light = [takes for name, takes in found.footprints.items() if name != LAYERS]
+    torch = found.footprints[LAYERS]
+    assert torch.resident_mb > 2 * max(takes.resident_mb for takes in light)
+    assert torch.installed_mb > 2 * max(takes.installed_mb for takes in light)
 
 
 def test_every_student_is_one_ready_logged_model(house):
     models = [model for model in models_of(house) if model.model_type == "student"]
-    assert sorted(model.name for model in models) == sorted(FAMILIES)
+    assert sorted(model.name for model in models) == sorted(SERVED)
     assert {str(model.status) for model in models} == {"READY"}
     assert {model.name: model.model_id for model in models} == {
-        name: house.report.model_ids[name] for name in FAMILIES
+        name: house.report.model_ids[name] for name in SERVED
     }
 
 
 def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
-    for name in (TEACHER, *FAMILIES):
+    for name in (TEACHER, *SERVED):
         metrics = house.client.get_logged_model(house.report.model_ids[name]).metrics
         rows = {metric.key: metric.dataset_name for metric in metrics}
         assert rows["quality/accuracy"] == "held_out"
@@ -102,8 +122,22 @@ def test_what_was_found_is_there_to_be_read_by_a_program(house):
     assert json.loads(load(run_id, "blend.json"))["reason"] == findings.blend.reason
 
 
+def test_a_variants_run_tells_of_which_student_it_is_and_how_it_runs(house):
+    variants = {"torch": LAYERS, "onnx": LAYERS_ONNX, "numpy": FAMILIES[1]}
+    for variant, name in variants.items():
+        params = house.client.get_run(house.report.run_ids[name]).data.params
+        assert (params["variant"], params["candidate"]) == (variant, name)
+    runs = [house.client.get_run(house.report.run_ids[n]) for n in (LAYERS, LAYERS_ONNX)]
+    torch, onnx = (run.data.params for run in runs)
+    assert onnx["layers"] == torch["layers"] == "2"
+    figures = [run.data.metrics["quality/accuracy"] for run in runs]
+    assert figures[0] == figures[1]
+
+
 def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
-    for name in FAMILIES:
+    leading = house.findings.selection.leading
+    assert len(leading) == len(FAMILIES)
+    for name in leading:
         run_id = house.report.run_ids[name]
         panel = json.loads(load(run_id, "panel.json"))
         assert panel["confusion"] == house.findings.proof.panels[name].confusion
@@ -115,7 +149,8 @@ def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
         run = house.client.get_run(run_id)
         assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
         assert (run.data.params["seed"], run.data.params["taught"]) == ("7", "True")
-    for name in (TEACHER, *CONTROLS):
+    (behind,) = set(SERVED) - set(leading)  # the same student, judged in another variant
+    for name in (TEACHER, *CONTROLS, behind):
         files = house.client.list_artifacts(house.report.run_ids[name])
         assert not {file.path for file in files} & {"panel.json", "verdict.json"}
 

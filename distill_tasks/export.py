@@ -1,0 +1,119 @@
+"""Stage ``export``: every trained transformer in the forms that other runtimes serve."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distill_tasks.calibration import Calibration
+from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.served_model import GRAPH
+from distill_tasks.stage import stage
+from distill_tasks.store import Store
+from distill_tasks.students.folder import SERVED, calibrate_folder, measure_disk_mb
+from distill_tasks.train import StudentReference
+from distill_tasks.variants import CALIBRATION_ROWS, Variant, choose_variants, export_variant
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes what is exported."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """All that may be served, and what could not be exported."""
+
+    students: list[StudentReference]
+    """The students as trained, each followed by its variants."""
+    left_out: dict[str, str]
+    """Why a candidate is absent, by its name."""
+    reused: bool
+
+
+@stage("export {config.export.variants}")
+def export(
+    config: DistillConfig, corpus: CorpusReference, students: list[StudentReference]
+) -> Exported:
+    """Export the students."""
+    return export_all(config, corpus.open(), students)
+
+
+def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentReference]) -> Exported:
+    """Export every taught transformer in every chosen form; one that fails is left out."""
+    served: list[StudentReference] = []
+    left_out: dict[str, str] = {}
+    for student in students:
+        served.append(student)
+        if student.variant != "torch" or not student.taught:
+            continue
+        for variant in choose_variants(config.export):
+            name = name_variant(student.student, variant)
+            if name in left_out:
+                continue
+            try:
+                served.append(export_one(config, student, variant, corpus))
+            except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
+                left_out[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                logger.warning("export %s: left out, %s", name, left_out[name])
+    complete = [student for student in served if student.candidate not in left_out]
+    reused = not left_out and all(student.reused for student in complete)
+    return Exported(complete, left_out, reused)
+
+
+def export_one(
+    config: DistillConfig, student: StudentReference, variant: Variant, corpus: Corpus
+) -> StudentReference:
+    """Export a student in one form and calibrate it anew, or find both done."""
+    store, key = Store(config.work_dir), _digest(student, variant)
+    candidate = name_variant(student.student, variant)
+    name = candidate if student.served else f"{candidate}-seed-{student.seed}"
+    manifest = store.manifest("served", key)
+    reused = manifest is not None
+    if manifest is None:
+        logger.info("export %s", name)
+        manifest = {}
+        texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
+        with store.build("served", key, manifest) as draft:
+            folder = draft / SERVED
+            folder.mkdir(exist_ok=True)
+            export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
+            fitted = calibrate_folder(
+                folder,
+                corpus.splits["validation"],
+                corpus.problem,
+                config.evaluate.answer_precision,
+                name,
+            )
+            manifest |= fitted.to_json()
+    folder = store.folder("served", key) / SERVED
+    return replace(
+        student,
+        name=name,
+        candidate=candidate,
+        variant=variant,
+        digest=key,
+        folder=folder,
+        calibration=Calibration(**manifest),
+        disk_mb=measure_disk_mb(folder),
+        reused=reused,
+    )
+
+
+def name_variant(student: str, variant: Variant) -> str:
+    """Return the name of a student's variant among the candidates."""
+    return f"{student}-{variant.replace('_', '-')}"
+
+
+def _digest(student: StudentReference, variant: Variant) -> str:
+    return digest(CODE_VERSION, student.digest, variant)
+
+
+def _find_graph(store: Store, student: StudentReference) -> Path | None:
+    """Return the student's float32 graph where it was exported already."""
+    graph = store.folder("served", _digest(student, "onnx")) / SERVED / GRAPH
+    return graph if graph.is_file() else None
