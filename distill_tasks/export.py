@@ -35,7 +35,7 @@ class Exported:
     reused: bool
 
 
-@stage("export {config.export.variants}")
+@stage("export {config.name}")
 def export(
     config: DistillConfig, corpus: CorpusReference, students: list[StudentReference]
 ) -> Exported:

@@ -59,6 +59,7 @@ class LabelsReference:
     asked: int
     """Rows that had to be asked in this run."""
     seconds: float
+    """Spent on this teacher's answers, earlier runs included."""
     reused: bool
 
     def open(self) -> SoftLabelStore:
@@ -89,9 +90,12 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     if texts:
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
         _ask(_answers(config, teacher), texts, store)
-    seconds = time.monotonic() - start
+    spent = Store(config.work_dir).manifest("labelling", teacher.digest) or {"seconds": 0.0}
+    if texts:
+        spent = {"seconds": spent["seconds"] + time.monotonic() - start}
+        Store(config.work_dir).keep("labelling", teacher.digest, spent)
     return LabelsReference(
-        root, teacher.digest, teacher.classes, len(texts), seconds, reused=not texts
+        root, teacher.digest, teacher.classes, len(texts), spent["seconds"], reused=not texts
     )
 
 

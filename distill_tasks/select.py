@@ -16,7 +16,7 @@ from distill_tasks.intervals import lowest_gaps
 from distill_tasks.label import LabelsReference
 from distill_tasks.latency import Latency, tie
 from distill_tasks.measure import Latencies
-from distill_tasks.pareto import Objective, Points, find_front, rank
+from distill_tasks.pareto import Choice, Objective, Points, find_front, rank
 from distill_tasks.parity import Parity, compare_to_reference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard, quality_statistic
@@ -183,22 +183,21 @@ def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfi
         c.name: _explain(allowed, number, chosen, best, config)
         for number, c in enumerate(allowed.candidates)
     }
-    ends = [(c.validation.quality.low, c.validation.quality.high) for c in candidates]
-    front = field.front
+    shown = field.take([n for n, c in enumerate(candidates) if not c.rejected])
+    ends = [(c.validation.quality.low, c.validation.quality.high) for c in shown.candidates]
+    names, front = [candidate.name for candidate in shown.candidates], shown.front
     taken = None if chosen is None else allowed.candidates[chosen].name
     return Selection(
         candidates=candidates,
         finalists=list(finalists),
-        leading=_lead(field, allowed, finalists, taken),
-        front=[candidates[n].name for n in front],
-        undecided=[candidates[n].name for n in field.undecided],
+        leading=_lead(allowed, finalists, taken, config.choose),
+        front=[names[n] for n in front],
+        undecided=[names[n] for n in shown.undecided],
         chosen=taken,
         reasons=reasons,
-        leaving=[candidates[n].name for n in front if not field.front_if(n, ends[n][0])],
+        leaving=[names[n] for n in front if not shown.front_if(n, ends[n][0])],
         joining=[
-            c.name
-            for n, c in enumerate(candidates)
-            if n not in front and field.front_if(n, ends[n][1])
+            name for n, name in enumerate(names) if n not in front and shown.front_if(n, ends[n][1])
         ],
         why_none=why_none,
     )
@@ -262,19 +261,21 @@ def make_field(
     return Field(candidates, gaps, latencies.band, config.select.objectives)
 
 
-def _lead(field: Field, allowed: Field, finalists: Sequence[str], chosen: str | None) -> list[str]:
-    """Return of each finalist who would be served: chosen, allowed, on the front, then fastest."""
-    may = {candidate.name for candidate in allowed.candidates}
-    front = {allowed.candidates[number].name for number in allowed.front}
-    leading: dict[str, Candidate] = {}
-    order = sorted(
-        field.candidates,
-        key=lambda c: (c.name != chosen, c.name not in may, c.name not in front, c.latency.p95_ms),
-    )
-    for candidate in order:
-        if candidate.student.student in finalists:
-            leading.setdefault(candidate.student.student, candidate)
-    return [candidate.name for candidate in leading.values()]
+def _lead(
+    allowed: Field, finalists: Sequence[str], chosen: str | None, choice: Choice
+) -> list[str]:
+    """Return of each finalist the candidate that would be served, the chosen one first."""
+    leading = [] if chosen is None else [chosen]
+    for student in finalists:
+        mine = [n for n, c in enumerate(allowed.candidates) if c.student.student == student]
+        names = [allowed.candidates[number].name for number in mine]
+        if not mine:
+            leading.append(student)
+        elif chosen not in names:
+            field = allowed.take(mine)
+            best = rank(field.points[field.front], choice)[0]
+            leading.append(names[field.front[best]])
+    return leading
 
 
 def _explain(

@@ -100,6 +100,9 @@ def check_tokenizer(model: str, revision: str | None) -> None:
             f"Model {model} has a {type(tokenizer).__name__}, which has no fast implementation "
             "(tokenizer.json). Use a model that has one: it is what students are served with."
         )
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in files):
+        raise InputError(f"Model folder {model} has no tokenizer. Save its tokenizer there too.")
 
 
 def check_classes(
