@@ -42,7 +42,7 @@ print("answered", flush=True)
 try:
     with open("/proc/self/status") as status:
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
-except OSError:
+except (OSError, StopIteration):
     import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(peak)

@@ -24,6 +24,8 @@ LEGEND: dict[Role, str] = {
 }
 COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
 LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
+TEXT_POSITIONS = {0: "middle right", 1: "top right", -1: "bottom right"}
+"""Where a name stands beside its point, by its level."""
 FRONT = "front at selection, on validation"
 HELD_OUT = "the same on held-out"
 
@@ -58,7 +60,7 @@ def draw_front(points: list[Point], metric: str) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    line = _front(points)
+    line, levels = _front(points), _place_names(points)
     figure.add_scatter(
         x=[point.latency_ms for point in line],
         y=[point.percent for point in line],
@@ -86,7 +88,7 @@ def draw_front(points: list[Point], metric: str) -> Any:
                 "symbol": "diamond" if role == "teacher" else "circle",
             },
             text=[point.name for point in shown],
-            textposition="middle right",
+            textposition=[TEXT_POSITIONS[levels[point.name]] for point in shown],
             name=meaning,
             hovertext=[point.note for point in shown],
             hoverinfo="text",
@@ -127,7 +129,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     canvas = Canvas(figsize=(8, 5.2), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
-    line = _front(points)
+    line, levels = _front(points), _place_names(points)
     axes.plot(
         [point.latency_ms for point in line],
         [point.percent for point in line],
@@ -154,7 +156,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
             axes.annotate(
                 point.name,
                 (point.latency_ms, point.percent),
-                xytext=(7, 6),
+                xytext=(7, 6 + 11 * levels[point.name]),
                 textcoords="offset points",
                 fontsize=9,
                 color=COLOURS[role],
@@ -190,6 +192,33 @@ def _front(points: list[Point]) -> list[Point]:
     on = find_front(np.array([(point.percent, point.latency_ms) for point in students]))
     best = [point for point, is_on in zip(students, on, strict=True) if is_on]
     return sorted(best, key=lambda point: point.latency_ms)
+
+
+def _place_names(points: list[Point]) -> dict[str, int]:
+    """Return at which level the name of each point runs into no other one, as far as there is one.
+
+    Sizes are shares of the axes: a letter is about a hundredth wide, a name a twentieth high.
+    """
+    left, right = _limits(points)
+    ends = [end for point in points for end in (point.quality.low, point.quality.high)]
+    lowest, height = 100 * min(ends), 100 * (max(ends) - min(ends)) or 1
+    levels: dict[str, int] = {}
+    taken: list[tuple[float, float, float]] = []
+    for point in sorted(points, key=lambda point: point.latency_ms):
+        start = math.log(point.latency_ms / left) / math.log(right / left)
+        end = start + 0.01 * (len(point.name) + 2)
+        middle = (point.percent - lowest) / height
+        free = [
+            level
+            for level in TEXT_POSITIONS
+            if not any(
+                start < other_end and other_start < end and abs(y - middle - 0.05 * level) < 0.045
+                for other_start, other_end, y in taken
+            )
+        ]
+        levels[point.name] = free[0] if free else 0
+        taken.append((start, end, middle + 0.05 * levels[point.name]))
+    return levels
 
 
 def _limits(points: list[Point]) -> tuple[float, float]:

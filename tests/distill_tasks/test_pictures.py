@@ -100,3 +100,19 @@ def test_a_perfect_model_that_held_out_never_saw_can_be_drawn(tmp_path):
     assert (tmp_path / "front.png").stat().st_size > 5000
     drawn, _ = traces([perfect])
     assert list(drawn[LEGEND["chosen"]]["y"]) == [100]
+
+
+def test_names_of_variants_side_by_side_do_not_run_into_each_other():
+    points = [
+        point("layers-1-onnx-int8", 0.95, 2.4, "other"),
+        point("layers-1-onnx", 0.95, 4.4, "other"),
+        point("layers-1", 0.95, 5.6, "other"),
+        point("static-64", 0.95, 0.1, "front"),
+        point("teacher", 0.97, 25, "teacher"),
+    ]
+    drawn, _ = traces(points)
+    others = drawn[LEGEND["other"]]
+    beside = dict(zip(others["text"], others["textposition"], strict=True))
+    assert len(set(beside.values())) == 3
+    assert beside["layers-1-onnx-int8"] == "middle right"
+    assert list(drawn[LEGEND["front"]]["textposition"]) == ["middle right"]
