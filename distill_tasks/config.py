@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from distill_tasks.corpus import DataConfig
 from distill_tasks.cost import CostConfig
@@ -140,6 +140,7 @@ class DistillConfig(Settings):
     students: Annotated[tuple[StudentConfig, ...], BeforeValidator(expand_grid)] = Field(
         min_length=1, description="Families of students; list-valued fields span a grid."
     )
+    max_candidates: PositiveInt = Field(200, description="Students that the grid may hold.")
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Seeds and controls.")
     export: ExportConfig = Field(ExportConfig(), description="Other runtimes.")
@@ -151,6 +152,11 @@ class DistillConfig(Settings):
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
+        if len(self.students) > self.max_candidates:
+            raise ValueError(
+                f"the grid holds {len(self.students)} students, more than max_candidates "
+                f"({self.max_candidates}); shorten its lists, or raise max_candidates"
+            )
         names = [student.name for student in self.students]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

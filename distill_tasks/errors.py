@@ -22,6 +22,16 @@ class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
 
+class DivergedError(PotstillError):
+    """A training whose loss is no number any more; exit code 1 where it is the teacher's."""
+
+
+def say_error(error: Exception) -> str:
+    """Return an error of any kind in one line."""
+    kind = "" if isinstance(error, PotstillError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())[:200]}"
+
+
 def did_you_mean(word: str, allowed: Iterable[object]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest allowed word, or an empty string."""
     close = difflib.get_close_matches(word, [str(item) for item in allowed], n=1)

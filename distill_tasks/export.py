@@ -10,12 +10,13 @@ from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.errors import say_error
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.served_model import GRAPH
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students.folder import SERVED, calibrate_folder, measure_disk_mb
-from distill_tasks.train import StudentReference
+from distill_tasks.train import Grid, StudentReference
 from distill_tasks.variants import CALIBRATION_ROWS, Variant, choose_variants, export_variant
 
 logger = logging.getLogger("potstill")
@@ -31,16 +32,15 @@ class Exported:
     students: list[StudentReference]
     """The students as trained, each followed by its variants."""
     left_out: dict[str, str]
-    """Why a candidate is absent, by its name."""
+    """Why a student or a candidate is absent, by its name."""
     reused: bool
 
 
 @stage("export {config.name}")
-def export(
-    config: DistillConfig, corpus: CorpusReference, students: list[StudentReference]
-) -> Exported:
-    """Export the students."""
-    return export_all(config, corpus.open(), students)
+def export(config: DistillConfig, corpus: CorpusReference, grid: Grid) -> Exported:
+    """Export what was trained."""
+    exported = export_all(config, corpus.open(), grid.students)
+    return replace(exported, left_out=grid.failed | exported.left_out)
 
 
 def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentReference]) -> Exported:
@@ -58,7 +58,7 @@ def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentRefe
             try:
                 served.append(export_one(config, student, variant, corpus))
             except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
-                left_out[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                left_out[name] = f"its export failed: {say_error(error)}"
                 logger.warning("export %s: left out, %s", name, left_out[name])
     complete = [student for student in served if student.candidate not in left_out]
     reused = not left_out and all(student.reused for student in complete)

@@ -96,6 +96,8 @@ def tabulate(findings: Findings) -> list[Row]:
         rows.append(
             _row(findings, candidate.name, card, selection.reasons[candidate.name], candidate)
         )
+    for name, reason in findings.exported.left_out.items():
+        rows.append(_row(findings, name, None, f"left out: {reason}"))
     for name, card in held_out.on_gold.items():
         rows.append(_row(findings, f"{name}-on-gold", card, f"control: {name} without a teacher"))
     for name, control in CONTROLS.items():
@@ -117,7 +119,7 @@ def warn(findings: Findings) -> list[str]:
     for name, judgement in findings.proof.judgements.items():
         warnings += [f"{name}: {flag}" for flag in judgement.flags]
     for name, reason in findings.exported.left_out.items():
-        warnings.append(f"{name} was left out, its export failed: {reason}")
+        warnings.append(f"{name} was left out: {reason}")
     settings = findings.config.export
     torch = [student.name for student in findings.students if student.variant == "torch"]
     if settings.variants == "auto" and torch and not choose_variants(settings):

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill_tasks.corpus import NO_LABEL
+from distill_tasks.errors import DivergedError
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -53,6 +54,15 @@ def gold_loss(student: Tensor, labels: Tensor, class_weights: Tensor | None = No
         student, labels.clamp(min=0).to(student), pos_weight=class_weights, reduction="none"
     )
     return loss.mean(dim=-1) * known
+
+
+def check_finite(loss: Tensor, step: int, learning_rate: float) -> None:
+    """Raise DivergedError if a loss is NaN or infinite."""
+    if not torch.isfinite(loss):
+        raise DivergedError(
+            f"the loss became {loss.item()} in step {step} at learning_rate {learning_rate:g}. "
+            "Lower it."
+        )
 
 
 def distillation_loss(

@@ -194,7 +194,8 @@ def _log_summary(
         figures = findings.held_out.candidates[choice.name].figures
         log_figures(run_id, figures, choice.latency.values, None, None)
         _log_verdict(findings, run_id, choice.name)
-    finish(run_id)
+    if not findings.exported.left_out:  # what failed is tried again by the next run
+        finish(run_id)
 
 
 def _log_text(run_id: str, files: dict[str, str]) -> None:

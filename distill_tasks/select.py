@@ -330,10 +330,12 @@ def _nearest(candidates: list[Candidate], finalists: Sequence[str], config: Sele
     def worst_miss(candidate: Candidate) -> float:
         if candidate.rejected:
             return math.inf
-        return max(miss for *_, miss in _limits(candidate, config))
+        return max((miss for *_, miss in _limits(candidate, config)), default=0.0)
 
     tested = [candidate for candidate in candidates if candidate.student.student in finalists]
     nearest, kind = min(tested or candidates, key=worst_miss), "finalist" if tested else "candidate"
+    if not _excess(nearest, config):
+        return "No finalist is left: their further trainings failed. Nothing was promoted."
     return (
         f"No {kind} meets the constraints; {nearest.name} is nearest and "
         f"{'; '.join(_excess(nearest, config))}. Nothing was promoted: relax `select`, or widen "

@@ -26,11 +26,6 @@ class ServedStudent(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Return label, confidence, class probabilities and doubt about each text."""
-        if model_input.shape[1] != 1:
-            names = ", ".join(map(str, model_input.columns))
-            raise MlflowException.invalid_parameter_value(
-                f"The table has {model_input.shape[1]} columns ({names}). Give one column of texts."
-            )
         try:
             answers = self.model.answer(model_input.iloc[:, 0].tolist())
         except ValueError as error:  # a server answers it with 400 and this sentence alone

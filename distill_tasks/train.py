@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.errors import NothingQualifiesError, say_error
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import balance_classes
@@ -89,6 +91,36 @@ class StudentReference:
     def served(self) -> bool:
         """Whether this is the one that stands for its candidate in the registry."""
         return self.name == self.candidate
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What was trained so far, and what could not be."""
+
+    students: list[StudentReference]
+    failed: dict[str, str]
+    """Why a student is absent, by its name."""
+
+    def learn(self, trials: list[Trial], train: Callable[[Trial], StudentReference]) -> Grid:
+        """Return the grid with further trials; a student of which one fails leaves it.
+
+        Raises NothingQualifiesError if none is left.
+        """
+        students, failed = [*self.students], dict(self.failed)
+        for trial in trials:
+            name = trial.student.name
+            if name in failed:
+                continue
+            try:
+                students.append(train(trial))
+            except Exception as error:  # noqa: BLE001  # one that crashes must not end the night
+                failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
+                logger.warning("train %s: left out, %s", name, failed[name])
+        whole = [student for student in students if student.student not in failed]
+        if not whole:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise NothingQualifiesError(f"No student could be trained. {reasons}")
+        return Grid(whole, failed)
 
 
 def first_trials(config: DistillConfig) -> list[Trial]:

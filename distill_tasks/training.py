@@ -27,7 +27,7 @@ from transformers import (
 
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
-from distill_tasks.losses import distillation_loss, gold_loss
+from distill_tasks.losses import check_finite, distillation_loss, gold_loss
 from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
 from distill_tasks.progress import Progress
@@ -154,6 +154,8 @@ class _DistillationTrainer(Trainer):
             loss = distillation_loss(
                 logits, teacher, labels, recipe.temperature, recipe.alpha, class_weights
             )
+        if model.training:
+            check_finite(loss, self.state.global_step + 1, recipe.learning_rate)
         return (loss, {"logits": logits}) if return_outputs else loss
 
 

@@ -19,7 +19,14 @@ from distill_tasks.report import Report, report
 from distill_tasks.select import Selection, narrow, select
 from distill_tasks.store import Store
 from distill_tasks.tracking import Distillation, tracked
-from distill_tasks.train import StudentReference, Trial, first_trials, further_trials, train
+from distill_tasks.train import (
+    Grid,
+    StudentReference,
+    Trial,
+    first_trials,
+    further_trials,
+    train,
+)
 from distill_tasks.vary import blend, grow
 from registry.aliases import Registered
 from registry.gate import gate
@@ -48,17 +55,18 @@ def distill(config: DistillConfig) -> Outcome:
             labels = label(config, corpus, teacher)
             blended = blend(config, corpus, labels, teacher)
 
-            def learn(trials: list[Trial]) -> list[StudentReference]:
-                return [train(config, t, corpus, labels, teacher, blended.blend) for t in trials]
+            def learn(trial: Trial) -> StudentReference:
+                return train(config, trial, corpus, labels, teacher, blended.blend)
 
-            trained = learn(first_trials(config))
-            students = export(config, corpus, trained).students
+            grid = Grid([], {}).learn(first_trials(config), learn)
+            students = export(config, corpus, grid).students
             scores = evaluate(config, corpus, labels, students, "validation")
             latencies = measure(config, corpus, teacher, students)
             finalists = narrow(config, corpus, labels, students, scores, latencies)
-            trained += learn(further_trials(config, finalists))
-            exported = export(config, corpus, trained)
+            grid = grid.learn(further_trials(config, finalists), learn)
+            exported = export(config, corpus, grid)
             students = exported.students
+            finalists = [name for name in finalists if name not in grid.failed]
             scores = evaluate(config, corpus, labels, students, "validation")
             selection = select(config, corpus, labels, students, scores, latencies, finalists)
             tested = [student for student in students if student.student in finalists]

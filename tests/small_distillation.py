@@ -19,7 +19,7 @@ from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.prepare import keep_corpus
 from distill_tasks.prove import prove_all
 from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import Trial, first_trials, further_trials, train_one
+from distill_tasks.train import Grid, Trial, first_trials, further_trials, train_one
 from distill_tasks.vary import choose_blend, draw_learning_curve
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
@@ -42,14 +42,14 @@ def distil(
     blend = choose_blend(config, corpus, store, teacher)
     answers = store.read(corpus.lesson.texts)
 
-    def learn(trials: list[Trial]):
-        return [train_one(config, t, corpus, answers, teacher, blend.blend) for t in trials]
+    def learn(trial: Trial):
+        return train_one(config, trial, corpus, answers, teacher, blend.blend)
 
     def field():
         return make_field(config, kept, labels, students, scores, latencies)
 
-    trained = learn(first_trials(config))
-    students = export_all(config, corpus, trained).students
+    grid = Grid([], {}).learn(first_trials(config), learn)
+    students = export_all(config, corpus, grid.students).students
     scores = score_all(config, corpus, store, students, "validation")
     if p95_ms is None:
         latencies = measure_all(config, corpus, teacher, students)
@@ -59,8 +59,8 @@ def distil(
         latencies = Latencies(by_name, footprints, {}, reused=False)
     if finalists is None:
         finalists = find_finalists(field(), config.select, config.evaluate.finalists)
-    trained += learn(further_trials(config, finalists))
-    exported = export_all(config, corpus, trained)
+    grid = grid.learn(further_trials(config, finalists), learn)
+    exported = export_all(config, corpus, grid.students)
     students = exported.students
     scores = score_all(config, corpus, store, students, "validation")
     selection = select_candidate(field(), finalists, config.select)

@@ -136,7 +136,7 @@ def _fit(
     """Train with a learning rate that falls linearly to zero."""
     import torch
 
-    from distill_tasks.losses import distillation_loss
+    from distill_tasks.losses import check_finite, distillation_loss
 
     teacher = torch.from_numpy(lesson.soft_labels.logits)
     gold = torch.from_numpy(lesson.rows.gold)
@@ -156,6 +156,7 @@ def _fit(
         loss = distillation_loss(
             logits, teacher[rows], gold[rows], lesson.temperature, lesson.alpha, class_weights
         )
+        check_finite(loss, step + 1, config.learning_rate)
         loss.backward()
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - step / steps)

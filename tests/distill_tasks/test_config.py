@@ -359,3 +359,14 @@ def test_every_field_of_the_schema_is_described():
         if not field.get("description")
     ]
     assert bare == []
+
+
+def test_a_grid_that_is_too_large_is_refused_before_anything_is_spent(plain):
+    plain["students"] = [{"family": "bag_of_words", "max_features": list(range(10, 40))}]
+    plain["max_candidates"] = 29
+    assert (
+        "the grid holds 30 students, more than max_candidates (29); shorten its lists, or raise "
+        "max_candidates" in refusal(plain)
+    )
+    plain["max_candidates"] = 30
+    assert len(parse_config(plain, "test").students) == 30

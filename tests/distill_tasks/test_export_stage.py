@@ -266,9 +266,9 @@ def test_a_student_that_cannot_be_exported_is_left_out_and_the_others_go_on(
         found = export_all(asking_for(config, "onnx"), corpus, [odd, *students])
     assert set(found.left_out) == {"odd-onnx"}
     reason = found.left_out["odd-onnx"]
-    assert reason.startswith("Fail: [ONNXRuntimeError]")
+    assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
     assert "\n" not in reason
-    assert len(reason) <= 210
+    assert len(reason) <= 230
     assert f"export odd-onnx: left out, {reason}" in caplog.text
     names = [student.name for student in exported.students if student.variant != "onnx_int8"]
     assert [student.name for student in found.students] == ["odd", *names]
@@ -283,7 +283,7 @@ def test_where_one_seed_fails_the_whole_candidate_is_left_out(config, corpus, st
     found = export_all(asking_for(config, "onnx"), corpus, [first, second])
     ((name, reason),) = found.left_out.items()
     assert name == f"{first.student}-onnx"
-    assert reason.startswith("Fail: [ONNXRuntimeError]")
+    assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
     assert found.students == [first, second]
 
 

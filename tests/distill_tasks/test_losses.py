@@ -9,7 +9,9 @@ from hypothesis.extra.numpy import arrays
 from torch.nn import functional
 
 from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.errors import DivergedError
 from distill_tasks.losses import (
+    check_finite,
     distillation_loss,
     gold_loss,
     soft_divergence,
@@ -216,3 +218,10 @@ def test_torch_and_numpy_agree_on_loss_and_slope(pair, temperature, alpha, probl
     found, slope = loss_and_slope(logits, lesson)
     assert found == pytest.approx(loss.item(), rel=1e-5, abs=1e-7)
     np.testing.assert_allclose(slope, student.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_a_broken_loss_names_its_step_and_learning_rate(broken):
+    with pytest.raises(DivergedError, match=r"in step 3 at learning_rate 0\.01\. Lower it\."):
+        check_finite(torch.tensor(broken), 3, 0.01)
+    check_finite(torch.tensor(1e30), 3, 0.01)

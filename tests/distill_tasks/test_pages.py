@@ -242,9 +242,9 @@ def test_a_teacher_no_better_than_words_on_gold_is_a_warning(findings):
 
 
 def test_a_variant_whose_export_failed_is_a_warning_with_the_reason(findings):
-    failed = {"layers-2-onnx": "TypeError: no such operator"}
+    failed = {"layers-2-onnx": "its export failed: TypeError: no such operator"}
     exported = replace(findings.exported, left_out=failed)
-    said = "layers-2-onnx was left out, its export failed: TypeError: no such operator"
+    said = "layers-2-onnx was left out: its export failed: TypeError: no such operator"
     assert said in warn(replace(findings, exported=exported))
     assert not [warning for warning in warn(findings) if "left out" in warning]
 

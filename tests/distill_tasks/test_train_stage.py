@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,22 @@ from transformers import AutoModelForSequenceClassification
 from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.errors import DivergedError, NothingQualifiesError
 from distill_tasks.label import TeacherReference
 from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.students.lesson import Blend, TeacherModel
-from distill_tasks.train import Trial, first_trials, further_trials, train_one
+from distill_tasks.train import (
+    Grid,
+    StudentReference,
+    Trial,
+    first_trials,
+    further_trials,
+    train_one,
+)
 
 FAMILIES = ("layers", "static", "bag_of_words")
 
@@ -322,3 +332,96 @@ def test_an_empty_folder_has_no_weights_and_no_size(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"x" * 1500)
     assert measure_disk_mb(tmp_path) == 0.0015
+
+
+@pytest.mark.parametrize(
+    ("family", "learning_rate"), [("layers", 1e30), ("static", 1e30)], ids=["layers", "static"]
+)
+def test_a_training_that_diverges_stops_at_the_first_broken_loss(stage, family, learning_rate):
+    with pytest.raises(DivergedError) as caught:
+        stage(family, student={"learning_rate": learning_rate})
+    assert re.fullmatch(
+        r"the loss became (nan|inf) in step [2-9] at learning_rate 1e\+30\. Lower it\.",
+        str(caught.value),
+    )
+
+
+def make_reference(trial):
+    return StudentReference(
+        name=trial.name,
+        student=trial.student.name,
+        candidate=trial.student.name,
+        variant="numpy",
+        seed=trial.seed,
+        taught=trial.taught,
+        trained="trained",
+        digest="digest",
+        folder=Path("folder"),
+        calibration=Calibration(),
+        parameters=1,
+        disk_mb=1.0,
+        seconds=1.0,
+        curve=[],
+        reused=False,
+    )
+
+
+WORDS_STUDENTS = [BagOfWordsStudent(max_features=count) for count in (10, 20, 30)]
+TRIALS = [Trial(student, 7) for student in WORDS_STUDENTS]
+
+
+def failing(*broken):
+    """Return what trains every trial but these, and the names it was asked for."""
+    asked = []
+
+    def train(trial):
+        asked.append(trial.name)
+        if trial.name in broken:
+            raise RuntimeError("out of\n memory")
+        return make_reference(trial)
+
+    return train, asked
+
+
+def test_a_student_that_fails_is_left_out_with_its_reason_and_the_others_go_on(caplog):
+    train, asked = failing("bag-of-words-20")
+    grid = Grid([], {}).learn(TRIALS, train)
+    assert [student.name for student in grid.students] == ["bag-of-words-10", "bag-of-words-30"]
+    reason = "its training failed: bag-of-words-20: RuntimeError: out of memory"
+    assert grid.failed == {"bag-of-words-20": reason}
+    assert f"train bag-of-words-20: left out, {reason}" in caplog.text
+    assert asked == [trial.name for trial in TRIALS]
+
+
+def test_where_a_further_seed_or_control_fails_the_student_leaves_the_grid():
+    grid = Grid([], {}).learn(TRIALS, failing()[0])
+    further = [
+        Trial(student, seed, taught=taught, served=False)
+        for student in WORDS_STUDENTS[:2]
+        for seed, taught in ((8, True), (7, False))
+    ]
+    train, asked = failing("bag-of-words-10-seed-8")
+    later = grid.learn(further, train)
+    assert {student.student for student in later.students} == {"bag-of-words-20", "bag-of-words-30"}
+    assert "bag-of-words-10-seed-8: RuntimeError" in later.failed["bag-of-words-10"]
+    assert "bag-of-words-10-on-gold-seed-7" not in asked  # the rest of it is not tried
+    assert (len(grid.students), grid.failed) == (3, {})
+
+
+def test_where_every_student_fails_the_run_ends_with_all_reasons():
+    train, _ = failing(*(trial.name for trial in TRIALS))
+    with pytest.raises(NothingQualifiesError) as caught:
+        Grid([], {}).learn(TRIALS, train)
+    assert str(caught.value).startswith(
+        "No student could be trained. bag-of-words-10: its training"
+    )
+    assert str(caught.value).count("out of memory") == 3
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_whoever_stops_the_run_stops_it(stop):
+    def train(_):
+        raise stop
+
+    with pytest.raises(stop):
+        Grid([], {}).learn(TRIALS, train)

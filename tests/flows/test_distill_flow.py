@@ -277,3 +277,20 @@ def test_a_production_sample_is_asked_and_reported(harmed):
     assert "production/out_of_distribution" in metrics
     page = mlflow.artifacts.load_text(f"runs:/{outcome.distillation.run_id}/report.html")
     assert "On production rows" in page
+
+
+def test_a_student_that_diverges_is_left_out_and_the_night_goes_on(quick, ready_teacher):
+    quick["teacher"] = ready_teacher
+    static = {"family": "static", "dimensions": 4, "epochs": 1, "learning_rate": [0.01, 1e30]}
+    quick |= {"students": [static], "evaluate": {"seeds": 1, "controls": False}}
+    config = parse_config(quick, "test")
+    good, wild = (student.name for student in config.students)
+    outcome = distill(config)
+    assert outcome.selection.chosen == good
+    assert outcome.promotion.moved
+    (row,) = [row for row in outcome.report.table if row["model"] == wild]
+    assert row["outcome"].startswith(f"left out: its training failed: {wild}: the loss became")
+    assert row["on validation"] == "–"
+    assert any(w.startswith(f"{wild} was left out: its training") for w in outcome.report.warnings)
+    assert wild not in everything_of(config)["runs"]
+    assert (f"train {wild}", "Failed") in task_states(last_flow_run())

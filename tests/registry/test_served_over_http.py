@@ -201,10 +201,6 @@ WRONG = {
         {"dataframe_split": {"columns": ["text"], "data": [["fine"], [None]]}},
         "Row 1 is nan, not text. Give a list of strings.",
     ),
-    "two columns": (
-        {"dataframe_split": {"columns": ["id", "text"], "data": [["7", "purr kitten"]]}},
-        "The table has 2 columns (id, text). Give one column of texts.",
-    ),
     "half a character": ({"inputs": ["half \ud83d"]}, "surrogates not allowed"),
     "no texts": ({"inputs": []}, "missing inputs"),
     "another format": ({"texts": ["purr"]}, "exactly one of the input fields"),
@@ -229,3 +225,12 @@ def test_the_server_makes_text_of_what_is_none_before_a_model_sees_it(served, gi
     expected = here(name, ["fine", text]).probabilities
     for row, answer in enumerate(said["predictions"]):
         assert answer["probabilities"] == pytest.approx(expected[row], abs=1e-5)
+
+
+def test_of_a_table_of_several_columns_the_server_hands_on_the_first(served):
+    name, address = served
+    table = {"columns": ["id", "text"], "data": [["the puppy", "purr kitten"]]}
+    status, said = post(address, {"dataframe_split": table})
+    assert status == 200
+    (expected,) = here(name, ["the puppy"]).probabilities
+    assert said["predictions"][0]["probabilities"] == pytest.approx(expected, abs=1e-5)
