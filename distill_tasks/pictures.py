@@ -185,8 +185,8 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
 
 
 def _front(points: list[Point]) -> list[Point]:
-    """Return the students that no other beats on the figures drawn, fastest first."""
-    students = [point for point in points if point.role != "teacher"]
+    """Return the students on the front that none beats on the figures drawn, fastest first."""
+    students = [point for point in points if point.role in ("chosen", "front")]
     if not students:
         return []
     on = find_front(np.array([(point.percent, point.latency_ms) for point in students]))
