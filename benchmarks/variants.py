@@ -32,7 +32,7 @@ from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.latency import MeasureConfig, list_versions
 from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.pages import markdown_table
-from distill_tasks.parity import Parity, compare_to_reference
+from distill_tasks.parity import Parity
 from distill_tasks.rows import read_corpus
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 from distill_tasks.train import StudentReference, first_trials, train_one
@@ -71,7 +71,7 @@ def main() -> None:
     starts = start_all(students, corpus.splits["held_out"].texts[0])
     installed = {s.name: read_requirements(s.folder) for s in students if s.variant != "torch"}
     alone, beside = measure_environments(sorted(set(installed.values())))
-    parities = compare_all(examiner, students)
+    parities = examiner.compare_variants(students, examiner.ask_candidates(students))
     print(markdown_table(list_students(examiner, students, latencies, parities)), end="\n\n")
     print(markdown_table(list_serving(students, starts, installed, alone, beside)), end="\n\n")
     versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
@@ -109,18 +109,6 @@ def start_all(students: list[StudentReference], text: str) -> dict[str, Footprin
             median(one.resident_mb for one in found),
         )
         for name, found in starts.items()
-    }
-
-
-def compare_all(examiner: Examiner, students: list[StudentReference]) -> dict[str, Parity]:
-    """Compare every variant with its reference on held-out."""
-    asked = {student.name: [examiner.ask(student)] for student in students}
-    return {
-        s.name: compare_to_reference(
-            examiner.exam, s.variant, asked[s.name], asked[s.student], examiner.config.seed
-        )
-        for s in students
-        if s.name != s.student
     }
 
 

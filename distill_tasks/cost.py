@@ -10,7 +10,7 @@ from pydantic import Field
 from distill_tasks.latency import Latency
 from distill_tasks.settings import Settings
 
-MS_PER_HOUR = 3_600_000
+SECONDS_PER_HOUR = 3600
 
 
 class CostConfig(Settings):
@@ -73,16 +73,21 @@ def find_cost(
     teacher with neither a price nor weights here nothing is known: None.
     """
     per_call = prices.teacher_1000_calls
-    distillation = prices.machine_hour * machine_seconds / 3600
+    distillation = _price_time(prices, machine_seconds)
     if per_call is not None:
         per_teacher = per_call
         distillation += per_call * teacher_answers / 1000
     elif teacher is not None:
-        per_teacher = _price_1000(teacher, prices)
+        per_teacher = _price_1000(prices, teacher)
     else:
         return None
-    return Cost(_price_1000(student, prices), per_teacher, distillation)
+    return Cost(_price_1000(prices, student), per_teacher, distillation)
 
 
-def _price_1000(latency: Latency, prices: CostConfig) -> float:
-    return prices.machine_hour * 1000 * latency.mean_ms / MS_PER_HOUR
+def _price_1000(prices: CostConfig, latency: Latency) -> float:
+    """Return the price of 1,000 answers, which take as many seconds as one takes milliseconds."""
+    return _price_time(prices, latency.mean_ms)
+
+
+def _price_time(prices: CostConfig, machine_seconds: float) -> float:
+    return prices.machine_hour * machine_seconds / SECONDS_PER_HOUR

@@ -12,6 +12,7 @@ from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD, MajorityClass,
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.label import LabelsReference
+from distill_tasks.parity import Parity, compare_to_reference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits
 from distill_tasks.scorecard import Answered, Exam, Scorecard, score
@@ -117,6 +118,29 @@ class Examiner:
 
         logits = self.answers.read(student.digest, student.name, open_it)
         return Answered(logits, student.calibration)
+
+    def ask_candidates(self, students: list[StudentReference]) -> dict[str, list[Answered]]:
+        """Return what the taught seeds of every candidate say, by its name."""
+        asked: dict[str, list[Answered]] = {}
+        for student in students:
+            if student.taught:
+                asked.setdefault(student.candidate, []).append(self.ask(student))
+        return asked
+
+    def compare_variants(
+        self, students: list[StudentReference], asked: dict[str, list[Answered]]
+    ) -> dict[str, Parity]:
+        """Return how far each variant is from its reference over all seeds, by candidate.
+
+        ``asked`` is what `ask_candidates` returns of the same students.
+        """
+        return {
+            s.candidate: compare_to_reference(
+                self.exam, s.variant, asked[s.candidate], asked[s.student], self.config.seed
+            )
+            for s in students
+            if s.served and s.candidate != s.student
+        }
 
     def ask_control(self, name: str) -> Answered:
         """Return what a control says that is no student: words on gold, or the majority class."""

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
@@ -15,8 +14,8 @@ from distill_tasks.prepare import CorpusReference
 from distill_tasks.served_model import GRAPH
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students.folder import SERVED, calibrate_folder, measure_disk_mb
-from distill_tasks.train import Grid, StudentReference
+from distill_tasks.students.folder import SERVED, measure_disk_mb
+from distill_tasks.train import Grid, StudentReference, keep_served
 from distill_tasks.variants import CALIBRATION_ROWS, Variant, choose_variants, export_variant
 
 logger = logging.getLogger("potstill")
@@ -47,11 +46,12 @@ def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentRefe
     """Export every taught transformer in every chosen form; one that fails is left out."""
     served: list[StudentReference] = []
     left_out: dict[str, str] = {}
+    variants = choose_variants(config.export)
     for student in students:
         served.append(student)
         if student.variant != "torch" or not student.taught:
             continue
-        for variant in choose_variants(config.export):
+        for variant in variants:
             name = name_variant(student.student, variant)
             if name in left_out:
                 continue
@@ -71,26 +71,15 @@ def export_one(
     """Export a student in one form and calibrate it anew, or find both done."""
     store, key = Store(config.work_dir), _digest(student, variant)
     candidate = name_variant(student.student, variant)
-    name = candidate if student.served else f"{candidate}-seed-{student.seed}"
-    manifest = store.manifest("served", key)
-    reused = manifest is not None
-    if manifest is None:
+    name = candidate + student.name.removeprefix(student.student)
+    reused = store.manifest("served", key) is not None
+
+    def write(folder: Path) -> None:
         logger.info("export %s", name)
-        manifest = {}
         texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
-        with store.build("served", key, manifest) as draft:
-            folder = draft / SERVED
-            folder.mkdir(exist_ok=True)
-            export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
-            fitted = calibrate_folder(
-                folder,
-                corpus.splits["validation"],
-                corpus.problem,
-                config.evaluate.answer_precision,
-                name,
-            )
-            manifest |= fitted.to_json()
-    folder = store.folder("served", key) / SERVED
+        export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
+
+    folder, calibration = keep_served(config, corpus, key, name, write)
     return replace(
         student,
         name=name,
@@ -98,7 +87,7 @@ def export_one(
         variant=variant,
         digest=key,
         folder=folder,
-        calibration=Calibration(**manifest),
+        calibration=calibration,
         disk_mb=measure_disk_mb(folder),
         reused=reused,
     )

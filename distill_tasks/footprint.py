@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from distill_tasks import served_model
 from distill_tasks.errors import PotstillError
+from distill_tasks.latency import thread_settings
 from distill_tasks.served_model import ABOUT
 
 REQUIREMENTS = {
@@ -74,12 +75,11 @@ def measure_footprint(folder: Path, text: str, threads: int) -> Footprint:
     """Open a served folder in a Python of its own, have one text answered, and see what it took."""
     start = time.perf_counter()
     command = [sys.executable, "-P", "-c", PROBE, served_model.__file__, str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(  # noqa: S603  # our own code on our own folder
             command,
-            env=environment,
+            env=os.environ | thread_settings(threads),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

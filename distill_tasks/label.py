@@ -83,17 +83,16 @@ def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
 
 def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
     """Ask the teacher for every text of the corpus that it has not answered before."""
-    start = time.monotonic()
     root = f"{config.work_dir}/labels"
-    store = SoftLabelStore(root, teacher.digest, teacher.classes)
-    texts = store.missing(corpus.texts)
+    answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
+    texts = answers.missing(corpus.texts)
+    spent = store.manifest("labelling", teacher.digest) or {"seconds": 0.0}
     if texts:
+        start = time.monotonic()
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
-        _ask(_answers(config, teacher), texts, store)
-    spent = Store(config.work_dir).manifest("labelling", teacher.digest) or {"seconds": 0.0}
-    if texts:
-        spent = {"seconds": spent["seconds"] + time.monotonic() - start}
-        Store(config.work_dir).keep("labelling", teacher.digest, spent)
+        _ask(_answers(config, teacher), texts, answers)
+        spent["seconds"] += time.monotonic() - start
+        store.keep("labelling", teacher.digest, spent)
     return LabelsReference(
         root, teacher.digest, teacher.classes, len(texts), spent["seconds"], reused=not texts
     )

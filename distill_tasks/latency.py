@@ -1,33 +1,23 @@
-"""The stopwatch: text in, label out, all models in one interleaved run.
-
-`time_served` runs it in a Python of its own, as ``python -m distill_tasks.latency``: what training
-left behind in memory, caches and settings is no part of serving.
-"""
+"""The stopwatch: text in, label out, all models in one interleaved run."""
 
 from __future__ import annotations
 
 import gc
-import importlib.util
-import json
-import logging
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, TypeAdapter
+from pydantic import Field, PositiveInt
 
-from distill_tasks import served_model
-from distill_tasks.errors import PotstillError
 from distill_tasks.intervals import LEVEL
 from distill_tasks.progress import Progress
 from distill_tasks.settings import Settings
@@ -158,93 +148,6 @@ def time_models(
     return {name: _summarise(found, parts, config) for name, found in times.items()}
 
 
-@dataclass(frozen=True)
-class Served:
-    """A model to be timed: its folder, and the code that opens it."""
-
-    folder: str
-    code: str = served_model.__file__
-    about: dict[str, Any] | None = None
-    """Its description where the folder has none, as a teacher's."""
-
-    def open(self, device: str = "cpu") -> Any:
-        """Open the model with its own code, and move it to a device if it can run there."""
-        spec = importlib.util.spec_from_file_location(f"served_{abs(hash(self.folder))}", self.code)
-        assert spec is not None
-        assert spec.loader is not None
-        code = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = code  # dataclasses look their module up by name
-        spec.loader.exec_module(code)
-        if self.about is None:
-            model = code.open_model(self.folder)
-        else:
-            model = code.RUNTIMES[self.about["runtime"]](self.folder, self.about)
-        if device != "cpu" and hasattr(model, "move_to"):
-            model.move_to(device)
-        return model
-
-
-def time_served(
-    models: dict[str, Served], texts: Sequence[str], config: MeasureConfig, seed: int = 0
-) -> dict[str, Latency]:
-    """Time models side by side in a Python of their own.
-
-    Raises PotstillError if that fails.
-    """
-    job = {
-        "models": {name: asdict(model) for name, model in models.items()},
-        "texts": list(texts),
-        "config": config.model_dump(),
-        "seed": seed,
-    }
-    # Served alone, each torch model has oneDNN's default room for its kernels.
-    room = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(1024 * len(models))}
-    done = subprocess.run(  # noqa: S603  # our own code
-        [sys.executable, "-m", __spec__.name],
-        input=json.dumps(job),
-        env=os.environ | room | _thread_settings(config.threads),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise PotstillError(f"The stopwatch failed with exit code {done.returncode}; see above.")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return TypeAdapter(dict[str, Latency]).validate_python(found)
-
-
-def time_on_cuda(answer: Answers, texts: Sequence[str]) -> float:
-    """Return the median milliseconds between CUDA events around single answers."""
-    import torch
-
-    taken = []
-    for text in texts:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        answer([text])
-        end.record()
-        torch.cuda.synchronize()
-        taken.append(start.elapsed_time(end))
-    return float(np.median(taken))
-
-
-def main() -> None:
-    """Time what standard input names, and print what was found."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    job = json.load(sys.stdin)
-    config = MeasureConfig.model_validate(job["config"])
-    with fixed_threads(config.threads):
-        models = {n: Served(**model).open(config.device) for n, model in job["models"].items()}
-        answers = {name: model.answer for name, model in models.items()}
-        found = time_models(answers, job["texts"], config, job["seed"])
-        for name, model in models.items():
-            if getattr(model, "device", "cpu") != "cpu":
-                milliseconds = time_on_cuda(model.answer, job["texts"][: config.calls])
-                found[name] = replace(found[name], cuda_p50_ms=milliseconds)
-    print(json.dumps({name: latency.to_json() for name, latency in found.items()}))
-
-
 def find_band(latencies: Sequence[Latency]) -> float:
     """Return the noise band of a run, as a share of p95: the largest A/A difference in it."""
     return max(latency.aa_p95 for latency in latencies)
@@ -287,10 +190,10 @@ def list_versions() -> dict[str, str]:
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Bound the threads of every runtime; models must be opened inside, where they read it."""
+    """Bound the threads of what is loaded and of what is opened inside."""
     from threadpoolctl import threadpool_limits
 
-    wanted = _thread_settings(threads)
+    wanted = thread_settings(threads)
     before = {name: os.environ.get(name) for name in wanted}
     torch = sys.modules.get("torch")  # one that is imported later reads the environment
     torch_before = torch and torch.get_num_threads()
@@ -309,7 +212,8 @@ def fixed_threads(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _thread_settings(threads: int) -> dict[str, str]:
+def thread_settings(threads: int) -> dict[str, str]:
+    """Return the environment that bounds the threads of every runtime that starts in it."""
     parallel = "true" if threads > 1 else "false"
     return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": parallel}
 
@@ -428,7 +332,3 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
         if not frozen_before:
             gc.unfreeze()
-
-
-if __name__ == "__main__":
-    main()

@@ -14,14 +14,13 @@ from distill_tasks.footprint import Footprint, measure_footprint
 from distill_tasks.label import TeacherReference
 from distill_tasks.latency import (
     Latency,
-    Served,
     describe_machine,
     find_band,
     list_versions,
-    time_served,
 )
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.stage import stage
+from distill_tasks.stopwatch_process import Served, time_served
 from distill_tasks.store import Store
 from distill_tasks.train import StudentReference
 

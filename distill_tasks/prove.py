@@ -11,10 +11,10 @@ from distill_tasks.evaluate import Examiner
 from distill_tasks.fidelity import Panel, draw_panel
 from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference
-from distill_tasks.parity import Parity, compare_to_reference
+from distill_tasks.parity import Parity
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.production import ProductionCheck, check_production
-from distill_tasks.scorecard import Answered, quality_statistic
+from distill_tasks.scorecard import quality_statistic
 from distill_tasks.soft_labels import SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
@@ -118,26 +118,9 @@ def _prove_seeds(
             name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
             for name, s in served.items()
         }
-    parities = _compare_variants(config, examiner, students)
+    parities = examiner.compare_variants(students, examiner.ask_candidates(students))
     judged = _flag(_correct(judgements), production)
     return Proof(judged, panels, parities, production, reused=False)
-
-
-def _compare_variants(
-    config: DistillConfig, examiner: Examiner, students: list[StudentReference]
-) -> dict[str, Parity]:
-    """Return how far each variant is from its reference on held-out, over all seeds."""
-    asked: dict[str, list[Answered]] = {}
-    for student in students:
-        if student.taught:
-            asked.setdefault(student.candidate, []).append(examiner.ask(student))
-    return {
-        s.candidate: compare_to_reference(
-            examiner.exam, s.variant, asked[s.candidate], asked[s.student], config.seed
-        )
-        for s in students
-        if s.served and s.candidate != s.student
-    }
 
 
 def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:

@@ -17,7 +17,7 @@ from distill_tasks.label import LabelsReference
 from distill_tasks.latency import Latency, tie
 from distill_tasks.measure import Latencies
 from distill_tasks.pareto import Choice, Objective, Points, find_front, rank
-from distill_tasks.parity import Parity, compare_to_reference
+from distill_tasks.parity import Parity
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Scorecard, quality_statistic
 from distill_tasks.stage import stage
@@ -134,11 +134,8 @@ class Field:
 
     def take(self, numbers: Sequence[int]) -> Field:
         """Return the field of some of its candidates."""
-        candidates, gaps = (
-            [self.candidates[n] for n in numbers],
-            self.gaps[np.ix_(numbers, numbers)],
-        )
-        return replace(self, candidates=candidates, gaps=gaps)
+        candidates = [self.candidates[number] for number in numbers]
+        return replace(self, candidates=candidates, gaps=self.gaps[np.ix_(numbers, numbers)])
 
     def front_if(self, number: int, quality: float) -> bool:
         """Return whether a candidate would be on the front if it had this quality."""
@@ -242,21 +239,16 @@ def make_field(
 ) -> Field:
     """Compare all candidates with each other on the same validation rows."""
     examiner = Examiner(config, corpus.open(), labels.open(), scores.split)
-    asked = {
-        name: [examiner.ask(s) for s in students if s.candidate == name and s.taught]
-        for name in scores.candidates
-    }
+    asked = examiner.ask_candidates(students)
+    parities = examiner.compare_variants(students, asked)
     candidates = []
     for name, card in scores.candidates.items():
         served = next(s for s in students if s.name == name)
-        parity = None
-        if name != served.student:
-            pair = asked[name], asked[served.student]
-            parity = compare_to_reference(examiner.exam, served.variant, *pair, config.seed)
+        parity = parities.get(name)
         rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
         takes = latencies.by_name[name], latencies.footprints[name]
         candidates.append(Candidate(served, card, *takes, parity, rejected))
-    statistics = [quality_statistic(examiner.exam, seeds) for seeds in asked.values()]
+    statistics = [quality_statistic(examiner.exam, asked[name]) for name in scores.candidates]
     gaps = lowest_gaps(statistics, len(examiner.exam.split), config.seed)
     return Field(candidates, gaps, latencies.band, config.select.objectives)
 

@@ -169,8 +169,12 @@ def train_one(
             manifest["seconds"] = time.monotonic() - start
             manifest["parameters"] = count_parameters(folder)
     served = digest(CALIBRATION_VERSION, key, config.evaluate.answer_precision)
-    calibration = _keep_served(config, trial.name, key, served, lesson)
-    folder = store.folder("served", served) / SERVED
+    source = store.folder("students", key) / SERVED
+
+    def link_all(folder: Path) -> None:
+        shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+
+    folder, calibration = keep_served(config, corpus, served, trial.name, link_all)
     return StudentReference(
         name=trial.name,
         student=trial.student.name,
@@ -260,21 +264,22 @@ def _start_without(config: DistillConfig, teacher: TeacherReference) -> TeacherM
     return teacher.model
 
 
-def _keep_served(
-    config: DistillConfig, name: str, trained: str, served: str, lesson: Lesson
-) -> Calibration:
-    """Keep the trained folder with its calibration, and return the calibration."""
-    store = Store(config.work_dir)
-    manifest = store.manifest("served", served)
+def keep_served(
+    config: DistillConfig, corpus: Corpus, key: str, name: str, fill: Callable[[Path], None]
+) -> tuple[Path, Calibration]:
+    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new."""
+    store, precision = Store(config.work_dir), config.evaluate.answer_precision
+    manifest = store.manifest("served", key)
     if manifest is None:
-        source, manifest = store.folder("students", trained) / SERVED, {}
-        with store.build("served", served, manifest) as draft:
-            shutil.copytree(source, draft / SERVED, copy_function=_link, dirs_exist_ok=True)
-            precision, validation = config.evaluate.answer_precision, lesson.validation
+        manifest = {}
+        with store.build("served", key, manifest) as draft:
             folder = draft / SERVED
-            fitted = calibrate_folder(folder, validation, lesson.problem, precision, name)
+            folder.mkdir(exist_ok=True)
+            fill(folder)
+            validation = corpus.splits["validation"]
+            fitted = calibrate_folder(folder, validation, corpus.problem, precision, name)
             manifest |= fitted.to_json()
-    return Calibration(**manifest)
+    return store.folder("served", key) / SERVED, Calibration(**manifest)
 
 
 def _link(source: str, target: str) -> None:

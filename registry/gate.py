@@ -17,10 +17,11 @@ from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure, plain_value
-from distill_tasks.latency import Latency, MeasureConfig, Served, time_served
+from distill_tasks.latency import Latency, MeasureConfig
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import LABEL_SEPARATOR, Decisions
 from distill_tasks.stage import stage
+from distill_tasks.stopwatch_process import Served, time_served
 from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers
 from distill_tasks.weighted_metrics import Quality, quality
 from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of

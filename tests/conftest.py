@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
-from samples import CLASSES, FILLERS, WORDS, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_gold_lesson, make_rows
 
 from distill_tasks.config import DistillConfig, parse_config
 
@@ -42,6 +42,22 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertForSequenceClassification(settings).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Real students that need no torch to answer, trained on little."""
+    from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
+
+    students = {
+        "bag_of_words": BagOfWordsStudent(max_features=200),
+        "static": StaticStudent(dimensions=8, epochs=1),
+    }
+    lesson = make_gold_lesson(tiny_base, 120)
+    folders = {name: tmp_path_factory.mktemp(name) for name in students}
+    for name, student in students.items():
+        train_student(student, lesson, folders[name])
+    return folders
 
 
 @pytest.fixture

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from distill_tasks.corpus import Split
 from distill_tasks.footprint import Footprint
 from distill_tasks.latency import Latency
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students.lesson import Lesson, TeacherModel
 
 CLASSES = ("cats", "dogs", "fish")
 WORDS = {
@@ -27,6 +32,16 @@ def make_rows(count: int, seed: int) -> pd.DataFrame:
         generator.shuffle(words)
         texts[" ".join(words)] = label
     return pd.DataFrame({"text": list(texts), "label": list(texts.values())})
+
+
+def make_gold_lesson(base: Path, count: int) -> Lesson:
+    """Return a lesson whose rows all have gold, from a teacher who is sure and right."""
+    rows = make_rows(count, seed=3)
+    gold = np.array([CLASSES.index(name) for name in rows["label"]])
+    split = Split(tuple(rows["text"]), gold)
+    answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
+    teacher = TeacherModel(base, None, 16)
+    return Lesson(split, answers, split, CLASSES, 2.0, 0.9, 5, teacher)
 
 
 LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-8-epochs-1", "bag-of-words-200"

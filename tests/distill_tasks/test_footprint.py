@@ -12,10 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from samples import CLASSES, make_rows
+from samples import CLASSES
 
 from distill_tasks import served_model
-from distill_tasks.corpus import Split
 from distill_tasks.errors import PotstillError
 from distill_tasks.footprint import (
     REQUIREMENTS,
@@ -26,34 +25,11 @@ from distill_tasks.footprint import (
     read_requirements,
 )
 from distill_tasks.served_model import ABOUT, RUNTIMES
-from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
-from distill_tasks.students.lesson import Lesson, TeacherModel
-
-STUDENTS = {
-    "bag_of_words": BagOfWordsStudent(max_features=100),
-    "static": StaticStudent(dimensions=8, epochs=1),
-}
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_base, tmp_path_factory):
-    """Real students, trained on little."""
-    rows = make_rows(90, seed=3)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    split = Split(tuple(rows["text"]), gold)
-    soft_labels = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
-    teacher = TeacherModel(tiny_base, None, 16)
-    lesson = Lesson(split, soft_labels, split, CLASSES, 2.0, 0.9, 5, teacher)
-    made = {name: tmp_path_factory.mktemp(name) for name in STUDENTS}
-    for name, folder in made.items():
-        train_student(STUDENTS[name], lesson, folder)
-    return made
-
-
-@pytest.fixture(scope="module")
-def words(folders):
-    return measure_footprint(folders["bag_of_words"], "the puppy", 1)
+def words(light_folders):
+    return measure_footprint(light_folders["bag_of_words"], "the puppy", 1)
 
 
 def test_serving_a_small_model_takes_little(words):
@@ -62,8 +38,8 @@ def test_serving_a_small_model_takes_little(words):
     assert words.installed_mb == measure_installed_mb(("numpy",))
 
 
-def test_a_model_with_larger_weights_takes_that_much_more_memory(words, folders, tmp_path):
-    folder = Path(shutil.copytree(folders["bag_of_words"], tmp_path / "large"))
+def test_a_model_with_larger_weights_takes_that_much_more_memory(words, light_folders, tmp_path):
+    folder = Path(shutil.copytree(light_folders["bag_of_words"], tmp_path / "large"))
     with np.load(folder / "weights.npz") as file:
         weights = dict(file)
     unused = np.ones((5_000_000, len(CLASSES)), np.float32)
@@ -84,24 +60,24 @@ def test_a_footprint_names_its_figures():
     }
 
 
-def test_a_folder_that_cannot_be_opened_is_named_with_the_reason(folders, tmp_path):
+def test_a_folder_that_cannot_be_opened_is_named_with_the_reason(light_folders, tmp_path):
     with pytest.raises(PotstillError) as caught:
         measure_footprint(tmp_path / "nowhere", "the puppy", 1)
     assert str(caught.value).startswith(f"{tmp_path / 'nowhere'} could not be served")
     assert "FileNotFoundError" in str(caught.value)
     assert "\n" not in str(caught.value)
 
-    broken = Path(shutil.copytree(folders["bag_of_words"], tmp_path / "broken"))
+    broken = Path(shutil.copytree(light_folders["bag_of_words"], tmp_path / "broken"))
     (broken / "weights.npz").unlink()
     with pytest.raises(PotstillError, match=r"broken could not be served .*weights\.npz"):
         measure_footprint(broken, "the puppy", 1)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_the_memory_is_read_whenever_it_is_printed(folders, unbuffered, monkeypatch):
+def test_the_memory_is_read_whenever_it_is_printed(light_folders, unbuffered, monkeypatch):
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     for _ in range(5):
-        assert measure_footprint(folders["bag_of_words"], "the puppy", 1).resident_mb > 10
+        assert measure_footprint(light_folders["bag_of_words"], "the puppy", 1).resident_mb > 10
 
 
 @pytest.mark.parametrize(
@@ -109,8 +85,8 @@ def test_the_memory_is_read_whenever_it_is_printed(folders, unbuffered, monkeypa
     ["\x00\x07 kitten", "puppy leash " * 20_000, "😀 fin\n", "--help"],
     ids=["control", "long", "emoji", "option"],
 )
-def test_odd_first_texts_are_answered_too(folders, text):
-    assert measure_footprint(folders["bag_of_words"], text, 1).resident_mb > 10
+def test_odd_first_texts_are_answered_too(light_folders, text):
+    assert measure_footprint(light_folders["bag_of_words"], text, 1).resident_mb > 10
 
 
 @pytest.fixture
@@ -126,15 +102,15 @@ def disturb(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(20)
-def test_a_library_may_complain_at_length(folders, disturb):
+def test_a_library_may_complain_at_length(light_folders, disturb):
     disturb("sys.stderr.write('warning ' * 20_000)")
-    assert measure_footprint(folders["bag_of_words"], "the puppy", 1).resident_mb > 10
+    assert measure_footprint(light_folders["bag_of_words"], "the puppy", 1).resident_mb > 10
 
 
-def test_what_dies_without_a_word_is_named_too(folders, disturb):
+def test_what_dies_without_a_word_is_named_too(light_folders, disturb):
     disturb("os.kill(os.getpid(), 9)")  # as the kernel does when memory runs out
     with pytest.raises(PotstillError, match=r"bag_of_words.* could not be served .*\."):
-        measure_footprint(folders["bag_of_words"], "the puppy", 1)
+        measure_footprint(light_folders["bag_of_words"], "the puppy", 1)
 
 
 SERVE_ALONE = """
@@ -151,9 +127,9 @@ print(json.dumps([answer.label, sorted({name.split(".")[0] for name in sys.modul
 @pytest.mark.parametrize(
     ("runtime", "allowed"), [("bag_of_words", set()), ("static", {"tokenizers"})]
 )
-def test_light_models_import_no_heavy_package(folders, runtime, allowed):
+def test_light_models_import_no_heavy_package(light_folders, runtime, allowed):
     command = [sys.executable, "-P", "-c", SERVE_ALONE, served_model.__file__]
-    command.append(str(folders[runtime]))
+    command.append(str(light_folders[runtime]))
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     label, imported = json.loads(done.stdout)
     assert label in CLASSES

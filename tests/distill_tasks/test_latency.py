@@ -12,41 +12,29 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import CLASSES, make_latency, make_rows
+from samples import make_latency, make_rows
 from torch.utils.benchmark import Timer
 
-from distill_tasks.corpus import Split
-from distill_tasks.errors import PotstillError
 from distill_tasks.latency import (
     MOST_REPEATS,
     PARTS,
     ROUNDS,
     SHORTEST_TURN_MS,
-    Latency,
     MeasureConfig,
-    Served,
     describe_machine,
     find_band,
     fixed_threads,
     list_versions,
     tie,
     time_models,
-    time_served,
 )
 from distill_tasks.served_model import open_model
-from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
-from distill_tasks.students.lesson import Lesson, TeacherModel
 
 TEXTS = [f"text {number}" for number in range(50)]
 CONFIG = MeasureConfig(calls=20, batch_rows=(8,))
 # Half of the calls are warmed up on, then asked in each of two turns: two texts to a round.
 TWO_TEXTS = MeasureConfig(calls=4 * ROUNDS, batch_rows=(8,))
 WARM_UP = 2 * ROUNDS
-STUDENTS = {
-    "bag_of_words": BagOfWordsStudent(max_features=200),
-    "static": StaticStudent(dimensions=8, epochs=1),
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,21 +44,6 @@ def quick_collection():
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def folders(tiny_base, tmp_path_factory):
-    """Real students, trained on little."""
-    rows = make_rows(120, seed=3)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    split = Split(tuple(rows["text"]), gold)
-    soft_labels = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
-    teacher = TeacherModel(tiny_base, None, 16)
-    lesson = Lesson(split, soft_labels, split, CLASSES, 2.0, 0.9, 5, teacher)
-    made = {name: tmp_path_factory.mktemp(name) for name in STUDENTS}
-    for name, folder in made.items():
-        train_student(STUDENTS[name], lesson, folder)
-    return made
 
 
 class Listener:
@@ -413,88 +386,17 @@ def test_settings_out_of_bounds_are_refused(settings):
         MeasureConfig(**settings)
 
 
-def test_served_folders_are_timed_in_the_order_given(folders):
-    texts = make_rows(30, seed=9)["text"].tolist()
-    config = MeasureConfig(calls=20, batch_rows=(4, 2))
-    models = {name: Served(str(folders[name])) for name in ("static", "bag_of_words")}
-    found = time_served(models, texts, config)
-    assert list(found) == ["static", "bag_of_words"]
-    for latency in found.values():
-        assert isinstance(latency, Latency)
-        assert 0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms < 50
-        assert list(latency.rows_per_s) == ["4", "2"]
-        assert list(latency.by_length) == [part for part in PARTS if part in latency.by_length]
-        assert latency.intervals["p50_ms"][0] <= latency.p50_ms <= latency.intervals["p50_ms"][1]
-        assert latency.calls > config.calls  # they are quick
-        assert latency.calls % config.calls == 0
-        assert (latency.threads, latency.cuda_p50_ms) == (1, None)
-        assert latency.device == describe_machine()
-
-
-SCRIBE = """
-import json, os, pathlib, sys
-
-def open_model(folder):
-    return Scribe(pathlib.Path(folder))
-
-class Scribe:
-    def __init__(self, folder):
-        self.file = folder / "heard.json"
-        self.opened_with = os.environ["OMP_NUM_THREADS"]
-        self.heard = []
-
-    def answer(self, texts):
-        print("answers may print")
-        self.heard += texts
-        about = os.getpid(), self.opened_with, "torch" in sys.modules, sorted(set(self.heard))
-        self.file.write_text(json.dumps(about))
-"""
-
-
-def test_models_answer_by_their_own_code_in_a_python_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    (tmp_path / "scribe.py").write_text(SCRIBE)
-    texts = ["", "fin 😀\n", "e\u0301\x00\u2028 nil"]
-    config = MeasureConfig(calls=20, batch_rows=(9,), threads=2)
-    served = Served(str(tmp_path), code=str(tmp_path / "scribe.py"))
-    (latency,) = time_served({"scribe": served}, texts, config).values()
-    process, threads, torch_there, heard = json.loads((tmp_path / "heard.json").read_text())
-    assert process != os.getpid()
-    assert threads == "2"
-    assert not torch_there
-    assert heard == sorted(texts)
-    assert latency.threads == 2
-
-
-def test_a_folder_that_cannot_be_opened_stops_the_stopwatch(folders, tmp_path, capfd):
-    models = {"good": Served(str(folders["static"])), "bad": Served(str(tmp_path))}
-    with pytest.raises(PotstillError, match=r"stopwatch failed with exit code 1; see above"):
-        time_served(models, TEXTS, CONFIG)
-    assert str(tmp_path / "model.json") in capfd.readouterr().err
-
-
-def test_a_model_moves_where_it_can(folders, tiny_base):
-    about = {"runtime": "transformers", "classes": list(CLASSES), "max_length": 16}
-    teacher = Served(str(tiny_base), about=about)
-    assert teacher.open().device == "cpu"
-    moved = teacher.open("meta")
-    assert moved.device == "meta"
-    assert {weight.device.type for weight in moved.model.parameters()} == {"meta"}
-    (stays,) = Served(str(folders["bag_of_words"])).open("cuda").answer(["the puppy"])
-    assert stays.label == "dogs"
-
-
 def time_with_torch(answer, text):
     """Return the median milliseconds of single answers by the timer of torch."""
     timer = Timer("answer([text])", globals={"answer": answer, "text": text})
     return 1e3 * np.median([timer.timeit(1).mean for _ in range(15)])
 
 
-def test_p50_is_within_a_tenth_of_what_the_timer_of_torch_finds(folders):
+def test_p50_is_within_a_tenth_of_what_the_timer_of_torch_finds(light_folders):
     # Long texts, since what a timer does between two answers to the caches costs microseconds.
     rows = make_rows(500, seed=9)["text"].tolist()
     texts = [" ".join(rows[start : start + 50]) for start in range(0, 500, 50)]
-    models = {name: open_model(folder).answer for name, folder in folders.items()}
+    models = {name: open_model(folder).answer for name, folder in light_folders.items()}
     listener = Listener()
     time_models({"listener": listener}, texts, CONFIG)
     sample = listener.single[: CONFIG.calls // 2]  # what is drawn with this seed
@@ -506,19 +408,3 @@ def test_p50_is_within_a_tenth_of_what_the_timer_of_torch_finds(folders):
             ratios[name].append(found[name].p50_ms / theirs)
     for name, found in ratios.items():
         assert np.median(found) == pytest.approx(1, abs=0.1), (name, found)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_what_answers_on_a_cuda_device_is_timed_by_its_events_too(folders, tiny_base):
-    about = {"runtime": "transformers", "classes": list(CLASSES), "max_length": 16}
-    models = {
-        "teacher": Served(str(tiny_base), about=about),
-        "words": Served(str(folders["bag_of_words"])),
-    }
-    config = MeasureConfig(calls=100, batch_rows=(4,), device="cuda")
-    found = time_served(models, make_rows(50, seed=9)["text"].tolist(), config)
-    teacher, words = found["teacher"], found["words"]
-    # The events stand around the answer, which ends with a copy to the CPU.
-    assert teacher.cuda_p50_ms == pytest.approx(teacher.p50_ms, rel=0.5)
-    assert teacher.values["latency/cuda_p50_ms"] == teacher.cuda_p50_ms
-    assert words.cuda_p50_ms is None

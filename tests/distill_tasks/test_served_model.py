@@ -11,19 +11,16 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from samples import CLASSES, make_rows
+from samples import CLASSES, make_gold_lesson, make_rows
 from scipy import special
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks import served_model
 from distill_tasks.calibration import NEVER, Calibration
-from distill_tasks.corpus import Split
 from distill_tasks.problem import name_labels
 from distill_tasks.served_model import ABOUT, GRAPH, ServedModel, open_model, sigmoid, softmax
-from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
-from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.variants import export_variant
 
 STUDENTS = {
@@ -47,20 +44,7 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def lesson(tiny_base):
-    rows = make_rows(240, seed=3)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    split = Split(tuple(rows["text"]), gold)
-    logits = 4 * np.eye(3, dtype=np.float32)[gold]
-    return Lesson(
-        rows=split,
-        soft_labels=SoftLabels(logits, CLASSES, "teacher"),
-        validation=split,
-        classes=CLASSES,
-        temperature=2.0,
-        alpha=0.9,
-        seed=5,
-        teacher=TeacherModel(tiny_base, None, 16),
-    )
+    return make_gold_lesson(tiny_base, 240)
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
-from samples import CLASSES, make_rows
+from samples import make_gold_lesson, make_rows
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.corpus import Split
 from distill_tasks.footprint import pin
 from distill_tasks.logged_models import log_student
-from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, train_student
-from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.tracking import connect
 from distill_tasks.variants import export_variant
 from registry.aliases import CHAMPION
@@ -40,12 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def students(tiny_base, tmp_path_factory):
     """The folders of a small transformer in int8 and of a student that needs numpy alone."""
-    rows = make_rows(120, seed=3)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    split = Split(tuple(rows["text"]), gold)
-    answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
-    teacher = TeacherModel(tiny_base, None, 16)
-    lesson = Lesson(split, answers, split, CLASSES, 2.0, 0.9, 5, teacher)
+    lesson = make_gold_lesson(tiny_base, 120)
     trained, *folders = (
         tmp_path_factory.mktemp(name) for name in ("torch", "onnx_int8", "bag_of_words")
     )
