@@ -1,6 +1,7 @@
 # make demo   real text, a real teacher, a champion in the registry
 # make test   the default test suite
 # make ui     MLflow's UI on what the demo wrote
+# make bench  every benchmark that its code has outdated, or NAME=... alone
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,12 +12,12 @@ DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint ui schema readme benchmarks clean
+.PHONY: demo test test-slow lint ui schema readme bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,onnx]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,onnx,optuna]"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.installed requirements-demo.txt
@@ -52,7 +53,11 @@ schema: $(VENV)/.installed
 readme: $(DATA)
 	$(BIN)/python examples/reuters/readme.py
 
-benchmarks: $(DATA)
+$(VENV)/.bench: $(VENV)/.demo requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-bench.txt
+	touch $@
+
+bench: $(DATA) $(VENV)/.bench
 	$(BIN)/python benchmarks/write.py $(NAME)
 
 clean:

@@ -1,4 +1,8 @@
-"""Run benchmarks and write what they print into docs/benchmarks.md: `python write.py NAME ...`."""
+"""Run benchmarks and write what they print into docs/benchmarks.md: `python write.py [NAME ...]`.
+
+Without names all of those run that were not written since the code last changed, so that a night
+that was cut short goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,61 @@ import ast
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from distill_tasks.digests import digest, digest_file
+
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
+ROOT = HERE.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+DONE = ROOT / ".potstill" / "benchmarks" / "written"
+ALL = (
+    "verdict_error_rates",
+    "small_students",
+    "matrix_peak",
+    "overhead",
+    "halving",
+    "variants",
+    "quality",
+    "grid_against_recipe",
+)
+"""What `make bench` runs, the shortest first; gold_budget settled the demo's data once."""
 
 
 def main() -> None:
-    """Replace the section of every benchmark that was named."""
-    for name in sys.argv[1:]:
+    """Replace the section of every benchmark that was named, or of all that are not done."""
+    names = sys.argv[1:] or [name for name in ALL if not _is_done(name)]
+    for name in names:
         script = HERE / f"{name}.py"
-        if not script.is_file():
-            known = sorted(path.stem for path in HERE.glob("*.py") if path.name != "write.py")
-            sys.exit(f"There is no benchmark {name!r}; there are {', '.join(known)}.")
+        if name not in (*ALL, "gold_budget"):
+            sys.exit(f"There is no benchmark {name!r}; there are gold_budget, {', '.join(ALL)}.")
+        start = time.monotonic()
         printed = subprocess.run(  # noqa: S603  # a script of this folder
             [sys.executable, script], stdout=subprocess.PIPE, text=True, check=True
         ).stdout.strip()
+        minutes = (time.monotonic() - start) / 60
         tables, _, figures = printed.rpartition("\n")
         about = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
         section = f"## {name}\n\n{about}\n\n{tables.strip()}\n\n```json\n{figures}\n```\n"
         _replace(name, section)
+        DONE.mkdir(parents=True, exist_ok=True)
+        (DONE / name).write_text(_digest_code(name))
+        print(f"{name}: {minutes:.1f} minutes\n{tables}\n{figures}", file=sys.stderr)
+
+
+def _is_done(name: str) -> bool:
+    """Return whether a benchmark was written since its script or the library last changed."""
+    stamp = DONE / name
+    return stamp.is_file() and stamp.read_text() == _digest_code(name)
+
+
+def _digest_code(name: str) -> str:
+    """Return the digest of a benchmark's script and of all of the library."""
+    library = sorted(
+        path for part in ("distill_tasks", "flows") for path in ROOT.glob(f"{part}/**/*.py")
+    )
+    return digest([digest_file(path) for path in (HERE / f"{name}.py", *library)])
 
 
 def _replace(name: str, section: str) -> None:

@@ -9,6 +9,8 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    # Waiting threads that spin made training four times slower beside another busy process.
+    "OMP_WAIT_POLICY": "passive",
     # Every batch shape compiles its own kernels; keeping them all doubled peak memory for no speed.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
 }

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from distill_tasks.corpus import DataConfig
 from distill_tasks.cost import CostConfig
@@ -15,8 +22,11 @@ from distill_tasks.errors import InputError, did_you_mean, shortlist
 from distill_tasks.latency import MeasureConfig
 from distill_tasks.pareto import Choice, Objective
 from distill_tasks.problem import Problem
+from distill_tasks.search_space import OptunaConfig
 from distill_tasks.settings import Settings, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
+from distill_tasks.students.lesson import Blend, Term
+from distill_tasks.students.transformer import can_look_inside
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
 from distill_tasks.variants import ExportConfig
 from distill_tasks.weighted_metrics import Quality
@@ -37,9 +47,43 @@ class LossConfig(Settings):
         description="Weight of the teacher where a row has gold; gold gets the rest. `auto` "
         "compares a few on the cheapest student.",
     )
+    terms: dict[Term, PositiveFloat] = Field(
+        {"kl": 1.0},
+        min_length=1,
+        description="Distillation losses and their weights in the sum, which are used as they are. "
+        "`hidden` and `relations` look inside a transformer that shares the teacher's tokenizer.",
+    )
+    standardize: bool = Field(
+        False, description="Give each row of logits mean 0 and deviation 1 before it is compared."
+    )
     balance_classes: bool = Field(
         False, description="Weigh gold rows so that every class counts the same, teacher included."
     )
+
+    def blend(self, temperature: float, alpha: float) -> Blend:
+        """Return what students lower, at a temperature and α."""
+        return Blend(temperature, alpha, dict(self.terms), self.standardize)
+
+
+class SearchConfig(Settings):
+    """How the grid is gone through."""
+
+    halving: bool | Literal["auto"] = Field(
+        AUTO,
+        description="Stop students on the way that another one, no slower, surely beats; `auto` "
+        "does so in grids of more than six.",
+    )
+    optuna: OptunaConfig | None = Field(
+        None,
+        description="Spaces in which further students are searched (extra `optuna`); when absent, "
+        "the grid is all.",
+    )
+
+    @property
+    def corners(self) -> list[StudentConfig]:
+        """Students at the ends of all spaces, for checks before any work."""
+        spaces = self.optuna.spaces if self.optuna else ()
+        return [student for space in spaces for student in space.corners]
 
 
 class EvaluateConfig(Settings):
@@ -140,7 +184,10 @@ class DistillConfig(Settings):
     students: Annotated[tuple[StudentConfig, ...], BeforeValidator(expand_grid)] = Field(
         min_length=1, description="Families of students; list-valued fields span a grid."
     )
-    max_candidates: PositiveInt = Field(200, description="Students that the grid may hold.")
+    max_candidates: PositiveInt = Field(
+        200, description="Students that the grid may hold, and the search may add."
+    )
+    search: SearchConfig = Field(SearchConfig(), description="The way through the grid.")
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="Seeds and controls.")
     export: ExportConfig = Field(ExportConfig(), description="Other runtimes.")
@@ -152,17 +199,37 @@ class DistillConfig(Settings):
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
-        if len(self.students) > self.max_candidates:
+        trials = self.search.optuna.trials if self.search.optuna else 0
+        if len(self.students) + trials > self.max_candidates:
+            tried = f" and search.optuna tries {trials}" if trials else ""
             raise ValueError(
-                f"the grid holds {len(self.students)} students, more than max_candidates "
+                f"the grid holds {len(self.students)} students{tried}, more than max_candidates "
                 f"({self.max_candidates}); shorten its lists, or raise max_candidates"
             )
+        possible = [*self.students, *self.search.corners]
         names = [student.name for student in self.students]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
+        inside = [term for term in self.loss.terms if term in ("hidden", "relations")]
+        if inside and not any(can_look_inside(student) for student in possible):
+            raise ValueError(
+                f"loss.terms: no student can lower {shortlist(inside)}; add one of family layers "
+                "that keeps the teacher's vocabulary, or take them out"
+            )
+        if not set(self.loss.terms) - {"hidden", "relations"}:
+            raise ValueError(
+                "loss.terms has none that every student can lower; add kl, reverse_kl, js, dkd or "
+                "dist"
+            )
+        single: list[str] = [term for term in self.loss.terms if term in ("dkd", "dist")]
+        single += ["standardize"] * self.loss.standardize
+        if single and self.problem == "multi_label":
+            raise ValueError(
+                f"loss: {shortlist(single)} only for a single label; use kl, reverse_kl or js"
+            )
         if isinstance(self.teacher, SavedTeacher):
-            needy = [student.name for student in self.students if needs_teacher_weights(student)]
+            needy = [student.name for student in possible if needs_teacher_weights(student)]
             if needy:
                 raise ValueError(
                     f"a saved teacher has no weights for {shortlist(needy)} to start from; "

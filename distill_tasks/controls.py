@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_tasks.problem import find_known
 from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students.lesson import Blend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,8 @@ def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherMode
     # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
     nothing = np.zeros((len(gold), len(lesson.classes)), np.float32)
     answers = SoftLabels(nothing, lesson.classes, lesson.soft_labels.teacher)
-    return replace(lesson, rows=gold, soft_labels=answers, alpha=0.0, teacher=start)
+    blend = Blend(temperature=1.0, alpha=0.0)
+    return replace(lesson, rows=gold, soft_labels=answers, blend=blend, teacher=start)
 
 
 class WordsOnGold:

@@ -13,6 +13,7 @@ from distill_tasks.cost import Cost, find_cost, say_price
 from distill_tasks.evaluate import CONTROLS, TEACHER, Scores
 from distill_tasks.export import Exported
 from distill_tasks.footprint import Footprint
+from distill_tasks.halve import Halving
 from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.latency import Latency
@@ -40,6 +41,7 @@ class Findings:
     teacher: TeacherReference
     labels: LabelsReference
     blend: ChosenBlend
+    halving: Halving
     exported: Exported
     validation: Scores
     held_out: Scores
@@ -98,6 +100,8 @@ def tabulate(findings: Findings) -> list[Row]:
         )
     for name, reason in findings.exported.left_out.items():
         rows.append(_row(findings, name, None, f"left out: {reason}"))
+    for name, reason in findings.halving.reasons.items():
+        rows.append(_row(findings, name, None, reason))
     for name, card in held_out.on_gold.items():
         rows.append(_row(findings, f"{name}-on-gold", card, f"control: {name} without a teacher"))
     for name, control in CONTROLS.items():
@@ -146,6 +150,20 @@ def headline(findings: Findings) -> str:
     faster = speed_up(findings, choice.latency)
     return f"{choice.name} {share}" + (
         f" and is {faster:.0f}× faster (p50, text in, label out)." if faster else "."
+    )
+
+
+def say_halving(findings: Findings) -> str:
+    """Return whom halving stopped and what that saved; empty where nobody could be stopped."""
+    halving = findings.halving
+    if not halving.students:
+        return ""
+    if not halving.stops:
+        return f"Halving compared {halving.students} students on the way and stopped none."
+    return (
+        f"Halving stopped {len(halving.stops)} of {halving.students} students on the way, which "
+        f"saved about {100 * halving.saved_share:.0f} % of their training time "
+        f"({sum(stop.saved_s for stop in halving.stops):.0f} s)."
     )
 
 

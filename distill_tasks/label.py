@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distill_tasks.artifacts import kept_in_prefect
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.progress import Progress
+from distill_tasks.progress import Progress, shown
 from distill_tasks.soft_labels import SHARD_ROWS, SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
@@ -101,7 +102,8 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
 @stage("teach {config.teacher.kind}")
 def teach(config: DistillConfig, corpus: CorpusReference) -> TeacherReference:
     """Make the teacher, or find it made."""
-    return make_teacher(config, corpus.open())
+    with kept_in_prefect():
+        return make_teacher(config, corpus.open())
 
 
 @stage("label {teacher.digest}", retries=2)
@@ -124,7 +126,8 @@ def _finetune(
         start, manifest = time.monotonic(), {}
         with store.build("teachers", digest, manifest) as draft:
             balanced = config.loss.balance_classes
-            manifest["curve"] = finetune.fit(teacher, corpus, draft, config.seed, balanced)
+            with shown("teacher"):
+                manifest["curve"] = finetune.fit(teacher, corpus, draft, config.seed, balanced)
             manifest["seconds"] = time.monotonic() - start
     return TeacherReference(
         digest, corpus.classes, model, manifest["seconds"], manifest["curve"], reused

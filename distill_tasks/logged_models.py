@@ -36,7 +36,7 @@ def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> s
         return found.model_id
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
-            name=name,
+            name=name.replace(".", "_"),  # MLflow allows no dots, as in a learning rate
             python_model=str(HERE / "served_pyfunc.py"),
             artifacts={"student": str(folder), "code": str(HERE / "served_model.py")},
             signature=SIGNATURE,

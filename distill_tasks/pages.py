@@ -23,6 +23,7 @@ from distill_tasks.findings import (
     list_variants,
     say_footprint,
     say_front,
+    say_halving,
     say_verdict,
     speed_up,
     tabulate,
@@ -85,6 +86,7 @@ def write_markdown(findings: Findings) -> str:
         markdown_table(list_splits(findings)),
         _bullets(warn(findings)),
         "## Training",
+        say_halving(findings),
         _say_blend(findings),
         *([markdown_table(list_blends(findings))] if findings.blend.compared else []),
         findings.curve.meaning,
@@ -241,6 +243,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         if choice and panel and panel.has_gold
         else [],
         "splits": list_splits(findings),
+        "halving": say_halving(findings),
         "blend": _say_blend(findings),
         "blends": list_blends(findings),
         "curve": findings.curve.meaning,

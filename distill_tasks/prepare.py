@@ -15,10 +15,11 @@ from distill_tasks.data_report import DataReport, inspect_corpus
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
 from distill_tasks.rows import read_corpus
+from distill_tasks.search_space import check_optuna
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students import LayersStudent
-from distill_tasks.students.layers import choose_layers
+from distill_tasks.students import LayersStudent, PretrainedStudent, pretrained
+from distill_tasks.students.layers import check_copies
 from distill_tasks.students.lesson import TeacherModel
 from distill_tasks.teachers import (
     FinetuneTeacher,
@@ -57,8 +58,10 @@ def check_config(config: DistillConfig) -> Corpus:
     """
     Store(config.work_dir).check_writable()
     choose_variants(config.export)
+    check_optuna(config.search.optuna)
     _check_device(config.measure.device)
     classes = _check_teacher(config)
+    _check_pretrained(config)
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
     match config.teacher:
         case TransformersTeacher():
@@ -116,12 +119,21 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
             teacher = config.teacher
             depth = sequence_classifier.read_depth(model, teacher.revision, teacher.max_length)
             sequence_classifier.check_tokenizer(model, teacher.revision)
-    for student in config.students:
-        if isinstance(student, LayersStudent):
-            choose_layers(student.layers, depth)
+    possible = [*config.students, *config.search.corners]
+    copies = [student for student in possible if isinstance(student, LayersStudent)]
+    check_copies(copies, TeacherModel(model, teacher.revision, teacher.max_length), depth)
     if isinstance(config.teacher, TransformersTeacher):
         return sequence_classifier.read_classes(config.teacher)
     return None
+
+
+def _check_pretrained(config: DistillConfig) -> None:
+    """Check each model that students bring themselves, once."""
+    reader = _find_reader(config.teacher)
+    possible = [*config.students, *config.search.corners]
+    mine = [student for student in possible if isinstance(student, PretrainedStudent)]
+    for start in dict.fromkeys(pretrained.find_start(student, reader) for student in mine):
+        pretrained.check_start(start)
 
 
 def _check_device(device: str) -> None:

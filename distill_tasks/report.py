@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
@@ -18,6 +20,7 @@ from distill_tasks.stage import stage
 from distill_tasks.tracking import (
     Distillation,
     compare_link,
+    describe_datasets,
     find_or_start,
     finish,
     log_curve,
@@ -62,6 +65,7 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
     from distill_tasks.logged_models import log_student, log_teacher
 
     students = {student.name: student for student in findings.students}
+    datasets = describe_datasets(findings.rows)
     run_ids: dict[str, str] = {}
     model_ids: dict[str, str] = {}
     for name in findings.validation.models:
@@ -75,7 +79,8 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
         elif name == TEACHER:
             model_ids[name] = log_teacher(run_id, tags)
         if not logged:
-            _log_model_figures(findings, name, run_id, model_ids.get(name), student)
+            model_id = model_ids.get(name)
+            _log_model_figures(findings, name, run_id, model_id, student, datasets)
             finish(run_id)
     link = compare_link(distillation.tracking_uri, distillation.experiment_id, [*run_ids.values()])
     table, warnings, markdown = tabulate(findings), warn(findings), write_markdown(findings)
@@ -90,8 +95,9 @@ def _log_model_figures(
     run_id: str,
     model_id: str | None,
     student: StudentReference | None,
+    datasets: Mapping[str, Any],
 ) -> None:
-    datasets = log_datasets(run_id, findings.rows)
+    log_datasets(run_id, datasets)
     values: dict[str, float] = {}
     if name in findings.latencies.by_name:
         values |= findings.latencies.by_name[name].values

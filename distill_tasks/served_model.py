@@ -12,12 +12,14 @@ import json
 import os
 import re
 import sys
+import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -192,39 +194,98 @@ class StaticModel(ServedModel):
         return values
 
 
+class HashedTerms:
+    """Gives terms the columns of their hash, which is the same wherever it is taken."""
+
+    def __init__(self, start: int, columns: int) -> None:
+        self.start = start
+        self.columns = columns
+
+    def get(self, term: str) -> int:
+        """Return the column of a term."""
+        return self.start + zlib.crc32(term.encode()) % self.columns
+
+
 class BagOfWordsModel(ServedModel):
-    """TF-IDF of words and word pairs, then one linear layer."""
+    """TF-IDF of runs of words, another of characters inside words, then one layer or two."""
+
+    shortest: ClassVar[int] = 3
+    """Characters in the shortest run of them that is a term."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
         self.longest: int = about["ngrams"]
-        terms = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        self.columns: dict[str, int] = {term: column for column, term in enumerate(terms)}
+        self.characters: int = about.get("characters", 0)
         weights = np.load(folder / "weights.npz", allow_pickle=False)
-        self.idf, self.output = weights["idf"], weights["output"]
-        self.output_bias = weights["output_bias"]
+        self.output, self.output_bias = weights["output"], weights["output_bias"]
+        self.deep = "hidden" in weights
+        self.first, self.first_bias = self.output, self.output_bias
+        if self.deep:
+            self.first, self.first_bias = weights["hidden"], weights["hidden_bias"]
+        self.words: dict[str, int] | HashedTerms
+        self.runs: dict[str, int] | HashedTerms
+        if about.get("hashed"):
+            columns = len(self.first) // (2 if self.characters else 1)
+            self.words, self.runs = HashedTerms(0, columns), HashedTerms(columns, columns)
+            self.idf = np.ones(len(self.first), np.float32)
+        else:
+            terms: list[str] = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+            columns = about.get("words", len(terms))
+            self.words = {term: column for column, term in enumerate(terms[:columns])}
+            self.runs = {term: column for column, term in enumerate(terms[columns:], columns)}
+            self.idf = weights["idf"]
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes)."""
         values = np.empty((len(texts), len(self.classes)), np.float32)
         for row, text in enumerate(texts):
-            values[row] = self._score(text)
+            scores = self._read(text.lower())
+            if self.deep:
+                scores = np.maximum(scores, 0) @ self.output + self.output_bias
+            values[row] = scores
         return values
 
-    def _score(self, text: str) -> NDArray[np.float32]:
-        words = WORD.findall(text.lower())
+    @staticmethod
+    def find_words(text: str, longest: int) -> list[str]:
+        """Return every run of up to so many words of a text in lower case."""
+        words = WORD.findall(text)
         terms = list(words)
-        for length in range(2, self.longest + 1):
+        for length in range(2, longest + 1):
             shifted = (words[start:] for start in range(length))
             terms.extend(map(" ".join, zip(*shifted, strict=False)))
-        known = Counter(column for term in terms if (column := self.columns.get(term)) is not None)
+        return terms
+
+    @staticmethod
+    def find_characters(word: str, longest: int) -> list[str]:
+        """Return every run of up to so many characters of a word with a space at both ends."""
+        padded = f" {word} "
+        return [
+            padded[start : start + length]
+            for length in range(BagOfWordsModel.shortest, longest + 1)
+            for start in range(len(padded) - length + 1)
+        ]
+
+    def _read(self, text: str) -> NDArray[np.float32]:
+        """Return what the first layer says of a text in lower case."""
+        values = self._weigh(self.find_words(text, self.longest), self.words)
+        if self.characters:
+            inside = (self.find_characters(word, self.characters) for word in text.split())
+            values += self._weigh(chain.from_iterable(inside), self.runs)
+        values += self.first_bias
+        return values
+
+    def _weigh(
+        self, terms: Iterable[str], columns_of: dict[str, int] | HashedTerms
+    ) -> NDArray[np.float32]:
+        """Return the sum of the first layer's weights, each by the TF-IDF of its term."""
+        find = columns_of.get
+        known = Counter(column for term in terms if (column := find(term)) is not None)
         if not known:
-            return np.copy(self.output_bias)
+            return np.zeros_like(self.first_bias)
         columns = np.fromiter(known.keys(), np.int64, len(known))
         counts = np.fromiter(known.values(), np.float32, len(known))
         tfidf = (1 + np.log(counts)) * self.idf[columns]
-        values: NDArray[np.float32] = (tfidf / np.sqrt(tfidf @ tfidf)) @ self.output[columns]
-        values += self.output_bias
+        values: NDArray[np.float32] = (tfidf / np.sqrt(tfidf @ tfidf)) @ self.first[columns]
         return values
 
 

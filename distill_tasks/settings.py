@@ -34,20 +34,30 @@ class StudentSettings(Settings):
     """The field that tells this family's students apart by size."""
     runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
     """What serves it as it was trained."""
-    in_steps: ClassVar[bool] = True
-    """Whether training takes random steps; one that always sees all rows needs no second seed."""
+    in_rungs: ClassVar[bool] = False
+    """Whether training can be halted on the way, for halving to compare students there."""
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether training takes random steps; one that sees all rows needs no second seed."""
+        return True
 
     @property
     def name(self) -> str:
         """Return a name unique within a grid: family, size, then every field not at its default."""
         fields = type(self).model_fields
         others = [
-            f"{field}-{getattr(self, field):g}"
+            f"{field}-{_say(getattr(self, field))}"
             for field, info in fields.items()
             if field not in ("family", self.size_field) and getattr(self, field) != info.default
         ]
         size = getattr(self, self.size_field)
         return "-".join([fields["family"].default, str(size), *others]).replace("_", "-")
+
+
+def _say(value: float | str | bool | None) -> str:
+    """Return a setting as part of a name."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def expand_grid(students: Any) -> Any:

@@ -34,6 +34,12 @@ class Store:
         path = self.folder(kind, digest) / MANIFEST
         return json.loads(path.read_text()) if path.is_file() else None
 
+    def draft(self, kind: str, digest: str) -> Path:
+        """Return the draft of one thing, in which `build` goes on."""
+        draft = self.folder(kind, f"{digest}.partial")
+        draft.mkdir(parents=True, exist_ok=True)
+        return draft
+
     @contextmanager
     def build(self, kind: str, digest: str, manifest: dict[str, Any]) -> Iterator[Path]:
         """Yield a draft folder that becomes the real one, by rename, when the block ends well.
@@ -41,9 +47,7 @@ class Store:
         The draft of a killed run is found again, so a checkpoint in it can be continued. The
         manifest may be filled inside the block; it is written last.
         """
-        final = self.folder(kind, digest)
-        draft = final.with_name(f"{digest}.partial")
-        draft.mkdir(parents=True, exist_ok=True)
+        final, draft = self.folder(kind, digest), self.draft(kind, digest)
         yield draft
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(final, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ LOGGED = "potstill.logged"
 
 FAILURE = "potstill.failure"
 """The tag that says why a summary run failed."""
+
+METRICS_AT_ONCE = 1000
+"""What MLflow takes in one batch."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     client = mlflow.MlflowClient()
     if not finished:
         _log_config(client, run_id, config)
-        log_datasets(run_id, corpus)
+        log_datasets(run_id, describe_datasets(corpus))
         client.update_run(run_id, status="RUNNING")
     try:
         yield Distillation(name, experiment_id, run_id, config.tracking.uri, finished)
@@ -140,24 +144,29 @@ def finish(run_id: str) -> None:
     client.set_terminated(run_id, "FINISHED")
 
 
-def log_datasets(run_id: str, corpus: Corpus) -> dict[str, Any]:
-    """Link a run to the splits and return them as MLflow datasets by name."""
-    import mlflow
+def describe_datasets(corpus: Corpus) -> dict[str, Any]:
+    """Return the splits as MLflow datasets by name."""
     import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
 
     datasets = {}
-    with mlflow.start_run(run_id=run_id):
-        for name, split in corpus.splits.items():
-            frame = pd.DataFrame({"text": split.texts})
-            if split.has_gold:
-                gold = to_decisions(split.gold, len(corpus.classes))
-                frame["label"] = name_labels(gold, corpus.classes)
-            targets = "label" if split.has_gold else None
-            dataset = from_pandas(frame, name=name, targets=targets)
-            mlflow.log_input(dataset, context=name)
-            datasets[name] = dataset
+    for name, split in corpus.splits.items():
+        frame = pd.DataFrame({"text": split.texts})
+        if split.has_gold:
+            gold = to_decisions(split.gold, len(corpus.classes))
+            frame["label"] = name_labels(gold, corpus.classes)
+        targets = "label" if split.has_gold else None
+        datasets[name] = from_pandas(frame, name=name, targets=targets)
     return datasets
+
+
+def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
+    """Link a run to the splits."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run_id):
+        for name, dataset in datasets.items():
+            mlflow.log_input(dataset, context=name)
 
 
 def log_figures(
@@ -187,13 +196,19 @@ def log_params(run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
-    """Log a training curve by step."""
-    import mlflow
+    """Log a training curve by step, all of it at once."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
-    with mlflow.start_run(run_id=run_id):
-        for point in curve:
-            values = {name: value for name, value in point.items() if "/" in name}
-            mlflow.log_metrics(values, step=int(point["step"]))
+    now_ms = int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now_ms, int(point["step"]))
+        for point in curve
+        for name, value in point.items()
+        if "/" in name
+    ]
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        MlflowClient().log_batch(run_id, metrics[start : start + METRICS_AT_ONCE])
 
 
 def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:

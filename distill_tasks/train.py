@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from distill_tasks.answers import answer_sorted
+from distill_tasks.artifacts import kept_in_prefect
 from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
@@ -19,11 +22,13 @@ from distill_tasks.digests import digest
 from distill_tasks.errors import NothingQualifiesError, say_error
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.problem import balance_classes
+from distill_tasks.problem import Logits, balance_classes
+from distill_tasks.progress import TrainingStep, heard_by, shown
+from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students import StudentConfig, train_student
+from distill_tasks.students import StudentConfig, digest_start, train_student
 from distill_tasks.students.folder import (
     SERVED,
     calibrate_folder,
@@ -39,8 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when a change of the code changes the students that come out."""
+CLOCK = "seconds.json"
+"""In a student's draft: what its training took so far."""
 CALIBRATION_VERSION = 1
 """Raised when a change of the code changes what is fitted on validation after training."""
 
@@ -91,6 +98,19 @@ class StudentReference:
     def served(self) -> bool:
         """Whether this is the one that stands for its candidate in the registry."""
         return self.name == self.candidate
+
+
+@dataclass(frozen=True)
+class PartOfTraining:
+    """A student halted on its way."""
+
+    share: float
+    """Of its training, what it had."""
+    folder: Path
+    validation: Logits
+    """What it says of the validation rows (rows, classes)."""
+    seconds: float
+    """Spent on it so far."""
 
 
 @dataclass(frozen=True)
@@ -153,21 +173,16 @@ def train_one(
 ) -> StudentReference:
     """Train one student into the store and calibrate it, or find both done."""
     store = Store(config.work_dir)
-    lesson = make_lesson(config, corpus, soft_labels, teacher, blend, trial.seed)
-    if not trial.taught:
-        lesson = without_teacher(lesson, trial.student, _start_without(config, teacher))
     key = _digest_training(config, trial, corpus, teacher, blend)
     manifest = store.manifest("students", key)
     reused = manifest is not None
     if manifest is None:
+        lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
         logger.info("train %s: learning from %d rows", trial.name, len(lesson.rows))
-        start, manifest = time.monotonic(), {"name": trial.name}
+        manifest = {"name": trial.name}
         with store.build("students", key, manifest) as draft:
-            folder = draft / SERVED
-            folder.mkdir(exist_ok=True)
-            manifest["curve"] = train_student(trial.student, lesson, folder)
-            manifest["seconds"] = time.monotonic() - start
-            manifest["parameters"] = count_parameters(folder)
+            manifest |= _learn(trial, lesson, draft)
+            manifest["parameters"] = count_parameters(draft / SERVED)
     served = digest(CALIBRATION_VERSION, key, config.evaluate.answer_precision)
     source = store.folder("students", key) / SERVED
 
@@ -194,6 +209,25 @@ def train_one(
     )
 
 
+def train_partly(
+    config: DistillConfig,
+    trial: Trial,
+    corpus: Corpus,
+    soft_labels: SoftLabels,
+    teacher: TeacherReference,
+    blend: Blend,
+    share: float,
+) -> PartOfTraining:
+    """Train one student up to a share of its training, from which `train_one` goes on."""
+    store, validation = Store(config.work_dir), corpus.splits["validation"]
+    key = _digest_training(config, trial, corpus, teacher, blend)
+    lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
+    draft = store.draft("students", key)
+    seconds = _learn(trial, replace(lesson, share=share), draft)["seconds"]
+    logits = answer_sorted(open_model(draft / SERVED), validation.texts, trial.name)
+    return PartOfTraining(share, draft / SERVED, logits, seconds)
+
+
 @stage("train {trial.name}")
 def train(
     config: DistillConfig,
@@ -206,7 +240,60 @@ def train(
     """Train one student."""
     rows = corpus.open()
     answers = labels.open().read(rows.lesson.texts)
-    return train_one(config, trial, rows, answers, teacher, blend)
+    with kept_in_prefect():
+        return train_one(config, trial, rows, answers, teacher, blend)
+
+
+def _learn(trial: Trial, lesson: Lesson, draft: Path) -> dict[str, Any]:
+    """Train in a draft, or go on there; return the curve, and the seconds of all its parts."""
+    folder, clock = draft / SERVED, draft / CLOCK
+    folder.mkdir(exist_ok=True)
+    before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    start, losses = time.monotonic(), Losses()
+    with shown(trial.name), heard_by(losses):
+        epochs = train_student(trial.student, lesson, folder)
+    seconds = before + time.monotonic() - start
+    clock.write_text(json.dumps(seconds))
+    return {"curve": losses.join(epochs), "seconds": seconds}
+
+
+class Losses:
+    """Hears the losses that a training tells at some of its steps."""
+
+    def __init__(self) -> None:
+        self.points: dict[float, Curve] = {}
+
+    def __call__(self, step: TrainingStep) -> None:
+        """Keep a step's loss, if it tells one, and the pace so far."""
+        if step.loss is None:
+            return
+        self.points[step.step] = {"step": step.step, "train/loss": step.loss}
+        if step.rows_per_s is not None:
+            self.points[step.step]["train/rows_per_s"] = step.rows_per_s
+
+    def join(self, epochs: list[Curve]) -> list[Curve]:
+        """Return the points of epochs and of the steps inside them as one curve.
+
+        ``train/loss`` of each is the mean of the steps since the point before.
+        """
+        points = {point["step"]: point for point in epochs}
+        for step, point in self.points.items():
+            points[step] = points.get(step, {}) | point
+        return [points[step] for step in sorted(points)]
+
+
+def _make_trial_lesson(
+    config: DistillConfig,
+    trial: Trial,
+    corpus: Corpus,
+    soft_labels: SoftLabels,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Lesson:
+    lesson = make_lesson(config, corpus, soft_labels, teacher, blend, trial.seed)
+    if trial.taught:
+        return lesson
+    return without_teacher(lesson, trial.student, _start_without(config, teacher))
 
 
 def make_lesson(
@@ -225,12 +312,12 @@ def make_lesson(
         soft_labels=soft_labels,
         validation=corpus.splits["validation"],
         classes=teacher.classes,
-        temperature=blend.temperature,
-        alpha=blend.alpha,
+        blend=blend,
         seed=seed,
         teacher=teacher.model,
         problem=corpus.problem,
         class_weights=weights,
+        work_dir=Path(config.work_dir),
     )
 
 
@@ -242,14 +329,15 @@ def _digest_training(
         for name, split in corpus.splits.items()
         if name in ("train", "validation", "transfer")
     }
-    source = [teacher.digest, blend.temperature, blend.alpha]
+    source: list[object] = [teacher.digest, asdict(blend)]
     if not trial.taught:
         start = _start_without(config, teacher)
         source = ["gold", corpus.classes]
         if start is not None:
             source += [digest_model(str(start.model), start.revision), start.max_length]
-    balanced, settings = config.loss.balance_classes, trial.student.model_dump()
-    return digest(CODE_VERSION, settings, trial.seed, splits, corpus.problem, balanced, source)
+    balanced, own = config.loss.balance_classes, digest_start(trial.student)
+    settings = trial.student.model_dump(exclude={"model", "revision"})
+    return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
 
 
 def _start_without(config: DistillConfig, teacher: TeacherReference) -> TeacherModel | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
-    EarlyStoppingCallback,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,13 +27,24 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
+from distill_tasks.digests import digest
+from distill_tasks.inside import TeacherBeside
+from distill_tasks.interruption import StopBetweenSteps
 from distill_tasks.losses import check_finite, distillation_loss, gold_loss
 from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
-from distill_tasks.progress import Progress
+from distill_tasks.progress import Training, shown
+from distill_tasks.students.lesson import Blend
+from distill_tasks.tokens import LENGTH, Tokens
+
+logger = logging.getLogger("potstill")
+
+CHECKPOINTS = "checkpoints"
+"""The folder, inside a student's, from which a training goes on."""
 
 Curve = dict[str, float]
 """One epoch of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
@@ -47,19 +61,31 @@ class Rows:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one training; temperature and alpha matter where teacher logits are given."""
+    """The settings of one training; the blend matters where teacher logits are given."""
 
     epochs: int
     learning_rate: float
     batch_rows: int
     max_length: int
     seed: int
-    temperature: float = 1.0
-    alpha: float = 0.0
+    blend: Blend | None = None
     problem: Problem = "single_label"
     class_weights: NDArray[np.float32] | None = None
     patience_epochs: int | None = None
     """Stop after so many epochs without a better validation loss, and keep the best epoch."""
+    accumulated_batches: int = 1
+    """Batches whose gradients make one step."""
+    share: float = 1.0
+    """Of all steps, those to take now; a later call with more goes on from there."""
+
+    def split_batch(self) -> Recipe:
+        """Return the recipe of the same steps in half the memory, or less where rows are odd."""
+        parts = next(n for n in range(2, self.batch_rows + 1) if self.batch_rows % n == 0)
+        return replace(
+            self,
+            batch_rows=self.batch_rows // parts,
+            accumulated_batches=parts * self.accumulated_batches,
+        )
 
 
 def name_classes(classes: Sequence[str]) -> dict[str, Any]:
@@ -84,53 +110,92 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def train_classifier(
-    model: PreTrainedModel,
+    make_model: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     rows: Rows,
     validation: Rows,
     recipe: Recipe,
     folder: Path,
+    token_cache: Path | None = None,
+    beside: TeacherBeside | None = None,
 ) -> list[Curve]:
     """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
 
-    A checkpoint found in the folder is continued, so a killed training loses at most one epoch.
+    Token ids are read from ``token_cache`` where it has them; ``beside`` reads each batch too, for
+    the terms of the blend that need it. A checkpoint found in the folder is continued: a kill
+    loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once more
+    with half the batch and as many steps.
     """
-    checkpoints = folder / "checkpoints"
-    device = choose_device()
-    validated = bool((validation.labels != NO_LABEL).all())
-    trainer = _DistillationTrainer(
-        recipe,
-        model=model,
-        args=_arguments(recipe, device, checkpoints, validated),
-        train_dataset=tokenize(tokenizer, rows, recipe.max_length),
-        eval_dataset=tokenize(tokenizer, validation, recipe.max_length),
-        data_collator=_Collator(tokenizer),
-        compute_metrics=_score_with(recipe.problem),
-        callbacks=_callbacks(recipe),
+    tokens = Tokens(tokenizer, recipe.max_length, token_cache)
+    datasets = _add_answers(tokens, rows), _add_answers(tokens, validation)
+    try:
+        return _train(make_model(), tokenizer, *datasets, recipe, folder, beside)
+    except (RuntimeError, MemoryError) as error:
+        if recipe.batch_rows < 2 or not is_out_of_memory(error):
+            raise
+    split = recipe.split_batch()
+    logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
+    gc.collect()  # a Trainer refers to itself
+    torch.cuda.empty_cache()
+    return _train(make_model(), tokenizer, *datasets, split, folder, beside)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on the CPU or on a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in said)
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    folder: Path,
+    beside: TeacherBeside | None,
+) -> list[Curve]:
+    checkpoints, stop = folder / CHECKPOINTS, StopBetweenSteps(recipe.share)
+    validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
+    with nullcontext() if beside is None else beside.joined(model):
+        trainer = _DistillationTrainer(
+            recipe,
+            beside,
+            model=model,
+            args=_arguments(recipe, choose_device(), checkpoints, validated),
+            train_dataset=rows,
+            eval_dataset=validation,
+            data_collator=_Collator(tokenizer),
+            compute_metrics=_score_with(recipe.problem),
+            callbacks=[*_callbacks(recipe, validated), stop],
+        )
+        trainer.remove_callback(PrinterCallback)
+        with shown(), stop.listening():
+            trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     model.float().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if recipe.share == 1:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return _curve(trainer.state.log_history)
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, rows: Rows, max_length: int) -> Dataset:
-    """Return rows as token ids with their labels and teacher logits as columns."""
-    encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)
-    columns: dict[str, Any] = {**encoded, "labels": list(rows.labels)}
-    if rows.teacher_logits is not None:
-        columns["teacher_logits"] = list(rows.teacher_logits)
-    return Dataset.from_dict(columns)
+def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
+    """Return the token ids of rows with their labels and teacher logits as columns."""
+    dataset = tokens.read(rows.texts).add_column("labels", list(rows.labels))
+    if rows.teacher_logits is None:
+        return dataset
+    return dataset.add_column("teacher_logits", list(rows.teacher_logits))
 
 
 class _DistillationTrainer(Trainer):
-    """A Trainer whose teacher is a column of the data set."""
+    """A Trainer whose teacher is a column of the data set, and a model only where it must be."""
 
-    def __init__(self, recipe: Recipe, **arguments: Any) -> None:
+    def __init__(self, recipe: Recipe, beside: TeacherBeside | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.recipe = recipe
+        self.beside = beside
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(
@@ -143,20 +208,39 @@ class _DistillationTrainer(Trainer):
         """Return the loss of a batch: distillation with teacher logits, cross-entropy without."""
         teacher = inputs.pop("teacher_logits", None)
         labels = inputs["labels"]
-        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
+        read = {key: value for key, value in inputs.items() if key != "labels"}
+        outputs = model(**read)
         logits = outputs.logits.float()
         recipe, class_weights = self.recipe, None
         if recipe.class_weights is not None:
             class_weights = torch.from_numpy(recipe.class_weights).to(logits.device)
-        if teacher is None:
+        if teacher is None or recipe.blend is None:
             loss = gold_loss(logits, labels, class_weights).mean()
         else:
-            loss = distillation_loss(
-                logits, teacher, labels, recipe.temperature, recipe.alpha, class_weights
-            )
+            loss = distillation_loss(logits, teacher, labels, recipe.blend, class_weights)
+            if self.beside is not None:
+                loss = loss + self.beside.loss(read, labels)
         if model.training:
             check_finite(loss, self.state.global_step + 1, recipe.learning_rate)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
+        """Return the order of rows, which is the same wherever in an epoch training goes on."""
+        rows: Any = self.train_dataset
+        return _Order(self.recipe, rows[LENGTH])
+
+
+class _Order(LengthGroupedSampler):
+    """Rows in batches of like length, in an order that follows from seed and epoch alone."""
+
+    def __init__(self, recipe: Recipe, lengths: Sequence[int]) -> None:
+        rows = recipe.batch_rows * recipe.accumulated_batches
+        super().__init__(rows, lengths=list(lengths), generator=torch.Generator())
+        self.seed = recipe.seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Be told by the Trainer which epoch begins."""
+        self.generator.manual_seed(int(digest(self.seed, epoch), 16))
 
 
 class _Collator:
@@ -173,28 +257,50 @@ class _Collator:
         }
         if "teacher_logits" in extra:
             extra["teacher_logits"] = extra["teacher_logits"].float()
+        for row in rows:
+            row.pop(LENGTH)
         return {**self.tokenizer.pad(rows, return_tensors="pt"), **extra}
 
 
-class _ShowProgress(TrainerCallback):
-    """Reports steps to the run's one progress display."""
+class _Patience(TrainerCallback):
+    """Stops after so many epochs without a better validation loss, halted on the way or not."""
 
-    def __init__(self, name: str) -> None:
-        self.progress = Progress(name, "steps")
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+        if len(losses) - losses.index(min(losses)) > self.epochs:
+            control.should_training_stop = True
+
+
+class _TellProgress(TrainerCallback):
+    """Tells every step, and has the Trainer say its loss at some of them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.rows = recipe.batch_rows * recipe.accumulated_batches
+        self.share = recipe.share
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.start(state.max_steps)
+        self.training = Training(state.max_steps, self.rows, self.share, state.global_step)
+        for line in state.log_history:  # of a training that goes on
+            self._tell(line)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.reach(state.global_step)
+        self.training.reach(state.global_step)
+        control.should_log |= self.training.wants_loss(state.global_step)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.stop()
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._tell(state.log_history[-1])
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        self.training.reach(line["step"], line.get("loss"), line.get("eval_accuracy"))
 
 
 def _arguments(
     recipe: Recipe, device: Device, checkpoints: Path, validated: bool
 ) -> TrainingArguments:
+    patient = validated and recipe.patience_epochs is not None
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=recipe.epochs,
@@ -203,6 +309,7 @@ def _arguments(
         lr_scheduler_type="linear",
         weight_decay=0.01,
         per_device_train_batch_size=recipe.batch_rows,
+        gradient_accumulation_steps=recipe.accumulated_batches,
         per_device_eval_batch_size=32,
         train_sampling_strategy="group_by_length",
         bf16=device.bf16,
@@ -212,8 +319,8 @@ def _arguments(
         eval_strategy="epoch" if validated else "no",
         save_strategy="epoch",
         save_total_limit=1,
-        load_best_model_at_end=recipe.patience_epochs is not None,
-        metric_for_best_model="eval_loss",
+        load_best_model_at_end=patient,
+        metric_for_best_model="eval_loss" if patient else None,
         greater_is_better=False,
         logging_strategy="epoch",
         remove_unused_columns=False,
@@ -224,10 +331,10 @@ def _arguments(
     )
 
 
-def _callbacks(recipe: Recipe) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [_ShowProgress("training")]
-    if recipe.patience_epochs is not None:
-        callbacks.append(EarlyStoppingCallback(recipe.patience_epochs))
+def _callbacks(recipe: Recipe, validated: bool) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [_TellProgress(recipe)]
+    if validated and recipe.patience_epochs is not None:
+        callbacks.append(_Patience(recipe.patience_epochs))
     return callbacks
 
 
@@ -250,15 +357,27 @@ def _score_with(problem: Problem) -> Callable[[Any], Mapping[str, float]]:
 
 
 def _curve(log: list[dict[str, float]]) -> list[Curve]:
-    """Merge the Trainer's training and validation lines of each epoch into one point."""
+    """Merge the Trainer's training and validation lines of each epoch into one point.
+
+    The mean loss of an epoch's steps stands in several lines, each for those since the one before.
+    """
     names = {
-        "loss": "train/loss",
         "eval_loss": "validation/loss",
         "eval_accuracy": "validation/accuracy",
         "eval_macro_f1": "validation/macro_f1",
     }
-    epochs: dict[float, Curve] = {}
+    epochs: dict[int, Curve] = {}
+    begun = told = 0.0
     for line in log:
-        point = epochs.setdefault(line["epoch"], {"epoch": line["epoch"], "step": line["step"]})
-        point.update({names[key]: value for key, value in line.items() if key in names})
+        number = math.ceil(line["epoch"])
+        if number not in epochs:
+            epochs[number], begun = {}, told
+        point = epochs[number]
+        point |= {"epoch": line["epoch"], "step": line["step"]}
+        point |= {names[key]: value for key, value in line.items() if key in names}
+        if "loss" in line:
+            before = point.get("train/loss", 0.0) * (told - begun)
+            now = line["loss"] * (line["step"] - told)
+            told = line["step"]
+            point["train/loss"] = (before + now) / (told - begun)
     return list(epochs.values())

@@ -97,7 +97,10 @@ def trace(source: Path) -> onnx_ir.Model:
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
+    from distill_tasks.first_token import read_first_token
+
     model = AutoModelForSequenceClassification.from_pretrained(source, dtype="float32").eval()
+    read_first_token(model)
     mask = torch.ones((2, 8), dtype=torch.int64)
     mask[1, 5:] = 0  # one row is padded, so that the mask is part of the graph
     sample: dict[str, Any] = {"input_ids": mask.clone(), "attention_mask": mask}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from distill_tasks.weighted_metrics import difference, kl_divergence, negative_l
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a change of the code changes what is found."""
 
 TEMPERATURES = (1.0, 2.0, 4.0)
@@ -86,7 +86,7 @@ def choose_blend(
     """Return temperature and α as configured, or the best of a few on the cheapest student."""
     temperature, alpha = config.loss.temperature, config.loss.alpha
     if temperature != AUTO and alpha != AUTO:
-        return ChosenBlend(Blend(temperature, alpha), "as configured", [], reused=False)
+        return ChosenBlend(config.loss.blend(temperature, alpha), "as configured", [], reused=False)
     student = cheapest(config)
     settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
     key = digest(CODE_VERSION, settings, corpus.digest, teacher.digest)
@@ -124,7 +124,8 @@ def _compare_blends(
         f"least validation {measure}, {best.loss:.4f}, of {len(compared)} compared on "
         f"{student.name}; the teacher's own fitted temperature is {fitted:.2g}"
     )
-    return ChosenBlend(Blend(best.temperature, best.alpha), reason, compared, reused=False)
+    blend = config.loss.blend(best.temperature, best.alpha)
+    return ChosenBlend(blend, reason, compared, reused=False)
 
 
 @stage("grow the transfer set of {config.name}")
@@ -153,7 +154,7 @@ def draw_learning_curve(
     student, transfer = cheapest(config), len(corpus.splits.get("transfer", ()))
     if transfer < FEWEST_TRANSFER_ROWS:
         return LearningCurve(student.name, [], None, reused=False)
-    settings = [student.model_dump(), blend.temperature, blend.alpha, config.select.metric]
+    settings = [student.model_dump(), asdict(blend), config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
     key = digest(CODE_VERSION, settings, weights, corpus.digest, teacher.digest)
     curve, kept = Store(config.work_dir).remember(
@@ -191,8 +192,9 @@ def _grow(
 
 
 def cheapest(config: DistillConfig) -> BagOfWordsStudent:
-    """Return the bag of words of the grid, or the default one: it trains in seconds."""
-    mine = (student for student in config.students if isinstance(student, BagOfWordsStudent))
+    """Return the linear bag of words of the grid, or the default one: it trains in seconds."""
+    bags = (student for student in config.students if isinstance(student, BagOfWordsStudent))
+    mine = (student for student in bags if not student.in_steps)
     return next(mine, BagOfWordsStudent())
 
 
@@ -211,10 +213,10 @@ def _search(
     temperatures = (
         sorted({*TEMPERATURES, round(fitted, 2)}) if isinstance(temperature, str) else [temperature]
     )
-    compared = [compare(Blend(each, first_alpha)) for each in temperatures]
+    compared = [compare(loss.blend(each, first_alpha)) for each in temperatures]
     best = min(compared, key=lambda found: found.loss).temperature
     if isinstance(alpha, str):
-        compared += [compare(Blend(best, each)) for each in ALPHAS if each != first_alpha]
+        compared += [compare(loss.blend(best, each)) for each in ALPHAS if each != first_alpha]
     return compared
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,10 @@ from rich.table import Table
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.errors import InputError, PotstillError
+from distill_tasks.progress import LogLines
 
 if TYPE_CHECKING:
+    from distill_tasks.plan import Planned
     from flows.distill import Outcome
     from registry.gate import SideBySide
     from registry.promote import Promotion
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 Config = Annotated[Path, Parameter(help="The distill.yaml.")]
 DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
 
+INTERRUPTED = 130
+"""The exit code of a run that SIGINT or SIGTERM ended: 128 + SIGINT, as shells have it."""
+
+logger = logging.getLogger("potstill")
 out = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
 
@@ -30,7 +37,8 @@ app = App(
     name="potstill",
     help="Distil a large teacher into the small model that goes to production, and prove it may.",
     version="0.1.0",
-    help_epilogue="Exit codes: 0 done, 1 failed or refused, 2 wrong input.",
+    suppress_keyboard_interrupt=False,
+    help_epilogue="Exit codes: 0 done, 1 failed or refused, 2 wrong input, 130 interrupted.",
 )
 
 
@@ -52,14 +60,33 @@ def check(config: Config) -> None:
 
 
 @app.command
+def plan(config: Config) -> None:
+    """Say how many students a run would train, how large they are and how long they take.
+
+    Each shape of student is tried for 20 steps; nothing is kept, and the teacher is not asked.
+
+    Example: potstill plan examples/reuters/distill.yaml
+    """
+    from distill_tasks.plan import plan_grid
+    from distill_tasks.prepare import check_config
+
+    settings = load_config(config)
+    corpus = check_config(settings)
+    print_plan(settings, plan_grid(settings, corpus))
+
+
+@app.command
 def run(config: Config) -> None:
     """Distil: label, train the grid, measure, select, register, and promote what wins.
 
     Example: potstill run examples/reuters/distill.yaml
     """
     settings = _checked(config)
+    from distill_tasks.halve import will_halve
     from flows.distill import distill
 
+    halving = "on" if will_halve(settings) else "off"
+    logger.info("grid: %s, halving %s", _count_candidates(settings), halving)
     print_outcome(settings, distill(settings))
 
 
@@ -152,6 +179,29 @@ def schema() -> None:
     sys.stdout.write(write_schema())
 
 
+def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
+    """Print each student of the grid, and what training them all takes at most."""
+    from distill_tasks.halve import will_halve
+    from distill_tasks.plan import bound_minutes
+
+    table = Table(title=f"{config.name}: {_count_candidates(config)}")
+    for column in ("student", "parameters", "steps", "minutes"):
+        table.add_column(column, justify="left" if column == "student" else "right")
+    for one in planned:
+        steps = "–" if one.steps is None else f"{one.steps:,}"
+        parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
+        table.add_row(one.name, parameters, steps, f"{one.minutes:.1f}")
+    Console(width=max(out.width, 100)).print(table)
+    once, most = sum(one.minutes for one in planned), bound_minutes(config, planned)
+    out.print(
+        f"Training the grid takes about {once:.1f} minutes here; with the seeds and controls of "
+        f"its finalists {most:.1f} at most. Teacher, labelling and measuring come on top.",
+        highlight=False,
+    )
+    stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
+    out.print(f"Halving is {stops}.", highlight=False)
+
+
 def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
     """Print the table of candidates, what was promoted, and where to look next."""
     table = Table(title=f"{config.name}: held-out figures")
@@ -205,22 +255,31 @@ def print_side_by_side(pair: SideBySide) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with 0 done, 1 failed, 2 wrong input."""
+    """Run the command line and exit with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("potstill").addHandler(handler)
-    logging.getLogger("potstill").setLevel(logging.INFO)
-    logging.getLogger("potstill").propagate = False
+    logger.handlers = [LogLines()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
+    except KeyboardInterrupt:
+        errors.print("interrupted: the same command goes on from here.", style="yellow")
+        sys.exit(INTERRUPTED)
     except (PotstillError, CycloptsError) as error:
         code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
         errors.print(f"error: {error}", style="red", highlight=False, markup=False)
         sys.exit(code)
+
+
+def _count_candidates(config: DistillConfig) -> str:
+    """Return in words how many students compete."""
+    drawn = config.search.optuna.trials if config.search.optuna else 0
+    further = f" and {drawn} that search.optuna draws" if drawn else ""
+    return f"{len(config.students)} candidates{further}"
 
 
 def _checked(path: Path) -> DistillConfig:

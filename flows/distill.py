@@ -11,9 +11,11 @@ from distill_tasks.errors import NothingQualifiesError
 from distill_tasks.evaluate import evaluate
 from distill_tasks.export import export
 from distill_tasks.findings import Findings
+from distill_tasks.halve import find_trials, halve
 from distill_tasks.label import label, teach
 from distill_tasks.measure import measure
 from distill_tasks.prepare import prepare
+from distill_tasks.propose import propose
 from distill_tasks.prove import prove
 from distill_tasks.report import Report, report
 from distill_tasks.select import Selection, narrow, select
@@ -23,7 +25,6 @@ from distill_tasks.train import (
     Grid,
     StudentReference,
     Trial,
-    first_trials,
     further_trials,
     train,
 )
@@ -58,7 +59,10 @@ def distill(config: DistillConfig) -> Outcome:
             def learn(trial: Trial) -> StudentReference:
                 return train(config, trial, corpus, labels, teacher, blended.blend)
 
-            grid = Grid([], {}).learn(first_trials(config), learn)
+            halving = halve(config, corpus, labels, teacher, blended.blend)
+            further = propose(config, corpus, labels, teacher, blended.blend).students
+            config = config.model_copy(update={"students": (*config.students, *further)})
+            grid = Grid([], {}).learn(find_trials(config, halving), learn)
             students = export(config, corpus, grid).students
             scores = evaluate(config, corpus, labels, students, "validation")
             latencies = measure(config, corpus, teacher, students)
@@ -79,6 +83,7 @@ def distill(config: DistillConfig) -> Outcome:
                 teacher,
                 labels,
                 blended,
+                halving,
                 exported,
                 scores,
                 held_out,

@@ -11,7 +11,7 @@ from distill_tasks.corpus import Split
 from distill_tasks.footprint import Footprint
 from distill_tasks.latency import Latency
 from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
 
 CLASSES = ("cats", "dogs", "fish")
 WORDS = {
@@ -41,10 +41,10 @@ def make_gold_lesson(base: Path, count: int) -> Lesson:
     split = Split(tuple(rows["text"]), gold)
     answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
     teacher = TeacherModel(base, None, 16)
-    return Lesson(split, answers, split, CLASSES, 2.0, 0.9, 5, teacher)
+    return Lesson(split, answers, split, CLASSES, Blend(2.0, 0.9), 5, teacher)
 
 
-LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-8-epochs-1", "bag-of-words-200"
+LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-1-epochs-1", "bag-of-words-200"
 FAMILIES = (LAYERS, STATIC, WORDS_STUDENT)
 LAYERS_ONNX = f"{LAYERS}-onnx"
 """The transformer without torch: quick to open and to measure."""

@@ -14,12 +14,13 @@ from distill_tasks.corpus import Corpus
 from distill_tasks.evaluate import score_all
 from distill_tasks.export import export_all
 from distill_tasks.findings import Findings
+from distill_tasks.halve import find_trials, halve_grid
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.prepare import keep_corpus
 from distill_tasks.prove import prove_all
 from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import Grid, Trial, first_trials, further_trials, train_one
+from distill_tasks.train import Grid, Trial, further_trials, train_one
 from distill_tasks.vary import choose_blend, draw_learning_curve
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
@@ -48,7 +49,8 @@ def distil(
     def field():
         return make_field(config, kept, labels, students, scores, latencies)
 
-    grid = Grid([], {}).learn(first_trials(config), learn)
+    halving = halve_grid(config, corpus, store, teacher, blend.blend)
+    grid = Grid([], {}).learn(find_trials(config, halving), learn)
     students = export_all(config, corpus, grid.students).students
     scores = score_all(config, corpus, store, students, "validation")
     if p95_ms is None:
@@ -71,6 +73,7 @@ def distil(
         teacher=teacher,
         labels=labels,
         blend=blend,
+        halving=halving,
         exported=exported,
         validation=scores,
         held_out=score_all(config, corpus, store, tested, "held_out"),

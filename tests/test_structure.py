@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 VERBS = {
     *("prepare", "label", "train", "evaluate", "measure", "select", "report", "stage"),
-    *("export", "vary", "prove"),
+    *("export", "vary", "halve", "propose", "prove", "plan"),
+    "artifacts",  # of trainings, in Prefect
     *("findings", "pages"),  # what `report` writes, from references to what the stages made
 }
 SOURCES = [

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from distill_tasks.students import bag_of_words, layers, static
+from distill_tasks.students import bag_of_words, layers, pretrained, static
 from distill_tasks.students.bag_of_words import BagOfWordsStudent
 from distill_tasks.students.layers import LayersStudent
+from distill_tasks.students.pretrained import PretrainedStudent
 from distill_tasks.students.static import StaticStudent
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from distill_tasks.training import Curve
 
 StudentConfig = Annotated[
-    LayersStudent | StaticStudent | BagOfWordsStudent, Field(discriminator="family")
+    LayersStudent | PretrainedStudent | StaticStudent | BagOfWordsStudent,
+    Field(discriminator="family"),
 ]
 
 
@@ -26,6 +28,8 @@ def train_student(config: StudentConfig, lesson: Lesson, folder: Path) -> list[C
     match config:
         case LayersStudent():
             return layers.train(config, lesson, folder)
+        case PretrainedStudent():
+            return pretrained.train(config, lesson, folder)
         case StaticStudent():
             return static.train(config, lesson, folder)
         case BagOfWordsStudent():
@@ -37,11 +41,18 @@ def needs_teacher_weights(config: StudentConfig) -> bool:
     return isinstance(config, LayersStudent | StaticStudent)
 
 
+def digest_start(config: StudentConfig) -> str | None:
+    """Return the digest of the model that a student brings itself; None where it brings none."""
+    return pretrained.digest_start(config) if isinstance(config, PretrainedStudent) else None
+
+
 __all__ = [
     "BagOfWordsStudent",
     "LayersStudent",
+    "PretrainedStudent",
     "StaticStudent",
     "StudentConfig",
+    "digest_start",
     "needs_teacher_weights",
     "train_student",
 ]

@@ -1,135 +1,344 @@
-"""Student family ``bag_of_words``: TF-IDF of words and word pairs with one linear layer."""
+"""Student family ``bag_of_words``: TF-IDF of runs of words and characters, one layer or two."""
 
 from __future__ import annotations
 
 import json
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
-from distill_tasks.problem import find_known, log_probabilities, probabilities, to_decisions
+from distill_tasks.progress import Training
+from distill_tasks.served_model import BagOfWordsModel, HashedTerms
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson
-from distill_tasks.weighted_metrics import kl_divergence
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from distill_tasks.training import Curve
 
+    Weights: TypeAlias = dict[str, NDArray[np.float32]]
+
 WEIGHT_DECAY = 1e-6
 """Ridge penalty on the linear layer, per weight."""
 ITERATIONS = 50
 """L-BFGS stops here; going on fits the transfer rows and loses accuracy (docs/decisions.md)."""
+EPOCHS, BATCH_ROWS, LEARNING_RATE = 10, 64, 1e-2
+"""Of Adam, which learns where there is a hidden layer."""
+SPREAD = 0.1
+"""Standard deviation of the hidden layer's weights before they learn."""
 
 
 class BagOfWordsStudent(StudentSettings):
-    """TF-IDF features and a linear layer that learns the teacher's soft labels."""
+    """TF-IDF features and one layer, or two, that learn the teacher's soft labels."""
 
     size_field: ClassVar[str] = "max_features"
-    in_steps: ClassVar[bool] = False
 
     family: Literal["bag_of_words"] = Field("bag_of_words", description="The family of students.")
     max_features: Annotated[PositiveInt, Spans()] = Field(
-        50_000, description="Most frequent terms kept; a list spans the grid."
+        50_000,
+        description="Most frequent terms kept, of words and of characters each, or columns that "
+        "they are hashed into; a list spans the grid.",
     )
     ngrams: Annotated[PositiveInt, Spans()] = Field(
         2, description="Longest run of words that is one term; a list spans the grid."
     )
+    characters: Annotated[int, Field(ge=0), Spans()] = Field(
+        0,
+        description="Longest run of characters that is one term, inside a word and the spaces "
+        "around it; 0 takes words alone. A list spans the grid.",
+    )
+    hashed: Annotated[bool, Spans()] = Field(
+        False,
+        description="Hash terms into columns and keep no vocabulary, which makes the served "
+        "folder smaller; a list spans the grid.",
+    )
+    hidden_units: Annotated[int, Field(ge=0), Spans()] = Field(
+        0,
+        description="Width of the hidden layer between terms and classes; 0 has none. A list "
+        "spans the grid.",
+    )
+
+    @field_validator("characters")
+    @classmethod
+    def _check_characters(cls, characters: int) -> int:
+        shortest = BagOfWordsModel.shortest
+        if 0 < characters < shortest:
+            raise ValueError(f"the shortest run has {shortest} characters, and 0 takes words alone")
+        return characters
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether training takes random steps: without a hidden layer it sees all rows at once."""
+        return self.hidden_units > 0
 
 
 def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve]:
-    """Fit the student into ``folder`` as numpy weights and return its one-point curve."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """Fit the student into ``folder`` as numpy weights and return its curve.
 
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, config.ngrams),
-        max_features=config.max_features,
-        sublinear_tf=True,
-        dtype=np.float32,
-    )
-    features = vectorizer.fit_transform(lesson.rows.texts)
-    weights, bias, loss = fit_linear(features, lesson)
-    np.savez(
-        folder / "weights.npz",
-        idf=vectorizer.idf_.astype(np.float32),
-        output=weights.astype(np.float32),
-        output_bias=bias.astype(np.float32),
-    )
-    terms = json.dumps(vectorizer.get_feature_names_out().tolist(), ensure_ascii=False)
-    (folder / "vocabulary.json").write_text(terms, encoding="utf-8")
-    describe_model(folder, "bag_of_words", lesson, ngrams=config.ngrams)
-    return [{"epoch": 1, "step": 1, "train/loss": loss}]
+    The curve has a point for each epoch, or one where every step sees all rows.
+    """
+    from scipy.sparse import hstack
+
+    kinds = [weigh_terms(config, *found) for found in count_terms(config, lesson.rows.texts)]
+    features = hstack([kind.features for kind in kinds], format="csr")
+    with _one_thread():
+        if config.hidden_units:
+            weights, curve = fit_network(features, config.hidden_units, lesson)
+        else:
+            weights, curve = fit_linear(features, lesson)
+    if not config.hashed:
+        weights["idf"] = np.concatenate([kind.idf for kind in kinds])
+        names = json.dumps([name for kind in kinds for name in kind.names], ensure_ascii=False)
+        (folder / "vocabulary.json").write_text(names, encoding="utf-8")
+    np.savez(folder / "weights.npz", allow_pickle=False, **weights)
+    settings = config.model_dump(include={"ngrams", "characters", "hashed"})
+    words = kinds[0].features.shape[1]
+    describe_model(folder, "bag_of_words", lesson, words=words, **settings)
+    return curve
 
 
-def fit_linear(
-    features: csr_matrix, lesson: Lesson
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+@dataclass(frozen=True)
+class Terms:
+    """One kind of terms: runs of words, or of characters inside words."""
+
+    features: csr_matrix
+    """TF-IDF of each text, of length one (rows, terms)."""
+    idf: NDArray[np.float32]
+    """How rare each term is (terms,); empty where terms are hashed."""
+    names: list[str]
+    """What the columns stand for; empty where terms are hashed."""
+
+
+def count_terms(
+    config: BagOfWordsStudent, texts: Sequence[str]
+) -> list[tuple[csr_matrix, list[str]]]:
+    """Return for each kind of terms how often each is in each text (rows, terms), and the terms."""
+    lowered = [text.lower() for text in texts]
+    found = [_count(BagOfWordsModel.find_words(text, config.ngrams) for text in lowered)]
+    if config.characters:
+        # A word has the same characters wherever it stands: each is looked into once.
+        of_words, words = _count(text.split() for text in lowered)
+        inside, runs = _count(
+            BagOfWordsModel.find_characters(word, config.characters) for word in words
+        )
+        found.append((of_words @ inside, runs))
+    return found
+
+
+def weigh_terms(config: BagOfWordsStudent, counts: csr_matrix, terms: list[str]) -> Terms:
+    """Return TF-IDF of the most frequent terms, or of all of them in hashed columns without IDF."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    take = _hash if config.hashed else _take_frequent
+    counts, names = take(counts, terms, config.max_features)
+    weigher = TfidfTransformer(sublinear_tf=True, use_idf=not config.hashed)
+    features = weigher.fit_transform(counts)
+    idf = [] if config.hashed else weigher.idf_
+    return Terms(features, np.asarray(idf, np.float32), names)
+
+
+def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
+    """Return how often each term is in each row (rows, terms), and the terms."""
+    from scipy.sparse import csr_matrix
+
+    numbers: defaultdict[str, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    columns, ends = array("i"), array("i", [0])
+    for terms in rows:
+        columns.extend(map(numbers.__getitem__, terms))
+        ends.append(len(columns))
+    ones = np.ones(len(columns), np.float32)
+    counts = csr_matrix((ones, columns, ends), shape=(len(ends) - 1, len(numbers)))
+    counts.sum_duplicates()
+    return counts, list(numbers)
+
+
+def _take_frequent(
+    counts: csr_matrix, terms: list[str], limit: int
+) -> tuple[csr_matrix, list[str]]:
+    """Return the most frequent terms alone, in alphabetical order as scikit-learn has them."""
+    order = np.array(sorted(range(len(terms)), key=terms.__getitem__), np.int64)
+    totals = np.asarray(counts.sum(axis=0)).ravel()[order]
+    kept = order[np.sort((-totals).argsort()[:limit])]
+    return counts[:, kept], [terms[column] for column in kept]
+
+
+def _hash(counts: csr_matrix, terms: list[str], columns: int) -> tuple[csr_matrix, list[str]]:
+    """Return counts (rows, columns) of all terms that fall into a column, which has no name."""
+    from scipy.sparse import csr_matrix
+
+    places = np.array([*map(HashedTerms(0, columns).get, terms)], np.int32)
+    shape = (counts.shape[0], columns)
+    hashed = csr_matrix((counts.data, places[counts.indices], counts.indptr), shape=shape)
+    hashed.sum_duplicates()
+    return hashed, []
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, and in as many as before afterwards.
+
+    The vectors are short: a second thread saves half a second where a core is idle, and costs any
+    number of them where none is. What comes out then depends on no number of threads either.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fit_linear(features: csr_matrix, lesson: Lesson) -> tuple[Weights, list[Curve]]:
     """Lower the distillation loss of a linear layer by L-BFGS, stopped early; it is convex.
 
-    ``features`` is (rows, terms); returns weights (terms, classes), bias (classes,) and the loss.
+    ``features`` is (rows, terms); the weights are (terms, classes), the bias (classes,).
+    Source: Liu and Nocedal 1989, "On the Limited Memory BFGS Method for Large Scale Optimization".
     """
-    from scipy.optimize import minimize
+    import torch
 
-    classes, terms = len(lesson.classes), features.shape[1]
-    by_term = features.T.tocsr()
+    weights = torch.zeros(features.shape[1] + 1, len(lesson.classes), requires_grad=True)
+    values, by_term = weights.detach().numpy(), features.T.tocsr()
 
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights = flat.reshape(terms + 1, classes)
-        scores = features @ weights[:-1].astype(np.float32) + weights[-1]
-        loss, slope = loss_and_slope(scores, lesson)
-        decay = WEIGHT_DECAY * weights
+    def loss_and_gradient() -> float:
+        scores = features @ values[:-1] + values[-1]
+        loss, slope = loss_and_slope(scores.astype(np.float64), lesson)
+        decay = WEIGHT_DECAY * values
         decay[-1] = 0
-        gradient = np.vstack([by_term @ slope.astype(np.float32), slope.sum(axis=0)]) + decay
-        return loss + 0.5 * float((decay * weights).sum()), gradient.ravel()
+        slope = slope.astype(np.float32)
+        gradient = np.vstack([by_term @ slope, slope.sum(axis=0)]) + decay
+        weights.grad = torch.from_numpy(gradient)
+        return loss + 0.5 * float((decay * values).sum())
 
-    start = np.zeros((terms + 1) * classes)
-    limit = {"maxiter": ITERATIONS}
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=limit)
-    weights = found.x.reshape(terms + 1, classes)
-    return weights[:-1], weights[-1], float(found.fun)
+    optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer.step(loss_and_gradient)
+    curve: list[Curve] = [{"epoch": 1, "step": 1, "train/loss": loss_and_gradient()}]
+    return {"output": values[:-1], "output_bias": values[-1]}, curve
 
 
 def loss_and_slope(
     logits: NDArray[np.float64], lesson: Lesson
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return the distillation loss of logits (rows, classes) and its derivative by the logits.
+    """Return the distillation loss of logits (rows, classes) and its derivative by the logits."""
+    import torch
 
-    The same loss as `losses.distillation_loss`, without torch. With p for softmax or sigmoid,
-    T·(p(z/T) − p(t/T)) is the derivative of T²·KL, w·(p(z) − y) that of the cross-entropy; both
-    are means over the labels where there are several.
+    student = torch.from_numpy(logits).requires_grad_()
+    loss = _loss(student, lesson)
+    (slope,) = torch.autograd.grad(loss, student)
+    return float(loss.detach()), slope.numpy()
+
+
+def _loss(
+    student: torch.Tensor, lesson: Lesson, rows: NDArray[np.int64] | slice = slice(None)
+) -> torch.Tensor:
+    """Return the distillation loss of a student's logits for some rows of the lesson."""
+    import torch
+
+    from distill_tasks.losses import distillation_loss
+
+    teacher = torch.from_numpy(lesson.soft_labels.logits[rows]).to(student)
+    gold = torch.from_numpy(lesson.rows.gold[rows])
+    weights = lesson.class_weights
+    class_weights = None if weights is None else torch.from_numpy(weights).to(student)
+    return distillation_loss(student, teacher, gold, lesson.blend, class_weights)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The student with a hidden layer while it learns; the terms of a text are a bag of rows."""
+
+    hidden: torch.nn.EmbeddingBag
+    hidden_bias: torch.nn.Parameter
+    output: torch.nn.Linear
+
+    def logits(self, features: csr_matrix) -> torch.Tensor:
+        """Return logits (rows, classes) of features (rows, terms)."""
+        import torch
+
+        terms = torch.from_numpy(features.indices.astype(np.int64))
+        starts = torch.from_numpy(features.indptr[:-1].astype(np.int64))
+        weights = torch.from_numpy(features.data)
+        summed = self.hidden(terms, starts, per_sample_weights=weights)
+        scores: torch.Tensor = self.output(torch.relu(summed + self.hidden_bias))
+        return scores
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam's sparse form for the terms, and Adam for what every text has."""
+        import torch
+
+        dense = [self.hidden_bias, *self.output.parameters()]
+        return [
+            torch.optim.SparseAdam([self.hidden.weight], lr=LEARNING_RATE),
+            torch.optim.Adam(dense, lr=LEARNING_RATE),
+        ]
+
+    def weights(self) -> Weights:
+        """Return what is served: weights (inputs, outputs) and biases (outputs,) of both layers."""
+        found = {
+            "hidden": self.hidden.weight,
+            "hidden_bias": self.hidden_bias,
+            "output": self.output.weight.T,
+            "output_bias": self.output.bias,
+        }
+        return {name: weight.detach().contiguous().numpy() for name, weight in found.items()}
+
+
+def fit_network(
+    features: csr_matrix, hidden_units: int, lesson: Lesson
+) -> tuple[Weights, list[Curve]]:
+    """Lower the distillation loss of two layers by Adam, its learning rate falling to zero.
+
+    ``features`` is (rows, terms).
     """
-    temperature, rows, problem = lesson.temperature, len(logits), lesson.problem
-    gold, teacher = lesson.rows.gold, lesson.soft_labels.logits
-    known = find_known(gold)
-    alpha = np.where(known, lesson.alpha, 1.0)
-    soft = temperature**2 * kl_divergence(logits / temperature, teacher / temperature, problem)
-    soft_slope = temperature * (
-        probabilities(logits, problem, temperature) - probabilities(teacher, problem, temperature)
+    import torch
+
+    torch.manual_seed(lesson.seed)
+    start = SPREAD * torch.randn(features.shape[1], hidden_units)
+    network = Network(
+        torch.nn.EmbeddingBag.from_pretrained(start, freeze=False, mode="sum", sparse=True),
+        torch.nn.Parameter(torch.zeros(hidden_units)),
+        torch.nn.Linear(hidden_units, len(lesson.classes)),
     )
-    hard, hard_slope = _gold_loss_and_slope(logits, lesson, known)
-    scale = rows if problem == "single_label" else rows * logits.shape[1]
-    loss = float((alpha * soft + (1 - alpha) * hard).sum() / scale)
-    slope = alpha[:, None] * soft_slope + (1 - alpha)[:, None] * hard_slope
-    return loss, slope / scale
+    curve = _learn(network, features, lesson)
+    return network.weights(), curve
 
 
-def _gold_loss_and_slope(
-    logits: NDArray[np.float64], lesson: Lesson, known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the weighted cross-entropy (rows,) and its slope, zero where gold is absent."""
-    gold = to_decisions(np.maximum(lesson.rows.gold, 0), logits.shape[1])
-    ones = np.ones(logits.shape[1]) if lesson.class_weights is None else lesson.class_weights
-    log_yes = log_probabilities(logits, lesson.problem)
-    weights = np.where(gold, ones, 0.0)
-    loss, slope = -(weights * log_yes).sum(axis=1), np.exp(log_yes)
-    if lesson.problem == "single_label":
-        slope = weights.sum(axis=1, keepdims=True) * (slope - gold)
-    else:
-        loss -= (~gold * log_probabilities(-logits, lesson.problem)).sum(axis=1)
-        slope = (weights + ~gold) * slope - weights
-    return loss * known, slope * known[:, None]
+def _learn(network: Network, features: csr_matrix, lesson: Lesson) -> list[Curve]:
+    """Train in batches of rows, each row once in an epoch; return the mean loss of each epoch."""
+    import torch
+
+    batches = math.ceil(features.shape[0] / BATCH_ROWS)
+    generator, optimizers = np.random.default_rng(lesson.seed), network.optimizers()
+    schedules = [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS * batches)
+        for optimizer in optimizers
+    ]
+    training, curve = Training(EPOCHS * batches, BATCH_ROWS), []
+    for epoch in range(1, EPOCHS + 1):
+        losses: list[float] = []
+        for rows in np.array_split(generator.permutation(features.shape[0]), batches):
+            loss = _loss(network.logits(features[rows]), lesson, rows)
+            loss.backward()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+            losses.append(loss.item())
+            training.take(losses[-1], ends_epoch=len(losses) == batches)
+        mean = float(np.mean(losses))
+        curve.append({"epoch": epoch, "step": epoch * batches, "train/loss": mean})
+    return curve

@@ -1,4 +1,4 @@
-"""Student family ``layers``: a copy of some of the teacher's layers."""
+"""Student family ``layers``: a copy of some of the teacher's layers, narrower where asked."""
 
 from __future__ import annotations
 
@@ -6,62 +6,115 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from distill_tasks.device import choose_device
 from distill_tasks.errors import InputError
-from distill_tasks.settings import Spans, StudentSettings
+from distill_tasks.settings import Spans
 from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.students.narrow import check_sizes, narrow, read_probe
+from distill_tasks.students.transformer import TransformerSettings, fit
+from distill_tasks.students.vocabulary import (
+    check_pieces,
+    find_tokens,
+    keep_embeddings,
+    keep_pieces,
+)
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_tasks.training import Curve
 
+Numbers = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)*$", coerce_numbers_to_str=True)]
+"""Layers by number, counted from 1, as ``2-4-6``."""
 
-class LayersStudent(StudentSettings):
-    """A transformer made of maximally spaced layers of the teacher, ending with its last one."""
+
+class LayersStudent(TransformerSettings):
+    """A transformer made of some layers of the teacher, as wide as the teacher or narrower."""
 
     size_field: ClassVar[str] = "layers"
-    runtime: ClassVar[Literal["torch", "numpy"]] = "torch"
 
     family: Literal["layers"] = Field("layers", description="The family of students.")
     layers: Annotated[PositiveInt, Spans()] = Field(
         description="Layers kept; a list spans the grid."
     )
-    epochs: Annotated[PositiveInt, Spans()] = Field(
-        2, description="Passes over train and transfer; a list spans the grid."
+    take: Annotated[Literal["spaced", "first", "last"] | Numbers, Spans()] = Field(
+        "spaced",
+        description="Which layers of the teacher: evenly `spaced` ones that end with the last, the "
+        "`first`, the `last`, or their numbers from 1, as 2-4-6; a list spans the grid.",
     )
-    learning_rate: Annotated[PositiveFloat, Spans()] = Field(
-        3e-4, description="Peak learning rate of AdamW, decayed linearly; a list spans the grid."
+    width: Annotated[PositiveInt | None, Spans()] = Field(
+        None,
+        description="Width of the hidden states, a multiple of the width of the teacher's "
+        "attention heads, by PCA; the teacher's when absent; a list spans the grid.",
     )
-    batch_rows: Annotated[PositiveInt, Spans()] = Field(
-        32, description="Rows in one training step; a list spans the grid."
+    feed_forward: Annotated[PositiveInt | None, Spans()] = Field(
+        None,
+        description="Units inside each feed-forward part, the strongest of the teacher's; all of "
+        "them when absent; a list spans the grid.",
+    )
+    vocabulary: Annotated[Literal["teacher", "corpus"], Spans()] = Field(
+        "teacher",
+        description="Tokens known: all of the teacher's, or those of train and transfer with "
+        "special tokens and single characters; a list spans the grid.",
     )
 
 
-def choose_layers(kept: int, available: int) -> list[int]:
-    """Return the numbers, from 0, of ``kept`` evenly spaced layers that end with the last one.
+def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
+    """Return the numbers, from 0, of ``kept`` layers; evenly spaced ones end with the last.
 
     What a student starts from matters more than any loss: a single layer copied from the
     teacher's last one beat one copied from its first by 17 points (docs/decisions.md).
-    Raises InputError if the teacher has fewer layers.
+    Raises InputError for layers that the teacher does not have, or another number of them.
     """
     if kept > available:
         raise InputError(
             f"A student of {kept} layers was asked for; the teacher has {available}. "
             f"Set students.layers to at most {available}."
         )
-    return [round((number + 1) * available / kept) - 1 for number in range(kept)]
+    match take:
+        case "spaced":
+            return [round((number + 1) * available / kept) - 1 for number in range(kept)]
+        case "first":
+            return list(range(kept))
+        case "last":
+            return list(range(available - kept, available))
+    numbers = [int(number) for number in take.split("-")]
+    rising = numbers == sorted(set(numbers))
+    if not rising or numbers[0] < 1 or numbers[-1] > available or len(numbers) != kept:
+        raise InputError(
+            f"students.take is {take} for a student of {kept} layers of a teacher with "
+            f"{available}. Give {kept} different numbers from 1 to {available} in rising order."
+        )
+    return [number - 1 for number in numbers]
 
 
-def copy_layers(teacher: TeacherModel, kept: int, classes: Sequence[str]) -> PreTrainedModel:
+def check_copies(students: Sequence[LayersStudent], teacher: TeacherModel, depth: int) -> None:
+    """Raise InputError unless each student can be cut out of a teacher of ``depth`` layers."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    for student in students:
+        choose_layers(student.layers, depth, student.take)
+    sizes = {(student.width, student.feed_forward): None for student in students}
+    if sizes.keys() - {(None, None)}:
+        config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
+        for width, feed_forward in sizes:
+            check_sizes(config, width, feed_forward)
+    if any(student.vocabulary == "corpus" for student in students):
+        check_pieces(AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision))
+
+
+def copy_layers(
+    teacher: TeacherModel, kept: int, classes: Sequence[str], take: str = "spaced"
+) -> PreTrainedModel:
     """Return a sequence classifier with the teacher's embeddings, head and chosen layers.
 
     A base model that has no head for these classes gets a random one.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    from distill_tasks.first_token import find_layers
     from distill_tasks.training import name_classes, without_dropout
 
     names = name_classes(classes)
@@ -72,8 +125,8 @@ def copy_layers(teacher: TeacherModel, kept: int, classes: Sequence[str]) -> Pre
         ignore_mismatched_sizes=True,  # a base may bring the head of another task
         **names,
     )
-    chosen = choose_layers(kept, full.config.num_hidden_layers)
-    stack = _find_layers(full)
+    chosen = choose_layers(kept, full.config.num_hidden_layers, take)
+    stack = find_layers(full)
     config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision, **names)
     config.num_hidden_layers = kept
     student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
@@ -87,50 +140,28 @@ def copy_layers(teacher: TeacherModel, kept: int, classes: Sequence[str]) -> Pre
 
 def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as a transformers model and return its curve."""
-    from transformers import AutoTokenizer, set_seed
+    from transformers import AutoTokenizer
 
-    from distill_tasks.students.folder import describe_model
-    from distill_tasks.training import Recipe, Rows, train_classifier
-
-    assert lesson.teacher is not None  # `check` refuses the grid otherwise
-    set_seed(lesson.seed)
-    student = copy_layers(lesson.teacher, config.layers, lesson.classes)
-    student.get_input_embeddings().requires_grad_(False)
-    recipe = Recipe(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        batch_rows=config.batch_rows,
-        max_length=lesson.teacher.max_length,
-        seed=lesson.seed,
-        temperature=lesson.temperature,
-        alpha=lesson.alpha,
-        problem=lesson.problem,
-        class_weights=lesson.class_weights,
+    teacher, texts = lesson.teacher, lesson.rows.texts
+    assert teacher is not None  # `check` refuses the grid otherwise
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        teacher.model, revision=teacher.revision
     )
-    curve = train_classifier(
-        student,
-        AutoTokenizer.from_pretrained(lesson.teacher.model, revision=lesson.teacher.revision),
-        Rows(lesson.rows.texts, lesson.rows.gold, lesson.soft_labels.logits),
-        Rows(lesson.validation.texts, lesson.validation.gold),
-        recipe,
-        folder,
-    )
-    describe_model(folder, "transformers", lesson, max_length=lesson.teacher.max_length)
-    return curve
+    kept = None
+    if config.vocabulary == "corpus":
+        kept = find_tokens(tokenizer, texts)
+        tokenizer = keep_pieces(tokenizer, kept)
 
+    def make() -> PreTrainedModel:
+        student = copy_layers(teacher, config.layers, lesson.classes, config.take)
+        if config.width or config.feed_forward:
+            probe = read_probe(teacher, texts)
+            student = narrow(student, config.width, config.feed_forward, probe)
+        if kept is not None:
+            keep_embeddings(student, kept)
+        return student
 
-def _find_layers(model: PreTrainedModel) -> str:
-    """Return the name of the list of layers inside a model, as ``bert.encoder.layer``."""
-    from torch.nn import ModuleList
-
-    depth = model.config.num_hidden_layers
-    for name, module in model.named_modules():
-        if isinstance(module, ModuleList) and len(module) == depth:
-            return str(name)
-    raise InputError(
-        f"{type(model).__name__} has no list of {depth} layers to copy from. "
-        "Use the families static or bag_of_words with this teacher."
-    )
+    return fit(config, tokenizer, teacher.max_length, make, lesson, folder)
 
 
 def _renumber(state: dict[str, Any], stack: str, chosen: list[int]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,21 @@ from numpy.typing import NDArray
 from distill_tasks.corpus import Split
 from distill_tasks.problem import Problem
 from distill_tasks.soft_labels import SoftLabels
+
+Term = Literal["kl", "reverse_kl", "js", "dkd", "dist", "hidden", "relations"]
+"""A distillation loss; the last two compare what happens inside teacher and student."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What students lower: the teacher's answers, softened, weighed against gold where it is."""
+
+    temperature: float
+    alpha: float
+    terms: Mapping[Term, float] = field(default_factory=lambda: {"kl": 1.0})
+    """Weight of each distillation loss in their sum."""
+    standardize: bool = False
+    """Whether logits have mean 0 and deviation 1 in each row before they are compared."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +40,17 @@ class Lesson:
     """The teacher's logits (rows, classes) for these rows."""
     validation: Split
     classes: tuple[str, ...]
-    temperature: float
-    alpha: float
+    blend: Blend
     seed: int
     teacher: TeacherModel | None
     """The weights to start from: the teacher's own, absent where it has none here."""
     problem: Problem = "single_label"
     class_weights: NDArray[np.float32] | None = None
     """Weight of each class (classes,) in the cross-entropy of gold; None where all weigh one."""
-
-
-@dataclass(frozen=True)
-class Blend:
-    """How the teacher's answers are softened, and weighed against gold where a row has it."""
-
-    temperature: float
-    alpha: float
+    share: float = 1.0
+    """Of all training steps, those to take now; the others may follow later."""
+    work_dir: Path | None = None
+    """Where what trainings share is kept; None keeps nothing."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from distill_tasks.progress import Progress
+from distill_tasks.device import choose_device
+from distill_tasks.digests import digest
+from distill_tasks.progress import Training
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.teachers.sequence_classifier import digest_model
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +28,17 @@ if TYPE_CHECKING:
     from distill_tasks.training import Curve
 
 HIDDEN_UNITS = 128
-BATCH_ROWS = 64
+BATCH_ROWS = 32
+"""As good as 64 on thousands of rows, better on hundreds (docs/decisions.md)."""
+POOLED_TOKENS = 1024
+"""Tokens that go through the teacher at once."""
+SIF_A = 1e-3
+"""a of `weigh_tokens`, as in the paper."""
+
+VOCABULARIES = "token_vectors"
+"""The folder of the store with what teachers make of their vocabularies, shared by the grid."""
+VECTORS_VERSION = 1
+"""Raised, as is that of `train`, when a change of the code changes what `pool_vocabulary` makes."""
 
 
 class StaticStudent(StudentSettings):
@@ -37,10 +51,20 @@ class StaticStudent(StudentSettings):
         256, description="Width of a token's embedding, by PCA; a list spans the grid."
     )
     epochs: Annotated[PositiveInt, Spans()] = Field(
-        10, description="Passes over train and transfer; a list spans the grid."
+        8, description="Passes over train and transfer; a list spans the grid."
     )
     learning_rate: Annotated[PositiveFloat, Spans()] = Field(
         1e-2, description="Learning rate of Adam, decayed linearly; a list spans the grid."
+    )
+    start: Literal["tokens", "teacher"] = Field(
+        "teacher",
+        description="Embeddings to start from: `tokens` takes those that the teacher's first layer "
+        "reads, `teacher` what its last layer makes of each token alone.",
+    )
+    sif: bool = Field(
+        True,
+        description="Start with frequent tokens scaled down (smooth inverse frequency), so that "
+        "rare ones have their say.",
     )
 
 
@@ -49,7 +73,9 @@ def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     import torch
 
     assert lesson.teacher is not None  # `check` refuses the grid otherwise
-    tokenizer, embeddings = read_embeddings(lesson.teacher, config.dimensions)
+    tokenizer = read_tokenizer(lesson.teacher)
+    tokens = _encode(tokenizer, lesson.rows.texts)
+    embeddings = make_embeddings(config, lesson.teacher, tokens, lesson.work_dir)
     torch.manual_seed(lesson.seed)
     network = Network(
         bag=torch.nn.EmbeddingBag.from_pretrained(
@@ -58,7 +84,7 @@ def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
         output=torch.nn.Linear(HIDDEN_UNITS, len(lesson.classes)),
     )
-    curve = _fit(network, _encode(tokenizer, lesson.rows.texts), lesson, config)
+    curve = _fit(network, tokens, lesson, config)
     network.save(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     describe_model(folder, "static", lesson, max_length=lesson.teacher.max_length)
@@ -104,25 +130,126 @@ class Network:
         )
 
 
-def read_embeddings(
-    teacher: TeacherModel, dimensions: int
-) -> tuple[Tokenizer, NDArray[np.float32]]:
-    """Return the teacher's tokenizer and its token embeddings (tokens, dimensions) after PCA.
+def read_tokenizer(teacher: TeacherModel) -> Tokenizer:
+    """Return the teacher's tokenizer, which cuts texts at its length and does not pad."""
+    from transformers import AutoTokenizer
 
-    The embeddings have unit variance in their first direction.
-    """
-    from transformers import AutoModel, AutoTokenizer
-
-    model = AutoModel.from_pretrained(teacher.model, revision=teacher.revision, dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.enable_truncation(teacher.max_length)
     backend.no_padding()
-    full = model.get_input_embeddings().weight.detach().numpy()
-    centred = full - full.mean(axis=0)
+    return backend
+
+
+def make_embeddings(
+    config: StaticStudent,
+    teacher: TeacherModel,
+    tokens: Sequence[NDArray[np.int64]],
+    work_dir: Path | None,
+) -> NDArray[np.float32]:
+    """Return the embeddings (tokens, dimensions) from which training starts.
+
+    ``tokens`` are the token numbers of each text, for their frequency; ``work_dir`` keeps what the
+    teacher makes of its vocabulary, None keeps nothing.
+    """
+    if config.start == "tokens":
+        vectors = read_input_embeddings(teacher)
+    elif work_dir is None:
+        vectors = pool_vocabulary(teacher)
+    else:
+        vectors = keep_vocabulary(teacher, work_dir / VOCABULARIES)
+    embeddings = reduce_dimensions(vectors, config.dimensions)
+    if config.sif:
+        embeddings *= weigh_tokens(tokens, len(embeddings))[:, None]
+    return embeddings
+
+
+def read_input_embeddings(teacher: TeacherModel) -> NDArray[np.float32]:
+    """Return the vectors (tokens, width) that the teacher's first layer reads."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(teacher.model, revision=teacher.revision, dtype="float32")
+    vectors: NDArray[np.float32] = model.get_input_embeddings().weight.detach().numpy()
+    return vectors
+
+
+def pool_vocabulary(teacher: TeacherModel) -> NDArray[np.float32]:
+    """Return what the teacher makes of each token alone (tokens, width).
+
+    It reads the token between the special tokens that it puts around every text; the vector is the
+    mean of its last layer over all of them.
+    Source: Tulkens and van Dongen 2024, "Model2Vec: Fast State-of-the-Art Static Embeddings".
+    """
+    import torch
+    from transformers import AutoModel
+
+    device = choose_device()
+    model = AutoModel.from_pretrained(
+        teacher.model,
+        revision=teacher.revision,
+        dtype=torch.bfloat16 if device.bf16 else torch.float32,
+    )
+    model.eval().to(device.kind)
+    before, after = (torch.tensor(ids, dtype=torch.long) for ids in _frame(read_tokenizer(teacher)))
+    vocabulary = torch.arange(len(model.get_input_embeddings().weight))
+    vectors = []
+    with torch.inference_mode():
+        for tokens in vocabulary.split(POOLED_TOKENS):
+            rows = len(tokens)
+            framed = (before.expand(rows, -1), tokens[:, None], after.expand(rows, -1))
+            ids = torch.cat(framed, dim=1).to(device.kind)
+            states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            vectors.append(states.float().mean(dim=1).cpu().numpy())
+    return np.concatenate(vectors)
+
+
+def keep_vocabulary(teacher: TeacherModel, folder: Path) -> NDArray[np.float32]:
+    """Return `pool_vocabulary` of a teacher, from the folder once it was made."""
+    weights = digest_model(str(teacher.model), teacher.revision)
+    kept = folder / f"{digest(VECTORS_VERSION, weights)}.npy"
+    if not kept.is_file():
+        made = pool_vocabulary(teacher)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as drafts:
+            draft = Path(drafts, kept.name)
+            np.save(draft, made)
+            draft.replace(kept)
+    vectors: NDArray[np.float32] = np.load(kept, allow_pickle=False)
+    return vectors
+
+
+def reduce_dimensions(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Return vectors (tokens, width) in their principal directions (tokens, dimensions).
+
+    They have unit variance in the first direction; there are at most ``width`` of them.
+    """
+    centred = vectors - vectors.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    chosen = directions[:, ::-1][:, : min(dimensions, full.shape[1])]
-    return backend, (centred @ chosen / np.sqrt(variances[-1])).astype(np.float32)
+    chosen = directions[:, ::-1][:, :dimensions]
+    reduced: NDArray[np.float32] = (centred @ chosen / np.sqrt(variances[-1])).astype(np.float32)
+    return reduced
+
+
+def weigh_tokens(tokens: Sequence[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float32]:
+    """Return weights (vocabulary,) proportional to a/(a + p), where p is a token's share of texts.
+
+    ``tokens`` are the token numbers of each text. What never occurs counts as if it did once. The
+    mean over all tokens of the texts is 1: frequent ones would start near zero and learn slowly.
+    Source: Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings".
+    """
+    counts = np.bincount(np.concatenate(tokens), minlength=vocabulary)
+    shares = np.maximum(counts, 1) / counts.sum()
+    raw = SIF_A / (SIF_A + shares)
+    weights: NDArray[np.float32] = (raw * counts.sum() / (raw @ counts)).astype(np.float32)
+    return weights
+
+
+def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and after a text."""
+    encoding = tokenizer.encode("a")
+    own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+    first, last = (own[0], own[-1]) if own else (len(encoding), len(encoding))
+    return encoding.ids[:first], encoding.ids[last + 1 :]
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64]]:
@@ -146,16 +273,13 @@ def _fit(
     batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
     steps = config.epochs * batches_per_epoch
     generator = np.random.default_rng(lesson.seed)
-    progress, losses = Progress("training", "steps"), []
-    progress.start(steps)
+    training, losses = Training(steps, BATCH_ROWS), []
     for step in range(steps):
         if step % batches_per_epoch == 0:
             batches = np.array_split(generator.permutation(len(tokens)), batches_per_epoch)
         rows = batches[step % batches_per_epoch]
         logits = network.logits([tokens[row] for row in rows])
-        loss = distillation_loss(
-            logits, teacher[rows], gold[rows], lesson.temperature, lesson.alpha, class_weights
-        )
+        loss = distillation_loss(logits, teacher[rows], gold[rows], lesson.blend, class_weights)
         check_finite(loss, step + 1, config.learning_rate)
         loss.backward()
         for optimizer in optimizers:
@@ -163,8 +287,7 @@ def _fit(
             optimizer.step()
             optimizer.zero_grad()
         losses.append(loss.item())
-        progress.reach(step + 1)
-    progress.stop()
+        training.take(losses[-1], ends_epoch=(step + 1) % batches_per_epoch == 0)
     return _curve(losses, batches_per_epoch)
 
 

@@ -15,10 +15,12 @@ from distill_tasks.settings import Settings
 from distill_tasks.teachers.sequence_classifier import PROBLEM_TYPES, digest_model
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from distill_tasks.corpus import Corpus
     from distill_tasks.training import Curve
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when a change of the code changes the teacher that comes out."""
 
 
@@ -68,6 +70,7 @@ def fit(
         set_seed,
     )
 
+    from distill_tasks.first_token import read_first_token
     from distill_tasks.training import (
         Recipe,
         Rows,
@@ -82,15 +85,20 @@ def fit(
         problem_type=PROBLEM_TYPES[corpus.problem],
         **name_classes(corpus.classes),
     )
-    set_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        config.base,
-        revision=config.revision,
-        config=without_dropout(settings),
-        dtype="float32",
-        attn_implementation=choose_device().training_attention,
-        ignore_mismatched_sizes=True,  # a base may bring the head of another task
-    )
+
+    def make() -> PreTrainedModel:
+        set_seed(seed)
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            config.base,
+            revision=config.revision,
+            config=without_dropout(settings),
+            dtype="float32",
+            attn_implementation=choose_device().training_attention,
+            ignore_mismatched_sizes=True,  # a base may bring the head of another task
+        )
+        read_first_token(model)
+        return model
+
     train, validation = corpus.splits["train"], corpus.splits["validation"]
     recipe = Recipe(
         epochs=config.epochs,
@@ -103,7 +111,7 @@ def fit(
         class_weights=balance_classes(train.gold, len(corpus.classes)) if balanced else None,
     )
     return train_classifier(
-        model,
+        make,
         AutoTokenizer.from_pretrained(config.base, revision=config.revision),
         Rows(train.texts, train.gold),
         Rows(validation.texts, validation.gold),

@@ -147,6 +147,8 @@ class SequenceClassifier:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        from distill_tasks.first_token import read_first_token
+
         self.device = choose_device()
         self.max_length = max_length
         self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
@@ -155,6 +157,7 @@ class SequenceClassifier:
             revision=revision,
             dtype=torch.bfloat16 if self.device.bf16 else torch.float32,
         )
+        read_first_token(self.model)
         self.model.eval().to(self.device.kind)
         names = self.model.config.id2label
         self.classes = tuple(names[key] for key in sorted(names, key=int))

@@ -13,7 +13,7 @@ from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.problem import decide, probabilities
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
-from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
 
 
 def make_split(count, seed, problem="single_label"):
@@ -34,8 +34,7 @@ def make_lesson(problem, answers=1.0):
         soft_labels=SoftLabels(np.full((150, 3), answers, np.float32), CLASSES, "teacher"),
         validation=rows,
         classes=CLASSES,
-        temperature=2.0,
-        alpha=0.9,
+        blend=Blend(2.0, 0.9),
         seed=5,
         teacher=TeacherModel("teacher", None, 16),
         problem=problem,
@@ -57,7 +56,7 @@ def test_a_control_that_learns_in_steps_sees_gold_rows_alone_as_often_as_all(pro
     assert control.rows.has_gold
     gold = dict(zip(lesson.rows.texts, lesson.rows.gold.tolist(), strict=True))
     assert [gold[text] for text in control.rows.texts] == control.rows.gold.tolist()
-    assert (control.alpha, control.teacher) == (0.0, start)
+    assert (control.blend.alpha, control.teacher) == (0.0, start)
     assert not control.soft_labels.logits.any()
 
 

@@ -12,13 +12,20 @@ from samples import CLASSES, WORDS, make_rows
 from sklearn.metrics import f1_score
 
 from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.digests import digest_folder
 from distill_tasks.errors import InputError
 from distill_tasks.losses import distillation_loss
 from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
+from distill_tasks.students import (
+    BagOfWordsStudent,
+    LayersStudent,
+    PretrainedStudent,
+    StaticStudent,
+    train_student,
+)
 from distill_tasks.students.layers import choose_layers, copy_layers
-from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
 
 STACKS = {
     "bert": "bert.encoder.layer",
@@ -144,8 +151,7 @@ def make_lesson(base, with_gold=True):
         soft_labels=SoftLabels(logits[:240], CLASSES, "teacher"),
         validation=Split(every.texts[240:], true[240:] if with_gold else gold[240:]),
         classes=CLASSES,
-        temperature=2.0,
-        alpha=0.9,
+        blend=Blend(2.0, 0.9),
         seed=5,
         teacher=TeacherModel(base, None, 16),
     )
@@ -170,7 +176,7 @@ def test_curves_have_a_point_for_each_epoch_and_end_well_below_chance(trained, t
     family, _, curve = trained
     rows = make_lesson(tiny_base)
     logits, gold = torch.from_numpy(rows.soft_labels.logits), torch.from_numpy(rows.rows.gold)
-    chance = distillation_loss(torch.zeros_like(logits), logits, gold, 2.0, 0.9)
+    chance = distillation_loss(torch.zeros_like(logits), logits, gold, rows.blend)
     assert len(curve) == getattr(STUDENTS[family], "epochs", 1)
     assert [point["epoch"] for point in curve] == list(range(1, len(curve) + 1))
     assert curve[-1]["train/loss"] < 0.5 * chance
@@ -181,6 +187,32 @@ def test_same_seed_gives_the_same_weights_file(trained, tiny_base, tmp_path):
     train_student(STUDENTS[family], make_lesson(tiny_base), tmp_path)
     name = WEIGHTS[family]
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+FURTHER = {
+    "narrow": LayersStudent(layers=2, epochs=1, width=16, vocabulary="corpus"),
+    "in-parts": LayersStudent(layers=1, epochs=2, accumulated_batches=3),
+    "patient": LayersStudent(layers=1, epochs=4, patience_epochs=1),
+    "pretrained": PretrainedStudent(model="the tiny one", epochs=1),
+    "static": STUDENTS["static"],
+    "bag_of_words": STUDENTS["bag_of_words"],
+}
+
+
+@pytest.mark.parametrize("student", FURTHER.values(), ids=FURTHER)
+def test_same_seed_gives_the_same_folder_whatever_was_kept_before(student, tiny_base, tmp_path):
+    if student.family == "pretrained":
+        student = student.model_copy(update={"model": str(tiny_base)})
+    lesson = make_lesson(tiny_base)
+    kept = replace(lesson, work_dir=tmp_path / "work")
+    folders = [tmp_path / name for name in ("alone", "keeping", "kept", "other seed")]
+    lessons = [lesson, kept, kept, replace(kept, seed=6)]
+    for folder, given_lesson in zip(folders, lessons, strict=True):
+        folder.mkdir()
+        train_student(student, given_lesson, folder)
+    digests = [digest_folder(folder) for folder in folders]
+    assert digests[0] == digests[1] == digests[2]
+    assert (digests[3] == digests[0]) is not student.in_steps
 
 
 @pytest.mark.parametrize("family", STUDENTS)
@@ -232,8 +264,7 @@ def make_traits(base, **changes):
         ),
         validation=Split(texts[270:], there[270:].astype(np.int64)),
         classes=tuple(TRAITS),
-        temperature=2.0,
-        alpha=0.9,
+        blend=Blend(2.0, 0.9),
         seed=5,
         teacher=TeacherModel(base, None, 16),
         problem="multi_label",
@@ -272,7 +303,7 @@ def test_of_one_text_a_student_learns_the_weighted_share_of_its_gold(
     weights = np.ones(len(lesson.classes), np.float32)
     weights[0] = 3
     same = Split(("the puppy likes the house",) * len(gold), gold)
-    alone = replace(lesson, rows=same, alpha=0.0, class_weights=weights)
+    alone = replace(lesson, rows=same, blend=Blend(2.0, 0.0), class_weights=weights)
     train_student(STUDENTS[family], alone, tmp_path)
     (answer,) = open_model(tmp_path).answer(same.texts[:1])
     first, second, *_ = answer.probabilities.values()

@@ -1,4 +1,5 @@
 import shutil
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,16 @@ import transformers
 from safetensors.torch import load_file
 from samples import CLASSES, make_rows
 from sklearn.metrics import f1_score
+from transformers import BertForSequenceClassification
 
-from distill_tasks.training import Recipe, Rows, name_classes, train_classifier, without_dropout
+from distill_tasks.training import (
+    Recipe,
+    Rows,
+    is_out_of_memory,
+    name_classes,
+    train_classifier,
+    without_dropout,
+)
 
 STEPS_PER_EPOCH = 6
 RECIPE = Recipe(epochs=4, learning_rate=0.003, batch_rows=16, max_length=16, seed=3)
@@ -26,13 +35,14 @@ def train(tiny_base, rows):
     """Train one fresh model into a folder; ``shift`` teaches validation other classes."""
     texts, gold = rows
 
-    def run(folder, recipe=RECIPE, shift=0, gold=gold):
-        transformers.set_seed(0)
-        model = transformers.BertForSequenceClassification.from_pretrained(
-            tiny_base, num_hidden_layers=1, attn_implementation="eager", dtype="float32"
-        )
+    def run(folder, recipe=RECIPE, shift=0, gold=gold, build=BertForSequenceClassification, **of):
+        def make():
+            transformers.set_seed(0)
+            settings = {"num_hidden_layers": 1, "attn_implementation": "eager"} | of
+            return build.from_pretrained(tiny_base, dtype="float32", **settings)
+
         return train_classifier(
-            model,
+            make,
             transformers.AutoTokenizer.from_pretrained(tiny_base),
             Rows(texts[:96], gold[:96]),
             Rows(texts[96:], (gold[96:] + shift) % 3 if shift else gold[96:]),
@@ -87,6 +97,11 @@ def answer(folder, texts):
         return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
 
 
+def read(folder):
+    """The bytes of a saved model."""
+    return (folder / "model.safetensors").read_bytes()
+
+
 def measure(folder, texts, gold):
     """The loss and accuracy of a saved model."""
     logits = answer(folder, texts)
@@ -104,6 +119,7 @@ def test_a_killed_training_continues_from_its_checkpoint(train, interrupt, steps
     assert continued == whole
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert read(tmp_path / "killed") == read(tmp_path / "whole")
 
 
 def test_a_training_killed_before_its_first_checkpoint_starts_again(
@@ -184,6 +200,166 @@ def test_early_stopping_keeps_the_best_epoch(train, rows, tmp_path):
     assert len(losses) == losses.index(min(losses)) + 1 + 3 < 12
     assert losses[-1] > 1.1 * min(losses)
     assert kept == pytest.approx(min(losses), rel=0.02)
+
+
+def test_patience_without_gold_on_validation_stops_nothing(train, rows, tmp_path):
+    gold = rows[1].copy()
+    gold[96:] = -1
+    curve = train(tmp_path / "patient", replace(RECIPE, patience_epochs=1), gold=gold)
+    assert [point["epoch"] for point in curve] == [1, 2, 3, 4]
+    train(tmp_path / "plain", RECIPE, gold=gold)
+    assert read(tmp_path / "patient") == read(tmp_path / "plain")
+
+
+def test_patience_that_never_ends_keeps_the_best_epoch_too(train, rows, tmp_path):
+    patient = Recipe(12, 0.01, batch_rows=16, max_length=16, seed=3, patience_epochs=12)
+    curve = train(tmp_path, patient, shift=1)
+    losses = [point["validation/loss"] for point in curve]
+    assert len(losses) == 12
+    assert losses[-1] > 1.1 * min(losses)
+    texts, gold = rows
+    kept, _ = measure(tmp_path, texts[96:], (gold[96:] + 1) % 3)
+    assert kept == pytest.approx(min(losses), rel=0.02)
+
+
+# Batches in parts
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    """A machine without bf16, whose rounding would hide small mistakes."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize(("batch_rows", "batches"), [(8, 2), (4, 4), (2, 8)])
+def test_batches_of_equal_parts_give_the_weights_of_whole_ones(
+    train, steps, tmp_path, batch_rows, batches
+):
+    short = replace(RECIPE, epochs=2)
+    parts = replace(short, batch_rows=batch_rows, accumulated_batches=batches)
+    curve = train(tmp_path / "whole", short, **NO_DROPOUT)
+    steps.clear()
+    found = train(tmp_path / "parts", parts, **NO_DROPOUT)
+    assert len(steps) == 2 * STEPS_PER_EPOCH * batches
+    for point, expected in zip(found, curve, strict=True):
+        assert point == pytest.approx(expected, abs=1e-6)
+    whole, added = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "parts"))
+    for name, weight in whole.items():
+        torch.testing.assert_close(added[name], weight, rtol=0, atol=1e-5, msg=name)
+
+
+def test_batches_in_parts_go_on_from_the_same_step(train, tmp_path):
+    parts = replace(RECIPE, epochs=2, batch_rows=8, accumulated_batches=2)
+    expected = train(tmp_path / "whole", parts)
+    for share in (3 / 12, 8 / 12):
+        train(tmp_path / "parts", replace(parts, share=share))
+    found = train(tmp_path / "parts", parts)
+    assert [point["step"] for point in found] == [6, 12]
+    assert found[-1] == pytest.approx(expected[-1], rel=1e-6)
+    assert read(tmp_path / "parts") == read(tmp_path / "whole")
+
+
+# Out of memory
+
+
+def hungry(most=8, from_batch=1):
+    """A model that asks for far too much memory for batches of more rows than ``most``."""
+
+    class Hungry(BertForSequenceClassification):
+        def __init__(self, config):
+            assert not alive, "two models at once take the memory of two"
+            super().__init__(config)
+            alive.add(self)
+
+        def forward(self, input_ids, **others):
+            if self.training:
+                batches.append(len(input_ids))
+                if len(input_ids) > most and len(batches) >= from_batch:
+                    torch.empty(2**50)
+            return super().forward(input_ids, **others)
+
+    alive, batches = weakref.WeakSet(), []
+    Hungry.batches = batches
+    return Hungry
+
+
+def notices(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "potstill"]
+
+
+@pytest.mark.parametrize(
+    ("batch_rows", "most", "parts"), [(16, 8, 8), (16, 15, 8), (12, 6, 6), (15, 5, 5), (7, 1, 1)]
+)
+def test_out_of_memory_it_goes_on_with_half_the_rows_for_as_many_steps(
+    train, caplog, tmp_path, batch_rows, most, parts
+):
+    recipe = replace(RECIPE, epochs=2, batch_rows=batch_rows)
+    curve = train(tmp_path, recipe, build=hungry(most=most))
+    said = f"train: out of memory, once more with {parts} rows at a time"
+    assert notices(caplog) == [said]
+    per_epoch = -(-96 // batch_rows)
+    assert [point["step"] for point in curve] == [per_epoch, 2 * per_epoch]
+
+
+def test_out_of_memory_it_learns_what_it_would_have_learnt_in_parts(train, tmp_path):
+    train(tmp_path / "hungry", RECIPE, build=hungry())
+    parts = replace(RECIPE, batch_rows=8, accumulated_batches=2)
+    train(tmp_path / "parts", parts)
+    assert read(tmp_path / "hungry") == read(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("batch_rows", [16, 7, 2, 1])
+def test_out_of_memory_twice_is_a_failure(train, caplog, tmp_path, batch_rows):
+    build = hungry(most=0)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        train(tmp_path, replace(RECIPE, batch_rows=batch_rows), build=build)
+    assert len(build.batches) == len(notices(caplog)) + 1 == min(batch_rows, 2)
+
+
+def test_out_of_memory_late_it_goes_on_from_the_last_epoch(train, caplog, steps, tmp_path):
+    build = hungry(from_batch=STEPS_PER_EPOCH + 3)
+    curve = train(tmp_path, RECIPE, build=build)
+    assert len(notices(caplog)) == 1
+    assert [point["step"] for point in curve] == [6, 12, 18, 24]
+    assert len(steps) == STEPS_PER_EPOCH + 3 + 3 * STEPS_PER_EPOCH * 2
+
+
+def test_another_error_is_not_tried_again(train, caplog, tmp_path):
+    class Broken(BertForSequenceClassification):
+        def forward(self, **_):
+            return torch.ones(2) @ torch.ones(3)
+
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(tmp_path, build=Broken)
+    assert notices(caplog) == []
+
+
+def say(act):
+    with pytest.raises((RuntimeError, MemoryError, ValueError)) as caught:
+        act()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda: torch.empty(2**50), True),
+        (lambda: np.ones(2**55), True),
+        (lambda: bytearray(2**60), True),
+        (lambda: torch.ones(2) @ torch.ones(3), False),
+        (lambda: torch.ones(2).view(3), False),
+        (lambda: int("out of memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_errors(act, expected):
+    assert is_out_of_memory(say(act)) is expected
+
+
+def test_a_gpu_out_of_memory_is_one_too():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])

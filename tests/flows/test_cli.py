@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from samples import make_latency
 from flows import cli
 from registry.gate import SideBySide
 
-COMMANDS = ("check", "run", "label", "compare", "promote", "rollback", "schema")
+COMMANDS = ("check", "plan", "run", "label", "compare", "promote", "rollback", "schema")
 
 
 def potstill(capsys, *arguments):
@@ -81,6 +83,21 @@ def test_check_says_what_it_found(capsys, save, written):
     assert code == 0
     assert "train 72, validation 18, held_out 100, transfer 110 rows; 3 classes" in printed
     assert "layers-1-epochs-1" in printed
+
+
+def test_plan_prints_the_grid_and_what_it_takes(capsys, save, quick):
+    students = {"students": [{"family": "bag_of_words", "max_features": [50, 20]}]}
+    code, printed = potstill(capsys, "plan", save(quick | students | {"search": {"halving": True}}))
+    assert code == 0
+    assert "animals: 2 candidates" in printed
+    words = printed.split()
+    for name in ("bag-of-words-50", "bag-of-words-20"):
+        _, parameters, _, steps, _, minutes = words[words.index(name) + 1 :][:6]
+        assert int(parameters) > 3 * 20
+        assert (steps, minutes) == ("–", "0.0")
+    assert "its finalists 0.0 at most" in " ".join(words)
+    assert "Halving is on" in printed
+    assert not list(Path(quick["work_dir"]).iterdir())
 
 
 def test_an_unknown_command_and_a_missing_argument_are_wrong_input(capsys):
@@ -173,14 +190,9 @@ def test_rollback_before_any_run_is_refused(capsys, save, written):
     assert "There is no registered model 'animals'" in printed
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(save, quick, ready_teacher, tmp_path):
-    """kill -9 in the grid, then the same command: no run, label or version is there twice."""
-    import signal
-    import time
-
-    import mlflow
-
+@pytest.fixture
+def long_run(save, quick, ready_teacher, tmp_path):
+    """The command of a run whose training can be met half way, and its environment."""
     quick["teacher"] = ready_teacher
     quick["students"] = [
         {"family": "bag_of_words", "max_features": 50},
@@ -188,18 +200,54 @@ def test_a_killed_run_goes_on_where_it_was(save, quick, ready_teacher, tmp_path)
         {"family": "bag_of_words", "max_features": 200},
     ]
     quick["evaluate"] = {"controls": False, "seeds": 1}
-    path = save(quick)
-    program = [sys.executable, "-m", "flows.cli", "run", str(path)]
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
-    work = Path(quick["work_dir"])
-    first = subprocess.Popen(program, env=environment, start_new_session=True)
+    program = [sys.executable, "-m", "flows.cli", "run", str(save(quick))]
+    return program, os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+
+
+CHECKPOINTS = "students/*.partial/student/checkpoints/*/trainer_state.json"
+
+
+def start_until_a_checkpoint(program, environment, work):
+    """Start a run and return it when its training has a checkpoint."""
+    first = subprocess.Popen(
+        program, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
-    while not list(work.glob("students/*.partial/student/checkpoints/*/trainer_state.json")):
+    while not list(work.glob(CHECKPOINTS)):
         assert first.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
+    return first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_says_so_and_goes_on_from_the_very_step(long_run, quick, sent):
+    program, environment = long_run
+    work = Path(quick["work_dir"])
+    first = start_until_a_checkpoint(program, environment, work)
+    os.kill(first.pid, sent)
+    printed = first.communicate(timeout=60)[1]
+    assert first.returncode == 130, printed
+    assert "interrupted: the same command goes on from here" in printed
+    assert "Traceback" not in printed
+    assert list(work.glob(CHECKPOINTS))
+
+    second = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "Champion of animals is now version 1" in second.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(long_run, quick):
+    """kill -9 in the grid, then the same command: no run, label or version is there twice."""
+    import mlflow
+
+    program, environment = long_run
+    work = Path(quick["work_dir"])
+    first = start_until_a_checkpoint(program, environment, work)
     os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    first.communicate()
     labels = sorted(work.glob("labels/*/*.parquet"))
     done = {path: path.stat().st_mtime_ns for path in work.glob("students/*/manifest.json")}
     assert labels

@@ -26,7 +26,7 @@ from distill_tasks.logged_models import log_student
 from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, train_student
-from distill_tasks.students.lesson import Lesson
+from distill_tasks.students.lesson import Blend, Lesson
 from distill_tasks.verdicts import PairedComparison, Verdict
 from registry.gate import compare_models, decide, judge, read_gate
 from registry.promote import promote_version
@@ -210,7 +210,7 @@ def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path
     texts = tuple(np.where(np.arange(120) % 3 == 0, rows["text"] + " fin gill", rows["text"]))
     split = Split(texts, gold.astype(np.int64))
     sharp = SoftLabels(np.where(gold, 6.0, -6.0).astype(np.float32), classes, "by hand")
-    lesson = Lesson(split, sharp, split, classes, 1.0, 0.5, 0, None, "multi_label")
+    lesson = Lesson(split, sharp, split, classes, Blend(1.0, 0.5), 0, None, "multi_label")
     models, answers = [], []
     for features in (200, 3):
         folder = tmp_path / str(features)

@@ -148,7 +148,7 @@ def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
         assert classes == house.findings.held_out.models[name].per_class
         run = house.client.get_run(run_id)
         assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
-        assert (run.data.params["seed"], run.data.params["taught"]) == ("7", "True")
+        assert (run.data.params["seed"], run.data.params["taught"]) == ("10", "True")
     (behind,) = set(SERVED) - set(leading)  # the same student, judged in another variant
     for name in (TEACHER, *CONTROLS, behind):
         files = house.client.list_artifacts(house.report.run_ids[name])
@@ -192,6 +192,16 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
     query = f"source_run_id = '{run_id}'"
     left = house.client.search_logged_models([experiment], filter_string=query)
     assert [(model.model_id, str(model.status)) for model in left] == [(made, "READY")]
+
+
+def test_a_student_whose_name_has_a_dot_is_logged_under_a_name_that_mlflow_allows(house):
+    experiment = house.distillation.experiment_id
+    name = "static-8-learning-rate-1.23e-05"
+    run_id, _ = find_or_start(experiment, "dotted", f"student/{name}", name)
+    folder = house.candidate("bag-of-words-200").student.folder
+    made = log_student(run_id, name, folder, {"distillation": "dotted", "model": name})
+    model = house.client.get_logged_model(made)
+    assert (model.name, model.tags["model"]) == ("static-8-learning-rate-1_23e-05", name)
 
 
 def test_a_distillation_that_raises_is_failed_and_says_why_until_it_ends_well(house):

@@ -1,0 +1,126 @@
+"""What does halving save, and does it choose the same student? Reuters R8, twelve candidates.
+
+Three depths of `layers` students by four learning rates learn from the same rows, first with
+halving, then those it stopped to the end too, which is what the full grid takes: the parts of a
+training add up to it byte by byte. The choice is made on validation, by the knee of the front, in
+both grids; three seeds. Prints a table for people and, as its last line, one JSON object:
+
+- ``saved_fraction``: training time that halving saved, of the full grid's; the least of the seeds.
+- ``same_choice``: share of seeds in which both grids choose the same student, or one whose
+  validation accuracy lies inside the interval of the other one's.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from reuters import configure, say_machine
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.evaluate import Scores, score_all
+from distill_tasks.halve import find_trials, halve_grid
+from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.measure import measure_all
+from distill_tasks.pages import markdown_table
+from distill_tasks.prepare import check_config, keep_corpus
+from distill_tasks.select import find_finalists, make_field
+from distill_tasks.train import StudentReference, first_trials, train_one
+
+SEEDS = (13, 14, 15)
+ROWS = 2_500
+"""Half for validation: a grid is compared on enough rows to tell its students apart."""
+STUDENTS = [
+    {"family": "layers", "layers": [1, 2, 3], "learning_rate": [3e-5, 1e-4, 3e-4, 1e-3]},
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed came to."""
+
+    stopped: int
+    halved_s: float
+    full_s: float
+    chosen: str
+    chosen_of_all: str
+    same: bool
+
+    @property
+    def saved(self) -> float:
+        """Share of the full grid's training time that was saved."""
+        return 1 - self.halved_s / self.full_s
+
+
+def main() -> None:
+    """Print the table and the JSON line."""
+    outcomes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in SEEDS:
+            config = configure("r8", Path(folder), ROWS, students=STUDENTS, seed=seed).model_copy(
+                update={"work_dir": f"{folder}/{seed}"}
+            )
+            outcomes[seed] = compare(config)
+    table = [
+        {
+            "seed": str(seed),
+            "stopped of 12": str(found.stopped),
+            "halved s": f"{found.halved_s:.0f}",
+            "full s": f"{found.full_s:.0f}",
+            "saved": f"{100 * found.saved:.0f} %",
+            "chosen": found.chosen,
+            "chosen of all": found.chosen_of_all,
+        }
+        for seed, found in outcomes.items()
+    ]
+    print(markdown_table(table), end="\n\n")
+    print(say_machine(), end="\n\n")
+    figures = {
+        "saved_fraction": min(found.saved for found in outcomes.values()),
+        "same_choice": sum(found.same for found in outcomes.values()) / len(outcomes),
+    }
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+def compare(config: DistillConfig) -> Outcome:
+    """Train the halved grid, then the rest of the full one."""
+    corpus = check_config(config)
+    kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher)
+    store, blend = labels.open(), config.loss.blend(2.0, 0.9)
+    answers = store.read(corpus.lesson.texts)
+    halving = halve_grid(config, corpus, store, teacher, blend)
+    stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
+
+    def train_all(trials: list) -> list[StudentReference]:
+        return [train_one(config, trial, corpus, answers, teacher, blend) for trial in trials]
+
+    survivors = train_all(find_trials(config, halving))
+    everybody = train_all(first_trials(config))
+    scores = score_all(config, corpus, store, everybody, "validation")
+    latencies = measure_all(config, corpus, teacher, everybody)
+
+    def choose(students: list[StudentReference]) -> str:
+        names = {student.name for student in students}
+        candidates = {name: card for name, card in scores.candidates.items() if name in names}
+        known = Scores("validation", scores.models, candidates, {}, reused=True)
+        field = make_field(config, kept, labels, students, known, latencies)
+        return find_finalists(field, config.select, 1)[0]
+
+    chosen, best = choose(survivors), choose(everybody)
+    quality = {name: card.quality for name, card in scores.candidates.items()}
+    inside = quality[best].low <= quality[chosen].value <= quality[best].high
+    return Outcome(
+        stopped=len(halving.stops),
+        halved_s=sum(student.seconds for student in survivors) + stopped_s,
+        full_s=sum(student.seconds for student in everybody),
+        chosen=chosen,
+        chosen_of_all=best,
+        same=chosen == best or inside,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""How much of the machine do training and labelling use? Reuters R8, in bf16 matrix peaks.
+
+The peak is what one product of two 8,192-square bf16 matrices reaches, measured before, between and
+after in the same run, and taken at its best. Floating-point operations of training and labelling
+are counted by `torch.utils.flop_counter` in a run of their own; the seconds are those from the
+first training step to the last, data and optimizer included, and those of asking a teacher that is
+loaded. The profile says where the rest goes. Prints tables for people and, as its last line, one
+JSON object:
+
+- ``train_fraction``: of the peak, in training a student of three layers.
+- ``label_fraction``: of the peak, in labelling with the six-layer teacher.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from reuters import configure, say_machine
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import TrainerCallback
+
+from distill_tasks import training
+from distill_tasks.pages import markdown_table
+from distill_tasks.prepare import check_config
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import LayersStudent, train_student
+from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
+from distill_tasks.teachers.sequence_classifier import SequenceClassifier
+
+ROWS, SIDE, DEPTH = 1_920, 8_192, 3
+KINDS = {
+    "matrix products": ("mm", "bmm", "linear", "matmul"),
+    "copies and casts": ("copy", "to_copy", "cat", "fill", "zero"),
+    "softmax, GELU, norms": ("softmax", "gelu", "layer_norm", "tanh"),
+    "optimizer and clipping": ("adam", "foreach", "norm"),
+    "embeddings": ("embedding", "index"),
+}
+
+
+class Clock(TrainerCallback):
+    """The seconds from the first step to the last, without the scoring of validation."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start with the first step."""
+        if not self.seconds:
+            self.started = time.perf_counter()
+            self.seconds = 1e-9
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Know when the last step so far ended."""
+        self.seconds = time.perf_counter() - self.started
+
+
+def main() -> None:
+    """Print the tables and the JSON line."""
+    with tempfile.TemporaryDirectory() as folder:
+        lesson, base = make_lesson(Path(folder))
+        teacher = SequenceClassifier(base.model, base.max_length)
+        peaks = [measure_peak()]
+        train_once(lesson, Path(folder))  # what is compiled and cached once is no part of it
+        train_s = time_training(lesson, Path(folder))
+        peaks.append(measure_peak())
+        label_s = time_of(lambda: ask(teacher, lesson))
+        peaks.append(measure_peak())
+        train_flops = count(lambda: train_once(lesson, Path(folder)))
+        label_flops = count(lambda: ask(teacher, lesson))
+        profiles = {
+            "training": profile_of(lambda: train_once(lesson, Path(folder))),
+            "labelling": profile_of(lambda: ask(teacher, lesson)),
+        }
+    peak = max(peaks)
+    fractions = {
+        "train_fraction": train_flops / train_s / peak,
+        "label_fraction": label_flops / label_s / peak,
+    }
+    rows = len(lesson.rows)
+    table = [
+        {
+            "work": work,
+            "rows/s": f"{rows / seconds:.0f}",
+            "TFLOP": f"{flops / 1e12:.2f}",
+            "TFLOP/s": f"{flops / seconds / 1e12:.2f}",
+            "of the peak": f"{100 * flops / seconds / peak:.0f} %",
+        }
+        for work, seconds, flops in (
+            (f"training, {DEPTH} layers", train_s, train_flops),
+            ("labelling, 6 layers", label_s, label_flops),
+        )
+    ]
+    print(markdown_table(table), end="\n\n")
+    print(f"Peak: {' '.join(f'{one / 1e12:.2f}' for one in peaks)} TFLOP/s.", end="\n\n")
+    shares = [
+        {
+            "time in": kind,
+            **{work: f"{100 * found[kind]:.0f} %" for work, found in profiles.items()},
+        }
+        for kind in (*KINDS, "the rest")
+    ]
+    print(markdown_table(shares), end="\n\n")
+    print(say_machine(), end="\n\n")
+    print(json.dumps({name: round(value, 4) for name, value in fractions.items()}))
+
+
+def make_lesson(folder: Path) -> tuple[Lesson, TeacherModel]:
+    """Return rows of R8 with answers that no teacher gave: only the time counts."""
+    config = configure("r8", folder)
+    corpus = check_config(config)
+    rows = corpus.splits["train"].take(np.arange(ROWS))
+    answers = np.random.default_rng(0).normal(size=(ROWS, len(corpus.classes)))
+    soft_labels = SoftLabels(answers.astype(np.float32), corpus.classes, "nobody")
+    base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
+    nothing = corpus.splits["validation"].take(np.arange(32))
+    nothing = replace(nothing, gold=np.full(32, -1))  # without gold it is not scored
+    return Lesson(rows, soft_labels, nothing, corpus.classes, Blend(2.0, 0.9), 0, base), base
+
+
+def train_once(lesson: Lesson, folder: Path) -> None:
+    """Train one student for one epoch."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        train_student(LayersStudent(layers=DEPTH, epochs=1), lesson, Path(scratch))
+
+
+def time_training(lesson: Lesson, folder: Path) -> float:
+    """Return the seconds of all steps of one training."""
+    clock, callbacks = Clock(), training._callbacks
+    training._callbacks = lambda *arguments: [*callbacks(*arguments), clock]
+    try:
+        train_once(lesson, folder)
+    finally:
+        training._callbacks = callbacks
+    return clock.seconds
+
+
+def ask(teacher: SequenceClassifier, lesson: Lesson) -> None:
+    """Have every row answered."""
+    for _ in teacher.answer(lesson.rows.texts):
+        pass
+
+
+def time_of(work: Callable[[], None]) -> float:
+    """Return the seconds of a second call; the first one compiles."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure_peak() -> float:
+    """Return the floating-point operations per second of a large bf16 product; best of three."""
+    one, other = (torch.randn(SIDE, SIDE, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * SIDE**3 / min(time_of(lambda: torch.mm(one, other)) for _ in range(3))
+
+
+def count(work: Callable[[], None]) -> int:
+    """Return the floating-point operations of the matrix products in some work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def profile_of(work: Callable[[], None]) -> dict[str, float]:
+    """Return the share of processor time that each kind of operation takes."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        work()
+    times = {event.key: event.self_cpu_time_total for event in recorded.key_averages()}
+    total, found = sum(times.values()), dict.fromkeys((*KINDS, "the rest"), 0.0)
+    for name, microseconds in times.items():
+        plain = name.removeprefix("aten::")
+        kinds = (kind for kind, words in KINDS.items() if any(word in plain for word in words))
+        found[next(kinds, "the rest")] += microseconds / total
+    return found
+
+
+if __name__ == "__main__":
+    main()

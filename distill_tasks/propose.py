@@ -1,0 +1,188 @@
+"""Stage ``propose``: further students, each drawn in the light of those tried before it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_tasks.artifacts import kept_in_prefect
+from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Corpus
+from distill_tasks.digests import digest
+from distill_tasks.errors import say_error
+from distill_tasks.evaluate import Examiner
+from distill_tasks.halve import find_shape, time_shapes
+from distill_tasks.intervals import plain_value
+from distill_tasks.label import LabelsReference, TeacherReference
+from distill_tasks.latency import Latency, describe_machine, list_versions
+from distill_tasks.prepare import CorpusReference
+from distill_tasks.scorecard import quality_statistic
+from distill_tasks.search_space import check_optuna
+from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.stage import stage
+from distill_tasks.store import Store
+from distill_tasks.students import StudentConfig
+from distill_tasks.students.lesson import Blend
+from distill_tasks.train import Trial, train_one
+
+if TYPE_CHECKING:
+    import optuna
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes the latencies that a search is told."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a search adds to the grid."""
+
+    students: list[StudentConfig]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a search wants to know of a student."""
+
+    quality: float
+    """The metric that counts, on validation."""
+    p95_ms: float
+
+
+@stage("propose {config.name}")
+def propose(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Proposal:
+    """Search for further students."""
+    with kept_in_prefect():
+        return propose_students(config, corpus.open(), labels.open(), teacher, blend)
+
+
+def propose_students(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Proposal:
+    """Draw students of high validation quality and low p95 latency, train them, and return them.
+
+    Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
+    depends on the configuration and on what the store keeps alone, so that a search that was killed
+    goes through the same trials again without training. One that fails is left out.
+
+    Source: Ozaki et al. 2020, "Multiobjective Tree-Structured Parzen Estimator for Computationally
+    Expensive Optimization Problems".
+    Raises InputError where optuna is not installed.
+    """
+    wanted = config.search.optuna
+    if wanted is None:
+        return Proposal([], reused=True)
+    check_optuna(wanted)
+    tasting, study = Tasting(config, corpus, labels, teacher, blend), start_study(config.seed)
+    for number in range(wanted.trials):
+        trial, point = study.ask(), None
+        try:
+            student = wanted.draw(trial)
+            logger.info("propose %s: trial %d of %d", student.name, number + 1, wanted.trials)
+            point = tasting.taste(student)
+        except Exception as error:  # noqa: BLE001  # one that crashes must not end the search
+            logger.warning("propose: trial %d failed, %s", number + 1, say_error(error))
+        tell(study, trial, point)
+    found = tasting.further
+    logger.info("propose: %d trials found %d further students", wanted.trials, len(found))
+    return Proposal(found, tasting.reused)
+
+
+class Tasting:
+    """The students that a search tries."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        corpus: Corpus,
+        labels: SoftLabelStore,
+        teacher: TeacherReference,
+        blend: Blend,
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.examiner = Examiner(config, corpus, labels, "validation")
+        self.soft_labels = labels.read(corpus.lesson.texts)
+        self.teacher = teacher
+        self.blend = blend
+        self.points: dict[str, Point | None] = {}
+        self.further: list[StudentConfig] = []
+        """Those that are not of the grid."""
+        self.reused = True
+
+    def taste(self, student: StudentConfig) -> Point | None:
+        """Return what is known of a student, or train it to know; None where that failed before.
+
+        Students of one name count as one: the name is what tells their runs apart.
+        """
+        name = student.name
+        if name not in self.points:
+            self.points[name] = None
+            self.points[name] = self._find_point(student)
+            if name not in [known.name for known in self.config.students]:
+                self.further.append(student)
+        return self.points[name]
+
+    def _find_point(self, student: StudentConfig) -> Point:
+        trained = train_one(
+            self.config,
+            Trial(student, self.config.seed),
+            self.corpus,
+            self.soft_labels,
+            self.teacher,
+            self.blend,
+        )
+        self.reused = self.reused and trained.reused
+        exam = self.examiner.exam
+        statistic = quality_statistic(exam, [self.examiner.ask(trained)])
+        p95_ms = self._time(student, trained.folder).p95_ms
+        return Point(plain_value(statistic, len(exam.split)), p95_ms)
+
+    def _time(self, student: StudentConfig, folder: Path) -> Latency:
+        """Return the times of a student's shape, kept so that a search sees the same ones again."""
+        shape = find_shape(student)
+        key = digest(
+            [CODE_VERSION, describe_machine(), list_versions()],
+            [shape, self.corpus.digest, self.teacher.digest],
+            self.config.measure.model_dump(),
+        )
+
+        def run() -> Latency:
+            return time_shapes(self.config, self.corpus, {shape: folder})[shape]
+
+        found, kept = Store(self.config.work_dir).remember("shapes", key, Latency, run)
+        self.reused = self.reused and kept
+        return found
+
+
+def start_study(seed: int) -> optuna.Study:
+    """Return a study in memory that wants much quality at little latency."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces itself
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, point: Point | None) -> None:
+    """Tell a study what a trial came to; None where it failed."""
+    import optuna
+
+    if point is None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, (point.quality, point.p95_ms))

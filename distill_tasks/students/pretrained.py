@@ -1,0 +1,190 @@
+"""Student family ``pretrained``: any other pretrained encoder, with its own tokenizer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from distill_tasks.device import choose_device
+from distill_tasks.errors import InputError, shortlist
+from distill_tasks.settings import Spans
+from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.students.transformer import TransformerSettings, fit
+from distill_tasks.teachers.sequence_classifier import (
+    PROBLEM_TYPES,
+    check_tokenizer,
+    digest_model,
+)
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from distill_tasks.training import Curve
+
+DEFAULT_MAX_LENGTH = 256
+"""Tokens read of each text where neither the student nor a teacher says how many."""
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+OTHER_WEIGHTS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
+"""How files of weights end that are pickled or not for torch."""
+
+
+class PretrainedStudent(TransformerSettings):
+    """A pretrained encoder of any origin, which gets a new head."""
+
+    size_field: ClassVar[str] = "model"
+
+    family: Literal["pretrained"] = Field("pretrained", description="The family of students.")
+    model: Annotated[str, Field(min_length=1), Spans()] = Field(
+        description="Local folder or hub id of a pretrained encoder; a list spans the grid."
+    )
+    revision: str | None = Field(
+        None, description="Commit of the hub model; required for hub ids, absent for folders."
+    )
+    max_length: Annotated[Annotated[int, Field(ge=8, le=8192)] | None, Spans()] = Field(
+        None,
+        description="Tokens read of each text, as many as the teacher reads when absent; a list "
+        "spans the grid.",
+    )
+
+    @property
+    def name(self) -> str:
+        """Return a name unique within a grid, in which the model is the last part of its path."""
+        last = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).resolve().name).strip("-")
+        short = {"model": last or "model", "revision": self.revision and self.revision[:8]}
+        return super(PretrainedStudent, self.model_copy(update=short)).name
+
+
+def find_start(config: PretrainedStudent, teacher: TeacherModel | None) -> TeacherModel:
+    """Return where the student's weights lie and how much text it reads.
+
+    Of the teacher only the number of tokens counts.
+    """
+    usual = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
+    return TeacherModel(config.model, config.revision, config.max_length or usual)
+
+
+def check_start(start: TeacherModel) -> None:
+    """Raise InputError unless a pretrained model can become a student that is served."""
+    name = str(start.model)
+    config = _read_config(start)
+    if not is_encoder(config):
+        kind = shortlist(config.architectures or [config.model_type])
+        raise InputError(
+            f"Pretrained model {name} is {kind}, no text encoder. "
+            "Set students.model to one, such as BERT, RoBERTa or ELECTRA."
+        )
+    _check_weights(start)
+    check_tokenizer(name, start.revision)
+    longest = getattr(config, "max_position_embeddings", start.max_length)
+    if start.max_length > longest:
+        raise InputError(
+            f"Pretrained model {name} reads at most {longest} tokens, fewer than the "
+            f"{start.max_length} asked of it. Set students.max_length to {longest} or less."
+        )
+
+
+def is_encoder(config: PretrainedConfig) -> bool:
+    """Return whether a model of this configuration is a text encoder that can classify.
+
+    Decoders classify too, from their last token; they are told apart by knowing no masked words.
+    """
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+
+    kind = config.model_type
+    decodes = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    classifies = kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    return classifies and not decodes and (masked or not causal)
+
+
+def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
+    """Return the pretrained encoder with a new head for the lesson's classes."""
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    from distill_tasks.training import name_classes, without_dropout
+
+    config = AutoConfig.from_pretrained(
+        start.model,
+        revision=start.revision,
+        trust_remote_code=False,
+        problem_type=PROBLEM_TYPES[lesson.problem],
+        **name_classes(lesson.classes),
+    )
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        without_dropout(config),
+        attn_implementation=choose_device().training_attention,
+        dtype="float32",
+    )
+    encoder = AutoModel.from_pretrained(
+        start.model,
+        revision=start.revision,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype="float32",
+    )
+    # Some encoders have a pooler that classifiers do without.
+    model.base_model.load_state_dict(encoder.state_dict(), strict=False)
+    return model
+
+
+def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+    """Train the student into ``folder`` as a transformers model and return its curve."""
+    from transformers import AutoTokenizer
+
+    start = find_start(config, lesson.teacher)
+    tokenizer = AutoTokenizer.from_pretrained(start.model, revision=start.revision)
+    return fit(
+        config,
+        tokenizer,
+        start.max_length,
+        lambda: make_classifier(start, lesson),
+        lesson,
+        folder,
+    )
+
+
+def digest_start(config: PretrainedStudent) -> str:
+    """Return the digest of the pretrained model: its bytes, or its id and commit on the hub."""
+    return digest_model(config.model, config.revision)
+
+
+def _read_config(start: TeacherModel) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    if not Path(start.model).is_dir():
+        digest_model(str(start.model), start.revision)  # a hub id needs a revision
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            start.model, revision=start.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Pretrained model {start.model} cannot be read: {reason}") from None
+    return config
+
+
+def _check_weights(start: TeacherModel) -> None:
+    """Raise InputError unless there are safetensors; pickled weights may run code when read."""
+    from transformers.utils.hub import has_file
+
+    try:
+        if any(has_file(start.model, name, start.revision) for name in SAFETENSORS):
+            return
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"Pretrained model {start.model} cannot be read: {reason}") from None
+    folder = Path(start.model)
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in OTHER_WEIGHTS)
+    found = f"only {shortlist(others)}" if others else "no weights"
+    raise InputError(
+        f"Pretrained model {start.model} has {found}, but no {SAFETENSORS[0]}. "
+        "Load it where you trust it, and write it with save_pretrained."
+    )

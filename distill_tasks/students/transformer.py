@@ -1,0 +1,127 @@
+"""What the families of transformer students share: the settings and course of their training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from distill_tasks.settings import Spans, StudentSettings
+from distill_tasks.students.lesson import Lesson
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from distill_tasks.inside import TeacherBeside
+    from distill_tasks.training import Curve
+
+TOKENS = "tokens"
+"""The folder of the store with token ids, shared by the grid."""
+
+
+class TransformerSettings(StudentSettings):
+    """A student that is trained as a transformers model."""
+
+    runtime: ClassVar[Literal["torch", "numpy"]] = "torch"
+    in_rungs: ClassVar[bool] = True
+
+    epochs: Annotated[PositiveInt, Spans()] = Field(
+        2, description="Passes over train and transfer; a list spans the grid."
+    )
+    learning_rate: Annotated[PositiveFloat, Spans()] = Field(
+        3e-4, description="Peak learning rate of AdamW, decayed linearly; a list spans the grid."
+    )
+    batch_rows: Annotated[PositiveInt, Spans()] = Field(
+        32, description="Rows whose gradients are found at once; a list spans the grid."
+    )
+    accumulated_batches: PositiveInt = Field(
+        1,
+        description="Batches whose gradients make one training step, in the memory of one.",
+    )
+    patience_epochs: PositiveInt | None = Field(
+        None,
+        description="Epochs without a better validation loss before training stops, the best one "
+        "being kept; it never stops early when absent.",
+    )
+    freeze_embeddings: bool = Field(
+        True, description="Leave the embeddings as the teacher or base model has them."
+    )
+
+
+def can_look_inside(config: StudentSettings) -> bool:
+    """Return whether a student is a transformer that reads the tokens its teacher reads."""
+    return isinstance(config, TransformerSettings) and (
+        getattr(config, "family", None) == "layers"
+        and getattr(config, "vocabulary", "teacher") == "teacher"
+    )
+
+
+def fit(
+    config: TransformerSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    make_model: Callable[[], PreTrainedModel],
+    lesson: Lesson,
+    folder: Path,
+) -> list[Curve]:
+    """Train a student into ``folder`` and return its curve.
+
+    Of each text ``max_length`` tokens are read. Of the steps ``lesson.share`` are taken.
+    """
+    from transformers import set_seed
+
+    from distill_tasks.first_token import read_first_token
+    from distill_tasks.students.folder import describe_model
+    from distill_tasks.training import Recipe, Rows, train_classifier
+
+    beside = _place_teacher(config, lesson)
+
+    def make() -> PreTrainedModel:
+        set_seed(lesson.seed)
+        model = make_model()
+        if config.freeze_embeddings:
+            getattr(model.base_model, "embeddings", model.get_input_embeddings()).requires_grad_(
+                False
+            )
+        if beside is None:  # else every token's last state is compared
+            read_first_token(model)
+        return model
+
+    recipe = Recipe(
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_rows=config.batch_rows,
+        accumulated_batches=config.accumulated_batches,
+        patience_epochs=config.patience_epochs,
+        max_length=max_length,
+        seed=lesson.seed,
+        blend=lesson.blend,
+        problem=lesson.problem,
+        class_weights=lesson.class_weights,
+        share=lesson.share,
+    )
+    curve = train_classifier(
+        make,
+        tokenizer,
+        Rows(lesson.rows.texts, lesson.rows.gold, lesson.soft_labels.logits),
+        Rows(lesson.validation.texts, lesson.validation.gold),
+        recipe,
+        folder,
+        lesson.work_dir and lesson.work_dir / TOKENS,
+        beside,
+    )
+    describe_model(folder, "transformers", lesson, max_length=max_length)
+    return curve
+
+
+def _place_teacher(config: TransformerSettings, lesson: Lesson) -> TeacherBeside | None:
+    """Return the teacher in memory, where a term that this student can lower needs it."""
+    from distill_tasks.inside import place_beside
+    from distill_tasks.losses import INSIDE
+
+    wanted = any(term in lesson.blend.terms for term in INSIDE)
+    if lesson.teacher is None or not wanted or not can_look_inside(config):
+        return None
+    return place_beside(lesson.teacher, lesson.blend)

@@ -1,0 +1,51 @@
+import mlflow
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
+from prefect.client.schemas.sorting import FlowRunSort
+
+from distill_tasks.config import parse_config
+from flows.distill import distill
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def propose_state():
+    """Return how the search of the last flow run ended."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id]))
+        states = {t.name: t.state_name for t in client.read_task_runs(task_run_filter=one)}
+    return states["propose animals"]
+
+
+def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
+    """The grid's own student reads too few words to be chosen."""
+    space = {"family": "bag_of_words", "max_features": {"low": 100, "high": 400}}
+    quick["students"] = [{"family": "bag_of_words", "max_features": 2}]
+    quick["search"] = {"optuna": {"trials": 2, "spaces": [space]}}
+    quick |= {"evaluate": {"controls": False}, "select": {"choose": "most_accurate"}}
+    config = parse_config(quick, "test")
+    outcome = distill(config)
+    assert propose_state() == "Completed"
+
+    grid = {student.name for student in config.students}
+    candidates = {candidate.name for candidate in outcome.selection.candidates}
+    further = candidates - grid
+    assert len(further) == 2
+    assert outcome.selection.chosen in further
+    rows = [row["model"] for row in outcome.report.table]
+    assert candidates <= set(rows)
+
+    client = mlflow.MlflowClient(config.tracking.uri)
+    for name in further:
+        run = client.get_run(outcome.report.run_ids[name])
+        assert run.info.run_name == name
+        assert run.data.params["max_features"] == name.rsplit("-", 1)[1]
+        assert "validation/quality/accuracy" in run.data.metrics
+        assert client.get_logged_model(outcome.report.model_ids[name]).name == name
+    tags = client.get_model_version("animals", "1").tags
+    assert tags["candidate"] == outcome.selection.chosen
+
+    assert distill(config).report.run_ids == outcome.report.run_ids
+    assert propose_state() == "Cached"
