@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_tasks.answers import answer_sorted
+from distill_tasks.answers import AnswerStore
 from distill_tasks.artifacts import kept_in_prefect
 from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
-from distill_tasks.errors import NothingQualifiesError, say_error
+from distill_tasks.errors import NothingQualifiesError, PotstillError, say_error
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits, balance_classes
@@ -218,14 +218,25 @@ def train_partly(
     blend: Blend,
     share: float,
 ) -> PartOfTraining:
-    """Train one student up to a share of its training, from which `train_one` goes on."""
+    """Train one student up to a share of its training, from which `train_one` goes on.
+
+    What it says there is kept, so that later runs too compare students at equal shares. Raises
+    PotstillError for one that is past that share without having been asked there.
+    """
     store, validation = Store(config.work_dir), corpus.splits["validation"]
     key = _digest_training(config, trial, corpus, teacher, blend)
-    lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
-    draft = store.draft("students", key)
-    seconds = _learn(trial, replace(lesson, share=share), draft)["seconds"]
-    logits = answer_sorted(open_model(draft / SERVED), validation.texts, trial.name)
-    return PartOfTraining(share, draft / SERVED, logits, seconds)
+    whole, part = store.manifest("students", key) is not None, digest(key, share)
+    folder = store.folder("students", key) if whole else store.draft("students", key)
+    kept = store.manifest("halts", part)
+    if kept is None:
+        if whole:
+            raise PotstillError("it was trained to its end before, where it is not halted")
+        lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
+        kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
+    model = folder / SERVED
+    logits = AnswerStore(store, validation).read(part, trial.name, lambda: open_model(model))
+    store.keep("halts", part, kept)
+    return PartOfTraining(share, model, logits, kept["seconds"])
 
 
 @stage("train {trial.name}")
