@@ -259,7 +259,7 @@ def lesson(tiny_base):
 
 
 @pytest.mark.parametrize(
-    ("student", "steps"), [(LAYERS, STEPS), (StaticStudent(dimensions=4, epochs=5), 10)]
+    ("student", "steps"), [(LAYERS, STEPS), (StaticStudent(dimensions=4, epochs=5), 15)]
 )
 def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
     lesson, student, steps, tmp_path
