@@ -25,8 +25,7 @@ from distill_tasks.problem import Problem
 from distill_tasks.search_space import OptunaConfig
 from distill_tasks.settings import Settings, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
-from distill_tasks.students.lesson import Blend, Term
-from distill_tasks.students.transformer import can_look_inside
+from distill_tasks.students.lesson import INSIDE, Blend, Term
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
 from distill_tasks.variants import ExportConfig
 from distill_tasks.weighted_metrics import Quality
@@ -211,13 +210,13 @@ class DistillConfig(Settings):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
-        inside = [term for term in self.loss.terms if term in ("hidden", "relations")]
-        if inside and not any(can_look_inside(student) for student in possible):
+        inside = [term for term in self.loss.terms if term in INSIDE]
+        if inside and not any(student.reads_as_teacher for student in possible):
             raise ValueError(
                 f"loss.terms: no student can lower {shortlist(inside)}; add one of family layers "
                 "that keeps the teacher's vocabulary, or take them out"
             )
-        if not set(self.loss.terms) - {"hidden", "relations"}:
+        if len(inside) == len(self.loss.terms):
             raise ValueError(
                 "loss.terms has none that every student can lower; add kl, reverse_kl, js, dkd or "
                 "dist"

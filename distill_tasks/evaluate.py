@@ -105,7 +105,7 @@ class Examiner:
         self.store = Store(config.work_dir)
         rows = corpus.splits[split]
         self.answers = AnswerStore(self.store, rows)
-        teacher = Answered(labels.read(rows.texts).logits, self._calibrate(self._validated()))
+        teacher = Answered(labels.read(rows.texts).logits, self.calibrate(self._validated()))
         self.exam = Exam(split, rows, teacher, corpus.classes, corpus.problem, config.select.metric)
         self.made = 0
 
@@ -154,7 +154,7 @@ class Examiner:
         if name == MAJORITY_CLASS:
             return Answered(said, Calibration())  # thresholds fitted for F1 would say every label
         validation = AnswerStore(self.store, self.corpus.splits["validation"])
-        return Answered(said, self._calibrate(validation.read(key, name, open_it)))
+        return Answered(said, self.calibrate(validation.read(key, name, open_it)))
 
     def score_seeds(self, seeds: list[StudentReference]) -> Scorecard:
         """Return the scorecard of a student over some of its seeds."""
@@ -180,10 +180,11 @@ class Examiner:
         self.store.keep("scorecards", key, card.to_json())
         return card
 
-    def _validated(self) -> Logits:
-        return self.labels.read(self.corpus.splits["validation"].texts).logits
-
-    def _calibrate(self, at_validation: Logits) -> Calibration:
+    def calibrate(self, at_validation: Logits) -> Calibration:
+        """Return the calibration that a model's answers to validation ask for."""
         gold = self.corpus.splits["validation"].decisions(len(self.corpus.classes))
         precision = self.config.evaluate.answer_precision
         return calibrate(at_validation, gold, self.corpus.problem, precision)
+
+    def _validated(self) -> Logits:
+        return self.labels.read(self.corpus.splits["validation"].texts).logits

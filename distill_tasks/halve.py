@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from distill_tasks.artifacts import kept_in_prefect
-from distill_tasks.calibration import calibrate
 from distill_tasks.config import AUTO, DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
@@ -125,7 +124,7 @@ def halve_grid(
     in, so that its training says why.
     """
     trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
-    if not will_halve(config):
+    if not will_halve(config) or len(trials) < 2:
         return Halving(0, [], 0.0, reused=True)
     key = digest(
         [CODE_VERSION, RUNGS, describe_machine()],
@@ -177,6 +176,8 @@ class Race:
                 parts[name] = self._train(trial, share)
             except Exception as error:  # noqa: BLE001  # its own training says why
                 logger.warning("halve %s: %s", name, say_error(error))
+        if not parts:
+            return
         self.parts |= parts
         if not self.latencies:
             self.latencies = self._time([t.student for t in running if t.student.name in parts])
@@ -200,10 +201,7 @@ class Race:
         )
 
     def _answered(self, part: PartOfTraining) -> Answered:
-        gold = self.corpus.splits["validation"].decisions(len(self.corpus.classes))
-        precision = self.config.evaluate.answer_precision
-        fitted = calibrate(part.validation, gold, self.corpus.problem, precision)
-        return Answered(part.validation, fitted)
+        return Answered(part.validation, self.examiner.calibrate(part.validation))
 
     def _time(self, students: list[StudentConfig]) -> dict[str, float]:
         """Return p95 in milliseconds of each, timed once for all that differ in training alone."""

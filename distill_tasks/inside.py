@@ -14,7 +14,8 @@ from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import choose_device
 from distill_tasks.errors import InputError
 from distill_tasks.first_token import find_layers
-from distill_tasks.losses import INSIDE, hidden_distance, relation_divergence
+from distill_tasks.losses import hidden_distance, relation_divergence
+from distill_tasks.students.lesson import INSIDE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

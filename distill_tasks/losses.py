@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +11,7 @@ from torch.nn import functional
 
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.errors import DivergedError
-
-if TYPE_CHECKING:
-    from distill_tasks.students.lesson import Blend, Term
+from distill_tasks.students.lesson import INSIDE, Blend, Term
 
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0
 """Weights (α, β) of both parts of `decoupled_divergence`, the best of the paper's ablation."""
@@ -116,8 +113,6 @@ OF_TWO_OUTCOMES: Mapping[Term, RowLoss] = {
     "js": jensen_shannon,
 }
 """The losses that can compare one yes-or-no label, and so any number of labels."""
-INSIDE: tuple[Term, ...] = ("hidden", "relations")
-"""The losses that need more than logits: whoever runs the models adds them."""
 
 
 def mean_over_labels(

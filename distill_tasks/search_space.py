@@ -139,7 +139,7 @@ def _has_numbers(annotation: Any) -> bool:
 
 
 SPACES = [_make_space(family) for family in get_args(get_args(StudentConfig)[0])]
-globals().update({space.__name__: space for space in SPACES})  # where pickle looks for them
+globals().update({space.__name__: space for space in SPACES})  # Prefect pickles the configuration
 
 if TYPE_CHECKING:
     AnySpace = Space

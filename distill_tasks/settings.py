@@ -43,6 +43,11 @@ class StudentSettings(Settings):
         return True
 
     @property
+    def reads_as_teacher(self) -> bool:
+        """Whether it is a transformer that reads the very tokens its teacher reads."""
+        return False
+
+    @property
     def name(self) -> str:
         """Return a name unique within a grid: family, size, then every field not at its default."""
         fields = type(self).model_fields

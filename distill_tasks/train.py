@@ -223,19 +223,21 @@ def train_partly(
     What it says there is kept, so that later runs too compare students at equal shares. Raises
     PotstillError for one that is past that share without having been asked there.
     """
-    store, validation = Store(config.work_dir), corpus.splits["validation"]
+    store = Store(config.work_dir)
+    answers = AnswerStore(store, corpus.splits["validation"])
     key = _digest_training(config, trial, corpus, teacher, blend)
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
+    model = folder / SERVED
     kept = store.manifest("halts", part)
     if kept is None:
         if whole:
             raise PotstillError("it was trained to its end before, where it is not halted")
         lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
         kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
-    model = folder / SERVED
-    logits = AnswerStore(store, validation).read(part, trial.name, lambda: open_model(model))
-    store.keep("halts", part, kept)
+        answers.read(part, trial.name, lambda: open_model(model))
+        store.keep("halts", part, kept)
+    logits = answers.read(part, trial.name, lambda: open_model(model))
     return PartOfTraining(share, model, logits, kept["seconds"])
 
 

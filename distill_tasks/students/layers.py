@@ -60,6 +60,11 @@ class LayersStudent(TransformerSettings):
         "special tokens and single characters; a list spans the grid.",
     )
 
+    @property
+    def reads_as_teacher(self) -> bool:
+        """Whether the teacher's vocabulary was kept."""
+        return self.vocabulary == "teacher"
+
 
 def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
     """Return the numbers, from 0, of ``kept`` layers; evenly spaced ones end with the last.

@@ -15,7 +15,11 @@ from distill_tasks.problem import Problem
 from distill_tasks.soft_labels import SoftLabels
 
 Term = Literal["kl", "reverse_kl", "js", "dkd", "dist", "hidden", "relations"]
-"""A distillation loss; the last two compare what happens inside teacher and student."""
+"""A distillation loss."""
+
+
+INSIDE: tuple[Term, ...] = ("hidden", "relations")
+"""The losses that need more than logits: whoever runs the models adds them."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.settings import Spans, StudentSettings
-from distill_tasks.students.lesson import Lesson
+from distill_tasks.students.lesson import INSIDE, Lesson
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,14 +47,6 @@ class TransformerSettings(StudentSettings):
     )
     freeze_embeddings: bool = Field(
         True, description="Leave the embeddings as the teacher or base model has them."
-    )
-
-
-def can_look_inside(config: StudentSettings) -> bool:
-    """Return whether a student is a transformer that reads the tokens its teacher reads."""
-    return isinstance(config, TransformerSettings) and (
-        getattr(config, "family", None) == "layers"
-        and getattr(config, "vocabulary", "teacher") == "teacher"
     )
 
 
@@ -119,9 +111,8 @@ def fit(
 def _place_teacher(config: TransformerSettings, lesson: Lesson) -> TeacherBeside | None:
     """Return the teacher in memory, where a term that this student can lower needs it."""
     from distill_tasks.inside import place_beside
-    from distill_tasks.losses import INSIDE
 
     wanted = any(term in lesson.blend.terms for term in INSIDE)
-    if lesson.teacher is None or not wanted or not can_look_inside(config):
+    if lesson.teacher is None or not wanted or not config.reads_as_teacher:
         return None
     return place_beside(lesson.teacher, lesson.blend)
