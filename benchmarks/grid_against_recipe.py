@@ -28,6 +28,9 @@ demo` first, for the data, and requirements-bench.txt.
 
 from __future__ import annotations
 
+import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+
+# isort: split
 import json
 import logging
 import sys

@@ -13,6 +13,9 @@ JSON object:
 
 from __future__ import annotations
 
+import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+
+# isort: split
 import json
 import tempfile
 import time

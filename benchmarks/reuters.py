@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+
+# isort: split
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,7 +22,9 @@ Name = Literal["r8", "r52"]
 SEED = 13
 
 
-def configure(name: Name, folder: Path, rows: int | None = None, **changes: Any) -> DistillConfig:
+def configure(
+    name: Name, folder: Path, rows: int | None = None, /, **changes: Any
+) -> DistillConfig:
     """Write the rows of a data set into ``folder`` and return a configuration that reads them.
 
     A fifth of the training rows, of those ``rows`` taken where not all are, is validation.

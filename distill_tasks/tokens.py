@@ -6,16 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from distill_tasks.digests import digest, digest_texts
 
+STEP = 8
+"""Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
 LENGTH = "length"
 """The column with the tokens of each row, by which batches are made of rows of like length."""
 
 disable_progress_bars()
+
+
+def pad(tokenizer: PreTrainedTokenizerBase, rows: Any, max_length: int) -> BatchEncoding:
+    """Return rows of token ids as one batch, each tensor (rows, tokens of the longest).
+
+    The length is rounded up to a multiple of `STEP` where so many tokens may be read.
+    """
+    step = STEP if max_length % STEP == 0 else None
+    return tokenizer.pad(rows, pad_to_multiple_of=step, return_tensors="pt")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
 from distill_tasks.students.lesson import Blend
-from distill_tasks.tokens import LENGTH, Tokens
+from distill_tasks.tokens import LENGTH, Tokens, pad
 
 logger = logging.getLogger("potstill")
 
@@ -167,7 +167,7 @@ def _train(
             args=_arguments(recipe, choose_device(), checkpoints, validated),
             train_dataset=rows,
             eval_dataset=validation,
-            data_collator=_Collator(tokenizer),
+            data_collator=_Collator(tokenizer, recipe.max_length),
             compute_metrics=_score_with(recipe.problem),
             callbacks=[*_callbacks(recipe, validated), stop],
         )
@@ -244,10 +244,11 @@ class _Order(LengthGroupedSampler):
 
 
 class _Collator:
-    """Pads token ids to the longest row of a batch and stacks the other columns."""
+    """Pads the token ids of a batch and stacks the other columns."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.tokenizer = tokenizer
+        self.max_length = max_length
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extra = {
@@ -259,7 +260,7 @@ class _Collator:
             extra["teacher_logits"] = extra["teacher_logits"].float()
         for row in rows:
             row.pop(LENGTH)
-        return {**self.tokenizer.pad(rows, return_tensors="pt"), **extra}
+        return {**pad(self.tokenizer, rows, self.max_length), **extra}
 
 
 class _Patience(TrainerCallback):

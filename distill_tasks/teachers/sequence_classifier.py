@@ -168,13 +168,15 @@ class SequenceClassifier:
         """Yield (row numbers, logits (rows, classes)) batch by batch, shortest texts first."""
         import torch
 
+        from distill_tasks.tokens import pad
+
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), LABELLING_BATCH_ROWS):
             rows = order[start : start + LABELLING_BATCH_ROWS]
             batch = {key: [values[row] for row in rows] for key, values in encoded.items()}
-            inputs = self.tokenizer.pad(batch, return_tensors="pt").to(self.device.kind)
+            inputs = pad(self.tokenizer, batch, self.max_length).to(self.device.kind)
             with torch.inference_mode():
                 logits = self.model(**inputs).logits.float().cpu().numpy()
             yield rows, logits
