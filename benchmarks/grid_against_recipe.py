@@ -64,8 +64,9 @@ from distill_tasks import training
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.digests import digest, digest_file
+from distill_tasks.environment import describe_machine, list_versions
 from distill_tasks.label import TeacherReference, label_rows, make_teacher
-from distill_tasks.latency import describe_machine, fixed_threads, list_versions
+from distill_tasks.latency import fixed_threads
 from distill_tasks.pages import markdown_table
 from distill_tasks.rows import read_corpus
 from distill_tasks.store import Store

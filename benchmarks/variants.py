@@ -25,11 +25,12 @@ from pathlib import Path
 from statistics import median
 
 from distill_tasks.config import load_config
+from distill_tasks.environment import list_versions
 from distill_tasks.evaluate import TEACHER, Examiner
 from distill_tasks.export import export_all
 from distill_tasks.footprint import Footprint, measure_footprint, pin, read_requirements
 from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.latency import MeasureConfig, list_versions
+from distill_tasks.latency import MeasureConfig
 from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.parity import Parity

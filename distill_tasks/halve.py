@@ -12,11 +12,12 @@ from distill_tasks.artifacts import kept_in_prefect
 from distill_tasks.config import AUTO, DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.environment import describe_machine
 from distill_tasks.errors import say_error
 from distill_tasks.evaluate import Examiner
 from distill_tasks.intervals import lowest_gaps, plain_value
 from distill_tasks.label import LabelsReference, TeacherReference
-from distill_tasks.latency import Latency, describe_machine, find_band, tie
+from distill_tasks.latency import Latency, find_band, tie
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import Answered, quality_statistic
 from distill_tasks.soft_labels import SoftLabelStore

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from distill_tasks.environment import describe_machine
 from distill_tasks.intervals import LEVEL
 from distill_tasks.progress import Progress
 from distill_tasks.settings import Settings
@@ -34,7 +33,6 @@ MOST_REPEATS = 50
 INTERVAL_DRAWS = 500
 PARTS = ("short", "middle", "long")
 """Thirds of the texts by length."""
-PACKAGES = ("numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 
 
 class MeasureConfig(Settings):
@@ -165,27 +163,6 @@ def tie(values_ms: NDArray[np.float64], band: float) -> NDArray[np.float64]:
             start = values_ms[number]
         tied[number] = start
     return tied
-
-
-def describe_machine() -> str:
-    """Return the processor's name and how many of its cores this process may use."""
-    import platform
-
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-
-
-def list_versions() -> dict[str, str]:
-    """Return the versions of the packages that answers run on, where they are installed."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 @contextmanager

@@ -9,15 +9,11 @@ from dataclasses import dataclass, replace
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.environment import describe_machine, list_versions
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.footprint import Footprint, measure_footprint
 from distill_tasks.label import TeacherReference
-from distill_tasks.latency import (
-    Latency,
-    describe_machine,
-    find_band,
-    list_versions,
-)
+from distill_tasks.latency import Latency, find_band
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.stage import stage
 from distill_tasks.stopwatch_process import Served, time_served

@@ -11,12 +11,13 @@ from distill_tasks.artifacts import kept_in_prefect
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.environment import describe_machine, list_versions
 from distill_tasks.errors import say_error
 from distill_tasks.evaluate import Examiner
 from distill_tasks.halve import find_shape, time_shapes
 from distill_tasks.intervals import plain_value
 from distill_tasks.label import LabelsReference, TeacherReference
-from distill_tasks.latency import Latency, describe_machine, list_versions
+from distill_tasks.latency import Latency
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.scorecard import quality_statistic
 from distill_tasks.search_space import check_optuna

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from distill_tasks.config import DistillConfig, TrackingConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
+from distill_tasks.environment import read_environment
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure
 from distill_tasks.problem import name_labels, to_decisions
@@ -105,6 +106,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     client = mlflow.MlflowClient()
     if not finished:
         _log_config(client, run_id, config)
+        client.log_dict(run_id, asdict(read_environment()), "environment.json")
         log_datasets(run_id, describe_datasets(corpus))
         client.update_run(run_id, status="RUNNING")
     try:

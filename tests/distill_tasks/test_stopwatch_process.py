@@ -5,8 +5,9 @@ import pytest
 import torch
 from samples import CLASSES, make_rows
 
+from distill_tasks.environment import describe_machine
 from distill_tasks.errors import PotstillError
-from distill_tasks.latency import PARTS, Latency, MeasureConfig, describe_machine
+from distill_tasks.latency import PARTS, Latency, MeasureConfig
 from distill_tasks.stopwatch_process import Served, time_served
 
 TEXTS = [f"text {number}" for number in range(50)]
