@@ -93,7 +93,9 @@ def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
     paths = {file.path for file in house.client.list_artifacts(run_id)}
     pages = {"report.html", "report.md", "front.png", "distill.yaml"}
     found = {"candidates.json", "data_report.json", "learning_curve.json", "blend.json"}
-    assert paths == pages | found
+    assert paths == pages | found | {"environment.json"}
+    environment = json.loads(load(run_id, "environment.json"))
+    assert environment["packages"]["mlflow"] == mlflow.__version__
     assert load(run_id, "report.md") == house.report.markdown
     assert "<html" in load(run_id, "report.html")
     run = house.client.get_run(run_id)
