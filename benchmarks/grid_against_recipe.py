@@ -7,8 +7,8 @@ in 2 epochs of batches of 32 rows of at most 96 tokens, on 2 threads. The peers 
 this library's learning rate, blend and choice of layers ("recipe, our choices"), and TextBrewer's
 `GeneralDistiller` (benchmarks/peers.py). Everybody's time has models loaded and rows tokenised in
 it; ours has the labelling too, once for the three. In each round ours run first and once more after
-the peers, and the mean of both counts. Nobody is scored on the clock. Peers run in the same process,
-so what this library sets for threads, kernels and memory is theirs too.
+the peers, and the mean of both counts. Nobody is scored on the clock. Peers run in this process, so
+what this library sets for threads, kernels and memory is theirs too.
 
 After every sixteenth of our steps the clock stops and 1,000 fixed rows of the official test set are
 scored; the time to equal accuracy ends when a student first reaches what the peer's student of that
