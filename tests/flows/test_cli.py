@@ -207,10 +207,20 @@ def long_run(save, quick, ready_teacher, tmp_path):
 CHECKPOINTS = "students/*.partial/student/checkpoints/*/trainer_state.json"
 
 
+def hear_interrupts():
+    """Undo what a shell does to its background jobs, which ignore SIGINT and pass that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_until_a_checkpoint(program, environment, work):
     """Start a run and return it when its training has a checkpoint."""
     first = subprocess.Popen(
-        program, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+        program,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     )
     deadline = time.monotonic() + 120
     while not list(work.glob(CHECKPOINTS)):
