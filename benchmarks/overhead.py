@@ -32,7 +32,7 @@ from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
 from distill_tasks.prove import prove_all
 from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import first_trials, further_trials, train_one
+from distill_tasks.train import first_trials, further_trials, read_schooling, train_one
 
 ROWS, FEW, MANY = 500, 50, 200
 
@@ -123,14 +123,13 @@ def run_bare(config: DistillConfig) -> None:
     kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
     store, blend = labels.open(), config.loss.blend(2.0, 0.9)
-    answers = store.read(corpus.lesson.texts)
-    students = [train_one(config, t, corpus, answers, teacher, blend) for t in first_trials(config)]
+    schooling = read_schooling(config, corpus, store, teacher, blend)
+    students = [train_one(schooling, trial) for trial in first_trials(config)]
     scores = score_all(config, corpus, store, students, "validation")
     latencies = measure_all(config, corpus, teacher, students)
     field = make_field(config, kept, labels, students, scores, latencies)
     finalists = find_finalists(field, config.select, config.evaluate.finalists)
-    trials = further_trials(config, finalists)
-    students += [train_one(config, t, corpus, answers, teacher, blend) for t in trials]
+    students += [train_one(schooling, trial) for trial in further_trials(config, finalists)]
     scores = score_all(config, corpus, store, students, "validation")
     field = make_field(config, kept, labels, students, scores, latencies)
     selection = select_candidate(field, finalists, config.select)

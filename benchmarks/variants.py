@@ -24,8 +24,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
+from reuters import say_machine
+
 from distill_tasks.config import load_config
-from distill_tasks.environment import list_versions
 from distill_tasks.evaluate import TEACHER, Examiner
 from distill_tasks.export import export_all
 from distill_tasks.footprint import Footprint, measure_footprint, pin, read_requirements
@@ -36,7 +37,7 @@ from distill_tasks.pages import markdown_table
 from distill_tasks.parity import Parity
 from distill_tasks.rows import read_corpus
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
-from distill_tasks.train import StudentReference, first_trials, train_one
+from distill_tasks.train import StudentReference, first_trials, read_schooling, train_one
 from distill_tasks.variants import ExportConfig
 from distill_tasks.vary import choose_blend
 
@@ -64,8 +65,8 @@ def main() -> None:
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
     blend = choose_blend(config, corpus, labels, teacher).blend
-    answers = labels.read(corpus.lesson.texts)
-    trained = [train_one(config, t, corpus, answers, teacher, blend) for t in first_trials(config)]
+    schooling = read_schooling(config, corpus, labels, teacher, blend)
+    trained = [train_one(schooling, trial) for trial in first_trials(config)]
     students = export_all(config, corpus, trained).students
     examiner = Examiner(config, corpus, labels, "held_out")
     latencies = measure_all(config, corpus, teacher, students)
@@ -75,8 +76,7 @@ def main() -> None:
     parities = examiner.compare_variants(students, examiner.ask_candidates(students))
     print(markdown_table(list_students(examiner, students, latencies, parities)), end="\n\n")
     print(markdown_table(list_serving(students, starts, installed, alone, beside)), end="\n\n")
-    versions = ", ".join(f"{name} {version}" for name, version in list_versions().items())
-    print(f"{latencies.by_name[TEACHER].device}, one thread; {versions}.", end="\n\n")
+    print(say_machine(threads=1), end="\n\n")
     times = {name: latency.p50_ms for name, latency in latencies.by_name.items()}
     fastest = min(time for name, time in times.items() if name != TEACHER)
     by_variant = {student.name: student.variant for student in students}

@@ -48,8 +48,8 @@ def read_first_token(model: PreTrainedModel) -> bool:
     """
     if _find_last_layer(model) is None:
         return False
-    trial = copy.deepcopy(model).float().eval()  # rounding to 16 bits would hide small differences
     try:
+        trial = copy.deepcopy(model).float().eval()  # 16 bits would hide small differences
         whole = _probe(trial)
         _replace_last_layer(trial)
         same = _agree(_probe(trial), whole)

@@ -27,7 +27,14 @@ from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig
 from distill_tasks.students.lesson import Blend
 from distill_tasks.students.transformer import TransformerSettings
-from distill_tasks.train import PartOfTraining, Trial, first_trials, train_partly
+from distill_tasks.train import (
+    PartOfTraining,
+    Schooling,
+    Trial,
+    first_trials,
+    read_schooling,
+    train_partly,
+)
 
 logger = logging.getLogger("potstill")
 
@@ -136,7 +143,8 @@ def halve_grid(
     )
 
     def run() -> Halving:
-        race = Race(config, corpus, labels, teacher, blend)
+        schooling = read_schooling(config, corpus, labels, teacher, blend)
+        race = Race(schooling, Examiner(config, corpus, labels, "validation"))
         for share in RUNGS:
             race.reach(share, trials)
         return race.finish()
@@ -148,20 +156,9 @@ def halve_grid(
 class Race:
     """The students of one grid on their way."""
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        corpus: Corpus,
-        labels: SoftLabelStore,
-        teacher: TeacherReference,
-        blend: Blend,
-    ) -> None:
-        self.config = config
-        self.corpus = corpus
-        self.examiner = Examiner(config, corpus, labels, "validation")
-        self.soft_labels = labels.read(corpus.lesson.texts)
-        self.teacher = teacher
-        self.blend = blend
+    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
+        self.schooling = schooling
+        self.examiner = examiner
         self.latencies: dict[str, float] = {}
         self.parts: dict[str, PartOfTraining] = {}
         self.stops: dict[str, Stop] = {}
@@ -174,7 +171,7 @@ class Race:
             name = trial.student.name
             logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
             try:
-                parts[name] = self._train(trial, share)
+                parts[name] = train_partly(self.schooling, trial, share)
             except Exception as error:  # noqa: BLE001  # its own training says why
                 logger.warning("halve %s: %s", name, say_error(error))
         if not parts:
@@ -196,11 +193,6 @@ class Race:
         whole_s = sum(part.seconds / part.share for part in self.parts.values())
         return Halving(len(self.parts), list(self.stops.values()), whole_s, reused=False)
 
-    def _train(self, trial: Trial, share: float) -> PartOfTraining:
-        return train_partly(
-            self.config, trial, self.corpus, self.soft_labels, self.teacher, self.blend, share
-        )
-
     def _answered(self, part: PartOfTraining) -> Answered:
         return Answered(part.validation, self.examiner.calibrate(part.validation))
 
@@ -208,7 +200,7 @@ class Race:
         """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
         shapes = {student.name: find_shape(student) for student in students}
         folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
-        found = time_shapes(self.config, self.corpus, folders)
+        found = time_shapes(self.schooling.config, self.schooling.corpus, folders)
         band = find_band(list(found.values()))
         tied = tie(np.array([latency.p95_ms for latency in found.values()]), band)
         by_shape = dict(zip(found, tied.tolist(), strict=True))
@@ -217,7 +209,7 @@ class Race:
     def _compare(self, runners: list[Runner], share: float) -> list[Stop]:
         exam = self.examiner.exam
         statistics = [quality_statistic(exam, [runner.answered]) for runner in runners]
-        gaps = lowest_gaps(statistics, len(exam.split), self.config.seed)
+        gaps = lowest_gaps(statistics, len(exam.split), self.schooling.config.seed)
         values = [plain_value(statistic, len(exam.split)) for statistic in statistics]
         order = sorted(range(len(runners)), key=lambda n: (-values[n], runners[n].p95_ms))
         stops: list[Stop] = []

@@ -27,7 +27,7 @@ from distill_tasks.students.folder import count_parameters
 from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.students.transformer import TransformerSettings
 from distill_tasks.teachers import FinetuneTeacher
-from distill_tasks.train import further_trials, make_lesson
+from distill_tasks.train import Schooling, further_trials, make_lesson
 from distill_tasks.vary import take
 
 logger = logging.getLogger("potstill")
@@ -128,7 +128,7 @@ def _make_lesson(config: DistillConfig, corpus: Corpus, scratch: Path) -> Lesson
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
     answers = SoftLabels(logits, teacher.classes, teacher.digest)
     blend = config.loss.blend(temperature=1.0, alpha=0.5)  # any others take as long
-    lesson = make_lesson(config, corpus, answers, teacher, blend, config.seed)
+    lesson = make_lesson(Schooling(config, corpus, answers, teacher, blend), config.seed)
     return replace(lesson, work_dir=scratch)
 
 

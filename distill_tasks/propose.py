@@ -26,7 +26,7 @@ from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import Trial, train_one
+from distill_tasks.train import Schooling, Trial, read_schooling, train_one
 
 if TYPE_CHECKING:
     import optuna
@@ -88,7 +88,9 @@ def propose_students(
     if wanted is None:
         return Proposal([], reused=True)
     check_optuna(wanted)
-    tasting, study = Tasting(config, corpus, labels, teacher, blend), start_study(config.seed)
+    schooling = read_schooling(config, corpus, labels, teacher, blend)
+    tasting = Tasting(schooling, Examiner(config, corpus, labels, "validation"))
+    study = start_study(config.seed)
     for number in range(wanted.trials):
         trial, point = study.ask(), None
         try:
@@ -106,20 +108,9 @@ def propose_students(
 class Tasting:
     """The students that a search tries."""
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        corpus: Corpus,
-        labels: SoftLabelStore,
-        teacher: TeacherReference,
-        blend: Blend,
-    ) -> None:
-        self.config = config
-        self.corpus = corpus
-        self.examiner = Examiner(config, corpus, labels, "validation")
-        self.soft_labels = labels.read(corpus.lesson.texts)
-        self.teacher = teacher
-        self.blend = blend
+    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
+        self.schooling = schooling
+        self.examiner = examiner
         self.points: dict[str, Point | None] = {}
         self.further: list[StudentConfig] = []
         """Those that are not of the grid."""
@@ -134,19 +125,12 @@ class Tasting:
         if name not in self.points:
             self.points[name] = None
             self.points[name] = self._find_point(student)
-            if name not in [known.name for known in self.config.students]:
+            if name not in [known.name for known in self.schooling.config.students]:
                 self.further.append(student)
         return self.points[name]
 
     def _find_point(self, student: StudentConfig) -> Point:
-        trained = train_one(
-            self.config,
-            Trial(student, self.config.seed),
-            self.corpus,
-            self.soft_labels,
-            self.teacher,
-            self.blend,
-        )
+        trained = train_one(self.schooling, Trial(student, self.schooling.config.seed))
         self.reused = self.reused and trained.reused
         exam = self.examiner.exam
         statistic = quality_statistic(exam, [self.examiner.ask(trained)])
@@ -155,17 +139,18 @@ class Tasting:
 
     def _time(self, student: StudentConfig, folder: Path) -> Latency:
         """Return the times of a student's shape, kept so that a search sees the same ones again."""
+        config, corpus = self.schooling.config, self.schooling.corpus
         shape = find_shape(student)
         key = digest(
             [CODE_VERSION, describe_machine(), list_versions()],
-            [shape, self.corpus.digest, self.teacher.digest],
-            self.config.measure.model_dump(),
+            [shape, corpus.digest, self.schooling.teacher.digest],
+            config.measure.model_dump(),
         )
 
         def run() -> Latency:
-            return time_shapes(self.config, self.corpus, {shape: folder})[shape]
+            return time_shapes(config, corpus, {shape: folder})[shape]
 
-        found, kept = Store(self.config.work_dir).remember("shapes", key, Latency, run)
+        found, kept = Store(config.work_dir).remember("shapes", key, Latency, run)
         self.reused = self.reused and kept
         return found
 

@@ -25,7 +25,7 @@ from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits, balance_classes
 from distill_tasks.progress import TrainingStep, heard_by, shown
 from distill_tasks.served_model import open_model
-from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig, digest_start, train_student
@@ -67,6 +67,18 @@ class Trial:
         """Return a name unique within a run; the served one has its candidate's."""
         name = self.student.name if self.taught else f"{self.student.name}-on-gold"
         return name if self.taught and self.served else f"{name}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """What all students of a run have in common: rows, a teacher, and how its answers count."""
+
+    config: DistillConfig
+    corpus: Corpus
+    soft_labels: SoftLabels
+    """The teacher's answers to the rows of the lesson."""
+    teacher: TeacherReference
+    blend: Blend
 
 
 @dataclass(frozen=True)
@@ -163,21 +175,25 @@ def further_trials(config: DistillConfig, finalists: list[str]) -> list[Trial]:
     return trials
 
 
-def train_one(
+def read_schooling(
     config: DistillConfig,
-    trial: Trial,
     corpus: Corpus,
-    soft_labels: SoftLabels,
+    labels: SoftLabelStore,
     teacher: TeacherReference,
     blend: Blend,
-) -> StudentReference:
+) -> Schooling:
+    """Return what the students of a run learn, with the answers that the teacher gave."""
+    return Schooling(config, corpus, labels.read(corpus.lesson.texts), teacher, blend)
+
+
+def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, or find both done."""
-    store = Store(config.work_dir)
-    key = _digest_training(config, trial, corpus, teacher, blend)
+    config = schooling.config
+    store, key = Store(config.work_dir), _digest_training(schooling, trial)
     manifest = store.manifest("students", key)
     reused = manifest is not None
     if manifest is None:
-        lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
+        lesson = _make_trial_lesson(schooling, trial)
         logger.info("train %s: learning from %d rows", trial.name, len(lesson.rows))
         manifest = {"name": trial.name}
         with store.build("students", key, manifest) as draft:
@@ -189,7 +205,7 @@ def train_one(
     def link_all(folder: Path) -> None:
         shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
 
-    folder, calibration = keep_served(config, corpus, served, trial.name, link_all)
+    folder, calibration = keep_served(config, schooling.corpus, served, trial.name, link_all)
     return StudentReference(
         name=trial.name,
         student=trial.student.name,
@@ -209,23 +225,15 @@ def train_one(
     )
 
 
-def train_partly(
-    config: DistillConfig,
-    trial: Trial,
-    corpus: Corpus,
-    soft_labels: SoftLabels,
-    teacher: TeacherReference,
-    blend: Blend,
-    share: float,
-) -> PartOfTraining:
+def train_partly(schooling: Schooling, trial: Trial, share: float) -> PartOfTraining:
     """Train one student up to a share of its training, from which `train_one` goes on.
 
     What it says there is kept, so that later runs too compare students at equal shares. Raises
     PotstillError for one that is past that share without having been asked there.
     """
-    store = Store(config.work_dir)
-    answers = AnswerStore(store, corpus.splits["validation"])
-    key = _digest_training(config, trial, corpus, teacher, blend)
+    store = Store(schooling.config.work_dir)
+    answers = AnswerStore(store, schooling.corpus.splits["validation"])
+    key = _digest_training(schooling, trial)
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
@@ -233,7 +241,7 @@ def train_partly(
     if kept is None:
         if whole:
             raise PotstillError("it was trained to its end before, where it is not halted")
-        lesson = _make_trial_lesson(config, trial, corpus, soft_labels, teacher, blend)
+        lesson = _make_trial_lesson(schooling, trial)
         kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
         answers.read(part, trial.name, lambda: open_model(model))
         store.keep("halts", part, kept)
@@ -251,10 +259,9 @@ def train(
     blend: Blend,
 ) -> StudentReference:
     """Train one student."""
-    rows = corpus.open()
-    answers = labels.open().read(rows.lesson.texts)
+    schooling = read_schooling(config, corpus.open(), labels.open(), teacher, blend)
     with kept_in_prefect():
-        return train_one(config, trial, rows, answers, teacher, blend)
+        return train_one(schooling, trial)
 
 
 def _learn(trial: Trial, lesson: Lesson, draft: Path) -> dict[str, Any]:
@@ -295,37 +302,24 @@ class Losses:
         return [points[step] for step in sorted(points)]
 
 
-def _make_trial_lesson(
-    config: DistillConfig,
-    trial: Trial,
-    corpus: Corpus,
-    soft_labels: SoftLabels,
-    teacher: TeacherReference,
-    blend: Blend,
-) -> Lesson:
-    lesson = make_lesson(config, corpus, soft_labels, teacher, blend, trial.seed)
+def _make_trial_lesson(schooling: Schooling, trial: Trial) -> Lesson:
+    lesson = make_lesson(schooling, trial.seed)
     if trial.taught:
         return lesson
-    return without_teacher(lesson, trial.student, _start_without(config, teacher))
+    return without_teacher(lesson, trial.student, _start_without(schooling))
 
 
-def make_lesson(
-    config: DistillConfig,
-    corpus: Corpus,
-    soft_labels: SoftLabels,
-    teacher: TeacherReference,
-    blend: Blend,
-    seed: int,
-) -> Lesson:
+def make_lesson(schooling: Schooling, seed: int) -> Lesson:
     """Return what students learn from, the teacher included."""
+    config, corpus, teacher = schooling.config, schooling.corpus, schooling.teacher
     gold = corpus.splits["train"].gold
     weights = balance_classes(gold, len(corpus.classes)) if config.loss.balance_classes else None
     return Lesson(
         rows=corpus.lesson,
-        soft_labels=soft_labels,
+        soft_labels=schooling.soft_labels,
         validation=corpus.splits["validation"],
         classes=teacher.classes,
-        blend=blend,
+        blend=schooling.blend,
         seed=seed,
         teacher=teacher.model,
         problem=corpus.problem,
@@ -334,35 +328,34 @@ def make_lesson(
     )
 
 
-def _digest_training(
-    config: DistillConfig, trial: Trial, corpus: Corpus, teacher: TeacherReference, blend: Blend
-) -> str:
+def _digest_training(schooling: Schooling, trial: Trial) -> str:
+    corpus = schooling.corpus
     splits = {
         name: split.digest
         for name, split in corpus.splits.items()
         if name in ("train", "validation", "transfer")
     }
-    source: list[object] = [teacher.digest, asdict(blend)]
+    source: list[object] = [schooling.teacher.digest, asdict(schooling.blend)]
     if not trial.taught:
-        start = _start_without(config, teacher)
+        start = _start_without(schooling)
         source = ["gold", corpus.classes]
         if start is not None:
             source += [digest_model(str(start.model), start.revision), start.max_length]
-    balanced, own = config.loss.balance_classes, digest_start(trial.student)
+    balanced, own = schooling.config.loss.balance_classes, digest_start(trial.student)
     settings = trial.student.model_dump(exclude={"model", "revision"})
     return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
 
 
-def _start_without(config: DistillConfig, teacher: TeacherReference) -> TeacherModel | None:
+def _start_without(schooling: Schooling) -> TeacherModel | None:
     """Return what a control starts from: the base that the teacher was fine-tuned from.
 
     Of a teacher that came ready no base is known; its control starts from the teacher itself,
     which makes the control harder to beat.
     """
-    if isinstance(config.teacher, FinetuneTeacher):
-        base = config.teacher
+    base = schooling.config.teacher
+    if isinstance(base, FinetuneTeacher):
         return TeacherModel(base.base, base.revision, base.max_length)
-    return teacher.model
+    return schooling.teacher.model
 
 
 def keep_served(

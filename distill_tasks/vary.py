@@ -29,7 +29,7 @@ from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import BagOfWordsStudent, train_student
 from distill_tasks.students.lesson import Blend, Lesson
-from distill_tasks.train import make_lesson
+from distill_tasks.train import Schooling, make_lesson, read_schooling
 from distill_tasks.weighted_metrics import difference, kl_divergence, negative_log_likelihood
 
 logger = logging.getLogger("potstill")
@@ -114,7 +114,7 @@ def _compare_blends(
         logger.info(
             "blend: %s with T = %.3g, α = %.3g", student.name, blend.temperature, blend.alpha
         )
-        lesson = make_lesson(config, corpus, soft_labels, teacher, blend, config.seed)
+        lesson = make_lesson(Schooling(config, corpus, soft_labels, teacher, blend), config.seed)
         return _compare(exam, blend, _ask_trained(student, lesson, exam))
 
     compared = _search(config.loss, fitted, compare)
@@ -172,9 +172,7 @@ def _grow(
     student: BagOfWordsStudent,
 ) -> LearningCurve:
     exam = Examiner(config, corpus, labels, "held_out").exam
-    lesson = make_lesson(
-        config, corpus, labels.read(corpus.lesson.texts), teacher, blend, config.seed
-    )
+    lesson = make_lesson(read_schooling(config, corpus, labels, teacher, blend), config.seed)
     gold_rows, transfer = (len(corpus.splits[name]) for name in ("train", "transfer"))
     order = np.random.default_rng(config.seed).permutation(transfer)
     sizes = [round(share * transfer) for share in SHARES]

@@ -20,7 +20,7 @@ from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.prepare import keep_corpus
 from distill_tasks.prove import prove_all
 from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import Grid, Trial, further_trials, train_one
+from distill_tasks.train import Grid, Trial, further_trials, read_schooling, train_one
 from distill_tasks.vary import choose_blend, draw_learning_curve
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
@@ -41,10 +41,10 @@ def distil(
     labels = label_rows(config, corpus, teacher)
     store = labels.open()
     blend = choose_blend(config, corpus, store, teacher)
-    answers = store.read(corpus.lesson.texts)
+    schooling = read_schooling(config, corpus, store, teacher, blend.blend)
 
     def learn(trial: Trial):
-        return train_one(config, trial, corpus, answers, teacher, blend.blend)
+        return train_one(schooling, trial)
 
     def field():
         return make_field(config, kept, labels, students, scores, latencies)

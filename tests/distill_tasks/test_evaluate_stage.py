@@ -15,7 +15,7 @@ from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import open_model
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import Trial, first_trials, further_trials, train_one
+from distill_tasks.train import Trial, first_trials, further_trials, read_schooling, train_one
 
 STUDENT = "bag-of-words-100"
 ON_GOLD = f"{STUDENT}-on-gold-seed-7"
@@ -49,9 +49,8 @@ def prepare(config, corpus, trials):
     """Label and train; return what scores a split, and the students by name."""
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    soft = labels.read(corpus.lesson.texts)
-    blend = Blend(2.0, 0.9)
-    students = [train_one(config, trial, corpus, soft, teacher, blend) for trial in trials]
+    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
+    students = [train_one(schooling, trial) for trial in trials]
 
     def score(split="held_out", students=students):
         return score_all(config, corpus, labels, students, split)

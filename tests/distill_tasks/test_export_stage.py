@@ -20,7 +20,7 @@ from distill_tasks.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.store import MANIFEST
 from distill_tasks.students.lesson import Blend, TeacherModel
-from distill_tasks.train import Trial, train_one
+from distill_tasks.train import Schooling, Trial, train_one
 
 VARIANTS = ("onnx", "onnx_int8")
 
@@ -78,8 +78,8 @@ def students(config, corpus, tiny_base):
         Trial(layers, 7, taught=False, served=False),
         Trial(words, 7),
     ]
-    blend = Blend(2.0, 0.9)
-    return [train_one(config, trial, corpus, answers, teacher, blend) for trial in trials]
+    schooling = Schooling(config, corpus, answers, teacher, Blend(2.0, 0.9))
+    return [train_one(schooling, trial) for trial in trials]
 
 
 @pytest.fixture(scope="module")

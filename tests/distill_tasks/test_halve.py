@@ -8,6 +8,7 @@ from samples import make_rows
 
 from distill_tasks.calibration import Calibration
 from distill_tasks.config import parse_config
+from distill_tasks.evaluate import Examiner
 from distill_tasks.halve import (
     FEWEST_STUDENTS,
     RUNGS,
@@ -24,7 +25,7 @@ from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.rows import read_corpus
 from distill_tasks.scorecard import Answered
 from distill_tasks.students import LayersStudent
-from distill_tasks.train import PartOfTraining, first_trials
+from distill_tasks.train import PartOfTraining, first_trials, read_schooling
 
 GOOD, RUINED = "layers-2-epochs-4", "layers-2-epochs-4-learning-rate-0.5"
 
@@ -49,6 +50,11 @@ def taught(grid):
     return corpus, label_rows(grid, corpus, teacher).open(), teacher, grid.loss.blend(2.0, 0.9)
 
 
+def start_race(grid, taught):
+    corpus, labels, *_ = taught
+    return Race(read_schooling(grid, *taught), Examiner(grid, corpus, labels, "validation"))
+
+
 def runner(name, right, p95_ms, gold, seconds=10.0):
     """A student that is right in the first so many rows of validation and wrong in the others."""
     said = np.where(np.arange(len(gold)) < right, gold, (gold + 1) % 3)
@@ -67,7 +73,7 @@ def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, taug
         runner("worse but faster", 240, 3.0, gold),
         runner("twin", 290, 4.0, gold),
     ]
-    stops = {stop.name: stop for stop in Race(grid, *taught)._compare(rows, 1 / 4)}
+    stops = {stop.name: stop for stop in start_race(grid, taught)._compare(rows, 1 / 4)}
     assert set(stops) == {"worse", "worse and slower"}
     assert {stop.better for stop in stops.values()} <= {"best", "twin"}
     stop = stops["worse"]
@@ -79,7 +85,7 @@ def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, taug
 def test_whoever_stops_another_one_goes_on(grid, taught):
     gold = taught[0].splits["validation"].gold
     rows = [runner(str(right), right, 1.0, gold) for right in range(60, 300, 30)]
-    stops = Race(grid, *taught)._compare(rows, 1 / 2)
+    stops = start_race(grid, taught)._compare(rows, 1 / 2)
     assert len(stops) == len(rows) - 1
     assert {stop.better for stop in stops} == {"270"}
 

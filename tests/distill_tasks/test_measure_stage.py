@@ -10,7 +10,7 @@ from distill_tasks.label import TeacherReference, label_rows, make_teacher
 from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.rows import read_corpus
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import first_trials, train_one
+from distill_tasks.train import first_trials, read_schooling, train_one
 
 NAMES = ["static-8-epochs-1", "bag-of-words-100"]
 
@@ -37,9 +37,9 @@ def made(tiny_base, tmp_path_factory):
     config = parse_config(written, "test")
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
-    soft = label_rows(config, corpus, teacher).open().read(corpus.lesson.texts)
-    blend = Blend(2.0, 0.9)
-    students = [train_one(config, t, corpus, soft, teacher, blend) for t in first_trials(config)]
+    labels = label_rows(config, corpus, teacher).open()
+    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
+    students = [train_one(schooling, trial) for trial in first_trials(config)]
     return written, corpus, students
 
 

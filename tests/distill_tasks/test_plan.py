@@ -16,7 +16,7 @@ from distill_tasks.prepare import check_config
 from distill_tasks.progress import Training, heard_by
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import first_trials, train_one
+from distill_tasks.train import first_trials, read_schooling, train_one
 
 
 @pytest.fixture
@@ -62,11 +62,12 @@ def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
     assert [one.at_least for one in grid] == [False, False, True, False, True, True]
 
     teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher).open().read(corpus.lesson.texts)
+    labels = label_rows(config, corpus, teacher).open()
+    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
     for one, trial in zip(grid, first_trials(config), strict=True):
         pace = Pace()
         with heard_by(pace):
-            trained = train_one(config, trial, corpus, labels, teacher, Blend(2.0, 0.9))
+            trained = train_one(schooling, trial)
         assert one.steps == (pace.steps or None), one.name
         assert (one.parameters < trained.parameters) if one.name == "bag-of-words-5000" else True
         assert one.parameters <= trained.parameters

@@ -9,7 +9,7 @@ from small_distillation import write_rows
 from distill_tasks import search_space
 from distill_tasks.config import parse_config
 from distill_tasks.errors import InputError
-from distill_tasks.evaluate import score_all
+from distill_tasks.evaluate import Examiner, score_all
 from distill_tasks.halve import find_shape
 from distill_tasks.label import label_rows, make_teacher
 from distill_tasks.prepare import check_config
@@ -17,7 +17,7 @@ from distill_tasks.propose import Point, Tasting, propose_students, start_study,
 from distill_tasks.search_space import OptunaConfig
 from distill_tasks.students import BagOfWordsStudent, LayersStudent
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import Trial, train_one
+from distill_tasks.train import Trial, read_schooling, train_one
 
 BLEND = Blend(2.0, 0.9)
 GRID = ("bag-of-words-3000", "bag-of-words-15")
@@ -141,15 +141,15 @@ def test_what_a_family_does_not_allow_between_the_ends_is_a_failed_trial(search,
 @pytest.fixture(scope="module")
 def tasting(rows, tmp_path_factory):
     config = parse_config(rows | {"work_dir": str(tmp_path_factory.mktemp("tasted"))}, "test")
-    return Tasting(*open_all(config), BLEND)
+    opened = open_all(config)
+    return Tasting(read_schooling(*opened, BLEND), Examiner(*opened[:3], "validation"))
 
 
 def test_a_student_is_scored_as_it_will_be_on_validation(tasting):
     student = BagOfWordsStudent(max_features=60)
     point = tasting.taste(student)
-    config, corpus, labels, teacher = open_all(tasting.config)
-    answers = labels.read(corpus.lesson.texts)
-    reference = train_one(config, Trial(student, config.seed), corpus, answers, teacher, BLEND)
+    config, corpus, labels, _ = open_all(tasting.schooling.config)
+    reference = train_one(tasting.schooling, Trial(student, config.seed))
     assert reference.reused
     scores = score_all(config, corpus, labels, [reference], "validation")
     assert point.quality == scores.candidates[student.name].quality.value

@@ -21,6 +21,7 @@ from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.students.lesson import Blend, TeacherModel
 from distill_tasks.train import (
     Grid,
+    Schooling,
     StudentReference,
     Trial,
     first_trials,
@@ -64,7 +65,8 @@ def stage(written, tiny_base):
         answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.lesson), 3))
         labels = SoftLabels(answers.astype(np.float32), corpus.classes, teacher)
         chosen = config.students[FAMILIES.index(family)].model_copy(update=student or {})
-        given = config, Trial(chosen, seed, **trial), corpus, labels, reference, Blend(*blend)
+        schooling = Schooling(config, corpus, labels, reference, Blend(*blend))
+        given = schooling, Trial(chosen, seed, **trial)
         return train_one(*given) if share is None else train_partly(*given, share)
 
     return run

@@ -13,7 +13,7 @@ from distill_tasks.prepare import keep_corpus
 from distill_tasks.rows import read_corpus
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.lesson import Blend
-from distill_tasks.train import Trial, make_lesson, train_one
+from distill_tasks.train import Trial, make_lesson, read_schooling, train_one
 from distill_tasks.vary import choose_blend, draw_learning_curve, take
 
 BLEND = Blend(2.0, 0.9)
@@ -37,6 +37,9 @@ class Still:
     def curve(self, corpus=None, blend=BLEND):
         corpus = corpus or self.corpus
         return draw_learning_curve(self.config, corpus, self.labels, self.teacher, blend)
+
+    def schooling(self, blend):
+        return read_schooling(self.config, self.corpus, self.labels, self.teacher, blend)
 
     def resplit(self, **splits):
         return replace(self.corpus, splits=self.corpus.splits | splits)
@@ -86,10 +89,8 @@ def test_only_what_is_left_to_the_run_is_varied(still):
 
 def test_loss_and_quality_are_those_of_the_student_trained_with_that_blend(still):
     one = still.blend(temperature=5.0, alpha="auto").compared[1]
-    answers = still.labels.read(still.corpus.lesson.texts)
     config, blend = still.config, Blend(one.temperature, one.alpha)
-    trial = Trial(config.students[0], config.seed)
-    student = train_one(config, trial, still.corpus, answers, still.teacher, blend)
+    student = train_one(still.schooling(blend), Trial(config.students[0], config.seed))
     examiner = Examiner(config, still.corpus, still.labels, "validation")
     asked, gold = examiner.ask(student), still.corpus.splits["validation"].gold
     scaled = asked.logits.astype(np.float64) / student.calibration.temperature
@@ -151,9 +152,7 @@ def test_text_with_words_that_gold_lacks_is_worth_something_and_the_sentence_say
 
 def test_the_last_point_is_the_student_that_has_all_rows(still, curve):
     config = still.config
-    answers = still.labels.read(still.corpus.lesson.texts)
-    trial = Trial(config.students[0], config.seed)
-    student = train_one(config, trial, still.corpus, answers, still.teacher, BLEND)
+    student = train_one(still.schooling(BLEND), Trial(config.students[0], config.seed))
     asked = Examiner(config, still.corpus, still.labels, "held_out").ask(student)
     right = asked.logits.argmax(axis=1) == still.corpus.splits["held_out"].gold
     assert curve.points[-1].quality.value == pytest.approx(right.mean())
@@ -178,8 +177,7 @@ def test_too_little_transfer_or_none_draws_no_curve(still):
 
 
 def test_a_part_of_a_lesson_keeps_rows_gold_and_answers_together(still):
-    answers = still.labels.read(still.corpus.lesson.texts)
-    lesson = make_lesson(still.config, still.corpus, answers, still.teacher, BLEND, 0)
+    lesson = make_lesson(still.schooling(BLEND), 0)
     rows = np.array([0, 3, 75, 200])
     part = take(lesson, rows)
     assert part.rows.texts == tuple(lesson.rows.texts[row] for row in rows)
