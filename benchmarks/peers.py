@@ -32,8 +32,7 @@ from transformers import (
 )
 
 from distill_tasks.corpus import Split
-from distill_tasks.students import LayersStudent
-from distill_tasks.students.layers import choose_layers
+from distill_tasks.students.layers import choose_layers, choose_learning_rate
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ Peer = Callable[[Task, Path], PreTrainedModel]
 class Hyperparameters:
     """What the recipe leaves to its user."""
 
-    learning_rate: float
+    learning_rate: float | None
+    """None is this library's, which follows from the number of layers."""
     temperature: float
     alpha: float
     warmup: float = 0.0
@@ -74,7 +74,7 @@ class Hyperparameters:
 AS_TAUGHT = Hyperparameters(learning_rate=5e-5, temperature=2.0, alpha=0.5)
 """The Trainer's defaults, and the temperature and α of the usual tutorials."""
 AS_OURS = Hyperparameters(
-    learning_rate=LayersStudent.model_fields["learning_rate"].default,
+    learning_rate=None,
     temperature=2.0,
     alpha=0.9,
     warmup=0.1,
@@ -99,7 +99,7 @@ def distil_in_trainer(task: Task, folder: Path, choices: Hyperparameters) -> Pre
             output_dir=str(folder / "checkpoints"),
             num_train_epochs=task.epochs,
             per_device_train_batch_size=task.batch_rows,
-            learning_rate=choices.learning_rate,
+            learning_rate=choices.learning_rate or choose_learning_rate(task.layers),
             warmup_steps=choices.warmup,
             weight_decay=choices.weight_decay,
             report_to=[],

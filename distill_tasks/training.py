@@ -6,7 +6,7 @@ import gc
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
@@ -45,6 +45,9 @@ logger = logging.getLogger("potstill")
 
 CHECKPOINTS = "checkpoints"
 """The folder, inside a student's, from which a training goes on."""
+SORTED_STEPS = 4
+"""Steps whose rows are drawn together and sorted by length. With more of them batches are one-sided
+where the length of a text tells its class (docs/decisions.md)."""
 
 Curve = dict[str, float]
 """One epoch of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
@@ -231,12 +234,19 @@ class _DistillationTrainer(Trainer):
 
 
 class _Order(LengthGroupedSampler):
-    """Rows in batches of like length, in an order that follows from seed and epoch alone."""
+    """Rows in batches of similar length, in an order that follows from seed and epoch alone."""
 
     def __init__(self, recipe: Recipe, lengths: Sequence[int]) -> None:
         rows = recipe.batch_rows * recipe.accumulated_batches
         super().__init__(rows, lengths=list(lengths), generator=torch.Generator())
         self.seed = recipe.seed
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(
+            get_length_grouped_indices(
+                self.lengths, self.batch_size, SORTED_STEPS, generator=self.generator
+            )
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Be told by the Trainer which epoch begins."""

@@ -66,6 +66,14 @@ class LayersStudent(TransformerSettings):
         return self.vocabulary == "teacher"
 
 
+def choose_learning_rate(layers: int) -> float:
+    """Return the usual peak learning rate: the fewer layers learn, the higher.
+
+    On 1,000 rows one layer learnt best at 1e-3, two at 6e-4, three at 3e-4 (docs/decisions.md).
+    """
+    return 1e-3 / layers
+
+
 def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
     """Return the numbers, from 0, of ``kept`` layers; evenly spaced ones end with the last.
 
@@ -166,7 +174,8 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
             keep_embeddings(student, kept)
         return student
 
-    return fit(config, tokenizer, teacher.max_length, make, lesson, folder)
+    learning_rate = config.learning_rate or choose_learning_rate(config.layers)
+    return fit(config, learning_rate, tokenizer, teacher.max_length, make, lesson, folder)
 
 
 def _renumber(state: dict[str, Any], stack: str, chosen: list[int]) -> dict[str, Any]:

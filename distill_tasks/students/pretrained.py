@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_LENGTH = 256
 """Tokens read of each text where neither the student nor a teacher says how many."""
+LEARNING_RATE = 3e-4
+"""Of a student that sets none: higher than the layers of a teacher want, since its head is new."""
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 OTHER_WEIGHTS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
 """How files of weights end that are pickled or not for torch."""
@@ -143,6 +145,7 @@ def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve
     tokenizer = AutoTokenizer.from_pretrained(start.model, revision=start.revision)
     return fit(
         config,
+        config.learning_rate or LEARNING_RATE,
         tokenizer,
         start.max_length,
         lambda: make_classifier(start, lesson),

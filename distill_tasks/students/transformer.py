@@ -30,8 +30,10 @@ class TransformerSettings(StudentSettings):
     epochs: Annotated[PositiveInt, Spans()] = Field(
         2, description="Passes over train and transfer; a list spans the grid."
     )
-    learning_rate: Annotated[PositiveFloat, Spans()] = Field(
-        3e-4, description="Peak learning rate of AdamW, decayed linearly; a list spans the grid."
+    learning_rate: Annotated[PositiveFloat | None, Spans()] = Field(
+        None,
+        description="Peak learning rate of AdamW, decayed linearly; when absent, 1e-3 divided by "
+        "`layers`, and 3e-4 of `pretrained`; a list spans the grid.",
     )
     batch_rows: Annotated[PositiveInt, Spans()] = Field(
         32, description="Rows whose gradients are found at once; a list spans the grid."
@@ -52,6 +54,7 @@ class TransformerSettings(StudentSettings):
 
 def fit(
     config: TransformerSettings,
+    learning_rate: float,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     make_model: Callable[[], PreTrainedModel],
@@ -83,7 +86,7 @@ def fit(
 
     recipe = Recipe(
         epochs=config.epochs,
-        learning_rate=config.learning_rate,
+        learning_rate=learning_rate,
         batch_rows=config.batch_rows,
         accumulated_batches=config.accumulated_batches,
         patience_epochs=config.patience_epochs,

@@ -429,6 +429,18 @@ def test_a_narrow_student_is_a_plain_model_of_its_own_sizes_and_tokens(trained):
     assert config["vocab_size"] == len(tokenizer)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_fewer_layers_the_higher_the_usual_learning_rate(lesson, tmp_path, layers):
+    usual = LayersStudent(layers=layers, epochs=1)
+    chosen = usual.model_copy(update={"learning_rate": 1e-3 / layers})
+    other = usual.model_copy(update={"learning_rate": 2e-3 / layers})
+    weights = []
+    for name, student in {"usual": usual, "chosen": chosen, "other": other}.items():
+        train_student(student, lesson, tmp_path / name)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
 def test_the_served_student_answers_as_the_model_that_training_began_with(
     lesson, teacher, tmp_path
 ):

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from samples import CLASSES, make_rows
 from sklearn.metrics import f1_score
 from transformers import BertForSequenceClassification
 
 from distill_tasks.training import (
+    SORTED_STEPS,
     Recipe,
     Rows,
     is_out_of_memory,
@@ -19,6 +22,7 @@ from distill_tasks.training import (
     train_classifier,
     without_dropout,
 )
+from distill_tasks.training import _Order as Order
 
 STEPS_PER_EPOCH = 6
 RECIPE = Recipe(epochs=4, learning_rate=0.003, batch_rows=16, max_length=16, seed=3)
@@ -378,3 +382,26 @@ def test_without_dropout_a_model_in_training_answers_the_same_twice(kind):
     assert without_dropout(config) is config
     assert torch.equal(*answer_twice())
     assert config.id2label == dict(enumerate(CLASSES))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=200),
+    batch_rows=st.integers(1, 8),
+    accumulated=st.integers(1, 3),
+    epoch=st.integers(0, 3),
+)
+def test_rows_come_once_each_and_sorted_by_length_within_a_few_steps_only(
+    lengths, batch_rows, accumulated, epoch
+):
+    recipe = replace(RECIPE, batch_rows=batch_rows, accumulated_batches=accumulated)
+    order = Order(recipe, lengths)
+    order.set_epoch(epoch)
+    rows = list(order)
+    assert sorted(rows) == list(range(len(lengths)))
+    order.set_epoch(epoch)
+    assert list(order) == rows
+    assert lengths[rows[0]] == max(lengths)  # memory runs out at once or not at all
+    drawn = SORTED_STEPS * batch_rows * accumulated
+    for start in range(0, len(rows), drawn):
+        part = [lengths[row] for row in rows[start + 1 : start + drawn]]
+        assert part == sorted(part, reverse=True)
