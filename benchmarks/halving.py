@@ -3,7 +3,8 @@
 Three depths of `layers` students by four learning rates learn from the same rows, first with
 halving, then those it stopped to the end too, which is what the full grid takes: the parts of a
 training add up to it byte by byte. The choice is made on validation, by the knee of the front, in
-both grids; three seeds. Prints a table for people and, as its last line, one JSON object:
+both grids; three seeds of the students, one teacher. Prints a table for people and, as its last
+line, one JSON object:
 
 - ``saved_fraction``: training time that halving saved, of the full grid's; the least of the seeds.
 - ``same_choice``: share of seeds in which both grids choose the same student, or one whose
@@ -20,9 +21,10 @@ from pathlib import Path
 from reuters import configure, say_machine
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.corpus import Corpus
 from distill_tasks.evaluate import Scores, score_all
 from distill_tasks.halve import find_trials, halve_grid
-from distill_tasks.label import label_rows, make_teacher
+from distill_tasks.label import LabelsReference, TeacherReference, label_rows, make_teacher
 from distill_tasks.measure import measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
@@ -58,11 +60,14 @@ def main() -> None:
     """Print the table and the JSON line."""
     outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
+        config = configure("r8", Path(folder), ROWS, students=STUDENTS)
+        corpus = check_config(config)
+        teacher = make_teacher(config, corpus)
+        labels = label_rows(config, corpus, teacher)
         for seed in SEEDS:
-            config = configure("r8", Path(folder), ROWS, students=STUDENTS, seed=seed).model_copy(
-                update={"work_dir": f"{folder}/{seed}"}
+            outcomes[seed] = compare(
+                config.model_copy(update={"seed": seed}), corpus, teacher, labels
             )
-            outcomes[seed] = compare(config)
     table = [
         {
             "seed": str(seed),
@@ -84,11 +89,11 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
-def compare(config: DistillConfig) -> Outcome:
+def compare(
+    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: LabelsReference
+) -> Outcome:
     """Train the halved grid, then the rest of the full one."""
-    corpus = check_config(config)
-    kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher)
+    kept = keep_corpus(config, corpus)
     store, blend = labels.open(), config.loss.blend(2.0, 0.9)
     schooling = read_schooling(config, corpus, store, teacher, blend)
     halving = halve_grid(config, corpus, store, teacher, blend)

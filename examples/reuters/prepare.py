@@ -46,13 +46,12 @@ def read_orange(path: Path) -> pd.DataFrame:
     Prints how many lines were left out, and why.
     """
     lines = path.read_text(encoding="utf-8").splitlines()[HEADER_LINES:]
-    cells = [line.split("\t") for line in lines]
+    cells = [line.split("\t") for line in lines if line.strip()]
     rows = [(label.strip(), text.strip()) for label, text in (c for c in cells if len(c) == 2)]
     full = [(label, text) for label, text in rows if label and text]
-    blank = sum(not line.strip() for line in lines)
     print(
-        f"{path.name}: {len(full)} rows; left out {blank} blank lines, "
-        f"{len(cells) - len(rows) - blank} lines without exactly two cells, "
+        f"{path.name}: {len(full)} rows; left out {len(lines) - len(cells)} blank lines, "
+        f"{len(cells) - len(rows)} lines without exactly two cells, "
         f"{len(rows) - len(full)} lines with an empty cell"
     )
     return pd.DataFrame(full, columns=["label", "text"])

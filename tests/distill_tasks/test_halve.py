@@ -27,7 +27,7 @@ from distill_tasks.scorecard import Answered
 from distill_tasks.students import LayersStudent
 from distill_tasks.train import PartOfTraining, first_trials, read_schooling
 
-GOOD, RUINED = "layers-2-epochs-4", "layers-2-epochs-4-learning-rate-0.5"
+GOOD, RUINED = (f"layers-2-epochs-4-learning-rate-{rate}" for rate in ("0.0003", "0.5"))
 
 
 @pytest.fixture
