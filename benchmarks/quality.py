@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
 
-from reuters import ROOT, Name, configure, say_machine
+from reuters import Name, configure, say_machine
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.evaluate import TEACHER, Scores, score_all
@@ -50,7 +50,6 @@ TEACHERS: dict[Name, dict[str, float]] = {
     "r8": {"epochs": 4, "batch_rows": 32},
     "r52": {"epochs": 10, "batch_rows": 32, "learning_rate": 2e-4},
 }
-KEPT = ROOT / ".potstill/benchmarks/quality"
 STUDENTS = [
     {"family": "layers", "layers": [1, 2]},
     {"family": "static", "dimensions": [64, 256]},
@@ -93,8 +92,7 @@ def main() -> None:
 
 def configure_all(name: Name, folder: Path) -> DistillConfig:
     """Return a configuration whose teacher and students learn from all official rows."""
-    loss = {"temperature": 1.0}
-    config = configure(name, folder, students=STUDENTS, loss=loss, work_dir=str(KEPT))
+    config = configure(name, folder, students=STUDENTS, loss={"temperature": 1.0})
     teacher = config.teacher.model_copy(update=TEACHERS[name])
     data = config.data.model_copy(update={"validation_share": 0.1})
     return config.model_copy(update={"teacher": teacher, "data": data})
