@@ -52,6 +52,7 @@ TEACHERS: dict[Name, dict[str, float]] = {
 }
 STUDENTS = [
     {"family": "layers", "layers": [1, 2]},
+    {"family": "layers", "layers": 1, "epochs": 6},
     {"family": "static", "dimensions": [64, 256]},
     {"family": "bag_of_words"},
 ]
