@@ -26,6 +26,7 @@ from typing import Any, get_args
 from reuters import Name, configure, say_machine
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD
 from distill_tasks.evaluate import TEACHER, Scores, score_all
 from distill_tasks.export import export_all
 from distill_tasks.label import label_rows, make_teacher
@@ -127,9 +128,8 @@ def tabulate(scores: Scores, latencies: Latencies) -> list[dict[str, str]]:
         rows.append(row(name, card, f"{times[name]:.3g}", f"{teacher / times[name]:.3g}×"))
     for name, card in scores.on_gold.items():
         rows.append(row(f"{name} on gold, control", card, "–", "–"))
-    for name, card in scores.models.items():
-        if name not in times and name not in scores.candidates:
-            rows.append(row(f"{name}, control", card, "–", "–"))
+    for name in (WORDS_ON_GOLD, MAJORITY_CLASS):
+        rows.append(row(f"{name}, control", scores.models[name], "–", "–"))
     return rows
 
 
