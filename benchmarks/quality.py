@@ -128,9 +128,8 @@ def tabulate(scores: Scores, latencies: Latencies) -> list[dict[str, str]]:
         rows.append(row(name, card, f"{times[name]:.3g}", f"{teacher / times[name]:.3g}×"))
     for name, card in scores.on_gold.items():
         rows.append(row(f"{name} on gold, control", card, "–", "–"))
-    for name in (WORDS_ON_GOLD, MAJORITY_CLASS):
-        rows.append(row(f"{name}, control", scores.models[name], "–", "–"))
-    return rows
+    usual = (WORDS_ON_GOLD, MAJORITY_CLASS)
+    return rows + [row(f"{name}, control", scores.models[name], "–", "–") for name in usual]
 
 
 def row(name: str, card: Any, p50: str, speed_up: str) -> dict[str, str]:
