@@ -55,7 +55,7 @@ def ask_sorted(
     progress.start(len(texts))
     for start in range(0, len(order), BATCH_ROWS):
         said.extend(ask([texts[row] for row in order[start : start + BATCH_ROWS]]))
-        progress.reach(start + BATCH_ROWS)
+        progress.reach(len(said))
     progress.stop()
     places = np.argsort(order)
     return [said[place] for place in places]
