@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -13,6 +14,8 @@ class Device:
     """``cpu`` or ``cuda``."""
     bf16: bool
     """Whether bfloat16 is faster than float32 here."""
+    working_copy: bool
+    """Whether training computes in a bfloat16 copy of the model; else bfloat16 is autocast's."""
     training_attention: str
     """Attention implementation for training; labelling always takes ``sdpa``."""
     reason: str
@@ -26,7 +29,7 @@ def choose_device() -> Device:
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported()
         return Device(
-            "cuda", bf16, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention"
+            "cuda", bf16, False, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention"
         )
     capabilities = torch.backends.cpu.get_cpu_capability()
     bf16 = bool(torch.cpu._is_avx512_bf16_supported())
@@ -36,4 +39,5 @@ def choose_device() -> Device:
         reason = (
             f"CPU without bf16 instructions ({capabilities}): fp32, eager attention in training"
         )
-    return Device("cpu", bf16, "eager", reason)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes share gradients of the model
+    return Device("cpu", bf16, bf16 and alone, "eager", reason)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Raised when a change of the code changes the students that come out."""
 CLOCK = "seconds.json"
 """In a student's draft: what its training took so far."""

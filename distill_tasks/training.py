@@ -40,6 +40,7 @@ from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
 from distill_tasks.students.lesson import Blend
 from distill_tasks.tokens import LENGTH, Tokens, pad
+from distill_tasks.working_copy import WorkingCopy
 
 logger = logging.getLogger("potstill")
 
@@ -200,6 +201,15 @@ class _DistillationTrainer(Trainer):
         self.recipe = recipe
         self.beside = beside
         self.model_accepts_loss_kwargs = False
+        copied = choose_device().working_copy
+        self.working = WorkingCopy(arguments["model"]) if copied else None
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Find the gradients of a batch."""
+        loss = super().training_step(*arguments, **keywords)
+        if self.working is not None:
+            self.working.hand_over()
+        return loss
 
     def compute_loss(
         self,
@@ -212,7 +222,8 @@ class _DistillationTrainer(Trainer):
         teacher = inputs.pop("teacher_logits", None)
         labels = inputs["labels"]
         read = {key: value for key, value in inputs.items() if key != "labels"}
-        outputs = model(**read)
+        reader = model if self.working is None else self.working.refresh(model.training)
+        outputs = reader(**read)
         logits = outputs.logits.float()
         recipe, class_weights = self.recipe, None
         if recipe.class_weights is not None:
@@ -261,16 +272,15 @@ class _Collator:
         self.max_length = max_length
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        extra = {
+        extra: dict[str, Tensor] = {
             key: torch.from_numpy(np.array([row.pop(key) for row in rows]))
             for key in ("labels", "teacher_logits")
             if key in rows[0]
         }
         if "teacher_logits" in extra:
             extra["teacher_logits"] = extra["teacher_logits"].float()
-        for row in rows:
-            row.pop(LENGTH)
-        return {**pad(self.tokenizer, rows, self.max_length), **extra}
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name != LENGTH}
+        return {**pad(self.tokenizer, columns, self.max_length), **extra}
 
 
 class _Patience(TrainerCallback):
@@ -323,7 +333,7 @@ def _arguments(
         gradient_accumulation_steps=recipe.accumulated_batches,
         per_device_eval_batch_size=32,
         train_sampling_strategy="group_by_length",
-        bf16=device.bf16,
+        bf16=device.bf16 and not device.working_copy,
         use_cpu=device.kind == "cpu",
         dataloader_pin_memory=device.kind == "cuda",
         optim="adamw_torch_fused",

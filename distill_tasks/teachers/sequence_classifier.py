@@ -87,7 +87,7 @@ def read_depth(model: str, revision: str | None, max_length: int) -> int:
 
 
 def check_tokenizer(model: str, revision: str | None) -> None:
-    """Raise InputError unless a model's tokenizer is a fast one, which every runtime can serve."""
+    """Raise InputError unless a tokenizer pads and is a fast one, which every runtime can serve."""
     from transformers import AutoTokenizer
 
     try:
@@ -99,6 +99,11 @@ def check_tokenizer(model: str, revision: str | None) -> None:
         raise InputError(
             f"Model {model} has a {type(tokenizer).__name__}, which has no fast implementation "
             "(tokenizer.json). Use a model that has one: it is what students are served with."
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"The tokenizer of {model} has no padding token, so rows cannot be read together. "
+            "Set its pad_token and save it."
         )
     files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in files):
@@ -176,7 +181,8 @@ class SequenceClassifier:
         for start in range(0, len(order), LABELLING_BATCH_ROWS):
             rows = order[start : start + LABELLING_BATCH_ROWS]
             batch = {key: [values[row] for row in rows] for key, values in encoded.items()}
-            inputs = pad(self.tokenizer, batch, self.max_length).to(self.device.kind)
+            padded = pad(self.tokenizer, batch, self.max_length)
+            inputs = {name: ids.to(self.device.kind) for name, ids in padded.items()}
             with torch.inference_mode():
                 logits = self.model(**inputs).logits.float().cpu().numpy()
             yield rows, logits

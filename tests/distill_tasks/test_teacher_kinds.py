@@ -243,6 +243,15 @@ def test_a_model_whose_tokenizer_has_no_fast_implementation_is_refused(
     assert str(caught.value).startswith(said)
 
 
+def test_a_model_whose_tokenizer_cannot_pad_is_refused(written, copied_base):
+    tokenizer = AutoTokenizer.from_pretrained(copied_base)
+    tokenizer.pad_token = None
+    replace_tokenizer(copied_base, tokenizer)
+    written["teacher"] = {"kind": "finetune", "base": str(copied_base), "max_length": 16}
+    with pytest.raises(InputError, match="has no padding token, so rows cannot be read together"):
+        check_config(parse_config(written, "test"))
+
+
 def test_a_model_whose_tokenizer_is_broken_is_refused_in_one_line(written, copied_base):
     (copied_base / "tokenizer.json").write_text("{")
     written["teacher"]["base"] = str(copied_base)

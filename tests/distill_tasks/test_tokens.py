@@ -2,11 +2,12 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from datasets import Dataset
 from samples import CLASSES, make_rows
 
-from distill_tasks.tokens import LENGTH, Tokens
+from distill_tasks.tokens import LENGTH, STEP, Tokens, pad
 from distill_tasks.training import Recipe, Rows, train_classifier
 
 FRAME = make_rows(40, seed=4)
@@ -38,6 +39,21 @@ def made(monkeypatch):
 
     monkeypatch.setattr(Dataset, "save_to_disk", save)
     return kept
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("texts", [TEXTS[:7], [""], ["", *TEXTS[:3]]])
+@pytest.mark.parametrize(("most", "multiple"), [(16, STEP), (15, None), (5, None)])
+def test_batches_are_padded_as_the_tokenizer_would(tiny_base, side, texts, most, multiple):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base, padding_side=side)
+    tokenizer.pad_token, tokenizer._pad_token_type_id = "[UNK]", 1  # not 0, as all else may be
+    rows = tokenizer(texts, truncation=True, max_length=most)
+    theirs = tokenizer.pad(rows, pad_to_multiple_of=multiple, return_tensors="pt")
+    ours = pad(tokenizer, rows, most)
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, rtol=0, atol=0)
+    assert ours["input_ids"].shape[1] % (multiple or 1) == 0
 
 
 def stamp(folder):

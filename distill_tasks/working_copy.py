@@ -1,0 +1,40 @@
+"""A bfloat16 copy of a model that reads the batches, while the model keeps its float32 weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.nn import Module
+
+
+class WorkingCopy:
+    """Computes forwards and backwards in bfloat16 for a model that takes its steps in float32.
+
+    Autocast converts the same weights and states again and again, and keeps what is between matrix
+    products in float32: its steps take a quarter longer (docs/decisions.md).
+    Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self.copy = copy.deepcopy(model)
+        for parameter in self.copy.parameters():  # what is no weight, as rotary angles, stays exact
+            parameter.data = parameter.data.bfloat16()
+        pairs = list(zip(model.parameters(), self.copy.parameters(), strict=True))
+        self.pairs = [(own, copied) for own, copied in pairs if own.requires_grad]
+
+    def refresh(self, training: bool) -> Module:
+        """Return the copy with the weights that the model has now."""
+        with torch.no_grad():
+            for own, copied in self.pairs:
+                copied.copy_(own)
+        return self.copy.train(training)
+
+    def hand_over(self) -> None:
+        """Add the gradients of the copy to those of the model."""
+        for own, copied in self.pairs:
+            if copied.grad is None:
+                continue
+            gradient = copied.grad.to(own.dtype)
+            own.grad = gradient if own.grad is None else own.grad + gradient
+            copied.grad = None
