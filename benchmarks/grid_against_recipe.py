@@ -90,6 +90,7 @@ CODE = (
     "distill_tasks/teachers/sequence_classifier.py",
     "distill_tasks/tokens.py",
     "distill_tasks/training.py",
+    "distill_tasks/working_copy.py",
 )
 """Whose change makes everything be measured again: peers and ours belong to the same run."""
 
