@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from distill_tasks.students.lesson import INSIDE
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from distill_tasks.students.layers import LayersStudent
     from distill_tasks.students.lesson import Blend, TeacherModel
 
 logger = logging.getLogger("potstill")
@@ -47,9 +48,8 @@ class TeacherBeside:
         """Watch a student while it learns.
 
         A student of another width has a projection to the teacher's meanwhile. Raises InputError
-        for a student or teacher that cannot be compared.
+        for a model without the parts that are compared.
         """
-        self._check_relations(student)
         if HIDDEN in self.weights:
             self._add_projection(student)
         self.said = _Watch(student, related="relations" in self.weights)
@@ -92,18 +92,6 @@ class TeacherBeside:
             self.projection = torch.nn.Linear(width, wide)
             student.add_module(PROJECTION, self.projection)
 
-    def _check_relations(self, student: PreTrainedModel) -> None:
-        if "relations" not in self.weights:
-            return
-        heads = self.teacher.config.num_attention_heads
-        for part in find_related(student).values():
-            if part.out_features % heads:
-                raise InputError(
-                    f"loss.terms has relations, in as many heads as the teacher's {heads}; a "
-                    f"student of width {part.out_features} cannot be split so. Set students.width "
-                    f"to a multiple of {heads}, or take relations out."
-                )
-
 
 def place_beside(teacher: TeacherModel, blend: Blend) -> TeacherBeside:
     """Return the teacher in memory, in the precision that is fastest here."""
@@ -119,6 +107,23 @@ def place_beside(teacher: TeacherModel, blend: Blend) -> TeacherBeside:
     beside = TeacherBeside(model.to(device.kind), blend)
     logger.info("train: the teacher is beside the student for %s", " and ".join(beside.weights))
     return beside
+
+
+def check_relations(students: Sequence[LayersStudent], teacher: TeacherModel) -> None:
+    """Raise InputError unless relations of students to their teacher can be compared."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
+    with torch.device("meta"):  # its parts are asked for, not its weights
+        find_related(AutoModelForSequenceClassification.from_config(config))
+    heads = config.num_attention_heads
+    for student in students:
+        if student.reads_as_teacher and (student.width or 0) % heads:
+            raise InputError(
+                f"loss.terms has relations, in as many heads as the teacher's {heads}; a student "
+                f"of width {student.width} cannot be split so. Set students.width to a multiple "
+                f"of {heads}, or take relations out."
+            )
 
 
 def find_related(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:

@@ -121,7 +121,12 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
             sequence_classifier.check_tokenizer(model, teacher.revision)
     possible = [*config.students, *config.search.corners]
     copies = [student for student in possible if isinstance(student, LayersStudent)]
-    check_copies(copies, TeacherModel(model, teacher.revision, teacher.max_length), depth)
+    reader = TeacherModel(model, teacher.revision, teacher.max_length)
+    check_copies(copies, reader, depth)
+    if "relations" in config.loss.terms:
+        from distill_tasks.inside import check_relations
+
+        check_relations(copies, reader)
     if isinstance(config.teacher, TransformersTeacher):
         return sequence_classifier.read_classes(config.teacher)
     return None

@@ -1,3 +1,4 @@
+import json
 import logging
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from distill_tasks.corpus import NO_LABEL
 from distill_tasks.errors import InputError
 from distill_tasks.inside import PROJECTION, TeacherBeside, place_beside
 from distill_tasks.losses import hidden_distance
+from distill_tasks.prepare import check_config
 from distill_tasks.served_model import open_model
 from distill_tasks.students import (
     BagOfWordsStudent,
@@ -242,16 +244,37 @@ def test_a_teacher_without_queries_of_its_own_is_refused_for_relations_alone():
     assert loss_of(make_distilbert(), student, Blend(2, 0.9, {"hidden": 1})) > 0  # dropout
 
 
-def test_a_width_that_the_teachers_heads_do_not_divide_is_refused_for_relations_alone(model):
-    student = make_bert(15, 3)
-    with pytest.raises(InputError, match=r"heads as the teacher's 2; .* width 15 .* multiple of 2"):
-        loss_of(model, student, Blend(2, 0.9, BOTH))
-    assert loss_of(model, student, Blend(2, 0.9, {"hidden": 1})) > 0
+def write(written, *students, term="hidden"):
+    """Return a configuration with a term about the inside and these students."""
+    return {**written, "students": list(students), "loss": {"terms": {"kl": 1, term: 0.5}}}
 
 
-def write(written, *students):
-    """Return a configuration with `hidden` and these students."""
-    return {**written, "students": list(students), "loss": {"terms": {"kl": 1, "hidden": 0.5}}}
+def check(written, folder, *students, term):
+    written["teacher"]["base"] = str(folder)
+    return check_config(parse_config(write(written, *students, term=term), "test"))
+
+
+def test_a_teacher_without_queries_of_its_own_is_refused_before_anything_is_done(
+    written, copied_base
+):
+    (copied_base / "model.safetensors").unlink()
+    make_distilbert().config.save_pretrained(copied_base)
+    with pytest.raises(InputError, match=r"DistilBert.* have no query, key, value as BERT's"):
+        check(written, copied_base, LAYERS, term="relations")
+    check(written, copied_base, LAYERS, term="hidden")
+
+
+def test_a_width_that_the_teachers_heads_do_not_divide_is_refused_for_relations_alone(
+    written, copied_base
+):
+    settings = json.loads((copied_base / "config.json").read_text())
+    settings["num_attention_heads"] = 8  # each 4 wide
+    (copied_base / "config.json").write_text(json.dumps(settings))
+    odd, even = ({**LAYERS, "width": width} for width in (12, 16))
+    with pytest.raises(InputError, match=r"heads as the teacher's 8; .* width 12 .* multiple of 8"):
+        check(written, copied_base, LAYERS, even, odd, term="relations")
+    check(written, copied_base, LAYERS, even, term="relations")
+    check(written, copied_base, odd, term="hidden")
 
 
 LAYERS, WORDS = {"family": "layers", "layers": 1}, {"family": "bag_of_words"}
