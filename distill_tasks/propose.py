@@ -78,7 +78,8 @@ def propose_students(
 
     Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
     depends on the configuration and on what the store keeps alone, so that a search that was killed
-    goes through the same trials again without training. One that fails is left out.
+    goes through the same trials again without training. One that fails stays in, so that its
+    training in the run says why.
 
     Source: Ozaki et al. 2020, "Multiobjective Tree-Structured Parzen Estimator for Computationally
     Expensive Optimization Problems".
@@ -124,9 +125,9 @@ class Tasting:
         name = student.name
         if name not in self.points:
             self.points[name] = None
-            self.points[name] = self._find_point(student)
             if name not in [known.name for known in self.schooling.config.students]:
                 self.further.append(student)
+            self.points[name] = self._find_point(student)
         return self.points[name]
 
     def _find_point(self, student: StudentConfig) -> Point:
