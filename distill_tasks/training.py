@@ -187,10 +187,12 @@ def _train(
 
 def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
     """Return the token ids of rows with their labels and teacher logits as columns."""
-    dataset = tokens.read(rows.texts).add_column("labels", list(rows.labels))
-    if rows.teacher_logits is None:
-        return dataset
-    return dataset.add_column("teacher_logits", list(rows.teacher_logits))
+    columns = {"labels": rows.labels, "teacher_logits": rows.teacher_logits}
+    dataset = tokens.read(rows.texts)
+    for name, column in columns.items():
+        if column is not None:
+            dataset = dataset.add_column(name, list(column), new_fingerprint=name)
+    return dataset
 
 
 class _DistillationTrainer(Trainer):

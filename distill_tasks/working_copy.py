@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 
 class WorkingCopy:
@@ -17,9 +17,11 @@ class WorkingCopy:
     """
 
     def __init__(self, model: Module) -> None:
-        self.copy = copy.deepcopy(model)
-        for parameter in self.copy.parameters():  # what is no weight, as rotary angles, stays exact
-            parameter.data = parameter.data.bfloat16()
+        rounded = {  # what is no weight, as rotary angles, stays exact
+            id(own): Parameter(own.detach().bfloat16(), own.requires_grad)
+            for own in model.parameters()
+        }
+        self.copy = copy.deepcopy(model, rounded)
         pairs = list(zip(model.parameters(), self.copy.parameters(), strict=True))
         self.pairs = [(own, copied) for own, copied in pairs if own.requires_grad]
 
