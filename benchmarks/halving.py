@@ -1,10 +1,10 @@
 """What does halving save, and does it choose the same student? Reuters R8, twelve candidates.
 
-Three depths of `layers` students by four learning rates learn from the same rows, first with
-halving, then those it stopped to the end too, which is what the full grid takes: the parts of a
-training add up to it byte by byte. The choice is made on validation, by the knee of the front, in
-both grids; three seeds of the students, one teacher. Prints a table for people and, as its last
-line, one JSON object:
+Three depths of `layers` students by four learning rates learn from the same rows, with halving and,
+in a store of its own, each to the end at once. What halving takes holds every start from a
+checkpoint, not the answers to validation at the rungs. The choice is made on validation, by the
+knee of the front, in both grids; three seeds of the students, one teacher. Prints a table for
+people and, as its last line, one JSON object:
 
 - ``saved_fraction``: training time that halving saved, of the full grid's; the least of the seeds.
 - ``same_choice``: share of seeds in which both grids choose the same student, or one whose
@@ -29,7 +29,13 @@ from distill_tasks.measure import measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
 from distill_tasks.select import find_finalists, make_field
-from distill_tasks.train import StudentReference, first_trials, read_schooling, train_one
+from distill_tasks.train import (
+    StudentReference,
+    Trial,
+    first_trials,
+    read_schooling,
+    train_one,
+)
 
 SEEDS = (13, 14, 15)
 ROWS = 2_500
@@ -93,18 +99,19 @@ def main() -> None:
 def compare(
     config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: LabelsReference
 ) -> Outcome:
-    """Train the halved grid, then the rest of the full one."""
+    """Train the halved grid, and the full one."""
     kept = keep_corpus(config, corpus)
     store, blend = labels.open(), config.loss.blend(2.0, 0.9)
-    schooling = read_schooling(config, corpus, store, teacher, blend)
-    halving = halve_grid(config, corpus, store, teacher, blend)
-    stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
 
-    def train_all(trials: list) -> list[StudentReference]:
+    def train_all(config: DistillConfig, trials: list[Trial]) -> list[StudentReference]:
+        schooling = read_schooling(config, corpus, store, teacher, blend)
         return [train_one(schooling, trial) for trial in trials]
 
-    survivors = train_all(find_trials(config, halving))
-    everybody = train_all(first_trials(config))
+    halving = halve_grid(config, corpus, store, teacher, blend)
+    stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
+    survivors = train_all(config, find_trials(config, halving))
+    apart = config.model_copy(update={"work_dir": f"{config.work_dir}/whole"})
+    everybody = train_all(apart, first_trials(config))
     scores = score_all(config, corpus, store, everybody, "validation")
     latencies = measure_all(config, corpus, teacher, everybody)
 
