@@ -15,7 +15,7 @@ class Device:
     bf16: bool
     """Whether bfloat16 is faster than float32 here."""
     working_copy: bool
-    """Whether training computes in a bfloat16 copy of the model; else bfloat16 is autocast's."""
+    """Whether training may compute in a bfloat16 copy of the model; else bfloat16 is autocast's."""
     training_attention: str
     """Attention implementation for training; labelling always takes ``sdpa``."""
     reason: str

@@ -40,7 +40,7 @@ from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
 from distill_tasks.students.lesson import Blend
 from distill_tasks.tokens import LENGTH, Tokens, pad
-from distill_tasks.working_copy import WorkingCopy
+from distill_tasks.working_copy import WorkingCopy, learns_embeddings
 
 logger = logging.getLogger("potstill")
 
@@ -162,13 +162,16 @@ def _train(
     beside: TeacherBeside | None,
 ) -> list[Curve]:
     checkpoints, stop = folder / CHECKPOINTS, StopBetweenSteps(recipe.share)
+    device = choose_device()
     validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
     with nullcontext() if beside is None else beside.joined(model):
+        copied = device.working_copy and not learns_embeddings(model)
         trainer = _DistillationTrainer(
             recipe,
             beside,
+            WorkingCopy(model) if copied else None,
             model=model,
-            args=_arguments(recipe, choose_device(), checkpoints, validated),
+            args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
             train_dataset=rows,
             eval_dataset=validation,
             data_collator=_Collator(tokenizer, recipe.max_length),
@@ -198,13 +201,18 @@ def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
 class _DistillationTrainer(Trainer):
     """A Trainer whose teacher is a column of the data set, and a model only where it must be."""
 
-    def __init__(self, recipe: Recipe, beside: TeacherBeside | None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        beside: TeacherBeside | None,
+        working: WorkingCopy | None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.recipe = recipe
         self.beside = beside
         self.model_accepts_loss_kwargs = False
-        copied = choose_device().working_copy
-        self.working = WorkingCopy(arguments["model"]) if copied else None
+        self.working = working
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         """Find the gradients of a batch."""
@@ -321,7 +329,7 @@ class _TellProgress(TrainerCallback):
 
 
 def _arguments(
-    recipe: Recipe, device: Device, checkpoints: Path, validated: bool
+    recipe: Recipe, device: Device, checkpoints: Path, validated: bool, autocast: bool
 ) -> TrainingArguments:
     patient = validated and recipe.patience_epochs is not None
     return TrainingArguments(
@@ -335,7 +343,7 @@ def _arguments(
         gradient_accumulation_steps=recipe.accumulated_batches,
         per_device_eval_batch_size=32,
         train_sampling_strategy="group_by_length",
-        bf16=device.bf16 and not device.working_copy,
+        bf16=autocast,
         use_cpu=device.kind == "cpu",
         dataloader_pin_memory=device.kind == "cuda",
         optim="adamw_torch_fused",

@@ -5,7 +5,17 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch.nn import Module, Parameter
+from torch.nn import Embedding, Module, Parameter
+
+
+def learns_embeddings(model: Module) -> bool:
+    """Return whether a model moves embeddings, whose gradients need float32.
+
+    The gradient of a frequent token is a sum over thousands of places, which bfloat16 cuts short:
+    teachers that learnt in a copy ended lower (docs/decisions.md).
+    """
+    tables = [part for part in model.modules() if isinstance(part, Embedding)]
+    return any(table.weight.requires_grad for table in tables)
 
 
 class WorkingCopy:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distill_tasks.corpus import Corpus
     from distill_tasks.training import Curve
 
-CODE_VERSION = 6
+CODE_VERSION = 5
 """Raised when a change of the code changes the teacher that comes out."""
 
 

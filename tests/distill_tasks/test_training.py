@@ -23,6 +23,7 @@ from distill_tasks.training import (
     without_dropout,
 )
 from distill_tasks.training import _Order as Order
+from distill_tasks.working_copy import WorkingCopy
 
 STEPS_PER_EPOCH = 6
 RECIPE = Recipe(epochs=4, learning_rate=0.003, batch_rows=16, max_length=16, seed=3)
@@ -235,6 +236,41 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 def in_float32(monkeypatch):
     """A machine without bf16, whose rounding would hide small mistakes."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
+class Frozen(BertForSequenceClassification):
+    """A model that learns no embeddings."""
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        model = super().from_pretrained(*args, **kwargs)
+        model.bert.embeddings.requires_grad_(False)
+        return model
+
+
+@pytest.mark.parametrize(("build", "expected"), [(BertForSequenceClassification, 0), (Frozen, 12)])
+def test_with_bf16_a_model_computes_in_a_copy_unless_its_embeddings_learn(
+    train, monkeypatch, tmp_path, build, expected
+):
+    short, handed, hand_over = replace(RECIPE, epochs=2), [], WorkingCopy.hand_over
+
+    def count(copied):
+        handed.append(1)
+        hand_over(copied)
+
+    def learn(name):
+        train(tmp_path / name, short, build=build, **NO_DROPOUT)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    exact = learn("exact")
+    monkeypatch.setattr(WorkingCopy, "hand_over", count)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    given = learn("copied")
+    assert len(handed) == expected
+    for name, weight in exact.items():
+        assert given[name].dtype == torch.float32
+        torch.testing.assert_close(given[name], weight, rtol=0, atol=0.02, msg=name)
 
 
 @pytest.mark.usefixtures("in_float32")

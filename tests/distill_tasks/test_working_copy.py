@@ -7,7 +7,7 @@ from samples import CLASSES, make_rows
 
 from distill_tasks.device import choose_device
 from distill_tasks.training import name_classes, without_dropout
-from distill_tasks.working_copy import WorkingCopy
+from distill_tasks.working_copy import WorkingCopy, learns_embeddings
 
 TEXTS = list(make_rows(12, seed=5)["text"])
 GOLD = torch.arange(12) % len(CLASSES)
@@ -86,6 +86,13 @@ def test_the_copy_is_in_training_where_the_model_is(model):
     working = WorkingCopy(model)
     assert working.refresh(training=True).classifier.training
     assert not working.refresh(training=False).classifier.training
+
+
+def test_embeddings_that_learn_are_told_wherever_they_are(model):
+    assert not learns_embeddings(model)
+    model.base_model.embeddings.token_type_embeddings.requires_grad_(True)
+    assert learns_embeddings(model)
+    assert not learns_embeddings(model.classifier)
 
 
 @pytest.mark.parametrize(
