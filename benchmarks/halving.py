@@ -29,13 +29,7 @@ from distill_tasks.measure import measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
 from distill_tasks.select import find_finalists, make_field
-from distill_tasks.train import (
-    StudentReference,
-    Trial,
-    first_trials,
-    read_schooling,
-    train_one,
-)
+from distill_tasks.train import StudentReference, Trial, first_trials, read_schooling, train_one
 
 SEEDS = (13, 14, 15)
 ROWS, VALIDATION_SHARE = 4_000, 0.5

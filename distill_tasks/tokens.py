@@ -33,7 +33,7 @@ def pad(
     Each tensor is (rows, tokens of the longest), rounded up to a multiple of `STEP` where so many
     tokens may be read. The tokenizer's own way takes ten times longer (docs/decisions.md).
     """
-    longest = max(len(row) for rows in columns.values() for row in rows)
+    longest = max(len(row) for row in columns["input_ids"])
     length = -(-longest // STEP) * STEP if max_length % STEP == 0 else longest
     fills = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     left = tokenizer.padding_side == "left"

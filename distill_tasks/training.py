@@ -193,7 +193,7 @@ def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
     columns = {"labels": rows.labels, "teacher_logits": rows.teacher_logits}
     dataset = tokens.read(rows.texts)
     for name, column in columns.items():
-        if column is not None:
+        if column is not None:  # named, since hashing a column takes longer than adding it
             dataset = dataset.add_column(name, list(column), new_fingerprint=name)
     return dataset
 

@@ -22,7 +22,7 @@ class WorkingCopy:
     """Computes forwards and backwards in bfloat16 for a model that takes its steps in float32.
 
     Autocast converts the same weights and states again and again, and keeps what is between matrix
-    products in float32: its steps take a quarter longer (docs/decisions.md).
+    products in float32: its steps take an eighth longer (docs/decisions.md).
     Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
     """
 

@@ -113,6 +113,7 @@ def test_every_family_has_a_space_with_its_fields_and_defaults():
 
 
 def test_a_search_survives_json_and_pickle():
+    """Pickle, since one process may hand its configuration to another; none is ever stored so."""
     wanted = make(LAYERS, WORDS)
     assert OptunaConfig.model_validate(json.loads(wanted.model_dump_json())) == wanted
     assert OptunaConfig.model_validate(wanted.model_dump()) == wanted
