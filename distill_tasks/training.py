@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import shutil
@@ -35,6 +34,7 @@ from distill_tasks.digests import digest
 from distill_tasks.inside import TeacherBeside
 from distill_tasks.interruption import StopBetweenSteps
 from distill_tasks.losses import check_finite, distillation_loss, gold_loss
+from distill_tasks.memory import collect_garbage
 from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
@@ -130,6 +130,7 @@ def train_classifier(
     loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once more
     with half the batch and as many steps.
     """
+    collect_garbage()  # accelerate does once more, with little left to look at
     tokens = Tokens(tokenizer, recipe.max_length, token_cache)
     datasets = _add_answers(tokens, rows), _add_answers(tokens, validation)
     try:
@@ -139,7 +140,7 @@ def train_classifier(
             raise
     split = recipe.split_batch()
     logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
-    gc.collect()  # a Trainer refers to itself
+    collect_garbage()
     torch.cuda.empty_cache()
     return _train(make_model(), tokenizer, *datasets, split, folder, beside)
 

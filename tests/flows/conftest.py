@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 
 import prefect.main  # noqa: F401  # sets logging up on a stream that no test closes
@@ -22,12 +21,6 @@ def prefect_server():
     settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}  # saves a second of sleep for each run
     with prefect_test_harness(server_startup_timeout=120), temporary_settings(settings):
         yield
-
-
-@pytest.fixture(autouse=True)
-def small_heap():
-    """Keep what is loaded out of the collections after each stage: half a second each here."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
