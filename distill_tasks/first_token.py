@@ -48,16 +48,27 @@ def read_first_token(model: PreTrainedModel) -> bool:
     """
     if _find_last_layer(model) is None:
         return False
-    try:
-        trial = copy.deepcopy(model).float().eval()  # 16 bits would hide small differences
-        whole = _probe(trial)
-        _replace_last_layer(trial)
-        same = _agree(_probe(trial), whole)
-    except Exception:  # noqa: BLE001  # what models of other builds raise has no common name
-        return False
+    exact = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
+    same = _stays_same(exact)  # 16 bits would hide small differences
     if same:
         _replace_last_layer(model)
     return same
+
+
+def _stays_same(model: PreTrainedModel) -> bool:
+    """Return whether a model would answer the probe as it does, and leave it as it was."""
+    training, layer = model.training, _find_last_layer(model)
+    plain = type(layer)
+    model.eval()
+    try:
+        whole = _probe(model)
+        _replace_last_layer(model)
+        return _agree(_probe(model), whole)
+    except Exception:  # noqa: BLE001  # what models of other builds raise has no common name
+        return False
+    finally:
+        layer.__class__ = plain
+        model.train(training)
 
 
 def _find_last_layer(model: PreTrainedModel) -> Any:

@@ -126,6 +126,7 @@ def copy_layers(
     A base model that has no head for these classes gets a random one.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.initialization import no_init_weights
 
     from distill_tasks.first_token import find_layers
     from distill_tasks.training import name_classes, without_dropout
@@ -142,11 +143,12 @@ def copy_layers(
     stack = find_layers(full)
     config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision, **names)
     config.num_hidden_layers = kept
-    student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-        without_dropout(config),
-        attn_implementation=choose_device().training_attention,
-        dtype="float32",
-    )
+    with no_init_weights():  # the teacher's follow at once
+        student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+            without_dropout(config),
+            attn_implementation=choose_device().training_attention,
+            dtype="float32",
+        )
     student.load_state_dict(_renumber(full.state_dict(), stack, chosen))
     return student
 
