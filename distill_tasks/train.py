@@ -24,7 +24,6 @@ from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits, balance_classes
 from distill_tasks.progress import TrainingStep, heard_by, shown
-from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
@@ -34,6 +33,7 @@ from distill_tasks.students.folder import (
     calibrate_folder,
     count_parameters,
     measure_disk_mb,
+    open_halted,
 )
 from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
 from distill_tasks.teachers import FinetuneTeacher
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 6
+CODE_VERSION = 7
 """Raised when a change of the code changes the students that come out."""
 CLOCK = "seconds.json"
 """In a student's draft: what its training took so far."""
@@ -243,9 +243,9 @@ def train_partly(schooling: Schooling, trial: Trial, share: float) -> PartOfTrai
             raise PotstillError("it was trained to its end before, where it is not halted")
         lesson = _make_trial_lesson(schooling, trial)
         kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
-        answers.read(part, trial.name, lambda: open_model(model))
+        answers.read(part, trial.name, lambda: open_halted(model))
         store.keep("halts", part, kept)
-    logits = answers.read(part, trial.name, lambda: open_model(model))
+    logits = answers.read(part, trial.name, lambda: open_halted(model))
     return PartOfTraining(share, model, logits, kept["seconds"])
 
 

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill_tasks.answers import answer_sorted
+from distill_tasks.answers import Answering, answer_sorted
 from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.corpus import Split
 from distill_tasks.problem import Problem
 from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.students.lesson import Lesson
+from distill_tasks.teachers.sequence_classifier import SequenceClassifier
 
 SERVED = "student"
 """The folder, inside a student's place in the store, that is measured and served as it is."""
@@ -26,6 +27,15 @@ def describe_model(folder: Path, runtime: str, lesson: Lesson, **settings: Any) 
         **settings,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
+
+
+def open_halted(folder: Path) -> Answering:
+    """Open a transformer on its way, to be compared with others on theirs.
+
+    It answers in the precision that is fastest here, several times faster than as it is served.
+    """
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return SequenceClassifier(folder, about["max_length"])
 
 
 def calibrate_folder(

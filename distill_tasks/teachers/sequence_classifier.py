@@ -186,3 +186,9 @@ class SequenceClassifier:
             with torch.inference_mode():
                 logits = self.model(**inputs).logits.float().cpu().numpy()
             yield rows, logits
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes) in the order of the texts."""
+        rows, said = zip(*self.answer(texts), strict=True)
+        logits: NDArray[np.float32] = np.concatenate(said)[np.argsort(np.concatenate(rows))]
+        return logits

@@ -69,6 +69,7 @@ def test_sorted_batches_answer_every_row_once_like_a_plain_forward_pass(taught, 
     assert sorted(rows) == list(range(len(texts)))
     assert rows.tolist() != sorted(rows)
     np.testing.assert_allclose(logits, plain[rows], atol=0.05 * np.abs(plain).max())
+    np.testing.assert_array_equal(SequenceClassifier(taught, 16).logits(texts)[rows], logits)
     assert np.mean(logits.argmax(1) == plain[rows].argmax(1)) >= 0.95
 
 
