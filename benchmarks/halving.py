@@ -4,6 +4,7 @@ Three depths of `layers` students by four learning rates learn from 2,000 rows, 
 for validation: with halving and, in a store of its own, each to the end at once. What halving takes
 holds every start from a checkpoint, not the answers to validation at the rungs. The choice is made
 on validation, by the knee of the front, in both grids; three seeds of the students, one teacher.
+Latencies do not depend on the seed, so the students of the first one are timed for all.
 Prints a table for people and, as its last line, one JSON object:
 
 - ``saved_fraction``: training time that halving saved, of the full grid's; the least of the seeds.
@@ -17,6 +18,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from reuters import configure, say_machine
 
@@ -25,7 +27,7 @@ from distill_tasks.corpus import Corpus
 from distill_tasks.evaluate import Scores, score_all
 from distill_tasks.halve import find_trials, halve_grid
 from distill_tasks.label import LabelsReference, TeacherReference, label_rows, make_teacher
-from distill_tasks.measure import measure_all
+from distill_tasks.measure import Latencies, measure_all
 from distill_tasks.pages import markdown_table
 from distill_tasks.prepare import check_config, keep_corpus
 from distill_tasks.select import find_finalists, make_field
@@ -40,15 +42,24 @@ STUDENTS = [
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one seed came to."""
+class Grids:
+    """The students of one seed, with halving and without."""
 
-    stopped: int
-    halved_s: float
-    full_s: float
-    chosen: str
-    chosen_of_all: str
-    same: bool
+    config: DistillConfig
+    survivors: list[StudentReference]
+    everybody: list[StudentReference]
+    stopped_s: float
+    """What training took those that were stopped."""
+
+    @property
+    def halved_s(self) -> float:
+        """What training took with halving."""
+        return sum(student.seconds for student in self.survivors) + self.stopped_s
+
+    @property
+    def full_s(self) -> float:
+        """What training took without."""
+        return sum(student.seconds for student in self.everybody)
 
     @property
     def saved(self) -> float:
@@ -56,9 +67,18 @@ class Outcome:
         return 1 - self.halved_s / self.full_s
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Who is chosen from both grids of one seed."""
+
+    halved: str
+    full: str
+    same: bool
+    """Or inside the other's interval."""
+
+
 def main() -> None:
     """Print the table and the JSON line."""
-    outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
         work = f"{folder}/work"  # seconds that were kept would outlive the engine they measured
         config = configure("r8", Path(folder), ROWS, students=STUDENTS, work_dir=work)
@@ -67,36 +87,35 @@ def main() -> None:
         corpus = check_config(config)
         teacher = make_teacher(config, corpus)
         labels = label_rows(config, corpus, teacher)
-        for seed in SEEDS:
-            outcomes[seed] = compare(
-                config.model_copy(update={"seed": seed}), corpus, teacher, labels
-            )
+        seeds = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
+        trained = [train_both(config, corpus, teacher, labels) for config in seeds]
+        latencies = measure_all(config, corpus, teacher, trained[0].everybody)
+        choices = [choose_both(grids, corpus, labels, latencies) for grids in trained]
     table = [
         {
-            "seed": str(seed),
-            "stopped of 12": str(found.stopped),
-            "halved s": f"{found.halved_s:.0f}",
-            "full s": f"{found.full_s:.0f}",
-            "saved": f"{100 * found.saved:.0f} %",
-            "chosen": found.chosen,
-            "chosen of all": found.chosen_of_all,
+            "seed": str(grids.config.seed),
+            "stopped of 12": str(len(grids.everybody) - len(grids.survivors)),
+            "halved s": f"{grids.halved_s:.0f}",
+            "full s": f"{grids.full_s:.0f}",
+            "saved": f"{100 * grids.saved:.0f} %",
+            "chosen": choice.halved,
+            "chosen of all": choice.full,
         }
-        for seed, found in outcomes.items()
+        for grids, choice in zip(trained, choices, strict=True)
     ]
     print(markdown_table(table), end="\n\n")
     print(say_machine(), end="\n\n")
     figures = {
-        "saved_fraction": min(found.saved for found in outcomes.values()),
-        "same_choice": sum(found.same for found in outcomes.values()) / len(outcomes),
+        "saved_fraction": min(grids.saved for grids in trained),
+        "same_choice": fmean(choice.same for choice in choices),
     }
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
-def compare(
+def train_both(
     config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: LabelsReference
-) -> Outcome:
+) -> Grids:
     """Train the halved grid, and the full one."""
-    kept = keep_corpus(config, corpus)
     store, blend = labels.open(), config.loss.blend(2.0, 0.9)
 
     def train_all(config: DistillConfig, trials: list[Trial]) -> list[StudentReference]:
@@ -108,8 +127,15 @@ def compare(
     survivors = train_all(config, find_trials(config, halving))
     apart = config.model_copy(update={"work_dir": f"{config.work_dir}/whole"})
     everybody = train_all(apart, first_trials(config))
-    scores = score_all(config, corpus, store, everybody, "validation")
-    latencies = measure_all(config, corpus, teacher, everybody)
+    return Grids(config, survivors, everybody, stopped_s)
+
+
+def choose_both(
+    grids: Grids, corpus: Corpus, labels: LabelsReference, latencies: Latencies
+) -> Choice:
+    """Choose from the halved grid, and from the full one."""
+    config, kept = grids.config, keep_corpus(grids.config, corpus)
+    scores = score_all(config, corpus, labels.open(), grids.everybody, "validation")
 
     def choose(students: list[StudentReference]) -> str:
         names = {student.name for student in students}
@@ -118,17 +144,10 @@ def compare(
         field = make_field(config, kept, labels, students, known, latencies)
         return find_finalists(field, config.select, 1)[0]
 
-    chosen, best = choose(survivors), choose(everybody)
+    chosen, best = choose(grids.survivors), choose(grids.everybody)
     quality = {name: card.quality for name, card in scores.candidates.items()}
     inside = quality[best].low <= quality[chosen].value <= quality[best].high
-    return Outcome(
-        stopped=len(halving.stops),
-        halved_s=sum(student.seconds for student in survivors) + stopped_s,
-        full_s=sum(student.seconds for student in everybody),
-        chosen=chosen,
-        chosen_of_all=best,
-        same=chosen == best or inside,
-    )
+    return Choice(chosen, best, chosen == best or inside)
 
 
 if __name__ == "__main__":
