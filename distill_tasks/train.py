@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_tasks.answers import AnswerStore
 from distill_tasks.artifacts import kept_in_prefect
-from distill_tasks.calibration import Calibration
+from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
@@ -24,14 +24,15 @@ from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits, balance_classes
 from distill_tasks.progress import TrainingStep, heard_by, shown
+from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
 from distill_tasks.students import StudentConfig, digest_start, train_student
 from distill_tasks.students.folder import (
     SERVED,
-    calibrate_folder,
     count_parameters,
+    describe_calibration,
     measure_disk_mb,
     open_halted,
 )
@@ -361,8 +362,11 @@ def _start_without(schooling: Schooling) -> TeacherModel | None:
 def keep_served(
     config: DistillConfig, corpus: Corpus, key: str, name: str, fill: Callable[[Path], None]
 ) -> tuple[Path, Calibration]:
-    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new."""
-    store, precision = Store(config.work_dir), config.evaluate.answer_precision
+    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
+
+    What it says of validation, which it is calibrated on, is kept under the same key.
+    """
+    store, validation = Store(config.work_dir), corpus.splits["validation"]
     manifest = store.manifest("served", key)
     if manifest is None:
         manifest = {}
@@ -370,8 +374,10 @@ def keep_served(
             folder = draft / SERVED
             folder.mkdir(exist_ok=True)
             fill(folder)
-            validation = corpus.splits["validation"]
-            fitted = calibrate_folder(folder, validation, corpus.problem, precision, name)
+            said = AnswerStore(store, validation).read(key, name, lambda: open_model(folder))
+            gold, precision = validation.decisions(said.shape[1]), config.evaluate.answer_precision
+            fitted = calibrate(said, gold, corpus.problem, precision)
+            describe_calibration(folder, fitted)
             manifest |= fitted.to_json()
     return store.folder("served", key) / SERVED, Calibration(**manifest)
 

@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distill_tasks.answers import Answering, answer_sorted
-from distill_tasks.calibration import Calibration, calibrate
-from distill_tasks.corpus import Split
-from distill_tasks.problem import Problem
-from distill_tasks.served_model import ABOUT, open_model
+from distill_tasks.answers import Answering
+from distill_tasks.calibration import Calibration
+from distill_tasks.served_model import ABOUT
 from distill_tasks.students.lesson import Lesson
 from distill_tasks.teachers.sequence_classifier import SequenceClassifier
 
@@ -38,19 +36,12 @@ def open_halted(folder: Path) -> Answering:
     return SequenceClassifier(folder, about["max_length"])
 
 
-def calibrate_folder(
-    folder: Path, validation: Split, problem: Problem, precision: float | None, name: str
-) -> Calibration:
-    """Fit the calibration of a model on validation, and write it into its description."""
-    model = open_model(folder)
-    logits = answer_sorted(model, validation.texts, name)
-    gold = validation.decisions(len(model.classes))
-    fitted = calibrate(logits, gold, problem, precision)
+def describe_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write the calibration of a model into its description."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     (folder / ABOUT).unlink()  # maybe a link: the trained folder keeps its own
-    described = json.dumps(about | {"calibration": fitted.to_json()}, indent=2)
+    described = json.dumps(about | {"calibration": calibration.to_json()}, indent=2)
     (folder / ABOUT).write_text(described, encoding="utf-8")
-    return fitted
 
 
 def count_parameters(folder: Path) -> int:

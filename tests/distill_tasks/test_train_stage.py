@@ -8,6 +8,7 @@ import pytest
 from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification
 
+from distill_tasks.answers import AnswerStore
 from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split
@@ -16,6 +17,7 @@ from distill_tasks.label import TeacherReference
 from distill_tasks.rows import read_corpus
 from distill_tasks.served_model import ABOUT, open_model
 from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.store import Store
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.students.lesson import Blend, TeacherModel
@@ -387,6 +389,17 @@ def test_a_share_asked_again_is_answered_without_training(stage):
     assert again.seconds == first.seconds
     with pytest.raises(PotstillError, match="trained to its end before"):
         stage("layers", share=1 / 8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_it_said_of_validation_to_be_calibrated_is_not_asked_again(stage, written, family):
+    student = stage(family)
+    validation = read_corpus(parse_config(written, "test").data, 7).splits["validation"]
+    kept = AnswerStore(Store(written["work_dir"]), validation).read(
+        student.digest, student.name, lambda: pytest.fail("it was asked again")
+    )
+    logits = open_model(student.folder).logits(validation.texts)
+    np.testing.assert_allclose(kept, logits, atol=1e-4)
 
 
 def test_a_halted_student_says_of_validation_what_its_folder_says(stage, written):
