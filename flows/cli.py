@@ -179,14 +179,23 @@ def schema() -> None:
     sys.stdout.write(write_schema())
 
 
+def _make_table(title: str, named: str, *columns: str) -> Table:
+    """Return a table whose first column names models; long names are told apart by their ends."""
+    table = Table(title=title)
+    table.add_column(named, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
 def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
     """Print each student of the grid, and what training them all takes at most."""
     from distill_tasks.halve import will_halve
     from distill_tasks.plan import bound_minutes
 
-    table = Table(title=f"{config.name}: {_count_candidates(config)}")
-    for column in ("student", "parameters", "steps", "minutes"):
-        table.add_column(column, justify="left" if column == "student" else "right")
+    table = _make_table(
+        f"{config.name}: {_count_candidates(config)}", "student", "parameters", "steps", "minutes"
+    )
     for one in planned:
         steps = "–" if one.steps is None else f"{one.steps:,}"
         parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
@@ -204,11 +213,9 @@ def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
 
 def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
     """Print the table of candidates, what was promoted, and where to look next."""
-    table = Table(title=f"{config.name}: held-out figures")
     quality = list(outcome.report.table[0])[1]
     shown = ("model", quality, "interval", "verdict", "against control", "p95 ms", "speed-up", "MB")
-    for column in shown:
-        table.add_column(column, justify="left" if column == "model" else "right")
+    table = _make_table(f"{config.name}: held-out figures", *shown)
     for row in outcome.report.table:
         style = "bold yellow" if row["model"] == outcome.selection.chosen else None
         table.add_row(*(row[column] for column in shown), style=style)
@@ -237,9 +244,7 @@ def print_promotion(promotion: Promotion) -> None:
 
 def print_side_by_side(pair: SideBySide) -> None:
     """Print two models beside each other."""
-    table = Table(title=f"{pair.rows} rows")
-    for column in ("", *pair.names):
-        table.add_column(column, justify="right" if column else "left")
+    table = _make_table(f"{pair.rows} rows", "", *pair.names)
     if pair.qualities is not None:
         table.add_row(pair.metric, *(f"{value:.4f}" for value in pair.qualities))
     for name in ("p50_ms", "p95_ms", "p99_ms", "throughput"):

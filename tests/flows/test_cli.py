@@ -11,6 +11,8 @@ import pytest
 import yaml
 from samples import make_latency
 
+from distill_tasks.config import parse_config
+from distill_tasks.plan import Planned
 from flows import cli
 from registry.gate import SideBySide
 
@@ -83,6 +85,14 @@ def test_check_says_what_it_found(capsys, save, written):
     assert code == 0
     assert "train 72, validation 18, held_out 100, transfer 110 rows; 3 classes" in printed
     assert "layers-1-epochs-1" in printed
+
+
+def test_students_whose_long_names_differ_at_their_ends_are_told_apart(capsys, written):
+    planned = [Planned(f"{80 * 'x'}-{end}", 1, False, 1, 1.0) for end in ("0.001", "3e-05")]
+    cli.print_plan(parse_config(written, "test"), planned)
+    printed = capsys.readouterr().out
+    assert "x-0.001 " in printed
+    assert "x-3e-05 " in printed
 
 
 def test_plan_prints_the_grid_and_what_it_takes(capsys, save, quick):
