@@ -48,8 +48,9 @@ def read_first_token(model: PreTrainedModel) -> bool:
     """
     if _find_last_layer(model) is None:
         return False
+    # 16 bits would hide small differences
     exact = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
-    same = _stays_same(exact)  # 16 bits would hide small differences
+    same = _stays_same(exact)
     if same:
         _replace_last_layer(model)
     return same
