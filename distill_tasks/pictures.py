@@ -19,7 +19,7 @@ Role = Literal["chosen", "front", "other", "teacher"]
 LEGEND: dict[Role, str] = {
     "chosen": "chosen",
     "front": "on the front",
-    "other": "behind the front, or misses a constraint",
+    "other": "behind the front, or rejected",
     "teacher": "teacher",
 }
 COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
