@@ -212,7 +212,7 @@ class Exam:
     def score(self, model: PreTrainedModel) -> float:
         """Return the share of rows that a model gets right, and leave it as it was.
 
-        Everybody's models read in bfloat16 where that is fast: half of all scoring is on the way.
+        Everybody's models read in bfloat16 where that is fast.
         """
         was_training, device = model.training, choose_device()
         model.eval()

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass
 
 from distill_tasks.answers import Answering, AnswerStore
-from distill_tasks.calibration import Calibration, calibrate
+from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD, MajorityClass, WordsOnGold
 from distill_tasks.corpus import Corpus
@@ -20,7 +20,7 @@ from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.train import StudentReference
+from distill_tasks.train import StudentReference, fit_calibration
 
 logger = logging.getLogger("potstill")
 
@@ -182,9 +182,7 @@ class Examiner:
 
     def calibrate(self, at_validation: Logits) -> Calibration:
         """Return the calibration that a model's answers to validation ask for."""
-        gold = self.corpus.splits["validation"].decisions(len(self.corpus.classes))
-        precision = self.config.evaluate.answer_precision
-        return calibrate(at_validation, gold, self.corpus.problem, precision)
+        return fit_calibration(self.config, self.corpus, at_validation)
 
     def _validated(self) -> Logits:
         return self.labels.read(self.corpus.splits["validation"].texts).logits

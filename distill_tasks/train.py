@@ -375,11 +375,16 @@ def keep_served(
             folder.mkdir(exist_ok=True)
             fill(folder)
             said = AnswerStore(store, validation).read(key, name, lambda: open_model(folder))
-            gold, precision = validation.decisions(said.shape[1]), config.evaluate.answer_precision
-            fitted = calibrate(said, gold, corpus.problem, precision)
+            fitted = fit_calibration(config, corpus, said)
             describe_calibration(folder, fitted)
             manifest |= fitted.to_json()
     return store.folder("served", key) / SERVED, Calibration(**manifest)
+
+
+def fit_calibration(config: DistillConfig, corpus: Corpus, said: Logits) -> Calibration:
+    """Return the calibration that answers to validation, logits (rows, classes), ask for."""
+    gold = corpus.splits["validation"].decisions(said.shape[1])
+    return calibrate(said, gold, corpus.problem, config.evaluate.answer_precision)
 
 
 def _link(source: str, target: str) -> None:
