@@ -19,17 +19,25 @@ class Device:
     training_attention: str
     """Attention implementation for training; labelling always takes ``sdpa``."""
     reason: str
+    compiles_training: bool = False
+    """Whether training may try `torch.compile`; labelling always may."""
 
 
 def choose_device() -> Device:
     """Return the fastest device of this machine and the settings measured to be fast on it."""
     import torch
 
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes share gradients of the model
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported()
         return Device(
-            "cuda", bf16, False, "sdpa", f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention"
+            "cuda",
+            bf16,
+            False,
+            "sdpa",
+            f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention",
+            compiles_training=alone and torch.cuda.device_count() == 1,
         )
     capabilities = torch.backends.cpu.get_cpu_capability()
     bf16 = bool(torch.cpu._is_avx512_bf16_supported())
@@ -39,5 +47,4 @@ def choose_device() -> Device:
         reason = (
             f"CPU without bf16 instructions ({capabilities}): fp32, eager attention in training"
         )
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes share gradients of the model
     return Device("cpu", bf16, bf16 and alone, "eager", reason)

@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
+from distill_tasks.compilation import Read, faster_reader
 from distill_tasks.corpus import NO_LABEL
 from distill_tasks.device import Device, choose_device
 from distill_tasks.digests import digest
@@ -180,7 +181,8 @@ def _train(
             callbacks=[*_callbacks(recipe, validated), stop],
         )
         trainer.remove_callback(PrinterCallback)
-        with shown(), stop.listening():
+        compiling = device.compiles_training and beside is None
+        with shown(), stop.listening(), trainer.compiling(model) if compiling else nullcontext():
             trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     model.float().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -214,6 +216,15 @@ class _DistillationTrainer(Trainer):
         self.beside = beside
         self.model_accepts_loss_kwargs = False
         self.working = working
+        self.reader: Read | None = None
+
+    @contextmanager
+    def compiling(self, model: torch.nn.Module) -> Iterator[None]:
+        """Meanwhile have batches read by a model's compiled code, if that pays."""
+        rows: Any = self.train_dataset
+        tokens = self.recipe.epochs * self.recipe.share * sum(rows[LENGTH])
+        with faster_reader(model, tokens) as self.reader:
+            yield
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         """Find the gradients of a batch."""
@@ -233,8 +244,7 @@ class _DistillationTrainer(Trainer):
         teacher = inputs.pop("teacher_logits", None)
         labels = inputs["labels"]
         read = {key: value for key, value in inputs.items() if key != "labels"}
-        reader = model if self.working is None else self.working.refresh(model.training)
-        outputs = reader(**read)
+        outputs = self._choose_reader(model)(**read)
         logits = outputs.logits.float()
         recipe, class_weights = self.recipe, None
         if recipe.class_weights is not None:
@@ -248,6 +258,11 @@ class _DistillationTrainer(Trainer):
         if model.training:
             check_finite(loss, self.state.global_step + 1, recipe.learning_rate)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _choose_reader(self, model: torch.nn.Module) -> Read:
+        if self.working is not None:
+            return self.working.refresh(model.training)
+        return self.reader if self.reader is not None and model.training else model
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
         """Return the order of rows, which is the same wherever in an epoch training goes on."""

@@ -1,0 +1,125 @@
+"""`torch.compile` for long work: tried on some batches, and kept where it is faster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from statistics import median
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+logger = logging.getLogger("potstill")
+
+LONG_S = 600.0
+"""Work that takes less is not compiled: compiling takes up to a minute (docs/decisions.md)."""
+PROBED_BATCHES = 20
+LEAST_GAIN = 1.05
+"""How much faster compiled code must be to be kept."""
+
+Read = Callable[..., Any]
+"""Takes a batch's tensors by name, returns what the model returns."""
+
+
+@contextmanager
+def faster_reader(model: Module, tokens: float) -> Iterator[Read]:
+    """Have a model read about so many tokens: as it is, or compiled where that is faster."""
+    reader = FasterReader(model, tokens)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def compile_model(model: Module) -> Read:
+    """Return what reads batches of any shape by compiled code.
+
+    Where nothing is learnt on a CPU, weights are frozen into it, packed for its instructions:
+    labelling was 22 % faster so, and 5 % without (docs/decisions.md).
+    """
+    from torch._inductor import config
+
+    compiled = torch.compile(model, dynamic=True)
+    on_cpu = next(model.parameters()).device.type == "cpu"
+
+    def read(**inputs: Any) -> Any:
+        # around the call, as the tracer asks for it too, not only the compiler
+        with config.patch(freezing=on_cpu and not torch.is_grad_enabled()):
+            return compiled(**inputs)
+
+    return read
+
+
+class FasterReader:
+    """Reads by a model, and by its compiled form once a probe has shown that it pays.
+
+    A batch's time ends where the next one begins, so that it holds the backward pass and the step.
+    """
+
+    def __init__(self, model: Module, tokens: float) -> None:
+        self.model = model
+        self.tokens_left = tokens
+        self.compiled = False
+        self.turns = self._turns()
+        self.times: dict[Read, list[float]] = {model: []}
+        self.last: tuple[Read, float, int] | None = None
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Read one batch."""
+        self._count(inputs["input_ids"].numel())
+        self.inputs = inputs
+        read = next(self.turns)
+        self.last = read, time.perf_counter(), inputs["input_ids"].numel()
+        return read(**inputs)
+
+    def close(self) -> None:
+        """Let go of compiled code and the weights in it."""
+        if self.compiled:
+            torch._dynamo.reset()
+
+    def _count(self, tokens: int) -> None:
+        if self.last is not None:
+            read, start, read_tokens = self.last
+            self.times[read].append((time.perf_counter() - start) / read_tokens)
+        self.tokens_left -= tokens
+
+    def _turns(self) -> Iterator[Read]:
+        """Yield who reads the next batch."""
+        yield from repeat(self.model, PROBED_BATCHES)
+        left_s = self.tokens_left * self._token_s(self.model)
+        compiled = self._compile(left_s) if left_s >= LONG_S else None
+        if compiled is None:
+            yield from repeat(self.model)
+        else:
+            yield from self._compare(compiled)
+
+    def _compare(self, compiled: Read) -> Iterator[Read]:
+        yield from repeat(compiled, PROBED_BATCHES)  # some shapes are compiled once more
+        for _ in range(PROBED_BATCHES):
+            yield from (self.model, compiled)
+        gain = self._token_s(self.model) / self._token_s(compiled)
+        kept = gain >= LEAST_GAIN
+        logger.info("compile: %.2f times as fast, %s", gain, "kept" if kept else "not kept")
+        yield from repeat(compiled if kept else self.model)
+
+    def _compile(self, left_s: float) -> Read | None:
+        """Compile for the present batch; return nothing where that fails, and say why."""
+        logger.info("compile: about %.0f minutes are left, trying torch.compile", left_s / 60)
+        self.compiled = True
+        try:
+            compiled = compile_model(self.model)
+            compiled(**self.inputs)
+        except Exception as error:  # noqa: BLE001  # of compiler, linker, driver: any of dozens
+            reason = str(error).strip().splitlines()[0]
+            logger.warning("compile: torch.compile failed, going on without it: %s", reason)
+            return None
+        self.times[compiled] = []
+        return compiled
+
+    def _token_s(self, read: Read) -> float:
+        """Return seconds for a token, of the batches that it read last."""
+        return median(self.times[read][-PROBED_BATCHES:])
