@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,24 +119,26 @@ def measure_environments(
 ) -> tuple[dict[tuple[str, ...], float], dict[tuple[str, ...], float]]:
     """Return the megabytes of packages installed alone, and on top of mlflow."""
     with tempfile.TemporaryDirectory() as folder:
-        base = install(Path(folder) / "mlflow", ("mlflow",))
+        empty, mlflow = Path(folder) / "empty", Path(folder) / "mlflow"
+        subprocess.run([sys.executable, "-m", "venv", empty], check=True)  # noqa: S603
+        install(mlflow, empty, ("mlflow",))
         alone, beside = {}, {}
         for number, names in enumerate(needs):
-            alone[names] = install(Path(folder) / f"alone-{number}", names)
-            beside[names] = install(Path(folder) / f"beside-{number}", ("mlflow", *names)) - base
+            alone[names] = install(Path(folder) / f"alone-{number}", empty, names)
+            beside[names] = install(Path(folder) / f"beside-{number}", mlflow, names)
     return alone, beside
 
 
-def install(folder: Path, names: tuple[str, ...]) -> float:
-    """Install pinned packages into a new virtual environment; return the megabytes it grows by."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)  # noqa: S603
-    empty = _megabytes(folder)
+def install(folder: Path, base: Path, names: tuple[str, ...]) -> float:
+    """Install pinned packages into a copy of an environment; return the megabytes it grows by."""
+    shutil.copytree(base, folder, symlinks=True)
+    before = _megabytes(folder)
     environment = os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
     command = [folder / "bin/python", "-m", "pip", "install", "--quiet", *pin(names)]
     subprocess.run(  # noqa: S603
         command, check=True, env=environment, stdout=sys.stderr, stderr=subprocess.DEVNULL
     )
-    return _megabytes(folder) - empty
+    return _megabytes(folder) - before
 
 
 def _megabytes(folder: Path) -> float:
