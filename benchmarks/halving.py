@@ -1,6 +1,6 @@
 """What does halving save, and does it choose the same student? Reuters R8, twelve candidates.
 
-Three depths of `layers` students by four learning rates learn from 1,500 rows, with 1,500 others
+Three depths of `layers` students by four learning rates learn from 2,000 rows, with 2,000 others
 for validation: with halving and, in a store of its own, each to the end at once. What halving takes
 holds every start from a checkpoint, not the answers to validation at the rungs. The choice is made
 on validation, by the knee of the front, in both grids; three seeds of the students, one teacher.
@@ -34,7 +34,7 @@ from distill_tasks.select import find_finalists, make_field
 from distill_tasks.train import StudentReference, Trial, first_trials, read_schooling, train_one
 
 SEEDS = (13, 14, 15)
-ROWS, VALIDATION_SHARE = 3_000, 0.5
+ROWS, VALIDATION_SHARE = 4_000, 0.5
 """A grid is compared on enough rows to tell its students apart."""
 STUDENTS = [
     {"family": "layers", "layers": [1, 2, 3], "learning_rate": [3e-5, 1e-4, 3e-4, 1e-3]},
@@ -83,8 +83,7 @@ def main() -> None:
         work = f"{folder}/work"  # seconds that were kept would outlive the engine they measured
         config = configure("r8", Path(folder), ROWS, students=STUDENTS, work_dir=work)
         data = config.data.model_copy(update={"validation_share": VALIDATION_SHARE})
-        quick = config.teacher.model_copy(update={"epochs": 4, "batch_rows": 32})
-        config = config.model_copy(update={"data": data, "teacher": quick})
+        config = config.model_copy(update={"data": data})
         corpus = check_config(config)
         teacher = make_teacher(config, corpus)
         labels = label_rows(config, corpus, teacher)

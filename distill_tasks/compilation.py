@@ -70,11 +70,19 @@ class FasterReader:
 
     def __call__(self, **inputs: Any) -> Any:
         """Read one batch."""
-        self._count(inputs["input_ids"].numel())
-        self.inputs = inputs
+        tokens = inputs["input_ids"].numel()
+        self._count(tokens)
         read = next(self.turns)
-        self.last = read, time.perf_counter(), inputs["input_ids"].numel()
-        return read(**inputs)
+        self.last = read, time.perf_counter(), tokens
+        if read is self.model:
+            return read(**inputs)
+        try:
+            return read(**inputs)
+        except Exception as error:  # noqa: BLE001  # of compiler, linker, driver: any of dozens
+            reason = str(error).strip().splitlines()[0]
+            logger.warning("compile: torch.compile failed, going on without it: %s", reason)
+            self.turns = repeat(self.model)
+            return self.model(**inputs)
 
     def close(self) -> None:
         """Let go of compiled code and the weights in it."""
@@ -91,13 +99,12 @@ class FasterReader:
         """Yield who reads the next batch."""
         yield from repeat(self.model, PROBED_BATCHES)
         left_s = self.tokens_left * self._token_s(self.model)
-        compiled = self._compile(left_s) if left_s >= LONG_S else None
-        if compiled is None:
+        if left_s < LONG_S:
             yield from repeat(self.model)
-        else:
-            yield from self._compare(compiled)
-
-    def _compare(self, compiled: Read) -> Iterator[Read]:
+        logger.info("compile: about %.0f minutes are left, trying torch.compile", left_s / 60)
+        self.compiled = True
+        compiled = compile_model(self.model)
+        self.times[compiled] = []
         yield from repeat(compiled, PROBED_BATCHES)  # some shapes are compiled once more
         for _ in range(PROBED_BATCHES):
             yield from (self.model, compiled)
@@ -105,20 +112,6 @@ class FasterReader:
         kept = gain >= LEAST_GAIN
         logger.info("compile: %.2f times as fast, %s", gain, "kept" if kept else "not kept")
         yield from repeat(compiled if kept else self.model)
-
-    def _compile(self, left_s: float) -> Read | None:
-        """Compile for the present batch; return nothing where that fails, and say why."""
-        logger.info("compile: about %.0f minutes are left, trying torch.compile", left_s / 60)
-        self.compiled = True
-        try:
-            compiled = compile_model(self.model)
-            compiled(**self.inputs)
-        except Exception as error:  # noqa: BLE001  # of compiler, linker, driver: any of dozens
-            reason = str(error).strip().splitlines()[0]
-            logger.warning("compile: torch.compile failed, going on without it: %s", reason)
-            return None
-        self.times[compiled] = []
-        return compiled
 
     def _token_s(self, read: Read) -> float:
         """Return seconds for a token, of the batches that it read last."""

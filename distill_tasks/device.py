@@ -21,6 +21,8 @@ class Device:
     reason: str
     compiles_training: bool = False
     """Whether training may try `torch.compile`; labelling always may."""
+    gpus: int = 0
+    """That may train one model together."""
 
 
 def choose_device() -> Device:
@@ -37,7 +39,8 @@ def choose_device() -> Device:
             False,
             "sdpa",
             f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention",
-            compiles_training=alone and torch.cuda.device_count() == 1,
+            compiles_training=alone,
+            gpus=torch.cuda.device_count() if alone else 1,
         )
     capabilities = torch.backends.cpu.get_cpu_capability()
     bf16 = bool(torch.cpu._is_avx512_bf16_supported())

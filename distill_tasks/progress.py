@@ -25,6 +25,8 @@ SECONDS_BETWEEN_LINES = 15.0
 REFRESHES_PER_S = 2.0
 LINES_AROUND = 6
 """Of a terminal, beside the rows of the table."""
+MEASURES = ("rung", "step", "loss", "accuracy", "rows/s", "left")
+SHORTEST_NAME = 20
 LOSSES = 50
 """A training tells its loss so often, beside the ends of its epochs."""
 UNNAMED = "training"
@@ -200,14 +202,18 @@ class LiveGrid:
         """Return the grid as it stands, the latest of it that the terminal has lines for."""
         shown = self._latest[-max(1, self.console.height - LINES_AROUND) :]
         others = len(self._latest) - len(shown)
-        table = Table(box=SIMPLE_HEAD, caption=f"and {others} more" if others else None)
-        table.add_column("candidate", overflow="ellipsis", min_width=20)
-        for column in ("rung", "step", "loss", "accuracy", "rows/s", "left"):
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in [*self.rows.values()]:
-            end = self.ends.get(row.name)
-            if row.name in shown:
-                table.add_row(*_cells(row, end), style="bold" if end is None else "dim")
+        caption = f"and {others} more" if others else None
+        rows = [row for row in list(self.rows.values()) if row.name in shown]
+        cells = [_cells(row, self.ends.get(row.name)) for row in rows]
+        beside = sum(2 + max(map(len, column)) for column in zip(MEASURES, *cells, strict=True))
+        width = max(SHORTEST_NAME, self.console.width - beside - 2)
+        table = Table(box=SIMPLE_HEAD, caption=caption, pad_edge=False, collapse_padding=True)
+        table.add_column("candidate", min_width=SHORTEST_NAME, no_wrap=True)
+        for measure in MEASURES:
+            table.add_column(measure, justify="right", no_wrap=True)
+        for row, known in zip(rows, cells, strict=True):
+            style = "dim" if row.name in self.ends else "bold"
+            table.add_row(_shorten(row.name, width), *known, style=style)
         return table
 
 
@@ -295,7 +301,6 @@ def _cells(row: TrainingStep, end: str | None) -> list[str]:
     """Return what the table says of a training that goes on, or of one that came to an end."""
     left = "–" if row.seconds_left is None else say_time(row.seconds_left)
     return [
-        row.name,
         row.rung,
         f"{row.step} of {row.steps}" if row.steps else "–",
         _say(row.loss),
@@ -303,6 +308,14 @@ def _cells(row: TrainingStep, end: str | None) -> list[str]:
         _say(row.rows_per_s),
         end or left,
     ]
+
+
+def _shorten(name: str, width: int) -> str:
+    """Return a name that fits: students are told apart by both its ends."""
+    if len(name) <= width:
+        return name
+    end = width // 2
+    return f"{name[: width - end - 1]}…{name[-end:]}"
 
 
 def _say(value: float | None) -> str:

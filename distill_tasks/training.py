@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from distill_tasks.memory import collect_garbage
 from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
+from distill_tasks.ranks import LONGEST_WAIT_S, Meet, count_ranks, present_ranks, work_together
 from distill_tasks.students.lesson import Blend
 from distill_tasks.tokens import LENGTH, Tokens, pad
 from distill_tasks.working_copy import WorkingCopy, learns_embeddings
@@ -134,8 +136,15 @@ def train_classifier(
     collect_garbage()  # accelerate does once more, with little left to look at
     tokens = Tokens(tokenizer, recipe.max_length, token_cache)
     datasets = _add_answers(tokens, rows), _add_answers(tokens, validation)
+
+    def train(recipe: Recipe) -> list[Curve]:
+        device = choose_device()
+        gpus = device.gpus if beside is None else 1  # the teacher stands beside one student
+        work = partial(_train, make_model, tokenizer, *datasets, recipe, folder, device, beside)
+        return work_together(count_ranks(gpus, recipe.batch_rows), work)
+
     try:
-        return _train(make_model(), tokenizer, *datasets, recipe, folder, beside)
+        return train(recipe)
     except (RuntimeError, MemoryError) as error:
         if recipe.batch_rows < 2 or not is_out_of_memory(error):
             raise
@@ -143,7 +152,7 @@ def train_classifier(
     logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
     collect_garbage()
     torch.cuda.empty_cache()
-    return _train(make_model(), tokenizer, *datasets, split, folder, beside)
+    return train(split)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -155,16 +164,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _train(
-    model: PreTrainedModel,
+    make_model: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     rows: Dataset,
     validation: Dataset,
     recipe: Recipe,
     folder: Path,
+    device: Device,
     beside: TeacherBeside | None,
+    meet: Meet,
 ) -> list[Curve]:
-    checkpoints, stop = folder / CHECKPOINTS, StopBetweenSteps(recipe.share)
-    device = choose_device()
+    model, checkpoints = make_model(), folder / CHECKPOINTS
+    stop = StopBetweenSteps(recipe.share)
+    meet()
     validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
     with nullcontext() if beside is None else beside.joined(model):
         copied = device.working_copy and not learns_embeddings(model)
@@ -181,13 +193,15 @@ def _train(
             callbacks=[*_callbacks(recipe, validated), stop],
         )
         trainer.remove_callback(PrinterCallback)
-        compiling = device.compiles_training and beside is None
+        alone = trainer.accelerator.num_processes == 1
+        compiling = device.compiles_training and beside is None and alone
         with shown(), stop.listening(), trainer.compiling(model) if compiling else nullcontext():
             trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
-    model.float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if recipe.share == 1:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        model.float().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if recipe.share == 1:
+            shutil.rmtree(checkpoints, ignore_errors=True)
     return _curve(trainer.state.log_history)
 
 
@@ -267,27 +281,28 @@ class _DistillationTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
         """Return the order of rows, which is the same wherever in an epoch training goes on."""
         rows: Any = self.train_dataset
-        return _Order(self.recipe, rows[LENGTH])
+        return _Order(self.recipe, rows[LENGTH], lambda: int(self.state.epoch or 0))
 
 
 class _Order(LengthGroupedSampler):
     """Rows in batches of similar length, in an order that follows from seed and epoch alone."""
 
-    def __init__(self, recipe: Recipe, lengths: Sequence[int]) -> None:
+    def __init__(
+        self, recipe: Recipe, lengths: Sequence[int], read_epoch: Callable[[], int]
+    ) -> None:
         rows = recipe.batch_rows * recipe.accumulated_batches
         super().__init__(rows, lengths=list(lengths), generator=torch.Generator())
         self.seed = recipe.seed
+        self.read_epoch = read_epoch
 
     def __iter__(self) -> Iterator[int]:
+        # asked, because a Trainer tells no epoch where several processes go on within one
+        self.generator.manual_seed(int(digest(self.seed, self.read_epoch()), 16))
         return iter(
             get_length_grouped_indices(
                 self.lengths, self.batch_size, SORTED_STEPS, generator=self.generator
             )
         )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Be told by the Trainer which epoch begins."""
-        self.generator.manual_seed(int(digest(self.seed, epoch), 16))
 
 
 class _Collator:
@@ -348,14 +363,14 @@ def _arguments(
     recipe: Recipe, device: Device, checkpoints: Path, validated: bool, autocast: bool
 ) -> TrainingArguments:
     patient = validated and recipe.patience_epochs is not None
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         warmup_steps=0.1,
         lr_scheduler_type="linear",
         weight_decay=0.01,
-        per_device_train_batch_size=recipe.batch_rows,
+        per_device_train_batch_size=recipe.batch_rows // present_ranks(),
         gradient_accumulation_steps=recipe.accumulated_batches,
         per_device_eval_batch_size=32,
         train_sampling_strategy="group_by_length",
@@ -375,7 +390,11 @@ def _arguments(
         report_to=[],
         disable_tqdm=True,
         seed=recipe.seed,
+        ddp_timeout=LONGEST_WAIT_S,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process with several GPUs would take as many batches for a step
+    return arguments
 
 
 def _callbacks(recipe: Recipe, validated: bool) -> list[TrainerCallback]:

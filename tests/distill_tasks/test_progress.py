@@ -172,6 +172,19 @@ def write(grid):
     return [[cell.strip() for cell in row if cell.strip()] for row in rows]
 
 
+def test_long_names_are_told_apart_and_nothing_else_is_cut():
+    console = Console(file=io.StringIO(), width=80, height=20)
+    grid = LiveGrid(console)
+    for rate in ("0.0001", "0.001"):
+        name = f"layers-1-width-128-learning-rate-{rate}"
+        grid.begin(name)
+        grid.hear(TrainingStep(name, 123, 1234, 0.125, 0.123, 0.951, 1123.5, 3600.0))
+    console.print(grid.table())
+    shown = [line for line in console.file.getvalue().splitlines() if line.startswith(" layers-1")]
+    assert len({line.split()[0] for line in shown}) == 2
+    assert all("123 of 1234  0.123     0.951   1,124  1:00:00" in line for line in shown)
+
+
 def test_the_table_has_a_row_for_each_training_that_is_or_was():
     grid = LiveGrid(Console(file=io.StringIO(), height=20))
     grid.begin("layers-2")

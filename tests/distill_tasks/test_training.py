@@ -430,11 +430,9 @@ def test_rows_come_once_each_and_sorted_by_length_within_a_few_steps_only(
     lengths, batch_rows, accumulated, epoch
 ):
     recipe = replace(RECIPE, batch_rows=batch_rows, accumulated_batches=accumulated)
-    order = Order(recipe, lengths)
-    order.set_epoch(epoch)
+    order = Order(recipe, lengths, lambda: epoch)
     rows = list(order)
     assert sorted(rows) == list(range(len(lengths)))
-    order.set_epoch(epoch)
     assert list(order) == rows
     assert lengths[rows[0]] == max(lengths)  # memory runs out at once or not at all
     drawn = SORTED_STEPS * batch_rows * accumulated

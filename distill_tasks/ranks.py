@@ -1,0 +1,147 @@
+"""Several processes that train one model, each on a GPU and its share of every batch.
+
+accelerate finds them in the environment; the others are this module, started as ``python -m``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import IO, TypeVar
+
+import cloudpickle
+import torch
+from accelerate.state import AcceleratorState, GradientState
+
+from distill_tasks.errors import PotstillError
+
+logger = logging.getLogger("potstill")
+
+Meet = Callable[[], None]
+Made = TypeVar("Made")
+
+LONGEST_WAIT_S = 300
+"""How long a process waits for the others in a step, as one may have failed."""
+
+
+def count_ranks(gpus: int, batch_rows: int) -> int:
+    """Return the most processes, one for each GPU, that can share a batch evenly."""
+    return max(ranks for ranks in range(1, max(1, gpus) + 1) if batch_rows % ranks == 0)
+
+
+def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
+    """Have so many processes do some work, this one the first, and return what it made here.
+
+    Each calls what the work is given when it is about to meet the others. Those are sent the work
+    by cloudpickle, and are ended with it. Raises PotstillError if one fails before they met.
+    """
+    if ranks == 1:
+        return work(lambda: None)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_port())}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    before = dict(os.environ)
+    others: list[_Other] = []
+
+    def meet() -> None:
+        for other in others:
+            other.meet()
+
+    try:
+        others += (_Other(before | place, work) for place in places[1:])
+        os.environ.update(places[0])
+        _forget_state()
+        return work(meet)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        _forget_state()
+        for name in places[0]:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+        for other in others:
+            other.end()
+
+
+def present_ranks() -> int:
+    """Return how many processes train together here."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def told_anyone(told: bool, device: torch.device) -> bool:
+    """Return whether this process was told something, or another that trains with it."""
+    if not torch.distributed.is_initialized():
+        return told
+    count = torch.tensor(int(told), device=device)
+    torch.distributed.all_reduce(count)
+    return bool(count)
+
+
+class _Other:
+    """Another process; what it says of itself is kept, since the terminal is the first one's."""
+
+    def __init__(self, environment: dict[str, str], work: Callable[[Meet], object]) -> None:
+        self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed at its end
+        self.process = subprocess.Popen(  # noqa: S603  # our own code
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            env=environment,
+        )
+        assert self.process.stdin is not None
+        with self.process.stdin as sent:
+            cloudpickle.dump(work, sent)
+
+    def meet(self) -> None:
+        """Wait until it is about to meet this one; raise PotstillError if it ended before."""
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            self.process.wait()
+            raise PotstillError(f"Another process of the training failed: {self._reason()}")
+
+    def end(self) -> None:
+        """End it, and say why it failed if it did."""
+        if self.process.poll():
+            logger.warning("train: another process failed: %s", self._reason())
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdout, self.said):
+            assert stream is not None
+            stream.close()
+
+    def _reason(self) -> str:
+        self.said.seek(0)
+        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.process.returncode}"
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _forget_state() -> None:
+    """Have accelerate look at the environment once more."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def main() -> None:
+    """Do the work that the first process sends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first one decides
+    work = pickle.load(sys.stdin.buffer)  # noqa: S301  # by our own parent
+    work(lambda: print("met", flush=True))
+
+
+if __name__ == "__main__":
+    main()
