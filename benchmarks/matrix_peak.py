@@ -179,7 +179,7 @@ def time_once(work: Callable[[], None]) -> float:
 
 
 def measure_peak() -> float:
-    """Return the floating-point operations per second of a large bf16 product; best of three."""
+    """Return the floating-point operations per second of a large bf16 product; best of four."""
     one, other = (torch.randn(SIDE, SIDE, dtype=torch.bfloat16) for _ in range(2))
     return 2 * SIDE**3 / min(time_once(lambda: torch.mm(one, other)) for _ in range(4))
 

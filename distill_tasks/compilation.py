@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import cache
 from itertools import repeat
 from statistics import median
 from typing import Any
 
 import torch
 from torch.nn import Module
+
+from distill_tasks.errors import say_error
 
 logger = logging.getLogger("potstill")
 
@@ -25,37 +28,30 @@ Read = Callable[..., Any]
 """Takes a batch's tensors by name, returns what the model returns."""
 
 
-@contextmanager
-def faster_reader(model: Module, tokens: float) -> Iterator[Read]:
-    """Have a model read about so many tokens: as it is, or compiled where that is faster."""
-    reader = FasterReader(model, tokens)
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
 def compile_model(model: Module) -> Read:
-    """Return what reads batches of any shape by compiled code.
+    """Return what reads batches of any shape by compiled code, made when it first reads.
 
     Where nothing is learnt on a CPU, weights are frozen into it, packed for its instructions:
     labelling was 22 % faster so, and 5 % without (docs/decisions.md).
     """
-    from torch._inductor import config
 
-    compiled = torch.compile(model, dynamic=True)
-    on_cpu = next(model.parameters()).device.type == "cpu"
+    @cache
+    def compiled() -> Read:
+        return torch.compile(model, dynamic=True)
 
     def read(**inputs: Any) -> Any:
+        from torch._inductor import config
+
         # around the call, as the tracer asks for it too, not only the compiler
+        on_cpu = inputs["input_ids"].device.type == "cpu"
         with config.patch(freezing=on_cpu and not torch.is_grad_enabled()):
-            return compiled(**inputs)
+            return compiled()(**inputs)
 
     return read
 
 
 class FasterReader:
-    """Reads by a model, and by its compiled form once a probe has shown that it pays.
+    """Reads about so many tokens by a model, or by its compiled form where a probe finds it faster.
 
     A batch's time ends where the next one begins, so that it holds the backward pass and the step.
     """
@@ -65,7 +61,8 @@ class FasterReader:
         self.tokens_left = tokens
         self.compiled = False
         self.turns = self._turns()
-        self.times: dict[Read, list[float]] = {model: []}
+        self.times: dict[Read, deque[float]] = defaultdict(lambda: deque(maxlen=PROBED_BATCHES))
+        """Seconds for a token, of the batches that each read last."""
         self.last: tuple[Read, float, int] | None = None
 
     def __call__(self, **inputs: Any) -> Any:
@@ -74,12 +71,12 @@ class FasterReader:
         self._count(tokens)
         read = next(self.turns)
         self.last = read, time.perf_counter(), tokens
-        if read is self.model:
-            return read(**inputs)
         try:
             return read(**inputs)
-        except Exception as error:  # noqa: BLE001  # of compiler, linker, driver: any of dozens
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # of compiler, linker, driver: any of dozens
+            if read is self.model:
+                raise
+            reason = say_error(error)
             logger.warning("compile: torch.compile failed, going on without it: %s", reason)
             self.turns = repeat(self.model)
             return self.model(**inputs)
@@ -104,7 +101,6 @@ class FasterReader:
         logger.info("compile: about %.0f minutes are left, trying torch.compile", left_s / 60)
         self.compiled = True
         compiled = compile_model(self.model)
-        self.times[compiled] = []
         yield from repeat(compiled, PROBED_BATCHES)  # some shapes are compiled once more
         for _ in range(PROBED_BATCHES):
             yield from (self.model, compiled)
@@ -114,5 +110,4 @@ class FasterReader:
         yield from repeat(compiled if kept else self.model)
 
     def _token_s(self, read: Read) -> float:
-        """Return seconds for a token, of the batches that it read last."""
-        return median(self.times[read][-PROBED_BATCHES:])
+        return median(self.times[read])

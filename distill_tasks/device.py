@@ -25,11 +25,16 @@ class Device:
     """That may train one model together."""
 
 
+def present_ranks() -> int:
+    """Return how many processes train together here, this one included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def choose_device() -> Device:
     """Return the fastest device of this machine and the settings measured to be fast on it."""
     import torch
 
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes share gradients of the model
+    alone = present_ranks() == 1  # processes share gradients of the model
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         bf16 = torch.cuda.is_bf16_supported()
@@ -39,7 +44,7 @@ def choose_device() -> Device:
             False,
             "sdpa",
             f"{name}: {'bf16' if bf16 else 'fp32'}, fused attention",
-            compiles_training=alone,
+            compiles_training=True,
             gpus=torch.cuda.device_count() if alone else 1,
         )
     capabilities = torch.backends.cpu.get_cpu_capability()

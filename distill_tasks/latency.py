@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from distill_tasks.environment import describe_machine
+from distill_tasks.environment import describe_machine, variables
 from distill_tasks.intervals import LEVEL
 from distill_tasks.progress import Progress
 from distill_tasks.settings import Settings
@@ -170,23 +169,17 @@ def fixed_threads(threads: int) -> Iterator[None]:
     """Bound the threads of what is loaded and of what is opened inside."""
     from threadpoolctl import threadpool_limits
 
-    wanted = thread_settings(threads)
-    before = {name: os.environ.get(name) for name in wanted}
     torch = sys.modules.get("torch")  # one that is imported later reads the environment
     torch_before = torch and torch.get_num_threads()
-    os.environ.update(wanted)
-    if torch:
-        torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(threads):
-            yield
-    finally:
+    with variables(thread_settings(threads)):
         if torch:
-            torch.set_num_threads(torch_before)
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+            torch.set_num_threads(threads)
+        try:
+            with threadpool_limits(threads):
+                yield
+        finally:
+            if torch:
+                torch.set_num_threads(torch_before)
 
 
 def thread_settings(threads: int) -> dict[str, str]:

@@ -14,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from typing import IO, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import cloudpickle
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from distill_tasks.environment import variables
 from distill_tasks.errors import PotstillError
 
 logger = logging.getLogger("potstill")
@@ -47,32 +49,25 @@ def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_port())}
     shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
-    before = dict(os.environ)
     others: list[_Other] = []
 
     def meet() -> None:
         for other in others:
             other.meet()
 
-    try:
-        others += (_Other(before | place, work) for place in places[1:])
-        os.environ.update(places[0])
-        _forget_state()
-        return work(meet)
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        _forget_state()
-        for name in places[0]:
-            os.environ.pop(name, None)
-        os.environ.update(before)
-        for other in others:
-            other.end()
-
-
-def present_ranks() -> int:
-    """Return how many processes train together here."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    with tempfile.TemporaryDirectory() as folder, variables(places[0]):
+        sent = Path(folder, "work")
+        sent.write_bytes(cloudpickle.dumps(work))
+        try:
+            others += (_Other(place, sent) for place in places[1:])
+            _forget_state()
+            return work(meet)
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            _forget_state()
+            for other in others:
+                other.end()
 
 
 def told_anyone(told: bool, device: torch.device) -> bool:
@@ -87,18 +82,16 @@ def told_anyone(told: bool, device: torch.device) -> bool:
 class _Other:
     """Another process; what it says of itself is kept, since the terminal is the first one's."""
 
-    def __init__(self, environment: dict[str, str], work: Callable[[Meet], object]) -> None:
-        self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed at its end
-        self.process = subprocess.Popen(  # noqa: S603  # our own code
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.said,
-            env=environment,
-        )
-        assert self.process.stdin is not None
-        with self.process.stdin as sent:
-            cloudpickle.dump(work, sent)
+    def __init__(self, place: dict[str, str], sent: Path) -> None:
+        self.said = sent.with_name(f"said by {place['RANK']}")
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(  # noqa: S603  # our own code
+                [sys.executable, "-m", __name__, sent],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=os.environ | place,
+            )
 
     def meet(self) -> None:
         """Wait until it is about to meet this one; raise PotstillError if it ended before."""
@@ -112,14 +105,10 @@ class _Other:
         if self.process.poll():
             logger.warning("train: another process failed: %s", self._reason())
         self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdout, self.said):
-            assert stream is not None
-            stream.close()
+        self.process.communicate()
 
     def _reason(self) -> str:
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+        lines = self.said.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.returncode}"
 
 
@@ -139,7 +128,7 @@ def _forget_state() -> None:
 def main() -> None:
     """Do the work that the first process sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first one decides
-    work = pickle.load(sys.stdin.buffer)  # noqa: S301  # by our own parent
+    work = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301  # by our own parent
     work(lambda: print("met", flush=True))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from urllib.parse import quote
 from distill_tasks.config import DistillConfig, TrackingConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
-from distill_tasks.environment import read_environment
+from distill_tasks.environment import read_environment, variables
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure
 from distill_tasks.problem import name_labels, to_decisions
@@ -61,21 +60,15 @@ def check_tracking(config: TrackingConfig) -> None:
     from mlflow.exceptions import MlflowException
 
     patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-    before = {key: os.environ.get(key) for key in patience}
-    os.environ.update(patience)
     try:
-        MlflowClient(config.uri).search_experiments(max_results=1)
+        with variables(patience):
+            MlflowClient(config.uri).search_experiments(max_results=1)
     except (MlflowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:120]
         raise InputError(
             f"tracking.uri {config.uri} cannot be reached: {reason}. "
             "Start that server, or use sqlite:///mlflow.db."
         ) from None
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key)
-            if value is not None:
-                os.environ[key] = value
 
 
 def connect(config: TrackingConfig) -> str:

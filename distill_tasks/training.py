@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,9 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
-from distill_tasks.compilation import Read, faster_reader
+from distill_tasks.compilation import FasterReader, Read
 from distill_tasks.corpus import NO_LABEL
-from distill_tasks.device import Device, choose_device
+from distill_tasks.device import Device, choose_device, present_ranks
 from distill_tasks.digests import digest
 from distill_tasks.inside import TeacherBeside
 from distill_tasks.interruption import StopBetweenSteps
@@ -40,7 +40,7 @@ from distill_tasks.memory import collect_garbage
 from distill_tasks.metrics import F1, Accuracy
 from distill_tasks.problem import Problem
 from distill_tasks.progress import Training, shown
-from distill_tasks.ranks import LONGEST_WAIT_S, Meet, count_ranks, present_ranks, work_together
+from distill_tasks.ranks import LONGEST_WAIT_S, Meet, count_ranks, work_together
 from distill_tasks.students.lesson import Blend
 from distill_tasks.tokens import LENGTH, Tokens, pad
 from distill_tasks.working_copy import WorkingCopy, learns_embeddings
@@ -193,9 +193,13 @@ def _train(
             callbacks=[*_callbacks(recipe, validated), stop],
         )
         trainer.remove_callback(PrinterCallback)
-        alone = trainer.accelerator.num_processes == 1
-        compiling = device.compiles_training and beside is None and alone
-        with shown(), stop.listening(), trainer.compiling(model) if compiling else nullcontext():
+        compiles = device.compiles_training and beside is None and present_ranks() == 1
+        reader = (
+            closing(FasterReader(model, recipe.epochs * recipe.share * sum(rows[LENGTH])))
+            if compiles
+            else nullcontext()
+        )
+        with shown(), stop.listening(), reader as trainer.reader:
             trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     if trainer.is_world_process_zero():
         model.float().save_pretrained(folder)
@@ -231,14 +235,7 @@ class _DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.working = working
         self.reader: Read | None = None
-
-    @contextmanager
-    def compiling(self, model: torch.nn.Module) -> Iterator[None]:
-        """Meanwhile have batches read by a model's compiled code, if that pays."""
-        rows: Any = self.train_dataset
-        tokens = self.recipe.epochs * self.recipe.share * sum(rows[LENGTH])
-        with faster_reader(model, tokens) as self.reader:
-            yield
+        """Reads the batches that are learnt from, where the model itself does not."""
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
         """Find the gradients of a batch."""

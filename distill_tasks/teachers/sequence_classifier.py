@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -173,13 +174,13 @@ class SequenceClassifier:
         """Yield (row numbers, logits (rows, classes)) batch by batch, shortest texts first."""
         import torch
 
-        from distill_tasks.compilation import faster_reader
+        from distill_tasks.compilation import FasterReader
         from distill_tasks.tokens import pad
 
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         order = np.argsort(lengths, kind="stable")
-        with faster_reader(self.model, lengths.sum()) as read:
+        with closing(FasterReader(self.model, lengths.sum())) as read:
             for start in range(0, len(order), LABELLING_BATCH_ROWS):
                 rows = order[start : start + LABELLING_BATCH_ROWS]
                 batch = {key: [values[row] for row in rows] for key, values in encoded.items()}

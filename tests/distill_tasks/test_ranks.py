@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import transformers
 from samples import CLASSES, make_rows
 
 from distill_tasks import interruption, training
-from distill_tasks.device import Device
+from distill_tasks.device import Device, present_ranks
 from distill_tasks.errors import PotstillError
-from distill_tasks.ranks import count_ranks, present_ranks, told_anyone, work_together
+from distill_tasks.ranks import count_ranks, told_anyone, work_together
 from distill_tasks.training import Recipe, Rows, train_classifier
 
 RECIPE = Recipe(epochs=2, learning_rate=0.003, batch_rows=8, max_length=16, seed=3)
@@ -95,7 +96,7 @@ def test_two_processes_take_the_steps_of_one(train):
 @pytest.mark.slow
 def test_halted_on_the_way_they_go_on_together(train):
     whole, _ = train(2, "whole")
-    train(2, "parts", training.replace(RECIPE, share=0.3))
+    train(2, "parts", replace(RECIPE, share=0.3))
     parts, curve = train(2, "parts")
     assert curve[-1]["step"] == STEPS
     assert all((parts[name] == whole[name]).all() for name in whole)
