@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Map
 
 from distill_tasks.footprint import pin, read_requirements
+
+logger = logging.getLogger("potstill")
 
 HERE = Path(__file__).parent
 
@@ -29,11 +32,22 @@ SIGNATURE = ModelSignature(
 )
 
 
-def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> str:
-    """Log a student's folder as a LoggedModel of a run, once, and return its id."""
+def find_student(run_id: str, folder: Path) -> str | None:
+    """Return the id of the LoggedModel of a run, if all files of a student's folder are in it.
+
+    What a kill left half logged, or has lost files since, is removed.
+    """
+    client = mlflow.MlflowClient()
     found = _find(run_id)
-    if found is not None:
-        return found.model_id
+    if found is None or _is_whole(client, found, folder):
+        return None if found is None else str(found.model_id)
+    logger.warning("%s: its logged model has lost files; it is logged again", found.name)
+    client.delete_logged_model(found.model_id)
+    return None
+
+
+def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> str:
+    """Log a student's folder as a LoggedModel of a run and return its id."""
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name.replace(".", "_"),  # MLflow allows no dots, as in a learning rate
@@ -70,3 +84,11 @@ def _find(run_id: str) -> LoggedModel | None:
         else:
             client.delete_logged_model(model.model_id)
     return finished
+
+
+def _is_whole(client: mlflow.MlflowClient, model: LoggedModel, folder: Path) -> bool:
+    """Return whether every file of a student's folder lies in a LoggedModel, by its size."""
+    inside = f"artifacts/{folder.name}"
+    kept = client.list_logged_model_artifacts(model.model_id, inside)
+    files = {f"{inside}/{path.name}": path.stat().st_size for path in folder.iterdir()}
+    return {file.path: file.file_size for file in kept} == files

@@ -62,7 +62,7 @@ def report(findings: Findings, distillation: Distillation) -> Report:
 
 def write_report(findings: Findings, distillation: Distillation) -> Report:
     """Write all runs of a distillation to MLflow; those already written stay as they are."""
-    from distill_tasks.logged_models import log_student, log_teacher
+    from distill_tasks.logged_models import find_student, log_student, log_teacher
 
     students = {student.name: student for student in findings.students}
     datasets = describe_datasets(findings.rows)
@@ -75,7 +75,9 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
         run_ids[name] = run_id
         tags = {"distillation": distillation.digest, "model": name}
         if student is not None and student.served:
-            model_ids[name] = log_student(run_id, name, student.folder, tags)
+            kept = find_student(run_id, student.folder)
+            model_ids[name] = kept or log_student(run_id, name, student.folder, tags)
+            logged = logged and kept is not None
         elif name == TEACHER:
             model_ids[name] = log_teacher(run_id, tags)
         if not logged:

@@ -125,7 +125,8 @@ def compare(
     check_tracking(TrackingConfig(uri=tracking_uri))
     import mlflow
 
-    from registry.gate import compare_models, open_served
+    from registry.gate import compare_models
+    from registry.served import open_served
 
     mlflow.set_tracking_uri(tracking_uri)
     rows, classes = read_rows(on, text_column, label_column, open_served(first).problem)
@@ -162,12 +163,12 @@ def rollback(config: Config, *, dry_run: DryRun = False) -> None:
     from distill_tasks.tracking import check_tracking
 
     check_tracking(settings.tracking)
-    from mlflow import MlflowClient
+    import mlflow
 
     from registry.promote import roll_back
 
-    client = MlflowClient(settings.tracking.uri)
-    print_promotion(roll_back(client, settings.registry.model, dry_run))
+    mlflow.set_tracking_uri(settings.tracking.uri)
+    print_promotion(roll_back(mlflow.MlflowClient(), settings.registry.model, dry_run))
 
 
 @app.command

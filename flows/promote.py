@@ -12,7 +12,7 @@ from distill_tasks.store import Store
 from distill_tasks.tracking import connect
 from registry.aliases import CHALLENGER, Registered, aliases_of, give_another_chance
 from registry.gate import gate
-from registry.promote import Promotion
+from registry.promote import Promotion, finish_promotion
 from registry.promote import promote as promote_if_allowed
 
 
@@ -22,9 +22,13 @@ def promote(config: DistillConfig, version: int | None = None, dry_run: bool = F
     with Store(config.work_dir).lock():
         corpus = prepare(config)
         connect(config.tracking)
+        client = MlflowClient(config.tracking.uri)
+        completed = finish_promotion(client, config.registry.model, dry_run)
+        if completed is not None:
+            return completed
         registered = Registered(config.registry.model, find_version(config, version), reused=True)
         if version is not None and not dry_run:
-            give_another_chance(MlflowClient(config.tracking.uri), registered)
+            give_another_chance(client, registered)
         verdict = gate(config, corpus, registered, dry_run)
         return promote_if_allowed(config, registered, verdict, dry_run)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from distill_tasks.errors import InputError
+
+logger = logging.getLogger("potstill")
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
@@ -16,6 +23,10 @@ ROLLED_BACK = "potstill.rolled_back"
 """Tag of a version that a person took back: no nightly run may promote it again."""
 VERDICT = "potstill.verdict"
 """Tag of a version with the verdict on its student against the same one without a teacher."""
+STUDENT = "potstill.student"
+"""Tag with the digest of a version's student, by which a version is found again."""
+MOVE = "potstill.move"
+"""Tag of a registered model whose aliases are being moved, as JSON; gone once they are."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +43,21 @@ class Registered:
         return f"models:/{self.model}/{self.version}"
 
 
+@dataclass(frozen=True)
+class Move:
+    """A change of champion: which version becomes champion, and which one previous."""
+
+    kind: Literal["promotion", "roll back"]
+    champion: int
+    previous: int | None
+
+
 def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the version of each alias of a registered model.
 
     Raises InputError if there is no such model.
     """
-    try:
-        found = client.get_registered_model(name).aliases
-    except MlflowException:
-        raise InputError(
-            f"There is no registered model {name!r}. Run `potstill run` first, or correct the name."
-        ) from None
-    return {alias: int(version) for alias, version in found.items()}
+    return _read_aliases(_get_model(client, name))
 
 
 def tags_of(client: MlflowClient, registered: Registered) -> dict[str, str]:
@@ -55,3 +69,84 @@ def give_another_chance(client: MlflowClient, registered: Registered) -> None:
     """Forget that a version was rolled back."""
     if ROLLED_BACK in tags_of(client, registered):
         client.delete_model_version_tag(registered.model, str(registered.version), ROLLED_BACK)
+
+
+def move_aliases(client: MlflowClient, name: str, move: Move) -> None:
+    """Make one version champion and another previous.
+
+    The move is written down first, so that `finish_move` completes it after a kill at any point.
+    """
+    client.set_registered_model_tag(name, MOVE, json.dumps(asdict(move)))
+    _carry_out(client, name, move)
+
+
+def finish_move(client: MlflowClient, name: str) -> Move | None:
+    """Complete a change of champion that was interrupted; return it if there was one."""
+    move = find_unfinished(client, name)
+    if move is not None:
+        logger.warning("%s: an interrupted %s is completed", name, move.kind)
+        _carry_out(client, name, move)
+    return move
+
+
+def find_unfinished(client: MlflowClient, name: str) -> Move | None:
+    """Return the change of champion that was interrupted, if there is one.
+
+    Aliases that contradict each other count as one, whoever moved them: a champion that is its own
+    previous version, or its own challenger.
+    """
+    model = _get_model(client, name)
+    if MOVE in model.tags:
+        move = Move(**json.loads(model.tags[MOVE]))
+        versions = _read_versions(client, name)
+        if move.champion in versions:  # a person may have deleted it since
+            return move if move.previous in versions else replace(move, previous=None)
+    aliases = _read_aliases(model)
+    champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+    if champion is None or champion not in (previous, aliases.get(CHALLENGER)):
+        return None
+    if champion != previous:
+        return Move("promotion", champion, previous)
+    versions = _read_versions(client, name)
+    taken_back = [n for n, tags in versions.items() if ROLLED_BACK in tags and n != champion]
+    if taken_back:
+        return Move("roll back", champion, max(taken_back))
+    return Move("promotion", champion, None)
+
+
+def _carry_out(client: MlflowClient, name: str, move: Move) -> None:
+    """Take every step of a move; each may have been taken before."""
+    if move.kind == "roll back":
+        if move.previous is not None:
+            client.set_model_version_tag(name, str(move.previous), ROLLED_BACK, "true")
+        give_another_chance(client, Registered(name, move.champion, reused=True))
+    client.set_registered_model_alias(name, CHAMPION, str(move.champion))
+    if move.previous is not None:
+        client.set_registered_model_alias(name, PREVIOUS, str(move.previous))
+    aliases = aliases_of(client, name)
+    for alias in (PREVIOUS, CHALLENGER):
+        if aliases.get(alias) == move.champion:
+            client.delete_registered_model_alias(name, alias)
+    if MOVE in _get_model(client, name).tags:
+        client.delete_registered_model_tag(name, MOVE)
+
+
+def _get_model(client: MlflowClient, name: str) -> RegisteredModel:
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        raise InputError(
+            f"There is no registered model {name!r}. Run `potstill run` first, or correct the name."
+        ) from None
+
+
+def _read_aliases(model: RegisteredModel) -> dict[str, int]:
+    return {alias: int(version) for alias, version in model.aliases.items()}
+
+
+def _read_versions(client: MlflowClient, name: str) -> dict[int, dict[str, str]]:
+    """Return the tags of every version of a model by its number."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return {int(version.version): dict(version.tags) for version in found}

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
 
-from distill_tasks.answers import ask_sorted
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
-from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure, plain_value
 from distill_tasks.latency import Latency, MeasureConfig
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.problem import LABEL_SEPARATOR, Decisions
+from distill_tasks.problem import Decisions
 from distill_tasks.stage import stage
-from distill_tasks.stopwatch_process import Served, time_served
+from distill_tasks.stopwatch_process import time_served
 from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers
 from distill_tasks.weighted_metrics import Quality, quality
-from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of
+from registry.aliases import (
+    CHAMPION,
+    ROLLED_BACK,
+    STUDENT,
+    VERDICT,
+    Registered,
+    aliases_of,
+    tags_of,
+)
+from registry.served import Asked, UnopenedError, ask, join_classes
 
 logger = logging.getLogger("potstill")
 
 GATE = "potstill.gate"
 """Tag of a version with its last comparison against the champion, as JSON."""
+MEASURED = "potstill.measured"
+"""Tag of a version with what its student was measured at on held-out, as JSON."""
+SAME = 0.002
+"""A registered model's quality on the same rows may differ by this much: another processor may
+round another way."""
 CLEARLY_FASTER = 0.9
 """A challenger is faster if its p95 latency is below this share of the champion's."""
 
@@ -46,6 +57,16 @@ class SideBySide:
     comparison: PairedComparison | None
     latencies: tuple[Latency, Latency]
     rows: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The quality of a student on held-out rows, before it was registered."""
+
+    rows: str
+    """Digest of the rows."""
+    metric: Quality
+    value: float
 
 
 @dataclass(frozen=True)
@@ -73,26 +94,37 @@ def compare_models(
     metric: Quality = "accuracy",
 ) -> SideBySide:
     """Load two models by URI and compare them on the same rows, quality and latency."""
-    models = {uri: open_served(uri) for uri in (first, second)}
-    known = tuple(dict.fromkeys([*classes, *(c for m in models.values() for c in m.classes)]))
-    said = {uri: _ask(model, rows, known, uri) for uri, model in models.items()}
-    timed = time_served({uri: _place(model) for uri, model in models.items()}, rows.texts, measure)
+    return compare_asked(ask(first, rows), ask(second, rows), rows, classes, measure, metric)
+
+
+def compare_asked(
+    first: Asked,
+    second: Asked,
+    rows: Split,
+    classes: tuple[str, ...],
+    measure: MeasureConfig,
+    metric: Quality = "accuracy",
+) -> SideBySide:
+    """Compare two models that were asked the same rows, quality and latency."""
+    known = join_classes(classes, first, second)
+    ours, theirs = first.decide(known), second.decide(known)
+    places = {"first": first.place, "second": second.place}
+    timed = time_served(places, rows.texts, measure)
     comparison, qualities = None, None
-    gold = rows.decisions(len(classes))
+    gold = _read_gold(rows, classes, known)
     if gold is not None:
-        gold = np.pad(gold, ((0, 0), (0, len(known) - len(classes))))
-        comparison = compare_answers(gold, [said[first]], [said[second]], metric)
-        ours, theirs = (
-            plain_value(quality(metric, gold, said[uri]), len(rows)) for uri in (first, second)
+        comparison = compare_answers(gold, [ours], [theirs], metric)
+        right, other = (
+            plain_value(quality(metric, gold, said), len(rows)) for said in (ours, theirs)
         )
-        qualities = (ours, theirs)
+        qualities = (right, other)
     return SideBySide(
-        names=(first, second),
+        names=(first.uri, second.uri),
         metric=metric,
         qualities=qualities,
-        agreement=float((said[first] == said[second]).all(axis=1).mean()),
+        agreement=float((ours == theirs).all(axis=1).mean()),
         comparison=comparison,
-        latencies=(timed[first], timed[second]),
+        latencies=(timed["first"], timed["second"]),
         rows=len(rows),
     )
 
@@ -116,6 +148,7 @@ def judge(
     champion = aliases_of(client, registered.model).get(CHAMPION)
     plain = GateReport(registered.version, champion, basis, promote=False, reason="")
     if champion == registered.version:
+        ask(registered.uri, held_out.take(np.arange(1)))
         return replace(plain, reason=f"version {champion} is the champion already", reused=True)
     tags = tags_of(client, registered)
     if tags.get(VERDICT) == Verdict.NO_BEATS:
@@ -179,14 +212,23 @@ def _compare(
     classes: tuple[str, ...],
 ) -> GateReport:
     """Return the report with the comparison filled in."""
+    challenger = ask(registered.uri, held_out)
+    tags = tags_of(MlflowClient(config.tracking.uri), registered)
+    changed = find_change(challenger, tags, held_out, classes)
+    if changed is not None:
+        return replace(plain, reason=changed)
     if plain.compared_to is None:
         return replace(plain, promote=True, reason="there is no champion yet")
+    champion = Registered(registered.model, plain.compared_to, reused=True)
+    logger.info("gate: version %d against champion %d", registered.version, champion.version)
+    try:
+        reigning = ask(champion.uri, held_out)
+    except UnopenedError as error:
+        return _replace_unopened(config, tags, champion, plain, error)
     if not held_out.has_gold:
         return replace(plain, reason="held_out has no gold labels, so nothing can be proven")
-    logger.info("gate: version %d against champion %d", registered.version, plain.compared_to)
-    champion_uri = f"models:/{registered.model}/{plain.compared_to}"
     metric = config.select.metric
-    pair = compare_models(registered.uri, champion_uri, held_out, classes, config.measure, metric)
+    pair = compare_asked(challenger, reigning, held_out, classes, config.measure, metric)
     assert pair.comparison is not None  # gold is there
     allowed = config.registry.allowed_drop
     promote, reason = decide(pair.comparison, *pair.latencies, allowed, metric)
@@ -199,41 +241,49 @@ def _compare(
     )
 
 
-def open_served(uri: str) -> Any:
-    """Return the `ServedModel` inside a model of the registry, with the code of its version.
-
-    Raises InputError if the URI names no model of Potstill.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        python_model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-        return python_model.model
-    except (MlflowException, AttributeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{uri} cannot be opened as a model of Potstill: {reason}. "
-            "Give models:/NAME@alias or models:/NAME/version."
-        ) from None
-
-
-def _place(model: Any) -> Served:
-    """Return where an open model lies, and the code of its version."""
-    code = sys.modules[type(model).__module__].__file__
-    assert code is not None
-    return Served(str(model.folder), code)
+def find_change(
+    asked: Asked, tags: Mapping[str, str], held_out: Split, classes: tuple[str, ...]
+) -> str | None:
+    """Return how a version answers otherwise than its student did when it was measured, if so."""
+    known = join_classes(classes, asked)
+    gold = _read_gold(held_out, classes, known)
+    if gold is None or MEASURED not in tags:
+        return None
+    measured = Measured(**json.loads(tags[MEASURED]))
+    if measured.rows != held_out.digest:
+        return None
+    value = plain_value(quality(measured.metric, gold, asked.decide(known)), len(held_out))
+    if abs(value - measured.value) <= SAME:
+        return None
+    return (
+        f"its {measured.metric} is {value:.4f} as registered, but was {measured.value:.4f} when "
+        "its student was measured: the registered files are not those"
+    )
 
 
-def _ask(model: Any, rows: Split, classes: tuple[str, ...], name: str) -> Decisions:
-    """Return what a served model says (rows, classes), in the common order of classes."""
-    numbers = {label: number for number, label in enumerate(classes)}
-    said = np.zeros((len(rows), len(classes)), bool)
-    for row, answer in enumerate(ask_sorted(model.answer, rows.texts, name)):
-        several = getattr(model, "problem", "single_label") == "multi_label"
-        labels = answer.label.split(LABEL_SEPARATOR) if several else [answer.label]
-        said[row, [numbers[label] for label in labels if label]] = True
-    return said
+def _read_gold(rows: Split, classes: tuple[str, ...], known: tuple[str, ...]) -> Decisions | None:
+    """Return gold as a matrix (rows, known classes), those of the rows first; None without gold."""
+    gold = rows.decisions(len(classes))
+    return None if gold is None else np.pad(gold, ((0, 0), (0, len(known) - len(classes))))
+
+
+def _replace_unopened(
+    config: DistillConfig,
+    tags: Mapping[str, str],
+    champion: Registered,
+    plain: GateReport,
+    error: UnopenedError,
+) -> GateReport:
+    """Return what follows where the champion cannot answer: only its own student may follow it."""
+    student = tags_of(MlflowClient(config.tracking.uri), champion).get(STUDENT)
+    if student is not None and student == tags.get(STUDENT):
+        reason = f"it is the student of version {champion.version}, which cannot be opened any more"
+        return replace(plain, promote=True, reason=reason)
+    return replace(
+        plain,
+        reason=f"champion {champion.version} cannot be compared with: {error} Put its files back, "
+        "roll back with `potstill rollback`, or take the alias champion off it in MLflow",
+    )
 
 
 def _write_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:

@@ -10,15 +10,17 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.stage import stage
 from registry.aliases import (
-    CHALLENGER,
     CHAMPION,
     PREVIOUS,
-    ROLLED_BACK,
+    Move,
     Registered,
     aliases_of,
-    give_another_chance,
+    find_unfinished,
+    finish_move,
+    move_aliases,
 )
 from registry.gate import GateReport
+from registry.served import open_served
 
 
 @dataclass(frozen=True)
@@ -52,30 +54,31 @@ def promote_version(
             f"Version {registered.version} was compared to champion {gate.compared_to}, but the "
             f"champion is {champion} now. Run `potstill promote` again to compare afresh."
         )
+    move = Move("promotion", registered.version, champion)
     if not dry_run:
-        if champion is not None:
-            client.set_registered_model_alias(registered.model, PREVIOUS, str(champion))
-        client.set_registered_model_alias(registered.model, CHAMPION, str(registered.version))
-        if aliases.get(CHALLENGER) == registered.version:
-            client.delete_registered_model_alias(registered.model, CHALLENGER)
-    return Promotion(
-        registered.model,
-        registered.version,
-        champion,
-        moved=not dry_run,
-        reason=gate.reason,
-        reused=False,
-        would_move=dry_run,
-    )
+        move_aliases(client, registered.model, move)
+    return describe_move(registered.model, move, gate.reason, dry_run)
+
+
+def finish_promotion(client: MlflowClient, model: str, dry_run: bool = False) -> Promotion | None:
+    """Complete a change of champion that was interrupted; return it if there was one."""
+    move = find_unfinished(client, model) if dry_run else finish_move(client, model)
+    if move is None:
+        return None
+    return describe_completed(model, move, dry_run)
 
 
 def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promotion:
     """Make the previous champion champion again; the present one becomes previous.
 
-    No run promotes the one taken back again until a person asks for it by its version.
+    No run promotes the one taken back again until a person asks for it by its version. A roll back
+    that was interrupted is completed, and no second one is begun.
 
-    Raises InputError if there is no previous champion.
+    Raises InputError if there is no previous champion, or if it cannot be opened any more.
     """
+    unfinished = find_unfinished(client, model) if dry_run else finish_move(client, model)
+    if unfinished is not None and (dry_run or unfinished.kind == "roll back"):
+        return describe_completed(model, unfinished, dry_run)
     aliases = aliases_of(client, model)
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     if champion is None or previous is None:
@@ -83,17 +86,27 @@ def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promot
             f"{model} has no {PREVIOUS if champion else CHAMPION} version, so there is nothing to "
             "roll back to."
         )
+    open_served(Registered(model, previous, reused=True).uri).answer(["some text"])
+    move = Move("roll back", previous, champion)
     if not dry_run:
-        client.set_model_version_tag(model, str(champion), ROLLED_BACK, "true")
-        give_another_chance(client, Registered(model, previous, reused=True))
-        client.set_registered_model_alias(model, CHAMPION, str(previous))
-        client.set_registered_model_alias(model, PREVIOUS, str(champion))
+        move_aliases(client, model, move)
+    return describe_move(model, move, "rolled back", dry_run)
+
+
+def describe_completed(model: str, move: Move, dry_run: bool) -> Promotion:
+    """Return what completing an interrupted move of the aliases came to, or would come to."""
+    reason = f"an interrupted {move.kind} {'would be' if dry_run else 'was'} completed"
+    return describe_move(model, move, reason, dry_run)
+
+
+def describe_move(model: str, move: Move, reason: str, dry_run: bool) -> Promotion:
+    """Return what a move of the aliases came to, or would come to."""
     return Promotion(
         model,
-        previous,
-        champion,
+        move.champion,
+        move.previous,
         moved=not dry_run,
-        reason="rolled back",
+        reason=reason,
         reused=False,
         would_move=dry_run,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from dataclasses import asdict
+
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.findings import Findings, say_footprint, say_verdict
@@ -11,10 +14,19 @@ from distill_tasks.report import Report
 from distill_tasks.select import Candidate
 from distill_tasks.stage import stage
 from distill_tasks.tracking import Distillation
-from registry.aliases import CHALLENGER, CHAMPION, VERDICT, Registered, aliases_of
+from registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    STUDENT,
+    VERDICT,
+    Registered,
+    aliases_of,
+    finish_move,
+)
+from registry.gate import MEASURED, Measured
+from registry.served import UnopenedError, open_served
 
-STUDENT = "potstill.student"
-"""Tag with the digest of a version's student, by which a version is found again."""
+logger = logging.getLogger("potstill")
 
 
 def register_candidate(
@@ -22,34 +34,22 @@ def register_candidate(
 ) -> Registered:
     """Register a student as a version and as challenger, or find the version it already is.
 
-    A version that is champion already does not become challenger again.
+    A version that is champion already does not become challenger again. One that cannot be opened
+    any more is followed by a new version of the same student.
     """
     config = findings.config
     client = MlflowClient(config.tracking.uri)
-    name, student = config.registry.model, candidate.student
-    _make_model(client, name, config)
-    version = find_version(client, name, student.digest)
-    reused = version is not None
-    if version is None:
-        version = client.create_model_version(
-            name,
-            source=f"models:/{report.model_ids[candidate.name]}",
-            run_id=report.run_ids[candidate.name],
-            tags={
-                STUDENT: student.digest,
-                "distillation": distillation.digest,
-                "candidate": candidate.name,
-                "seed": str(student.seed),
-            },
-            description=write_card(findings, candidate, report, distillation),
-        )
-    number = int(version.version)
-    judgement = findings.proof.judgements[candidate.name]
-    client.set_model_version_tag(name, str(number), VERDICT, str(judgement.verdict))
-    aliases = aliases_of(client, name)
-    if aliases.get(CHAMPION) != number and aliases.get(CHALLENGER) != number:
-        client.set_registered_model_alias(name, CHALLENGER, str(number))
-    return Registered(name, number, reused)
+    _make_model(client, config)
+    finish_move(client, config.registry.model)
+    registered = find_version(client, config.registry.model, candidate.student.digest)
+    if registered is None:
+        registered = _make_version(client, findings, candidate, report, distillation)
+    _describe_measured(client, findings, candidate, registered)
+    aliases = aliases_of(client, registered.model)
+    if registered.version not in (aliases.get(CHAMPION), aliases.get(CHALLENGER)):
+        number = str(registered.version)
+        client.set_registered_model_alias(registered.model, CHALLENGER, number)
+    return registered
 
 
 @stage("register {findings.config.registry.model}", retries=2)
@@ -60,10 +60,18 @@ def register(findings: Findings, report: Report, distillation: Distillation) -> 
     return register_candidate(findings, choice, report, distillation)
 
 
-def find_version(client: MlflowClient, name: str, student: str) -> ModelVersion | None:
-    """Return the version made from a student's digest, if there is one."""
-    versions = client.search_model_versions(f"name = '{name}'")
-    return next((v for v in versions if v.tags.get(STUDENT) == student), None)
+def find_version(client: MlflowClient, name: str, student: str) -> Registered | None:
+    """Return the newest version made from a student's digest, if there is one that opens."""
+    found = client.search_model_versions(f"name = '{name}' and tags.`{STUDENT}` = '{student}'")
+    if not found:
+        return None
+    newest = Registered(name, max(int(version.version) for version in found), reused=True)
+    try:
+        open_served(newest.uri)
+    except UnopenedError as error:
+        logger.warning("%s It is registered again.", error)
+        return None
+    return newest
 
 
 def write_card(
@@ -98,8 +106,45 @@ One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on
 """
 
 
-def _make_model(client: MlflowClient, name: str, config: DistillConfig) -> None:
+def _make_model(client: MlflowClient, config: DistillConfig) -> None:
+    name = config.registry.model
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(
             name, description=f"Students distilled by Potstill from `{config.name}`."
         )
+
+
+def _make_version(
+    client: MlflowClient,
+    findings: Findings,
+    candidate: Candidate,
+    report: Report,
+    distillation: Distillation,
+) -> Registered:
+    name, model_id = findings.config.registry.model, report.model_ids[candidate.name]
+    version = client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=report.run_ids[candidate.name],
+        model_id=model_id,  # a server takes no model as the source without it
+        tags={
+            STUDENT: candidate.student.digest,
+            "distillation": distillation.digest,
+            "candidate": candidate.name,
+            "seed": str(candidate.student.seed),
+        },
+        description=write_card(findings, candidate, report, distillation),
+    )
+    return Registered(name, int(version.version), reused=False)
+
+
+def _describe_measured(
+    client: MlflowClient, findings: Findings, candidate: Candidate, registered: Registered
+) -> None:
+    """Write on a version what its student was found to be, for the gate to hold it to."""
+    verdict = findings.proof.judgements[candidate.name].verdict
+    card = findings.held_out.models[candidate.name]
+    measured = Measured(findings.rows.splits["held_out"].digest, card.metric, card.quality.value)
+    tags = {VERDICT: str(verdict), MEASURED: json.dumps(asdict(measured))}
+    for tag, value in tags.items():
+        client.set_model_version_tag(registered.model, str(registered.version), tag, value)

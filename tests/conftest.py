@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
+from mlflow_server import serve_mlflow
 from samples import CLASSES, FILLERS, WORDS, make_gold_lesson, make_rows
 
 from distill_tasks.config import DistillConfig, parse_config
@@ -42,6 +44,13 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertForSequenceClassification(settings).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MLflow server that all tests share."""
+    with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One distillation for all tests of the registry, written to one MLflow on sqlite."""
+"""One distillation for all tests of the registry, written to sqlite and to a real server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from samples import make_rows
 from small_distillation import distil
 
-from distill_tasks.config import DistillConfig, RegistryConfig, parse_config
+from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig, parse_config
 from distill_tasks.corpus import Corpus
 from distill_tasks.findings import Findings
+from distill_tasks.logged_models import log_student
 from distill_tasks.prove import Judgement
 from distill_tasks.report import Report, write_report
 from distill_tasks.rows import read_corpus
@@ -75,6 +78,26 @@ class House:
         champion = aliases_of(self.client, registered.model).get("champion")
         return GateReport(registered.version, champion, "rows", True, "by hand")
 
+    def files(self, model: str, version: int) -> ArtifactRepository:
+        """Return where the files of a version lie."""
+        source = self.client.get_model_version(model, str(version)).source
+        logged = self.client.get_logged_model(source.removeprefix("models:/"))
+        return get_artifact_repository(logged.artifact_location)
+
+    def register_copy(self, model: str, name: str) -> Registered:
+        """Register a candidate from files of its own, which a test may harm."""
+        with mlflow.start_run(experiment_id=self.distillation.experiment_id) as run:
+            pass
+        copy = log_student(run.info.run_id, name, self.candidate(name).student.folder, {})
+        models = self.report.model_ids | {name: copy}
+        return replace(self, report=replace(self.report, model_ids=models)).register(model, name)
+
+    def crown_copy(self, model: str, name: str) -> Registered:
+        """Register a candidate from files of its own and make it champion."""
+        registered = self.register_copy(model, name)
+        promote_version(self.client, registered, self.allow(registered))
+        return registered
+
     def aliases(self, model: str) -> dict[str, int]:
         return aliases_of(self.client, model)
 
@@ -101,22 +124,40 @@ def write_config(folder: Path, base: Path) -> DistillConfig:
         "evaluate": {"seeds": 1, "controls": False},
         "export": {"variants": ["onnx"]},
         "measure": {"calls": 20, "batch_rows": [4]},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
         "registry": {"model": "animals"},
     }
     return parse_config(written, "test")
 
 
-def build(config: DistillConfig) -> House:
-    """Distil with every student a finalist, so that each can be registered, and write it down."""
-    corpus = read_corpus(config.data, config.seed)
-    with tracked(config, corpus) as distillation:
-        names = [student.name for student in config.students]
-        findings = distil(config, corpus, finalists=names)
-        return House(config, corpus, findings, distillation, write_report(findings, distillation))
+def build(findings: Findings, tracking: TrackingConfig) -> House:
+    """Write a distillation to an MLflow."""
+    config = findings.config.model_copy(update={"tracking": tracking})
+    findings = replace(findings, config=config)
+    with tracked(config, findings.rows) as distillation:
+        report = write_report(findings, distillation)
+        return House(config, findings.rows, findings, distillation, report)
 
 
 @pytest.fixture(scope="session")
-def house(tiny_base, tmp_path_factory) -> House:
-    """A small distillation, done for real, written to a fresh MLflow."""
-    return build(write_config(tmp_path_factory.mktemp("house"), tiny_base))
+def findings(tiny_base, tmp_path_factory) -> Findings:
+    """A small distillation, done for real, with every student a finalist to be registered."""
+    config = write_config(tmp_path_factory.mktemp("house"), tiny_base)
+    corpus = read_corpus(config.data, config.seed)
+    return distil(config, corpus, finalists=[student.name for student in config.students])
+
+
+@pytest.fixture(scope="session", params=["sqlite", "server"])
+def house(request, findings, tmp_path_factory) -> House:
+    """The distillation written to a fresh MLflow: once to sqlite itself, once to a server."""
+    uri = (
+        request.getfixturevalue("mlflow_server")
+        if request.param == "server"
+        else f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    )
+    return build(findings, TrackingConfig(uri=uri, experiment="registry"))
+
+
+@pytest.fixture
+def model(request) -> str:
+    """A registered model's name, its own for each test."""
+    return request.node.originalname.removeprefix("test_")[:60]

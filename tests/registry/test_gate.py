@@ -1,6 +1,7 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -32,12 +33,6 @@ from registry.gate import compare_models, decide, judge, read_gate
 from registry.promote import promote_version
 
 BEATS, NO_BEATS, INCONCLUSIVE = Verdict.BEATS, Verdict.NO_BEATS, Verdict.INCONCLUSIVE
-
-
-@pytest.fixture
-def model(request):
-    """A name of its own for each test."""
-    return request.node.name.removeprefix("test_")[:60]
 
 
 def judged(house, registered, rows=None, **registry):
@@ -140,6 +135,55 @@ def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house,
     report = judged(house, house.register(model, WORDS_STUDENT))
     assert (report.promote, report.difference.value) == (True, 0)
     assert report.reason.startswith("as good within 0.5 points")
+
+
+def test_no_version_is_let_through_whose_files_do_not_open(house, model):
+    registered = house.register_copy(model, WORDS_STUDENT)
+    house.files(model, 1).delete_artifacts("artifacts/student/weights.npz")
+    with pytest.raises(InputError, match=f"^models:/{model}/1 cannot be opened"):
+        judged(house, registered)
+    assert house.aliases(model) == {"challenger": 1}
+
+
+def change_classes(house, model, version, tmp_path):
+    """Swap two class names in the description of a registered model."""
+    place = house.files(model, version)
+    about = Path(place.download_artifacts("artifacts/student/model.json", str(tmp_path)))
+    text = about.read_text()
+    swapped = text.replace("cats", "c").replace("dogs", "cats").replace('"c"', '"dogs"')
+    assert swapped != text
+    about.write_text(swapped)
+    place.log_artifact(about, "artifacts/student")
+
+
+def test_no_version_is_let_through_that_answers_otherwise_than_it_was_measured(
+    house, model, tmp_path
+):
+    registered = house.register_copy(model, WORDS_STUDENT)
+    change_classes(house, model, 1, tmp_path)
+    report = judged(house, registered)
+    assert not report.promote
+    assert report.reason.startswith("its accuracy is 0.3200 as registered, but was 1.0000 when")
+
+
+def test_a_version_whose_files_are_lost_is_registered_again_and_follows_itself(house, model):
+    house.crown_copy(model, WORDS_STUDENT)
+    house.files(model, 1).delete_artifacts()
+    again = house.register(model, WORDS_STUDENT)
+    assert (again.version, again.reused) == (2, False)
+    report = judged(house, again)
+    assert report.promote
+    assert report.reason == "it is the student of version 1, which cannot be opened any more"
+    assert house.register(model, WORDS_STUDENT) == replace(again, reused=True)
+
+
+def test_a_champion_that_cannot_be_opened_is_kept_and_the_reason_says_what_to_do(house, model):
+    house.crown_copy(model, STATIC)
+    house.files(model, 1).delete_artifacts()
+    report = judged(house, house.register(model, WORDS_STUDENT))
+    assert (report.promote, report.verdict) == (False, None)
+    assert report.reason.startswith(f"champion 1 cannot be compared with: models:/{model}/1 cannot")
+    assert "take the alias champion off it" in report.reason
 
 
 @pytest.mark.parametrize("crowned", [False, True])

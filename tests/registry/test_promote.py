@@ -1,18 +1,13 @@
 from dataclasses import replace
 
+import mlflow
 import pytest
 from samples import LAYERS, STATIC, WORDS_STUDENT
 
 from distill_tasks.errors import InputError, PotstillError
-from registry.aliases import aliases_of
-from registry.promote import promote_version, roll_back
+from registry.aliases import MOVE, ROLLED_BACK, aliases_of, finish_move, tags_of
+from registry.promote import finish_promotion, promote_version, roll_back
 from registry.register import Registered
-
-
-@pytest.fixture
-def model(request):
-    """A name of its own for each test."""
-    return request.node.name.removeprefix("test_")[:60]
 
 
 @pytest.fixture
@@ -121,3 +116,155 @@ def test_an_unknown_model_is_refused(house):
     report = house.allow(house.register("somebody", LAYERS))
     with pytest.raises(InputError, match=refusal):
         promote_version(house.client, Registered("nobody", 1, True), report)
+
+
+class Killed(BaseException):
+    """What ends a process between two calls of the registry."""
+
+
+class Dying(mlflow.MlflowClient):
+    """A client whose process ends before the write of some number."""
+
+    def __init__(self, uri, writes):
+        super().__init__(uri)
+        self.writes = writes
+
+    def spend(self):
+        if self.writes == 0:
+            raise Killed
+        self.writes -= 1
+
+    def set_registered_model_alias(self, *args):
+        self.spend()
+        super().set_registered_model_alias(*args)
+
+    def delete_registered_model_alias(self, *args):
+        self.spend()
+        super().delete_registered_model_alias(*args)
+
+    def set_registered_model_tag(self, *args):
+        self.spend()
+        super().set_registered_model_tag(*args)
+
+    def delete_registered_model_tag(self, *args):
+        self.spend()
+        super().delete_registered_model_tag(*args)
+
+    def set_model_version_tag(self, *args):
+        self.spend()
+        super().set_model_version_tag(*args)
+
+    def delete_model_version_tag(self, *args):
+        self.spend()
+        super().delete_model_version_tag(*args)
+
+
+def die_after(house, writes, command):
+    """Run a command that dies after so many writes; return whether it came to its end."""
+    try:
+        command(Dying(house.config.tracking.uri, writes))
+    except Killed:
+        return False
+    return True
+
+
+PROMOTION_WRITES = 5  # the move written down, champion, previous, challenger, the move crossed out
+
+
+@pytest.mark.parametrize("writes", range(PROMOTION_WRITES + 1))
+def test_a_promotion_killed_between_two_calls_is_completed_by_the_next_command(
+    house, model, writes
+):
+    name = f"{model}-{writes}"
+    house.crown(name, LAYERS)
+    house.crown(name, STATIC)
+    challenger = house.register(name, WORDS_STUDENT)
+    report = house.allow(challenger)
+    ended = die_after(house, writes, lambda dying: promote_version(dying, challenger, report))
+    assert ended == (writes == PROMOTION_WRITES)
+    assert house.aliases(name)["champion"] in (2, 3)
+    before = house.aliases(name)
+    planned = finish_promotion(house.client, name, dry_run=True)
+    assert house.aliases(name) == before
+    completed = finish_promotion(house.client, name)
+    assert (planned is None) == (completed is None) == (ended or writes == 0)
+    if writes == 0:
+        assert completed is None
+        assert house.aliases(name) == {"champion": 2, "previous": 1, "challenger": 3}
+        promote_version(house.client, challenger, report)
+    assert house.aliases(name) == {"champion": 3, "previous": 2}
+    assert MOVE not in house.client.get_registered_model(name).tags
+    assert finish_promotion(house.client, name) is None
+
+
+ROLL_BACK_WRITES = 5  # the move, the version taken back, champion, previous, the move crossed out
+
+
+@pytest.mark.parametrize("writes", range(ROLL_BACK_WRITES + 1))
+def test_a_roll_back_killed_between_two_calls_is_completed_by_the_same_command(
+    house, model, writes
+):
+    name = f"{model}-{writes}"
+    house.crown(name, LAYERS)
+    champion = house.crown(name, WORDS_STUDENT)
+    ended = die_after(house, writes, lambda dying: roll_back(dying, name))
+    assert ended == (writes == ROLL_BACK_WRITES)
+    if not ended:
+        back = roll_back(house.client, name)
+        assert (back.champion, back.previous, back.moved) == (1, 2, True)
+        assert ("completed" in back.reason) == (writes > 0)
+    assert house.aliases(name) == {"champion": 1, "previous": 2}
+    assert tags_of(house.client, champion)[ROLLED_BACK] == "true"
+    assert MOVE not in house.client.get_registered_model(name).tags
+
+
+def test_a_roll_back_after_a_killed_promotion_takes_back_what_was_promoted(house, model, pair):
+    report = house.allow(pair[1])
+    assert not die_after(house, 2, lambda dying: promote_version(dying, pair[1], report))
+    back = roll_back(house.client, model)
+    assert (back.champion, back.previous, back.reason) == (1, 2, "rolled back")
+    assert house.aliases(model) == {"champion": 1, "previous": 2}
+
+
+def test_a_champion_that_is_its_own_previous_is_told_from_the_version_taken_back(
+    house, model, pair
+):
+    """What a roll back of an older release left when it was killed between its two aliases."""
+    client = house.client
+    promote_version(client, pair[1], house.allow(pair[1]))
+    client.set_model_version_tag(model, "2", ROLLED_BACK, "true")
+    client.set_registered_model_alias(model, "champion", "1")
+    assert house.aliases(model) == {"champion": 1, "previous": 1}
+    back = roll_back(client, model)
+    assert (back.champion, back.previous) == (1, 2)
+    assert house.aliases(model) == {"champion": 1, "previous": 2}
+
+
+@pytest.mark.parametrize("alias", ["previous", "challenger"])
+def test_an_alias_on_the_champion_that_means_nothing_there_is_taken_off(house, model, alias):
+    name = f"{model}-{alias}"[-60:]
+    house.crown(name, LAYERS)
+    house.client.set_registered_model_alias(name, alias, "1")
+    assert finish_move(house.client, name).champion == 1
+    assert house.aliases(name) == {"champion": 1}
+
+
+def test_a_move_to_a_version_that_was_deleted_since_is_forgotten(house, model, pair):
+    report = house.allow(pair[1])
+    assert not die_after(house, 1, lambda dying: promote_version(dying, pair[1], report))
+    house.client.delete_model_version(model, "2")
+    assert finish_move(house.client, model) is None
+    third = house.register(model, STATIC)
+    promote_version(house.client, third, house.allow(third))
+    assert house.aliases(model) == {"champion": 3, "previous": 1}
+    assert MOVE not in house.client.get_registered_model(model).tags
+
+
+def test_a_previous_champion_that_cannot_be_opened_is_not_gone_back_to(house, model):
+    house.crown_copy(model, WORDS_STUDENT)
+    house.crown(model, LAYERS)
+    house.files(model, 1).delete_artifacts()
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match=f"^models:/{model}/1 cannot be opened"):
+            roll_back(house.client, model, dry_run)
+    assert house.aliases(model) == {"champion": 2, "previous": 1}

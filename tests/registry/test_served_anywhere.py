@@ -129,7 +129,7 @@ def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, mo
             pass
         folder = house.candidate(WORDS_STUDENT).student.folder
         model = logged_models.log_student(run.info.run_id, "newer", folder, {})
-    house.client.create_model_version("two-codes", source=f"models:/{model}")
+    house.client.create_model_version("two-codes", f"models:/{model}", model_id=model)
     first, second = (mlflow.pyfunc.load_model(f"models:/two-codes/{number}") for number in (1, 2))
     assert second.predict(["purr kitten"]).label[0] == "newer"
     assert first.predict(["purr kitten"]).label[0] in CLASSES

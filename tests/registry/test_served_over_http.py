@@ -59,7 +59,7 @@ def store(students, tmp_path_factory):
             pass
         model = log_student(run.info.run_id, name, folder, {})
         client.create_registered_model(name)
-        version = client.create_model_version(name, source=f"models:/{model}")
+        version = client.create_model_version(name, f"models:/{model}", model_id=model)
         client.set_registered_model_alias(name, CHAMPION, version.version)
     yield uri
     mlflow.set_tracking_uri(before[0])

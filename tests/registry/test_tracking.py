@@ -5,12 +5,13 @@ import time
 
 import mlflow
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from samples import FAMILIES, LAYERS, LAYERS_ONNX
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.errors import InputError
 from distill_tasks.evaluate import TEACHER
-from distill_tasks.logged_models import log_student
+from distill_tasks.logged_models import find_student, log_student
 from distill_tasks.report import write_report
 from distill_tasks.tracking import check_tracking, find_or_start, finish, tracked
 
@@ -189,11 +190,25 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
     half = house.client.create_logged_model(experiment, name="x", source_run_id=run_id)
     assert str(half.status) == "PENDING"
     folder = house.candidate("bag-of-words-200").student.folder
+    assert find_student(run_id, folder) is None
     made = log_student(run_id, "x", folder, {"distillation": "killed"})
-    assert log_student(run_id, "x", folder, {"distillation": "killed"}) == made
+    assert find_student(run_id, folder) == made
     query = f"source_run_id = '{run_id}'"
     left = house.client.search_logged_models([experiment], filter_string=query)
     assert [(model.model_id, str(model.status)) for model in left] == [(made, "READY")]
+
+
+@pytest.mark.parametrize("lost", ["artifacts/student/weights.npz", None])
+def test_a_logged_model_that_lost_files_is_logged_again_with_its_figures(house, lost):
+    name = "bag-of-words-200"
+    model = house.client.get_logged_model(house.report.model_ids[name])
+    get_artifact_repository(model.artifact_location).delete_artifacts(lost)
+    again = write_report(house.findings, house.distillation)
+    assert again.run_ids == house.report.run_ids
+    whole = house.client.get_logged_model(again.model_ids[name])
+    assert whole.model_id != model.model_id
+    assert {m.key: m.value for m in whole.metrics} == {m.key: m.value for m in model.metrics}
+    house.report = again
 
 
 def test_a_student_whose_name_has_a_dot_is_logged_under_a_name_that_mlflow_allows(house):

@@ -1,0 +1,86 @@
+"""Models of the registry, opened as they are served and asked."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from distill_tasks.answers import ask_sorted
+from distill_tasks.corpus import Split
+from distill_tasks.errors import InputError, say_error
+from distill_tasks.problem import LABEL_SEPARATOR, Decisions
+from distill_tasks.stopwatch_process import Served
+
+
+class UnopenedError(InputError):
+    """A model of the registry that cannot be opened: no such version, or its files are gone."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model of the registry and its labels for some rows."""
+
+    uri: str
+    model: Any
+    """The `ServedModel`, with the code of its version."""
+    labels: list[list[str]]
+    """For each row the labels that it gives, one where the problem has one."""
+
+    @property
+    def place(self) -> Served:
+        """Return where the model lies, and the code of its version."""
+        code = sys.modules[type(self.model).__module__].__file__
+        assert code is not None
+        return Served(str(self.model.folder), code)
+
+    def decide(self, classes: tuple[str, ...]) -> Decisions:
+        """Return its labels as a matrix (rows, classes), in a given order of classes."""
+        numbers = {label: number for number, label in enumerate(classes)}
+        decisions = np.zeros((len(self.labels), len(classes)), bool)
+        for row, labels in enumerate(self.labels):
+            decisions[row, [numbers[label] for label in labels]] = True
+        return decisions
+
+
+def join_classes(classes: tuple[str, ...], *models: Asked) -> tuple[str, ...]:
+    """Return the classes of the rows, then those that models alone know."""
+    return tuple(dict.fromkeys(chain(classes, *(asked.model.classes for asked in models))))
+
+
+def open_served(uri: str) -> Any:
+    """Return the `ServedModel` inside a model of the registry, with the code of its version.
+
+    Raises UnopenedError if the URI names no model of Potstill, or if its files are not whole.
+    """
+    import mlflow
+
+    try:
+        return mlflow.pyfunc.load_model(uri).unwrap_python_model().model
+    except Exception as error:  # noqa: BLE001  # whatever the code of a version raises
+        raise UnopenedError(
+            f"{uri} cannot be opened as a model of Potstill: {say_error(error)}. "
+            "Give models:/NAME@alias or models:/NAME/version of one whose files are there."
+        ) from None
+
+
+def ask(uri: str, rows: Split) -> Asked:
+    """Open a model of the registry and ask it some rows.
+
+    Raises UnopenedError if it cannot be opened, or fails at a row.
+    """
+    model = open_served(uri)
+    several = getattr(model, "problem", "single_label") == "multi_label"
+    try:
+        answers = ask_sorted(model.answer, rows.texts, uri)
+    except Exception as error:  # noqa: BLE001  # whatever the code of a version raises
+        raise UnopenedError(f"{uri} opens, but does not answer: {say_error(error)}.") from None
+    labels = [_split(a.label) if several else [a.label] for a in answers]
+    return Asked(uri, model, labels)
+
+
+def _split(label: str) -> list[str]:
+    return label.split(LABEL_SEPARATOR) if label else []
