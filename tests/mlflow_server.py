@@ -17,6 +17,8 @@ from pathlib import Path
 PATIENCE_S = 180
 """How long a server may take to answer its first ping on a busy machine."""
 BASIC_AUTH = ("--app-name", "basic-auth")
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Jobs of generative AI, for which a server would keep five more processes."""
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def serve_mlflow(
         server = subprocess.Popen(
             command,
             cwd=folder,
-            env=known | dict(environment or {}),
+            env=known | NO_JOBS | dict(environment or {}),
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -50,6 +50,16 @@ def everything_of(config):
     }
 
 
+@pytest.fixture(params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
+def written(request, written):
+    """The small configuration, tracked by a real server; in the slow suite by sqlite alone too."""
+    if request.param == "sqlite":
+        return written
+    name = request.node.originalname[:60]
+    tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": name}
+    return written | {"tracking": tracking, "registry": {"model": name}}
+
+
 @pytest.fixture
 def with_variants(written):
     """A transformer that beats a student of three words, and competes in three forms."""
@@ -104,9 +114,9 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
         "prove on held_out",
         "grow the transfer set of animals",
         "report animals",
-        "register animals",
-        "gate animals 1",
-        "promote animals 1",
+        f"register {config.registry.model}",
+        f"gate {config.registry.model} 1",
+        f"promote {config.registry.model} 1",
     ]
 
     second = distill(config)
@@ -136,10 +146,10 @@ def check_variants(outcome, layers, variants):
         model = client.get_logged_model(report.model_ids[name])
         assert (model.name, model.model_type) == (name, "student")
         assert model.tags["model"] == name
-    version = client.get_model_version("animals", "1")
+    version = client.get_model_version(outcome.registered.model, "1")
     assert version.tags["candidate"] == selection.chosen
     assert "Runs as onnx" in version.description
-    path = mlflow.pyfunc.get_model_dependencies("models:/animals/1")
+    path = mlflow.pyfunc.get_model_dependencies(outcome.registered.uri)
     wanted = {line.split("==")[0] for line in Path(path).read_text().splitlines()}
     assert wanted == {"mlflow", "numpy", "onnxruntime", "tokenizers"}
 
@@ -195,8 +205,8 @@ def test_a_constraint_that_none_meets_names_the_nearest_and_promotes_nothing(qui
     with pytest.raises(NothingQualifiesError, match="is nearest and misses max_disk_mb"):
         distill(config)
     client = mlflow.MlflowClient(config.tracking.uri)
-    assert not client.search_registered_models()
-    experiment = client.get_experiment_by_name("test").experiment_id
+    assert not client.search_registered_models(f"name = '{config.registry.model}'")
+    experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
     summary = client.search_runs([experiment], "tags.`potstill.role` = 'summary'")[0]
     assert summary.info.status == "FAILED"
     assert "nearest" in summary.data.tags["potstill.failure"]
@@ -215,12 +225,13 @@ def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
     with pytest.raises(InputError, match="no challenger"):
         promote(config)
     client = mlflow.MlflowClient(config.tracking.uri)
-    client.set_registered_model_alias("animals", "challenger", "1")
-    client.delete_registered_model_alias("animals", "champion")
+    model = config.registry.model
+    client.set_registered_model_alias(model, "challenger", "1")
+    client.delete_registered_model_alias(model, "champion")
     assert promote(config, dry_run=True).champion == 1
-    assert "champion" not in client.get_registered_model("animals").aliases
+    assert "champion" not in client.get_registered_model(model).aliases
     assert promote(config).moved
-    assert client.get_registered_model("animals").aliases == {"champion": 1}
+    assert client.get_registered_model(model).aliases == {"champion": 1}
 
 
 def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
@@ -237,7 +248,7 @@ def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
 
 
 @pytest.fixture(scope="module")
-def harmed(tmp_path_factory):
+def harmed(tmp_path_factory, mlflow_server):
     """A finished run whose teacher is always wrong, with a production sample."""
     folder, rows = tmp_path_factory.mktemp("harmed"), make_rows(300, seed=1)
     splits = {"train": rows[:90], "held_out": rows[90:200], "production": rows[200:][["text"]]}
@@ -251,7 +262,7 @@ def harmed(tmp_path_factory):
         "teacher": {"kind": "saved", "path": str(folder / "answers.parquet")},
         "students": [{"family": "bag_of_words", "max_features": 200}],
         "measure": {"calls": 20, "batch_rows": [4]},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
+        "tracking": {"uri": mlflow_server, "experiment": "harmed"},
         "registry": {"model": "harmed"},
     }
     outcome = distill(parse_config(written, "test"))

@@ -163,7 +163,7 @@ def test_no_version_is_let_through_that_answers_otherwise_than_it_was_measured(
     change_classes(house, model, 1, tmp_path)
     report = judged(house, registered)
     assert not report.promote
-    assert report.reason.startswith("its accuracy is 0.3200 as registered, but was 1.0000 when")
+    assert report.reason.startswith("its accuracy is 0.3400 as registered, but was 1.0000 when")
 
 
 def test_a_version_whose_files_are_lost_is_registered_again_and_follows_itself(house, model):

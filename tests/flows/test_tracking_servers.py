@@ -1,0 +1,116 @@
+"""The whole command line against MLflow servers as teams run them: by password, on PostgreSQL."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+
+import pandas as pd
+import pytest
+import yaml
+from mlflow_server import BASIC_AUTH, find_port, serve_mlflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+USER, PASSWORD = "admin", "correct horse battery"
+LOGIN = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+
+
+@contextmanager
+def serve_postgres():
+    """Run a PostgreSQL of this machine on a port of its own; yield the address of its database."""
+    if shutil.which("pg_config") is None:
+        pytest.skip("PostgreSQL is not installed; .ci/run installs it")
+    found = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
+    programs, port = found.stdout.strip(), find_port()
+    user = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
+    with tempfile.TemporaryDirectory() as data:
+        if user:
+            shutil.chown(data, "postgres")
+        start = [f"{programs}/initdb", "-D", data, "-U", "potstill", "-A", "trust"]
+        subprocess.run(start, **user, cwd=data, check=True, stdout=subprocess.DEVNULL)
+        serve = [f"{programs}/postgres", "-D", data, "-p", str(port), "-k", data]
+        server = subprocess.Popen(
+            [*serve, "-c", "listen_addresses=127.0.0.1"],
+            **user,
+            cwd=data,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            reach = ["-h", "127.0.0.1", "-p", str(port), "-U", "potstill"]
+            while subprocess.run([f"{programs}/pg_isready", *reach], check=False).returncode:
+                assert server.poll() is None
+                time.sleep(0.1)
+            subprocess.run([f"{programs}/createdb", *reach, "mlflow"], check=True)
+            yield f"postgresql+psycopg2://potstill@127.0.0.1:{port}/mlflow"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.fixture(params=["password", "postgres"])
+def server(request, tmp_path):
+    """The address of a server, and what its users have in their environment."""
+    if request.param == "password":
+        secrets = {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
+        secrets["MLFLOW_AUTH_ADMIN_USERNAME"] = USER
+        with serve_mlflow(tmp_path, options=BASIC_AUTH, environment=secrets) as address:
+            yield address, LOGIN
+    else:
+        with serve_postgres() as database, serve_mlflow(tmp_path, database) as address:
+            yield address, {}
+
+
+def run(folder, environment, *command):
+    """Run the command line in a process of its own; return its code and what it printed."""
+    known = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, command)],
+        cwd=folder,
+        env=known | environment | {"PREFECT_HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_server_takes_the_whole_way_from_rows_to_roll_back(quick, server, tmp_path):
+    address, login = server
+    quick |= {"tracking": {"uri": address, "experiment": "night"}}
+    quick["evaluate"] = {"controls": False}
+    poor, good = ([{"family": "bag_of_words", "max_features": size}] for size in (3, 200))
+    path = tmp_path / "distill.yaml"
+    for students, champion in ((poor, 1), (good, 2)):
+        path.write_text(yaml.safe_dump(quick | {"students": students}))
+        code, said = run(tmp_path, login, "run", path)
+        assert code == 0, said
+        assert f"Champion of animals is now version {champion} " in said
+        assert f"{address}/#/experiments/" in said
+    rows = tmp_path / "held_out.csv"
+    pd.read_parquet(quick["data"]["held_out"]).to_csv(rows, index=False)
+    pair = ["models:/animals@champion", "models:/animals@previous"]
+    code, said = run(tmp_path, login, "compare", *pair, "--on", rows, "--tracking-uri", address)
+    assert code == 0, said
+    assert "BEATS: accuracy of the first minus the second is" in said
+    for champion, previous in ((1, 2), (2, 1)):
+        code, said = run(tmp_path, login, "rollback", path)
+        assert code == 0, said
+        assert f"is now version {champion} (rolled back); previous: version {previous}." in said
+    code, said = run(tmp_path, login, "promote", path, "--version", 1)
+    assert code == 1, said
+    assert "Nothing was promoted: NO BEATS" in said
+    serve = "import mlflow; print(mlflow.pyfunc.load_model('models:/animals@champion')"
+    serve += ".predict(['purr kitten']).label[0])"
+    known = os.environ | login | {"MLFLOW_TRACKING_URI": address}
+    answer = subprocess.run(
+        [sys.executable, "-c", serve], env=known, capture_output=True, text=True
+    )
+    assert answer.stdout.split()[-1] == "cats", answer.stderr
+    if login:
+        code, said = run(tmp_path, {}, "check", path)
+        assert code == 2, said
+        assert "MLFLOW_TRACKING_USERNAME" in said
