@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distill_tasks.corpus import Corpus
 from distill_tasks.errors import shortlist
-from distill_tasks.verdicts import rows_for, smallest_difference
+from distill_tasks.verdicts import FEWEST_ROWS, rows_for, smallest_difference
 
 WORD = re.compile(r"\w+")
 SHINGLE_WORDS = 3
@@ -28,6 +28,8 @@ USUAL_TRANSFER_ROWS = (10_000, 50_000)
 """Transfer rows that published distillations of text classifiers used."""
 USUAL_DIFFERENCE = 0.01
 """The difference in accuracy that most users want called."""
+USUAL_CLASS_DIFFERENCE = 0.1
+"""The difference in a single class that macro F1 is to see."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _warn(corpus: Corpus, report: DataReport) -> list[str]:
     transfer = by_name["transfer"].rows if "transfer" in by_name else 0
     return [
         *_warn_of_repeats(report),
-        *_warn_of_classes(by_name["train"].classes),
+        *_warn_of_classes(by_name["train"].classes, by_name["held_out"].classes),
         *_warn_of_transfer(transfer),
         *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
         *_warn_of_length(report),
@@ -174,7 +176,7 @@ def _warn_of_repeats(report: DataReport) -> list[str]:
     return warnings
 
 
-def _warn_of_classes(classes: dict[str, int]) -> list[str]:
+def _warn_of_classes(classes: dict[str, int], held_out: dict[str, int]) -> list[str]:
     warnings = []
     few = {name: rows for name, rows in classes.items() if rows < FEW_ROWS_OF_A_CLASS}
     if few:
@@ -188,9 +190,23 @@ def _warn_of_classes(classes: dict[str, int]) -> list[str]:
         (large, most), (small, least) = ordered[0], ordered[-1]
         warnings.append(
             f"train is imbalanced: {large} has {most / least:.0f} times the rows of {small}; "
-            "see loss.balance_classes and select.metric macro_f1"
+            f"see loss.balance_classes and select.metric macro_f1{_say_what_it_takes(held_out)}"
         )
     return warnings
+
+
+def _say_what_it_takes(held_out: dict[str, int]) -> str:
+    """Return how many rows of each class a verdict by macro F1 takes, and what held-out has."""
+    takes = (
+        f". A verdict by macro F1 takes held_out rows of every class: under {FEWEST_ROWS} decide "
+        f"nothing, to call {100 * USUAL_CLASS_DIFFERENCE:g} points in a class takes about "
+        f"{rows_for(USUAL_CLASS_DIFFERENCE)}"
+    )
+    known = {name: rows for name, rows in held_out.items() if rows}
+    if not known:
+        return takes
+    rarest = min(known, key=lambda name: known[name])
+    return f"{takes}; of {rarest} there are {known[rarest]}"
 
 
 def _warn_of_transfer(rows: int) -> list[str]:

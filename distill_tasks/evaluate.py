@@ -24,7 +24,7 @@ from distill_tasks.train import StudentReference, fit_calibration
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when a change of the code changes the figures that come out."""
 
 TEACHER = "teacher"

@@ -38,7 +38,7 @@ from distill_tasks.train import (
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when a change of the code changes who is stopped."""
 
 RUNGS = (1 / 8, 1 / 4, 1 / 2)

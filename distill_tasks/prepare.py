@@ -33,7 +33,7 @@ from distill_tasks.teachers.sequence_classifier import digest_model
 from distill_tasks.tracking import check_tracking
 from distill_tasks.variants import choose_variants
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 """Raised when a change of the code changes the data report."""
 
 

@@ -26,12 +26,13 @@ from distill_tasks.verdicts import (
     correct_holm,
     decide,
     estimate_ratio,
+    name_scarce,
     rows_needed,
 )
 
 NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when a change of the code changes what is proven."""
 
 
@@ -119,7 +120,9 @@ def _prove_seeds(
             for name, s in served.items()
         }
     parities = examiner.compare_variants(students, examiner.ask_candidates(students))
-    judged = _flag(_correct(judgements), production)
+    exam = examiner.exam
+    scarce = "" if exam.gold is None else name_scarce(exam.gold, exam.classes, exam.metric)
+    judged = _flag(_correct(judgements, scarce), production)
     return Proof(judged, panels, parities, production, reused=False)
 
 
@@ -157,8 +160,11 @@ def judge_student(
     )
 
 
-def _correct(judgements: dict[str, Judgement]) -> dict[str, Judgement]:
-    """Correct the p-values for the number of students judged, and say what follows."""
+def _correct(judgements: dict[str, Judgement], scarce: str) -> dict[str, Judgement]:
+    """Correct the p-values for the number of students judged, and say what follows.
+
+    ``scarce`` is what `name_scarce` says of the rows.
+    """
     judged = {name: j.comparison for name, j in judgements.items() if j.comparison is not None}
     p_values = correct_holm([comparison.p_value for comparison in judged.values()])
     corrected = dict(judgements)
@@ -166,12 +172,12 @@ def _correct(judgements: dict[str, Judgement]) -> dict[str, Judgement]:
         verdict = decide(comparison.difference, p_value)
         final = PairedComparison(comparison.difference, p_value, verdict)
         corrected[name] = replace(
-            judgements[name], verdict=verdict, comparison=final, reason=_explain(final)
+            judgements[name], verdict=verdict, comparison=final, reason=_explain(final, scarce)
         )
     return corrected
 
 
-def _explain(comparison: PairedComparison) -> str:
+def _explain(comparison: PairedComparison, scarce: str) -> str:
     gap = comparison.difference
     p_value = _say_p(comparison.p_value)
     points = f"{gap.points} against the same student on gold alone, {p_value}"
@@ -183,7 +189,7 @@ def _explain(comparison: PairedComparison) -> str:
         if needed and needed > gap.rows
         else "more held-out rows would narrow the interval"
     )
-    return f"{points}; {more}, there are {gap.rows:,}"
+    return "; ".join(filter(None, [points, f"{more}, there are {gap.rows:,}", scarce]))
 
 
 def _say_p(p_value: float) -> str:

@@ -34,7 +34,7 @@ from distill_tasks.weighted_metrics import difference, kl_divergence, negative_l
 
 logger = logging.getLogger("potstill")
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised when a change of the code changes what is found."""
 
 TEMPERATURES = (1.0, 2.0, 4.0)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distill_tasks.intervals import Statistic, Weights
+from distill_tasks.intervals import Statistic, Weights, wilson
 from distill_tasks.problem import Decisions, Logits, Problem, log_probabilities
 
 Quality = Literal["accuracy", "macro_f1", "weighted_f1", "micro_f1"]
@@ -83,24 +83,53 @@ def quality(metric: Quality, gold: Decisions, said: Decisions) -> Statistic:
 def f1(gold: Decisions, said: Decisions, metric: Quality) -> Statistic:
     """Return F1 over the classes that gold contains: their mean, weighted by rows, or of all.
 
-    A class that no row of gold has does not count; see `count_present`.
+    A class that no row of gold has does not count, nor does it in a draw that none of its rows is
+    in; see `count_present`.
     """
-    present = gold.any(axis=0)
     true, answered = gold.astype(np.float32), said.astype(np.float32)
-    if metric == "micro_f1":
-        both, total = (true * answered).sum(axis=1), (true + answered).sum(axis=1)
-        return ratio(mean(2 * both), mean(total))
-    true, answered = true[:, present], answered[:, present]
+    both = true * answered
 
     def statistic(weights: Weights) -> NDArray[np.float64]:
-        rows = weights @ true
-        scores = 2 * (weights @ (true * answered)) / np.maximum(rows + weights @ answered, 1)
-        shares = np.ones_like(rows) if metric == "macro_f1" else rows
-        total = np.maximum(shares.sum(axis=1, dtype=np.float64), 1)
-        result: NDArray[np.float64] = (scores * shares).sum(axis=1, dtype=np.float64) / total
-        return result
+        return f1_of_counts(weights @ both, weights @ true, weights @ answered, metric)
 
     return statistic
+
+
+def f1_of_counts(
+    both: NDArray[np.floating],
+    true: NDArray[np.floating],
+    said: NDArray[np.floating],
+    metric: Quality,
+) -> NDArray[np.float64]:
+    """Return F1 (draws,) from the rows (draws, classes) rightly said, true, and said of a class."""
+    if metric == "micro_f1":
+        both, true, said = (rows.sum(axis=1, keepdims=True) for rows in (both, true, said))
+    scores = 2 * both / np.maximum(true + said, 1, dtype=np.float64)
+    shares = true if metric == "weighted_f1" else true > 0
+    total = np.maximum(shares.sum(axis=1, dtype=np.float64), 1)
+    result: NDArray[np.float64] = (scores * shares).sum(axis=1) / total
+    return result
+
+
+def macro_f1_ends(gold: Decisions, said: Sequence[Decisions]) -> tuple[float, float]:
+    """Return how low and how high macro F1 may be, for all that a few rows of a class can say.
+
+    ``said`` is what each seed says. Of the rows that are, or are said to be, of a class a share is
+    right, which Wilson's interval bounds; F1 is 2 · share / (1 + share). How far off the classes'
+    ends are adds up in squares. Sources: Lam, Gopal and Qian 2023, "Confidence intervals for the F1
+    score", arXiv 2309.14621; Zou and Donner 2008, "Construction of confidence limits about effect
+    measures".
+    """
+    present = gold.any(axis=0)
+    true = gold[:, present].sum(axis=0)
+    both = np.mean([(gold & one)[:, present].sum(axis=0) for one in said], axis=0)
+    union = true + np.mean([one[:, present].sum(axis=0) for one in said], axis=0) - both
+    shares = both / union
+    ends = np.stack([shares, *wilson(shares, union)])
+    f1_scores, low, high = 2 * ends / (1 + ends)
+    below, above = np.linalg.norm([f1_scores - low, high - f1_scores], axis=1)
+    total, classes = f1_scores.sum(), max(len(true), 1)
+    return float((total - below) / classes), float((total + above) / classes)
 
 
 def count_present(gold: Decisions) -> int:

@@ -19,7 +19,7 @@ from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Decisions
 from distill_tasks.stage import stage
 from distill_tasks.stopwatch_process import time_served
-from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers
+from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers, name_scarce
 from distill_tasks.weighted_metrics import Quality, quality
 from registry.aliases import (
     CHAMPION,
@@ -34,6 +34,8 @@ from registry.served import Asked, UnopenedError, ask, join_classes
 
 logger = logging.getLogger("potstill")
 
+CODE_VERSION = 2
+"""Raised when a change of the code changes the verdict on the same answers."""
 GATE = "potstill.gate"
 """Tag of a version with its last comparison against the champion, as JSON."""
 MEASURED = "potstill.measured"
@@ -77,7 +79,7 @@ class GateReport:
     compared_to: int | None
     """The champion that it was compared to; None where there was none."""
     basis: str
-    """Digest of the rows and of the rule that the verdict rests on."""
+    """Digest of the rows, the rule and the code that the verdict rests on."""
     promote: bool
     reason: str
     verdict: Verdict | None = None
@@ -144,7 +146,7 @@ def judge(
     """
     client = MlflowClient(config.tracking.uri)
     rule = [config.select.metric, config.registry.allowed_drop, config.measure.model_dump()]
-    basis = digest(held_out.digest, rule)
+    basis = digest(CODE_VERSION, held_out.digest, rule)
     champion = aliases_of(client, registered.model).get(CHAMPION)
     plain = GateReport(registered.version, champion, basis, promote=False, reason="")
     if champion == registered.version:
@@ -225,17 +227,19 @@ def _compare(
         reigning = ask(champion.uri, held_out)
     except UnopenedError as error:
         return _replace_unopened(config, tags, champion, plain, error)
-    if not held_out.has_gold:
+    gold = held_out.decisions(len(classes))
+    if gold is None:
         return replace(plain, reason="held_out has no gold labels, so nothing can be proven")
     metric = config.select.metric
     pair = compare_asked(challenger, reigning, held_out, classes, config.measure, metric)
     assert pair.comparison is not None  # gold is there
     allowed = config.registry.allowed_drop
     promote, reason = decide(pair.comparison, *pair.latencies, allowed, metric)
+    scarce = "" if promote else name_scarce(gold, classes, metric)
     return replace(
         plain,
         promote=promote,
-        reason=reason,
+        reason=f"{reason}; {scarce}" if scarce else reason,
         verdict=pair.comparison.verdict,
         difference=pair.comparison.difference,
     )

@@ -143,6 +143,19 @@ def test_classes_with_few_rows_and_an_imbalance_are_named():
     assert not warned(inspect(train=split(distinct(421, "x"), [*gold, 1, 1])), "imbalanced")
 
 
+def test_the_advice_to_take_macro_f1_says_how_many_rows_of_each_class_it_takes():
+    train = split(distinct(420, "x"), [0] * 400 + [1] * 20)
+    held_out = split(distinct(8, "held"), [0] * 5 + [1] * 3)
+    (warning,) = warned(inspect(train=train, held_out=held_out), "imbalanced")
+    # 0.1 · ((1.96 + 0.84) / 0.1)² rows, were one in ten right by one model alone.
+    assert warning.endswith(
+        "select.metric macro_f1. A verdict by macro F1 takes held_out rows of every class: under 6 "
+        "decide nothing, to call 10 points in a class takes about 79; of b there are 3"
+    )
+    (bare,) = warned(inspect(train=train, held_out=split(distinct(8, "held"))), "imbalanced")
+    assert bare.endswith("takes about 79")
+
+
 def test_a_class_that_held_out_lacks_leaves_f1():
     held_out = split(distinct(8, "held"), [0] * 8)
     assert warned(inspect(held_out=held_out), "no rows of b: nothing is known of them, and F1")

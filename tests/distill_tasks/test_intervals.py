@@ -2,7 +2,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from distill_tasks import intervals
 from distill_tasks.intervals import (
@@ -15,6 +18,7 @@ from distill_tasks.intervals import (
     find_bias,
     find_interval,
     lowest_gaps,
+    wilson,
 )
 from distill_tasks.weighted_metrics import calibration_error, difference
 
@@ -98,11 +102,26 @@ def test_more_rows_narrow_the_interval():
     assert widths[0] / widths[1] == pytest.approx(10, rel=0.2)
 
 
-def test_the_interval_is_the_middle_of_the_draws_less_their_bias():
+def test_the_interval_is_the_middle_of_the_draws():
     draws = np.linspace(0, 1, 1001)
-    assert find_interval(0.5, draws) == pytest.approx((0.025, 0.975))
-    assert find_interval(0.5, draws + 3) == pytest.approx((0.025, 0.975))
-    assert find_interval(0.0, draws**2) == pytest.approx((0.025**2 - 1 / 3, 0.975**2 - 1 / 3), 1e-3)
+    assert find_interval(draws) == pytest.approx((0.025, 0.975))
+    assert find_interval(draws**2) == pytest.approx((0.025**2, 0.975**2), 1e-3)
+
+
+@given(st.integers(1, 400), st.integers(0, 400))
+@settings(deadline=None, max_examples=60)
+def test_the_score_interval_is_wilsons_of_scipy_and_statsmodels(trials, hits):
+    hits = min(hits, trials)
+    found = wilson(np.array([hits / trials]), np.array([float(trials)]))
+    theirs = stats.binomtest(hits, trials).proportion_ci(LEVEL, method="wilson")
+    assert (found[0][0], found[1][0]) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    again = proportion_confint(hits, trials, 1 - LEVEL, method="wilson")
+    assert (found[0][0], found[1][0]) == pytest.approx(again, abs=1e-9)
+
+
+def test_one_row_that_came_out_right_says_little_of_the_next():
+    # Wilson's interval of 1 of 1 is [1 / (1 + z²), 1], z being 1.96.
+    assert wilson(np.ones(1), np.ones(1))[0][0] == pytest.approx(1 / (1 + 1.959964**2), abs=1e-6)
 
 
 def test_a_shift_that_may_be_chance_is_no_bias():
@@ -113,16 +132,25 @@ def test_a_shift_that_may_be_chance_is_no_bias():
     assert find_bias(0.0, draws - 0.05) == 0
     for shift in (0.15, -0.15):
         assert find_bias(0.0, draws + shift) == pytest.approx(shift)
-        assert find_interval(0.0, draws + shift) == pytest.approx(find_interval(0.0, draws))
 
 
 def test_the_interval_of_a_calibration_error_holds_it_although_every_draw_raises_it():
     generator = np.random.default_rng(0)
     sure = generator.uniform(0.5, 1, 400)
     error = calibration_error(sure, generator.random(400) < sure)
-    figure = estimate({"ece": error}, 400, seed=0)["ece"]
-    assert bootstrap({"ece": error}, 400, seed=0)["ece"].mean() > figure.value
+    draws = bootstrap({"ece": error}, 400, seed=0)["ece"]
+    raw, figure = (estimate({"ece": error}, 400, 0, names)["ece"] for names in ((), ("ece",)))
+    assert draws.mean() > figure.value == raw.value
     assert figure.low < figure.value < figure.high
+    raised = draws.mean() - figure.value
+    assert (figure.low, figure.high) == pytest.approx((raw.low - raised, raw.high - raised))
+
+
+def test_an_error_is_never_below_zero():
+    sure = np.full(400, 0.5)
+    perfect = calibration_error(sure, np.arange(400) % 2 == 0)  # each bin right about half the time
+    figure = estimate({"ece": perfect}, 400, 0, ("ece",))["ece"]
+    assert 0 <= figure.low <= figure.value <= figure.high
 
 
 def test_the_lowest_gaps_are_the_low_ends_of_every_paired_difference():

@@ -84,6 +84,19 @@ def test_every_figure_lies_within_its_interval_over_all_rows(card):
         assert figure.rows == ROWS
 
 
+def test_macro_f1_of_a_class_of_one_row_is_as_open_as_one_row_leaves_it():
+    labels = (np.arange(ROWS) == 0).astype(int)
+    split = Split(("text",) * ROWS, labels)
+    right = Answered(8 * np.eye(2, dtype=np.float32)[labels], Calibration())
+    never = Answered(8 * np.eye(2, dtype=np.float32)[0 * labels], Calibration())
+    exam = Exam("held_out", split, right, ("fine", "fraud"), "single_label", "macro_f1")
+    for answered in (right, never):
+        figure = score(exam, [answered]).quality
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1
+        assert figure.low < 0.75 < figure.high  # the truth, were fraud found half the time
+    assert score(exam, [right]).values["quality/macro_f1"] == 1
+
+
 def test_the_teacher_agrees_with_itself_and_keeps_all_of_its_quality(exam):
     rows, _ = exam
     values = score(rows, [rows.teacher]).values

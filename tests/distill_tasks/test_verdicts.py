@@ -11,7 +11,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 
-from distill_tasks.intervals import Figure
+from distill_tasks.intervals import Figure, plain_value
 from distill_tasks.problem import to_decisions
 from distill_tasks.verdicts import (
     DISCORDANT_SHARE,
@@ -21,11 +21,13 @@ from distill_tasks.verdicts import (
     decide,
     estimate_ratio,
     flip_signs,
+    name_scarce,
     rows_for,
     rows_needed,
     smallest_difference,
+    swap_answers,
 )
-from distill_tasks.weighted_metrics import mean
+from distill_tasks.weighted_metrics import mean, quality
 
 
 def right(share, rows, seed=0):
@@ -93,6 +95,143 @@ def test_a_p_value_of_many_rows_and_seeds_stays_a_probability():
     equal, other = generator.random((3, 20_000)) < 0.8, generator.random((3, 20_000)) < 0.8
     assert 0.001 < flip_signs(equal, other) <= 1
     assert flip_signs(np.ones((3, 20_000), bool), other) < 1e-300
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+def test_of_f1_the_test_is_the_permutation_test_of_scipy_on_the_scores_of_scikit_learn(average):
+    gold, first = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 1, 1, 2])
+    second = np.array([0, 1, 2, 1, 1, 0, 0])
+    theirs = permutation_test(
+        (first, second),
+        lambda one, other: (
+            f1_score(gold, one, average=average) - f1_score(gold, other, average=average)
+        ),
+        permutation_type="samples",
+        vectorized=False,
+        n_resamples=np.inf,
+    )
+    truth, ours, other = (to_decisions(each, 3) for each in (gold, first, second))
+    found = swap_answers(truth, [ours], [other], f"{average}_f1", seed=0)
+    assert found == pytest.approx(theirs.pvalue)
+
+
+def every_swap(gold, first, second, metric):
+    """Return the share of all ways to swap rows that give a gap as large, by the plain metric."""
+    gaps = []
+    for swapped in itertools.product([False, True], repeat=len(gold)):
+        turn = np.array(swapped)[:, None]
+        pairs = zip(first, second, strict=True)
+        mixed = [(np.where(turn, b, a), np.where(turn, a, b)) for a, b in pairs]
+        scores = [[plain_value(quality(metric, gold, x), len(gold)) for x in two] for two in mixed]
+        gaps.append(abs(np.mean([ours - theirs for ours, theirs in scores])))
+    return np.mean(np.array(gaps) >= gaps[0] - 1e-9)
+
+
+@st.composite
+def small_answers(draw):
+    """Return gold and the answers of some seeds of two models to a few rows (rows, classes)."""
+    shape = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    seeds = draw(st.integers(1, 2))
+    groups = [[draw(arrays(bool, shape)) for _ in range(seeds)] for _ in range(2)]
+    return draw(arrays(bool, shape)), *groups
+
+
+F1_METRICS = ("macro_f1", "weighted_f1", "micro_f1")
+
+
+@given(small_answers(), st.sampled_from(F1_METRICS))
+@settings(deadline=None, max_examples=60)
+def test_of_few_rows_every_swap_is_tried(answers, metric):
+    gold, first, second = answers
+    found = swap_answers(gold, first, second, metric, seed=0)
+    assert found == pytest.approx(every_swap(gold, first, second, metric))
+    assert found == pytest.approx(swap_answers(gold, second, first, metric, seed=1))
+    twice = swap_answers(gold, first * 2, second, metric, seed=0)
+    if len(first) == 1:  # a seed given twice says no more than once
+        assert twice == pytest.approx(found)
+
+
+@given(small_answers(), st.sampled_from(F1_METRICS))
+@settings(deadline=None, max_examples=60)
+def test_of_f1_figures_stay_in_their_range_and_a_difference_without_proof_reaches_zero(
+    answers, metric
+):
+    gold, first, second = answers
+    found = compare_answers(gold, first, second, metric)
+    gap = found.difference
+    assert -1 <= gap.low <= gap.high <= 1
+    assert 0 < found.p_value <= 1
+    if found.p_value >= 0.05:
+        assert gap.low <= 0 <= gap.high
+        assert found.verdict is not Verdict.BEATS
+
+
+def rare_rows(count, rows):
+    """Return gold of two classes, ``count`` rows of the rare one, and the answer `never rare`."""
+    gold = to_decisions((np.arange(rows) < count).astype(int), 2)
+    return gold, to_decisions(np.zeros(rows, int), 2)
+
+
+@pytest.mark.parametrize("rows", [90, 1000])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 10])
+def test_macro_f1_of_rare_rows_is_called_once_they_are_six(count, rows):
+    gold, never = rare_rows(count, rows)
+    found = compare_answers(gold, [gold], [never], "macro_f1")
+    assert found.p_value == pytest.approx(2 * 0.5**count)
+    assert found.difference.value == pytest.approx(0.5, abs=0.03)
+    assert found.verdict is (Verdict.BEATS if count >= 6 else Verdict.INCONCLUSIVE)
+    assert -1 <= found.difference.low <= found.difference.high <= 1
+
+
+def test_drawn_swaps_agree_with_the_exact_ones():
+    gold, never = rare_rows(14, 40)
+    found = compare_answers(gold, [gold], [never], "macro_f1").p_value  # 2¹⁴ swaps: some are drawn
+    assert found <= 0.001
+    half = gold.copy()
+    half[::2] = never[::2]
+    both = never.copy()
+    both[:14:4] = gold[:14:4]
+    drawn = swap_answers(gold, [half], [both], "micro_f1", seed=0)
+    exact = flip_signs(*((said == gold).all(axis=1)[None] for said in (half, both)))
+    assert drawn == pytest.approx(exact, abs=0.02)
+
+
+def test_a_class_with_too_few_rows_for_a_verdict_is_named_with_its_rows():
+    gold = to_decisions(np.repeat(np.arange(5), [20, 1, 5, 6, 0]), 5)
+    classes = ("refund", "fraud", "theft", "loss", "other")
+    assert name_scarce(gold, classes, "macro_f1") == (
+        "held-out has too few rows of fraud (1), theft (5): macro F1 counts every class alike, and "
+        "fewer than 6 rows decide nothing"
+    )
+    assert name_scarce(gold, classes, "weighted_f1") == ""
+    assert name_scarce(gold[:20], classes, "macro_f1") == ""
+
+
+def say(generator, gold, chances):
+    """Return answers (rows, 2) that are right with the chance of their row's class."""
+    hit = generator.random(len(gold)) < np.where(gold[:, 1], chances[1], chances[0])
+    return np.where(hit[:, None], gold, ~gold)
+
+
+def count_beats(count, first, second, sets=60):
+    """Return the share of sets of a thousand rows, ``count`` of them rare, called BEATS."""
+    generator, gold = np.random.default_rng(0), rare_rows(count, 1000)[0]
+    verdicts = [
+        compare_answers(
+            gold, [say(generator, gold, first)], [say(generator, gold, second)], "macro_f1", seed
+        ).verdict
+        for seed in range(sets)
+    ]
+    return verdicts.count(Verdict.BEATS) / sets
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
+def test_equal_models_rarely_beat_each_other_by_a_rare_class(count):
+    assert count_beats(count, (0.998, 0.5), (0.998, 0.5)) <= 0.05
+
+
+def test_a_model_that_knows_a_rare_class_better_beats_given_its_rows():
+    assert count_beats(150, (0.98, 0.9), (0.98, 0.7)) > 0.8
 
 
 def ratio_of(student, control, teacher):

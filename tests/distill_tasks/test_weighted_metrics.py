@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, rel_entr, softmax
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -91,7 +92,9 @@ def test_a_weighted_metric_is_the_metric_of_the_rows_drawn(rows, seed):
         retention[some], np.array(accuracy)[some] / np.array(teachers)[some], rtol=1e-5
     )
     for metric in F1:
-        expected = [naive_f1(metric, gold[r], said[r], present) for r in drawn]
+        expected = [
+            naive_f1(metric, gold[r], said[r], np.flatnonzero(gold[r].any(0))) for r in drawn
+        ]
         found = weighted.quality(metric, gold, said)(weights)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert weighted.count_present(gold) == len(present)
@@ -241,6 +244,53 @@ def test_a_class_that_gold_lacks_does_not_count_in_the_mean_of_f1():
     assert weighted.count_present(gold) == 2
     found = plain(weighted.f1(gold, said, "macro_f1"), 4)
     assert found == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_draw_without_a_class_is_scored_on_the_others():
+    gold = to_decisions(np.array([0, 0, 0, 1]), 2)
+    said = to_decisions(np.array([0, 0, 1, 1]), 2)
+    weights = np.float32([[1, 1, 1, 1], [2, 1, 1, 0], [4, 0, 0, 0]])
+    found = weighted.f1(gold, said, "macro_f1")(weights)
+    assert found == pytest.approx([(4 / 5 + 2 / 3) / 2, 6 / 7, 1])
+
+
+def ends_by_hand(gold, said):
+    """Return the ends of macro F1 class by class, from scipy's score interval."""
+    scores, below, above = [], [], []
+    for truth, answer in zip(gold.T, said.T, strict=True):
+        if truth.any():
+            both, union = int((truth & answer).sum()), int((truth | answer).sum())
+            ends = binomtest(both, union).proportion_ci(0.95, method="wilson")
+            score, low, high = (2 * j / (1 + j) for j in (both / union, ends.low, ends.high))
+            scores, below, above = [*scores, score], [*below, score - low], [*above, high - score]
+    value, count = np.mean(scores), len(scores)
+    return value - np.sqrt(np.square(below).sum()) / count, value + np.sqrt(
+        np.square(above).sum()
+    ) / count
+
+
+@given(answers())
+@settings(deadline=None, max_examples=60)
+def test_the_ends_of_macro_f1_are_wilsons_by_class_and_never_leave_its_range(rows):
+    problem, gold, student, teacher = rows
+    said, told = decide(student, problem), decide(teacher, problem)
+    low, high = weighted.macro_f1_ends(gold, [said])
+    value = plain(weighted.f1(gold, said, "macro_f1"), len(gold))
+    assert -1e-9 <= low <= value + 1e-6
+    assert value - 1e-6 <= high <= 1 + 1e-9
+    if gold.any():
+        assert (low, high) == pytest.approx(ends_by_hand(gold, said), abs=1e-9)
+    assert weighted.macro_f1_ends(gold, [said, said]) == pytest.approx((low, high))
+    several = weighted.macro_f1_ends(gold, [said, told])
+    assert several == pytest.approx(weighted.macro_f1_ends(gold, [told, said]))
+    assert -1e-9 <= several[0] <= several[1] <= 1 + 1e-9
+
+
+def test_one_rare_row_leaves_half_of_macro_f1_open():
+    gold = to_decisions((np.arange(1000) == 0).astype(int), 2)
+    low, high = weighted.macro_f1_ends(gold, [gold])
+    assert low == pytest.approx(0.67, abs=0.01)  # one of one may be one of five: F1 of 0.34
+    assert high == pytest.approx(1)
 
 
 def test_the_bins_hold_every_row_once_and_almost_as_many_rows_each():
