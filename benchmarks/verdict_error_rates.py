@@ -8,6 +8,16 @@ real ones. Prints tables for people and, as its last line, one JSON object:
 - ``power_3_points``: share in which a student truly 3 points better is called BEATS at 2,000 rows,
   judged alone; the worst of all settings. The table also has it among equals, which costs power.
 - ``coverage_*``: share of 95 % intervals that hold the true value; the one farthest from 95 %.
+
+By macro F1, two models answer 1,000 rows of two classes, few of them of the rare one:
+
+- ``false_beats_macro_f1``: share of sets in which one of two equal models is called BEATS, in the
+  worst setting.
+- ``power_macro_f1``: share in which a model that knows the rare class better, by 20 points of its
+  recall and about 5 of macro F1, is called BEATS with 150 rare rows.
+- ``coverage_macro_f1``: share of intervals of a model's macro F1 that hold the true value; the
+  least, since those of a class of one row have to be wide. ``coverage_macro_f1_difference`` is that
+  of the difference between two models that truly differ.
 """
 
 from __future__ import annotations
@@ -21,8 +31,10 @@ from numpy.typing import NDArray
 
 from distill_tasks.intervals import estimate
 from distill_tasks.pages import markdown_table
-from distill_tasks.verdicts import Verdict, compare_answers, correct_holm, decide
-from distill_tasks.weighted_metrics import mean, ratio
+from distill_tasks.problem import Decisions
+from distill_tasks.scorecard import widen_macro_f1
+from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers, correct_holm, decide
+from distill_tasks.weighted_metrics import f1, f1_of_counts, mean, ratio
 
 SETS = 400
 COVERAGE_SETS = 2000
@@ -32,6 +44,10 @@ DISCORDANT = (0.05, 0.1, 0.2)
 STUDENT_RIGHT = 0.85
 """True accuracy of the student; its control's is lower by the lead."""
 STUDENTS = 3
+RARE_ROWS, ENOUGH_ROWS = (1, 2, 3, 5, 10), 150
+"""Rows of the rare class, of 1,000, too few to tell models apart, and enough."""
+COMMON_RIGHT, BETTER, WORSE = (0.99, 0.998), 0.9, 0.7
+"""Share of the rows of the common class that are right, and of the rare one by either model."""
 
 Hits = NDArray[np.bool_]
 
@@ -137,6 +153,69 @@ def simulate_verdicts() -> Iterator[dict[str, float]]:
             yield {**setting, "seeds": 1, "power_3_points": rate}
 
 
+def answer(
+    generator: np.random.Generator, rare: int, common_right: float, rare_right: float
+) -> tuple[Decisions, Decisions]:
+    """Return gold and what a model says of 1,000 rows (rows, classes), the first ones rare."""
+    is_rare = np.arange(1000) < rare
+    hit = generator.random(1000) < np.where(is_rare, rare_right, common_right)
+    gold = np.stack([~is_rare, is_rare], axis=1)
+    return gold, np.where(hit[:, None], gold, ~gold)
+
+
+def true_macro_f1(rare: int, common_right: float, rare_right: float) -> float:
+    """Return the macro F1 that such a model has on endless rows."""
+    true = np.array([[1000.0 - rare, rare]])
+    both = true * [common_right, rare_right]
+    return float(f1_of_counts(both, true, both + (true - both)[:, ::-1], "macro_f1")[0])
+
+
+def compare_macro_f1(
+    rare: int, common_right: float, ours: float, theirs: float
+) -> list[PairedComparison]:
+    """Return the comparison of two models in every set, by their recalls of the rare class."""
+    generator, found = np.random.default_rng(rare), []
+    for seed in range(SETS):
+        gold, first = answer(generator, rare, common_right, ours)
+        _, second = answer(generator, rare, common_right, theirs)
+        found.append(compare_answers(gold, [first], [second], "macro_f1", seed))
+    return found
+
+
+def cover_macro_f1(rare: int, common_right: float) -> float:
+    """Return how often intervals of macro F1 hold its true value, of the model with the fewest."""
+    generator, models = np.random.default_rng(rare), {"better": BETTER, "worse": WORSE}
+    truth = {name: true_macro_f1(rare, common_right, right) for name, right in models.items()}
+    held = dict.fromkeys(models, 0)
+    for seed in range(SETS):
+        answers = {n: answer(generator, rare, common_right, right) for n, right in models.items()}
+        statistics = {name: f1(*each, "macro_f1") for name, each in answers.items()}
+        for name, plain in estimate(statistics, 1000, seed).items():
+            gold, said = answers[name]
+            figure = widen_macro_f1(plain, gold, [said])
+            held[name] += figure.low <= truth[name] <= figure.high
+    return min(held.values()) / SETS
+
+
+def simulate_macro_f1() -> Iterator[dict[str, float]]:
+    """Yield the error rates and the coverage by rare rows, and the power with enough of them."""
+    for rare in (*RARE_ROWS, ENOUGH_ROWS):
+        for right in COMMON_RIGHT:
+            equal = compare_macro_f1(rare, right, WORSE, WORSE)
+            apart = compare_macro_f1(rare, right, BETTER, WORSE)
+            gap = true_macro_f1(rare, right, BETTER) - true_macro_f1(rare, right, WORSE)
+            held = [c.difference.low <= gap <= c.difference.high for c in apart]
+            yield {
+                "rare rows": rare,
+                "common right": right,
+                "true difference": round(gap, 3),
+                "false_beats": np.mean([c.verdict is Verdict.BEATS for c in equal]),
+                "beats": np.mean([c.verdict is Verdict.BEATS for c in apart]),
+                "coverage": cover_macro_f1(rare, right),
+                "coverage of difference": np.mean(held),
+            }
+
+
 def main() -> None:
     """Print the tables and the JSON line."""
     verdicts = list(simulate_verdicts())
@@ -156,7 +235,15 @@ def main() -> None:
         "false_beats": max(row["false_beats"] for row in verdicts if "false_beats" in row),
         "power_3_points": min(alone),
     }
-    print(json.dumps(rates | farthest))
+    by_macro_f1 = list(simulate_macro_f1())
+    print(markdown_table(_show(by_macro_f1)), end="\n\n")
+    macro_f1 = {
+        "false_beats_macro_f1": max(row["false_beats"] for row in by_macro_f1),
+        "power_macro_f1": min(r["beats"] for r in by_macro_f1 if r["rare rows"] == ENOUGH_ROWS),
+        "coverage_macro_f1": min(row["coverage"] for row in by_macro_f1),
+        "coverage_macro_f1_difference": min(r["coverage of difference"] for r in by_macro_f1),
+    }
+    print(json.dumps(rates | farthest | macro_f1))
 
 
 def _show(rows: list[dict[str, float]]) -> list[dict[str, str]]:

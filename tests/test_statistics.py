@@ -27,6 +27,10 @@ def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
     assert rates["power_3_points"] >= 0.80
     for name in ("accuracy", "retention", "agreement"):
         assert 0.93 <= rates[f"coverage_{name}"] <= 0.97, name
+    assert rates["false_beats_macro_f1"] <= 0.05
+    assert rates["power_macro_f1"] >= 0.80
+    assert rates["coverage_macro_f1"] >= 0.90
+    assert rates["coverage_macro_f1_difference"] >= 0.80  # one row, on which both mostly agree
 
 
 @pytest.mark.slow

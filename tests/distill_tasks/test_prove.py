@@ -130,6 +130,30 @@ def test_a_difference_too_small_for_the_rows_names_the_rows_it_would_take(findin
     assert judgement.reason.endswith("there are 40")
 
 
+def test_by_macro_f1_a_class_of_a_few_rows_proves_nothing_and_is_named(findings):
+    held_out = findings.rows.splits["held_out"]
+    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    others, rare = (held_out.gold != 2), (held_out.gold == 2)
+    alike = np.flatnonzero(others & (taught == alone))
+    won = np.flatnonzero(rare & taught & ~alone)[:3]  # the rare class is won on all of its rows
+    few = replace(
+        findings.rows,
+        splits=findings.rows.splits | {"held_out": held_out.take(np.r_[won, alike])},
+    )
+    config = findings.config.model_copy(
+        update={"select": findings.config.select.model_copy(update={"metric": "macro_f1"})}
+    )
+    labels = findings.labels.open()
+    judgement = prove_all(config, few, labels, findings.students, [GOOD]).judgements[GOOD]
+    assert judgement.comparison.difference.value > 0.1
+    assert judgement.comparison.p_value > 0.2
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "held-out has too few rows of fish (3): macro F1 counts" in judgement.reason
+    whole = prove_all(config, findings.rows, labels, findings.students, [GOOD]).judgements[GOOD]
+    assert whole.verdict is Verdict.BEATS
+    assert "too few rows" not in whole.reason
+
+
 def test_without_gold_on_held_out_nothing_can_be_proven_and_the_reason_says_so(findings):
     proof = prove_again(findings, without_gold(findings.rows))
     for judgement in proof.judgements.values():

@@ -130,6 +130,28 @@ def test_a_more_accurate_challenger_is_let_through_and_promoted(house, model):
     assert house.aliases(model) == {"champion": 2, "previous": 1}
 
 
+def test_one_rare_row_promotes_nothing_by_macro_f1_and_the_reason_names_its_class(house, model):
+    house.crown(model, STATIC)
+    challenger = house.register(model, LAYERS_ONNX)
+    champion = open_model(house.candidate(STATIC).student.folder)
+    gold, texts = house.held_out.gold, house.held_out.texts
+    wrong = np.array([a.label for a in champion.answer(texts)]) != np.array(CLASSES)[gold]
+    rare = gold[wrong][0]  # the only row of its class is one that the champion gets wrong
+    rows = house.held_out.take(
+        np.r_[np.flatnonzero(wrong & (gold == rare))[:1], np.flatnonzero(~wrong & (gold != rare))]
+    )
+    config = house.config.model_copy(
+        update={
+            "registry": RegistryConfig(model=model),
+            "select": house.config.select.model_copy(update={"metric": "macro_f1"}),
+        }
+    )
+    report = judge(config, rows, challenger, house.corpus.classes)
+    assert report.difference.value > 0.3
+    assert (report.promote, report.verdict) == (False, INCONCLUSIVE)
+    assert f"held-out has too few rows of {CLASSES[rare]} (1): macro F1" in report.reason
+
+
 def test_an_equally_accurate_and_clearly_faster_challenger_is_let_through(house, model):
     house.crown(model, LAYERS_ONNX)
     report = judged(house, house.register(model, WORDS_STUDENT))
