@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
@@ -17,6 +18,10 @@ from mlflow_server import serve_mlflow
 from samples import CLASSES, FILLERS, WORDS, make_gold_lesson, make_rows
 
 from distill_tasks.config import DistillConfig, parse_config
+
+# No test may fail because another process keeps the machine busy.
+settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_load")
 
 
 @pytest.fixture(scope="session")

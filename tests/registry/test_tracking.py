@@ -1,7 +1,8 @@
+import contextlib
 import json
 import os
 import socket
-import time
+import threading
 
 import mlflow
 import pytest
@@ -250,15 +251,33 @@ def test_a_distillation_that_raises_after_its_report_ends_well_once_it_is_repeat
     assert house.client.get_run(first.run_id).info.status == "FINISHED"
 
 
-def test_a_server_that_nobody_answers_at_is_refused_soon_in_one_sentence(monkeypatch):
+def test_a_server_that_hangs_up_is_tried_twice_and_no_more(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    calls = []
+
+    def hang_up(listening):
+        with contextlib.suppress(OSError):
+            while True:
+                calls.append(listening.accept()[0].close())
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=hang_up, args=[listening])
+        thread.start()
+        with pytest.raises(InputError, match="cannot be reached: "):
+            check_tracking(TrackingConfig(uri=f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(calls) == 2
+
+
+def test_a_server_that_nobody_answers_at_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nothing else can answer there
-        uri, start = f"http://127.0.0.1:{taken.getsockname()[1]}", time.monotonic()
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"^tracking.uri {uri} cannot be reached: ") as caught:
             check_tracking(TrackingConfig(uri=uri))
-    assert time.monotonic() - start < 15
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("Start that server, or use sqlite:///mlflow.db.")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
