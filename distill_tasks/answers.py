@@ -73,7 +73,7 @@ class AnswerStore:
         key = digest(CODE_VERSION, model, self.split.digest)
         if self.store.manifest("answers", key) is None:
             logits = answer_sorted(open_it(), self.split.texts, name)
-            with self.store.build("answers", key, {"model": name, "rows": len(logits)}) as draft:
+            with self.store.build("answers", key, {"name": name, "rows": len(logits)}) as draft:
                 np.save(draft / "logits.npy", logits, allow_pickle=False)
         kept: Logits = np.load(self.store.folder("answers", key) / "logits.npy", allow_pickle=False)
         return kept

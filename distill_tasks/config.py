@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
@@ -165,6 +167,21 @@ class RegistryConfig(Settings):
     )
 
 
+def find_local_folder(written: str) -> str:
+    """Return a path with ``~`` as the home it stands for; any other stays as it is written.
+
+    Raises ValueError for what is no path of this machine: runs lock their folder.
+    """
+    if re.match(r"[A-Za-z][\w+.-]*:/", written) or not written.strip() or "\0" in written:
+        raise ValueError("runs lock their folder, so it must be a path of this machine")
+    if not written.startswith("~"):
+        return written
+    try:
+        return str(Path(written).expanduser())
+    except RuntimeError:
+        raise ValueError("there is no such user, so no such home") from None
+
+
 class DistillConfig(Settings):
     """One distillation: data, teacher, students, and what is asked of the one that is kept."""
 
@@ -172,7 +189,7 @@ class DistillConfig(Settings):
         min_length=1, pattern=r"^[\w.-]+$", description="Name of the distillation, for people."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
-    work_dir: str = Field(
+    work_dir: Annotated[str, AfterValidator(find_local_folder)] = Field(
         ".potstill", description="Folder of what is kept between runs: labels, teachers, students."
     )
     problem: Problem = Field(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -26,7 +28,35 @@ class DivergedError(PotstillError):
     """A training whose loss is no number any more; exit code 1 where it is the teacher's."""
 
 
-def say_error(error: Exception) -> str:
+class DiskFullError(PotstillError):
+    """A disk, its inodes or a quota are used up: nothing that a run goes on to do can be kept."""
+
+
+FULL = re.compile(
+    r"no space left on device|disk quota exceeded|database or disk is full"
+    r"|PytorchStreamWriter failed|^\d+ requested and \d+ written",  # of torch, of numpy
+    re.IGNORECASE,
+)
+"""What libraries say of a full disk that they raise errors of their own for."""
+
+
+def stop_if_disk_full(error: BaseException) -> None:
+    """Raise DiskFullError where an error, or what it came from, says that a disk is full."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, DiskFullError):
+        full = isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or FULL.search(str(found)):
+            where = getattr(found, "filename", None)
+            raise DiskFullError(
+                f"The disk is full{f', writing {where}' if where else ''}: {say_error(found)}. "
+                "Free some room (or inodes); the same command goes on from here."
+            ) from None
+        found = found.__cause__ or found.__context__
+    if found is not None:
+        raise found
+
+
+def say_error(error: BaseException) -> str:
     """Return an error of any kind in one line."""
     kind = "" if isinstance(error, PotstillError) else f"{type(error).__name__}: "
     return f"{kind}{' '.join(str(error).split())[:200]}"

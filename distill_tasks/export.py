@@ -9,7 +9,7 @@ from pathlib import Path
 from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
-from distill_tasks.errors import say_error
+from distill_tasks.errors import say_error, stop_if_disk_full
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.served_model import GRAPH
 from distill_tasks.stage import stage
@@ -58,6 +58,7 @@ def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentRefe
             try:
                 served.append(export_one(config, student, variant, corpus))
             except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
+                stop_if_disk_full(error)
                 left_out[name] = f"its export failed: {say_error(error)}"
                 logger.warning("export %s: left out, %s", name, left_out[name])
     complete = [student for student in served if student.candidate not in left_out]
@@ -79,16 +80,16 @@ def export_one(
         texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
         export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
 
-    folder, calibration = keep_served(config, corpus, key, name, write)
+    kept = keep_served(config, corpus, key, name, write)
     return replace(
         student,
         name=name,
         candidate=candidate,
         variant=variant,
-        digest=key,
-        folder=folder,
-        calibration=calibration,
-        disk_mb=measure_disk_mb(folder),
+        digest=kept.digest,
+        folder=kept.folder,
+        calibration=kept.calibration,
+        disk_mb=measure_disk_mb(kept.folder),
         reused=reused,
     )
 

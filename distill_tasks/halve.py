@@ -13,7 +13,7 @@ from distill_tasks.config import AUTO, DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.environment import describe_machine
-from distill_tasks.errors import say_error
+from distill_tasks.errors import say_error, stop_if_disk_full
 from distill_tasks.evaluate import Examiner
 from distill_tasks.intervals import lowest_gaps, plain_value
 from distill_tasks.label import LabelsReference, TeacherReference
@@ -173,6 +173,7 @@ class Race:
             try:
                 parts[name] = train_partly(self.schooling, trial, share)
             except Exception as error:  # noqa: BLE001  # its own training says why
+                stop_if_disk_full(error)
                 logger.warning("halve %s: %s", name, say_error(error))
         if not parts:
             return

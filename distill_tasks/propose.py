@@ -12,7 +12,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.environment import describe_machine, list_versions
-from distill_tasks.errors import say_error
+from distill_tasks.errors import say_error, stop_if_disk_full
 from distill_tasks.evaluate import Examiner
 from distill_tasks.halve import find_shape, time_shapes
 from distill_tasks.intervals import plain_value
@@ -99,6 +99,7 @@ def propose_students(
             logger.info("propose %s: trial %d of %d", student.name, number + 1, wanted.trials)
             point = tasting.taste(student)
         except Exception as error:  # noqa: BLE001  # one that crashes must not end the search
+            stop_if_disk_full(error)
             logger.warning("propose: trial %d failed, %s", number + 1, say_error(error))
         tell(study, trial, point)
     found = tasting.further

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from distill_tasks.digests import digest_texts
+from distill_tasks.digests import digest, digest_texts
 from distill_tasks.errors import InputError, shortlist
 
+logger = logging.getLogger("potstill")
+
 SHARD_ROWS = 512
-"""Rows written at once: what a kill can lose at most."""
+"""Rows written at once: what a kill, or a damaged shard, can lose at most."""
+UNNAMED = 32
+"""Characters in the name of a shard of before 2026-11-26, which says nothing of its bytes."""
+DAMAGED = ".damaged"
+"""What is appended to the name of a file that is read no more."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,11 @@ class SoftLabels:
 
 
 class SoftLabelStore:
-    """The answers of one teacher under ``root/<teacher digest>/``, on any fsspec file system."""
+    """The answers of one teacher under ``root/<teacher digest>/``, on any fsspec file system.
+
+    A shard is named by the digest of its bytes. One whose bytes are others, or that cannot be
+    read, is announced and set aside: its rows count as not answered, those of all others stay.
+    """
 
     def __init__(self, root: str, teacher: str, classes: Sequence[str]) -> None:
         self.fs, path = fsspec.core.url_to_fs(root)
@@ -60,10 +72,10 @@ class SoftLabelStore:
             "row": pa.array(digests),
             "logits": pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1]),
         }
-        name = f"{self.folder}/{uuid.uuid4().hex}"
-        with self.fs.open(f"{name}.partial", "wb") as file:
-            pq.write_table(pa.table(columns), file)
-        self.fs.mv(f"{name}.partial", f"{name}.parquet")
+        shard = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), shard)
+        written = shard.getvalue().to_pybytes()
+        self._write(f"{_name_shard(written)}.parquet", written)
         self._answers.update(zip(digests, logits, strict=True))
 
     def read(self, texts: Sequence[str]) -> SoftLabels:
@@ -82,25 +94,78 @@ class SoftLabelStore:
         return SoftLabels(logits, self.classes, self.teacher)
 
     def _claim_class_order(self) -> None:
+        """Write the class order, or refuse another one than was written.
+
+        A damaged one is written again: the teacher's digest, which names the folder, follows from
+        the order too.
+        """
         path = f"{self.folder}/classes.json"
-        if not self.fs.exists(path):
-            with self.fs.open(f"{path}.partial", "w") as file:
-                json.dump(self.classes, file)
-            self.fs.mv(f"{path}.partial", path)
-            return
-        with self.fs.open(path) as file:
-            found = tuple(json.load(file))
-        if found != self.classes:
+        found = self._read_class_order(path) if self.fs.exists(path) else None
+        if found is None:
+            written = {"classes": self.classes, "seal": digest(self.classes)}
+            self._write("classes.json", json.dumps(written).encode())
+        elif found != self.classes:
             raise InputError(
                 f"The store of teacher {self.teacher} has the classes {shortlist(found)}; asked "
                 f"for {shortlist(self.classes)}. Remove {self.folder} to label afresh."
             )
 
+    def _read_class_order(self, path: str) -> tuple[str, ...] | None:
+        try:
+            written = json.loads(self.fs.cat_file(path))
+            if isinstance(written, list):  # of before 2026-11-26
+                return tuple(written)
+            if written["seal"] == digest(written["classes"]):
+                return tuple(written["classes"])
+        except (ValueError, KeyError, TypeError):
+            pass
+        self._set_aside(path, "the order of the teacher's classes is written again")
+        return None
+
     def _read_shards(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for path in sorted(self.fs.glob(f"{self.folder}/*.parquet")):
-            with self.fs.open(path, "rb") as file:
-                table: Any = pq.read_table(file)
+        paths = {_stem(path): path for path in sorted(self.fs.glob(f"{self.folder}/*.parquet"))}
+        for name, path in paths.items():
+            written = self.fs.cat_file(path)
+            whole = _name_shard(written) in paths  # under whichever of the names
+            answers = self._parse_shard(written) if whole or len(name) == UNNAMED else None
+            if answers is None:
+                lost = f"the teacher is asked its rows again, {SHARD_ROWS} at most"
+                self._set_aside(path, lost)
+                continue
+            if len(name) == UNNAMED:  # believed as it lies there, and watched from now on
+                self.fs.mv(path, f"{self.folder}/{_name_shard(written)}.parquet")
+            yield from answers
+
+    def _parse_shard(self, written: bytes) -> list[tuple[str, NDArray[np.float32]]] | None:
+        """Return digest and logits of each row of a shard, or None where it is none."""
+        try:
+            table: Any = pq.read_table(pa.BufferReader(written))
             logits = table["logits"].combine_chunks().flatten().to_numpy()
-            yield from zip(
-                table["row"].to_pylist(), logits.reshape(table.num_rows, -1), strict=True
-            )
+            rows = logits.reshape(table.num_rows, len(self.classes))
+            return list(zip(table["row"].to_pylist(), rows, strict=True))
+        except (pa.ArrowException, OSError, ValueError, KeyError):
+            return None
+
+    def _write(self, name: str, written: bytes) -> None:
+        """Write a file by rename; one that cannot be written leaves nothing behind."""
+        draft = f"{self.folder}/{uuid.uuid4().hex}.partial"
+        try:
+            self.fs.pipe_file(draft, written)
+            self.fs.mv(draft, f"{self.folder}/{name}")
+        except BaseException:
+            if self.fs.exists(draft):
+                self.fs.rm(draft)
+            raise
+
+    def _set_aside(self, path: str, lost: str) -> None:
+        logger.warning("labels: %s is damaged and set aside as %s; %s", path, DAMAGED, lost)
+        self.fs.mv(path, f"{path}{DAMAGED}")
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[1].removesuffix(".parquet")
+
+
+def _name_shard(written: bytes) -> str:
+    """Return the name that a shard of these bytes has."""
+    return hashlib.sha256(written).hexdigest()

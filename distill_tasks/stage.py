@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from distill_tasks.errors import PotstillError
+from distill_tasks.errors import PotstillError, stop_if_disk_full
 from distill_tasks.memory import release_memory
 
 P = ParamSpec("P")
@@ -32,6 +32,9 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callabl
         def run(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
                 result = function(*args, **kwargs)
+            except Exception as error:
+                stop_if_disk_full(error)
+                raise
             finally:
                 release_memory()
             if getattr(result, "reused", False):

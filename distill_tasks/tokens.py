@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from distill_tasks.digests import digest, digest_texts
+from distill_tasks.integrity import write_manifest
+from distill_tasks.store import Store
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
@@ -60,7 +62,7 @@ class Tokens:
         if self.folder is None:
             return self._make(texts)
         kept = self.folder / digest(self._rules(), digest_texts(texts))
-        if not kept.is_dir():
+        if Store(self.folder.parent).manifest(self.folder.name, kept.name) is None:
             self._keep(self._make(texts), kept)
         return load_from_disk(str(kept))
 
@@ -73,9 +75,10 @@ class Tokens:
     def _keep(self, made: Dataset, kept: Path) -> None:
         """Make a folder by rename; one that another process made meanwhile stays as it is."""
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=kept.parent) as drafts:
+        with TemporaryDirectory(dir=kept.parent, suffix=".partial") as drafts:
             draft = Path(drafts, kept.name)
             made.save_to_disk(draft)
+            write_manifest(draft, f"{kept.parent.name}/{kept.name}", {})
             try:
                 draft.rename(kept)
             except OSError:

@@ -18,8 +18,8 @@ from distill_tasks.calibration import Calibration, calibrate
 from distill_tasks.config import DistillConfig
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import Corpus
-from distill_tasks.digests import digest
-from distill_tasks.errors import NothingQualifiesError, PotstillError, say_error
+from distill_tasks.digests import digest, digest_folder
+from distill_tasks.errors import NothingQualifiesError, PotstillError, say_error, stop_if_disk_full
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Logits, balance_classes
@@ -147,6 +147,7 @@ class Grid:
             try:
                 students.append(train(trial))
             except Exception as error:  # noqa: BLE001  # one that crashes must not end the night
+                stop_if_disk_full(error)
                 failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
                 logger.warning("train %s: left out, %s", name, failed[name])
         whole = [student for student in students if student.student not in failed]
@@ -200,13 +201,15 @@ def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
         with store.build("students", key, manifest) as draft:
             manifest |= _learn(trial, lesson, draft)
             manifest["parameters"] = count_parameters(draft / SERVED)
-    served = digest(CALIBRATION_VERSION, key, config.evaluate.answer_precision)
+            manifest["content"] = digest_folder(draft / SERVED)
+    trained = identify(key, manifest)
+    served = digest(CALIBRATION_VERSION, trained, config.evaluate.answer_precision)
     source = store.folder("students", key) / SERVED
 
     def link_all(folder: Path) -> None:
         shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
 
-    folder, calibration = keep_served(config, schooling.corpus, served, trial.name, link_all)
+    kept = keep_served(config, schooling.corpus, served, trial.name, link_all)
     return StudentReference(
         name=trial.name,
         student=trial.student.name,
@@ -215,11 +218,11 @@ def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
         seed=trial.seed,
         taught=trial.taught,
         trained=key,
-        digest=served,
-        folder=folder,
-        calibration=calibration,
+        digest=kept.digest,
+        folder=kept.folder,
+        calibration=kept.calibration,
         parameters=manifest["parameters"],
-        disk_mb=measure_disk_mb(folder),
+        disk_mb=measure_disk_mb(kept.folder),
         seconds=manifest["seconds"],
         curve=manifest["curve"],
         reused=reused,
@@ -359,26 +362,51 @@ def _start_without(schooling: Schooling) -> TeacherModel | None:
     return schooling.teacher.model
 
 
+def identify(key: str, manifest: dict[str, Any]) -> str:
+    """Return the digest by which all that is found of a model is kept.
+
+    It follows from the recipe (``key``) and from the bytes that came of it: a model that was lost
+    and comes out otherwise when it is made again is another one. One of before bytes were looked
+    at is known by its recipe.
+    """
+    content = manifest.get("content")
+    return key if content is None else digest(key, content)
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A model as it is served, in the store."""
+
+    digest: str
+    folder: Path
+    calibration: Calibration
+
+
 def keep_served(
     config: DistillConfig, corpus: Corpus, key: str, name: str, fill: Callable[[Path], None]
-) -> tuple[Path, Calibration]:
+) -> KeptModel:
     """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
 
-    What it says of validation, which it is calibrated on, is kept under the same key.
+    What it says of validation, which it is calibrated on, is kept under its digest.
     """
     store, validation = Store(config.work_dir), corpus.splits["validation"]
     manifest = store.manifest("served", key)
     if manifest is None:
-        manifest = {}
+        manifest = {"name": name}
         with store.build("served", key, manifest) as draft:
             folder = draft / SERVED
             folder.mkdir(exist_ok=True)
             fill(folder)
-            said = AnswerStore(store, validation).read(key, name, lambda: open_model(folder))
-            fitted = fit_calibration(config, corpus, said)
+            manifest["content"] = digest_folder(folder)
+            answers, made = AnswerStore(store, validation), identify(key, manifest)
+            fitted = fit_calibration(
+                config, corpus, answers.read(made, name, lambda: open_model(folder))
+            )
             describe_calibration(folder, fitted)
             manifest |= fitted.to_json()
-    return store.folder("served", key) / SERVED, Calibration(**manifest)
+    fields = {field: manifest[field] for field in Calibration().to_json()}
+    served = store.folder("served", key) / SERVED
+    return KeptModel(identify(key, manifest), served, Calibration(**fields))
 
 
 def fit_calibration(config: DistillConfig, corpus: Corpus, said: Logits) -> Calibration:

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.progress import LogLines
+from distill_tasks.run_lock import WAIT_MINUTES
 
 if TYPE_CHECKING:
     from distill_tasks.plan import Planned
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, Parameter(help="The distill.yaml.")]
 DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
+
+WaitMinutes = Annotated[
+    float,
+    Parameter(
+        help="How long to wait where another run works in the same work_dir; 0 ends at once.",
+        validator=validators.Number(gte=0),
+    ),
+]
 
 INTERRUPTED = 130
 """The exit code of a run that SIGINT or SIGTERM ended: 128 + SIGINT, as shells have it."""
@@ -76,7 +85,7 @@ def plan(config: Config) -> None:
 
 
 @app.command
-def run(config: Config) -> None:
+def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     """Distil: label, train the grid, measure, select, register, and promote what wins.
 
     Example: potstill run examples/reuters/distill.yaml
@@ -87,11 +96,11 @@ def run(config: Config) -> None:
 
     halving = "on" if will_halve(settings) else "off"
     logger.info("grid: %s, halving %s", _count_candidates(settings), halving)
-    print_outcome(settings, distill(settings))
+    print_outcome(settings, distill(settings, wait_minutes))
 
 
 @app.command
-def label(config: Config) -> None:
+def label(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     """Have the teacher answer every row and stop there; `run` reads the same answers.
 
     Example: potstill label examples/reuters/distill.yaml
@@ -99,7 +108,7 @@ def label(config: Config) -> None:
     settings = _checked(config)
     from flows.label import label_only
 
-    labels = label_only(settings)
+    labels = label_only(settings, wait_minutes)
     out.print(f"Teacher {labels.teacher} answered {labels.asked} new rows; kept in {labels.root}.")
 
 
@@ -139,6 +148,7 @@ def promote(
     *,
     version: Annotated[int | None, Parameter(help="Version; the challenger by default.")] = None,
     dry_run: DryRun = False,
+    wait_minutes: WaitMinutes = WAIT_MINUTES,
 ) -> None:
     """Compare the challenger with the champion on held-out rows, and promote it if it wins.
 
@@ -147,7 +157,7 @@ def promote(
     settings = _checked(config)
     from flows.promote import promote as promote_flow
 
-    promotion = promote_flow(settings, version, dry_run)
+    promotion = promote_flow(settings, version, dry_run, wait_minutes)
     print_promotion(promotion)
     if not promotion.moved and not promotion.reused and not dry_run:
         raise PotstillError(f"Nothing was promoted: {promotion.reason}.")

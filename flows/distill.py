@@ -18,6 +18,7 @@ from distill_tasks.prepare import prepare
 from distill_tasks.propose import propose
 from distill_tasks.prove import prove
 from distill_tasks.report import Report, report
+from distill_tasks.run_lock import WAIT_MINUTES
 from distill_tasks.select import Selection, narrow, select
 from distill_tasks.store import Store
 from distill_tasks.tracking import Distillation, tracked
@@ -47,9 +48,12 @@ class Outcome:
 
 
 @flow(name="distill", flow_run_name="{config.name}")
-def distill(config: DistillConfig) -> Outcome:
-    """Distil a teacher into students, keep the best trade, and promote it if it wins."""
-    with Store(config.work_dir).lock():
+def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcome:
+    """Distil a teacher into students, keep the best trade, and promote it if it wins.
+
+    Another run in the same ``work_dir`` is waited for, for so many minutes at most.
+    """
+    with Store(config.work_dir).lock(f"distill {config.name}", wait_minutes):
         corpus = prepare(config)
         with tracked(config, corpus.open()) as distillation:
             teacher = teach(config, corpus)

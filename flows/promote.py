@@ -8,6 +8,7 @@ from prefect import flow
 from distill_tasks.config import DistillConfig
 from distill_tasks.errors import InputError
 from distill_tasks.prepare import prepare
+from distill_tasks.run_lock import WAIT_MINUTES
 from distill_tasks.store import Store
 from distill_tasks.tracking import connect
 from registry.aliases import CHALLENGER, Registered, aliases_of, give_another_chance
@@ -17,9 +18,17 @@ from registry.promote import promote as promote_if_allowed
 
 
 @flow(name="promote", flow_run_name="{config.registry.model}")
-def promote(config: DistillConfig, version: int | None = None, dry_run: bool = False) -> Promotion:
-    """Compare a version, by default the challenger, with the champion; promote it if it wins."""
-    with Store(config.work_dir).lock():
+def promote(
+    config: DistillConfig,
+    version: int | None = None,
+    dry_run: bool = False,
+    wait_minutes: float = WAIT_MINUTES,
+) -> Promotion:
+    """Compare a version, by default the challenger, with the champion; promote it if it wins.
+
+    Another run in the same ``work_dir`` is waited for, for so many minutes at most.
+    """
+    with Store(config.work_dir).lock(f"promote {config.registry.model}", wait_minutes):
         corpus = prepare(config)
         connect(config.tracking)
         client = MlflowClient(config.tracking.uri)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from distill_tasks.device import choose_device
 from distill_tasks.digests import digest
 from distill_tasks.progress import Training
 from distill_tasks.settings import Spans, StudentSettings
+from distill_tasks.store import Store
 from distill_tasks.students.folder import describe_model
 from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.teachers.sequence_classifier import digest_model
@@ -35,7 +35,7 @@ POOLED_TOKENS = 1024
 SIF_A = 1e-3
 """a of `weigh_tokens`, as in the paper."""
 
-VOCABULARIES = "token_vectors"
+VOCABULARIES, VECTORS = "token_vectors", "vectors.npy"
 """The folder of the store with what teachers make of their vocabularies, shared by the grid."""
 VECTORS_VERSION = 1
 """Raised, as is that of `train`, when a change of the code changes what `pool_vocabulary` makes."""
@@ -206,15 +206,12 @@ def pool_vocabulary(teacher: TeacherModel) -> NDArray[np.float32]:
 def keep_vocabulary(teacher: TeacherModel, folder: Path) -> NDArray[np.float32]:
     """Return `pool_vocabulary` of a teacher, from the folder once it was made."""
     weights = digest_model(str(teacher.model), teacher.revision)
-    kept = folder / f"{digest(VECTORS_VERSION, weights)}.npy"
-    if not kept.is_file():
+    store, kind, key = Store(folder.parent), folder.name, digest(VECTORS_VERSION, weights)
+    if store.manifest(kind, key) is None:
         made = pool_vocabulary(teacher)
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder) as drafts:
-            draft = Path(drafts, kept.name)
-            np.save(draft, made)
-            draft.replace(kept)
-    vectors: NDArray[np.float32] = np.load(kept, allow_pickle=False)
+        with store.build(kind, key, {"tokens": len(made)}) as draft:
+            np.save(draft / VECTORS, made)
+    vectors: NDArray[np.float32] = np.load(store.folder(kind, key) / VECTORS, allow_pickle=False)
     return vectors
 
 
