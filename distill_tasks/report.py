@@ -17,6 +17,7 @@ from distill_tasks.pages import write_markdown, write_note, write_page
 from distill_tasks.pictures import write_png
 from distill_tasks.scorecard import Scorecard
 from distill_tasks.stage import stage
+from distill_tasks.store import check_whole
 from distill_tasks.tracking import (
     Distillation,
     compare_link,
@@ -61,20 +62,27 @@ def report(findings: Findings, distillation: Distillation) -> Report:
 
 
 def write_report(findings: Findings, distillation: Distillation) -> Report:
-    """Write all runs of a distillation to MLflow; those already written stay as they are."""
+    """Write all runs of a distillation to MLflow; those already written stay as they are.
+
+    A student that was made again and came out otherwise gets a run of its own, and the summary is
+    written again with it.
+    """
     from distill_tasks.logged_models import find_student, log_student, log_teacher
 
     students = {student.name: student for student in findings.students}
     datasets = describe_datasets(findings.rows)
     run_ids: dict[str, str] = {}
     model_ids: dict[str, str] = {}
+    finished = distillation.finished
     for name in findings.validation.models:
         student = students.get(name)
-        role = f"student/{name}" if student is not None else name
+        role = name if student is None else _name_role(student)
         run_id, logged = find_or_start(distillation.experiment_id, distillation.digest, role, name)
         run_ids[name] = run_id
+        finished = finished and logged
         tags = {"distillation": distillation.digest, "model": name}
         if student is not None and student.served:
+            check_whole(student.folder.parent)
             kept = find_student(run_id, student.folder)
             model_ids[name] = kept or log_student(run_id, name, student.folder, tags)
             logged = logged and kept is not None
@@ -86,9 +94,18 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
             finish(run_id)
     link = compare_link(distillation.tracking_uri, distillation.experiment_id, [*run_ids.values()])
     table, warnings, markdown = tabulate(findings), warn(findings), write_markdown(findings)
-    if not distillation.finished:
+    if not finished:
         _log_summary(findings, distillation, table, markdown, link)
-    return Report(table, warnings, model_ids, run_ids, markdown, link, reused=distillation.finished)
+    return Report(table, warnings, model_ids, run_ids, markdown, link, reused=finished)
+
+
+def _name_role(student: StudentReference) -> str:
+    """Return the role of a student's run: its name and, beside that, what it is.
+
+    One that was kept before its bytes were looked at is found in the run that it always had.
+    """
+    known_by_recipe = student.digest == student.folder.parent.name
+    return f"student/{student.name}" + ("" if known_by_recipe else f"/{student.digest}")
 
 
 def _log_model_figures(

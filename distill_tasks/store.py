@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill_tasks.errors import InputError, stop_if_disk_full
+from distill_tasks.errors import InputError, PotstillError, stop_if_disk_full
 from distill_tasks.integrity import (
     MANIFEST,
     DamagedError,
@@ -31,6 +31,7 @@ logger = logging.getLogger("potstill")
 
 BUILDING = ".building"
 """The file in a draft that its one builder holds a lock on."""
+REPLACED = ".replaced.partial"
 CHECKPOINT = "checkpoint-*"
 """What a draft holds from which a training can go on."""
 
@@ -68,7 +69,8 @@ class Store:
     def draft(self, kind: str, digest: str) -> Path:
         """Return the draft of one thing, in which `build` goes on."""
         draft = self.folder(kind, f"{digest}.partial")
-        draft.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # or renamed meanwhile, as `exist_ok` does not allow
+            draft.mkdir(parents=True)
         return draft
 
     @contextmanager
@@ -84,16 +86,15 @@ class Store:
             try:
                 yield draft
                 write_manifest(draft, f"{kind}/{digest}", manifest)
+                if final.exists():  # a reader finds all of it or nothing
+                    final.rename(tempfile.mkdtemp(dir=final.parent, suffix=REPLACED))
+                draft.rename(final)
             except Exception:
                 _remove_without_checkpoint(draft)
                 raise
-            outdated = tempfile.mkdtemp(dir=final.parent, suffix=".partial")
-            with suppress(FileNotFoundError):
-                final.rename(outdated)  # so that a reader finds all of it or nothing
-            draft.rename(final)
             (final / BUILDING).unlink(missing_ok=True)
-        shutil.rmtree(outdated, ignore_errors=True)
-        shutil.rmtree(self._aside(kind, digest), ignore_errors=True)
+        for left in (self._aside(kind, digest), *final.parent.glob(f"*{REPLACED}")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def keep(self, kind: str, digest: str, manifest: dict[str, Any]) -> None:
         """Keep a thing that is its manifest alone."""
@@ -188,7 +189,11 @@ class Store:
         held = None
         while held is None:
             draft = self.draft(kind, digest)
-            held = _hold(draft / BUILDING)
+            try:
+                held = _hold(draft / BUILDING)
+            except OSError:  # no room, not even for this
+                _remove_without_checkpoint(draft)
+                raise
         with held:
             yield draft
 
@@ -197,6 +202,18 @@ class Store:
             for left in list(self.root.glob(pattern)):
                 if not _is_held(left / BUILDING):
                     _remove_without_checkpoint(left)
+
+
+def check_whole(folder: Path) -> None:
+    """Raise PotstillError where a folder of the store is not as it was written any more."""
+    try:
+        if read_manifest(folder, f"{folder.parent.name}/{folder.name}") is None:
+            raise DamagedError("it is gone")
+    except DamagedError as damage:
+        raise PotstillError(
+            f"{folder} was damaged while the run was on: {damage}. "
+            "The next run makes it again; look after this disk."
+        ) from None
 
 
 def _remove_without_checkpoint(left: Path) -> None:

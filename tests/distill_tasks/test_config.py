@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,30 @@ def test_a_grid_that_is_too_large_is_refused_before_anything_is_spent(plain):
     )
     plain["max_candidates"] = 30
     assert len(parse_config(plain, "test").students) == 30
+
+
+@pytest.mark.parametrize("path", [".potstill", "/data/store", "nights/1", "a:b", "C:x", "x~y"])
+def test_a_local_work_dir_stays_as_it_is_written(written, path):
+    assert parse_config(written | {"work_dir": path}, "test").work_dir == path
+
+
+def test_a_work_dir_below_home_is_where_home_is(written, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert parse_config(written | {"work_dir": "~/x"}, "test").work_dir == "/home/someone/x"
+    assert parse_config(written | {"work_dir": "~"}, "test").work_dir == "/home/someone"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("s3://bucket/x", "it must be a path of this machine"),
+        ("gs://bucket", "it must be a path of this machine"),
+        ("file:///data", "it must be a path of this machine"),
+        ("", "it must be a path of this machine"),
+        ("a\0b", "it must be a path of this machine"),
+        ("~nobody-of-this-name/x", "no such user"),
+    ],
+)
+def test_a_work_dir_that_is_no_local_path_is_refused(written, path, said):
+    with pytest.raises(InputError, match=f"`work_dir`: .*{said}.*found {re.escape(repr(path))}"):
+        parse_config(written | {"work_dir": path}, "test")

@@ -313,7 +313,7 @@ def test_an_export_that_was_killed_is_finished_by_the_next_run(config, corpus, e
     texts = corpus.splits["held_out"].texts
     answers, about = open_model(found.folder).logits(texts), (found.folder / ABOUT).read_text()
     final = found.folder.parent
-    draft = final.rename(final.with_name(f"{found.digest}.partial"))
+    draft = final.rename(final.with_name(f"{final.name}.partial"))
     (draft / MANIFEST).unlink()
     (draft / found.folder.name / ABOUT).unlink()
     (draft / found.folder.name / GRAPH).write_bytes(b"half a graph")

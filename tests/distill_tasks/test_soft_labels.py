@@ -101,6 +101,90 @@ def test_each_call_writes_one_shard_and_nothing_half_written(tmp_path):
     assert suffixes == [".json", ".parquet", ".parquet"]
 
 
+@pytest.fixture
+def shards(tmp_path):
+    """A store with two shards of two answers, and their paths by the first text of each."""
+    store = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    paths = {}
+    for first, texts in (("one", ["one", "two"]), ("three", ["three", "four"])):
+        before = set(tmp_path.glob("t1/*.parquet"))
+        store.add(texts, answers(len(first), len(first) + 1))
+        (paths[first],) = set(tmp_path.glob("t1/*.parquet")) - before
+    return paths
+
+
+def flip_a_logit(written):
+    place = written.index(np.float32(3).tobytes())  # valid parquet, another answer
+    return written[:place] + np.float32(300).tobytes() + written[place + 4 :]
+
+
+def cut(written):
+    return written[:60]
+
+
+def empty(_):
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("damage", "old"),  # bytes flipped in a shard of before digests cannot be seen
+    [(flip_a_logit, False), (cut, False), (cut, True), (empty, False), (empty, True)],
+)
+def test_a_damaged_shard_costs_its_own_rows_alone(tmp_path, shards, damage, old, caplog):
+    path = shards["one"]
+    if old:
+        path = path.rename(path.with_name(f"{uuid.uuid4().hex}.parquet"))
+    path.write_bytes(damage(path.read_bytes()))
+    again = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    assert again.missing(["one", "two", "three", "four"]) == ["one", "two"]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"{path} is damaged and set aside as .damaged; the teacher is asked" in line
+    assert path.with_name(f"{path.name}.damaged").is_file()
+    np.testing.assert_array_equal(again.read(["three"]).logits, answers(5))
+    again.add(["one", "two"], answers(3, 4))
+    caplog.clear()
+    last = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    np.testing.assert_array_equal(last.read(["two", "four"]).logits, answers(4, 6))
+    assert not caplog.records
+
+
+def test_two_shards_that_changed_names_lost_nothing(tmp_path, shards):
+    one, other = (path.read_bytes() for path in shards.values())
+    shards["one"].write_bytes(other)
+    shards["three"].write_bytes(one)
+    again = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    assert again.missing(["one", "two", "three", "four"]) == []
+
+
+def test_shards_of_before_digests_are_read_and_watched_from_then_on(tmp_path, shards):
+    old = shards["one"].rename(tmp_path / "t1" / f"{uuid.uuid4().hex}.parquet")
+    assert SoftLabelStore(str(tmp_path), "t1", CLASSES).missing(["one", "two"]) == []
+    assert not old.exists()
+    shards["one"].write_bytes(flip_a_logit(shards["one"].read_bytes()))
+    assert SoftLabelStore(str(tmp_path), "t1", CLASSES).missing(["one"]) == ["one"]
+
+
+@pytest.mark.usefixtures("shards")
+@pytest.mark.parametrize("written", [b'["ca', b"", b"{}", b"3", b"\xff", None])
+def test_a_damaged_class_order_is_written_again_and_no_answer_is_lost(tmp_path, written):
+    path = tmp_path / "t1" / "classes.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"cats", b"cbts") if written is None else written)
+    again = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    np.testing.assert_array_equal(again.read(["one", "four"]).logits, answers(3, 6))
+    assert path.read_bytes() == whole
+    assert (tmp_path / "t1" / "classes.json.damaged").is_file()
+
+
+@pytest.mark.usefixtures("shards")
+def test_a_class_order_of_before_digests_is_believed(tmp_path):
+    path = tmp_path / "t1" / "classes.json"
+    path.write_text('["cats", "dogs"]')
+    assert SoftLabelStore(str(tmp_path), "t1", CLASSES).missing(["one"]) == []
+    with pytest.raises(InputError, match="has the classes cats, dogs; asked for dogs, cats"):
+        SoftLabelStore(str(tmp_path), "t1", CLASSES[::-1])
+
+
 def test_a_failed_write_adds_nothing(root):
     store = SoftLabelStore(root, "t1", CLASSES)
     with pytest.raises(ValueError, match="length"):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -190,12 +191,20 @@ def test_the_vocabulary_goes_through_a_teacher_once(teacher, tmp_path):
     folder = tmp_path / "kept"
     pooled = keep_vocabulary(teacher, folder)
     np.testing.assert_array_equal(pooled, pool_vocabulary(teacher))
-    (kept,) = folder.iterdir()
+    (kept,) = folder.glob("*/vectors.npy")
+    made = kept.stat().st_ino, kept.stat().st_mtime_ns
+    for again in (teacher, replace(teacher, max_length=8)):
+        np.testing.assert_array_equal(keep_vocabulary(again, folder), pooled)
+        assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == made
+
+
+def test_vectors_that_were_damaged_are_made_again(teacher, tmp_path, caplog):
+    folder = tmp_path / "kept"
+    pooled = keep_vocabulary(teacher, folder)
+    (kept,) = folder.glob("*/vectors.npy")
     np.save(kept, pooled + 1)
-    np.testing.assert_array_equal(keep_vocabulary(teacher, folder), pooled + 1)
-    np.testing.assert_array_equal(
-        keep_vocabulary(replace(teacher, max_length=8), folder), pooled + 1
-    )
+    np.testing.assert_array_equal(keep_vocabulary(teacher, folder), pooled)
+    assert "vectors.npy has not the bytes that were written; it is made again" in caplog.text
 
 
 def test_another_teacher_has_vectors_of_its_own(teacher, tmp_path):
@@ -212,12 +221,12 @@ def test_another_teacher_has_vectors_of_its_own(teacher, tmp_path):
 def test_a_half_written_draft_harms_nothing(teacher, tmp_path):
     folder = tmp_path / "kept"
     pooled = keep_vocabulary(teacher, folder)
-    (kept,) = folder.iterdir()
+    (kept,) = folder.glob("*/vectors.npy")
     whole = kept.read_bytes()
-    draft = folder / "tmpdraft" / kept.name  # what a kill leaves behind
+    draft = folder / f"{kept.parent.name}.partial" / kept.name  # what a kill leaves behind
     draft.parent.mkdir()
     draft.write_bytes(whole[: len(whole) // 2])
-    kept.unlink()
+    shutil.rmtree(kept.parent)
     np.testing.assert_array_equal(keep_vocabulary(teacher, folder), pooled)
     assert kept.read_bytes() == whole
 
@@ -234,8 +243,8 @@ def test_processes_that_keep_the_same_vocabulary_at_once_agree(tmp_path):
     command = [sys.executable, "-c", code, str(teacher.model), str(tmp_path / "kept")]
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    (kept,) = (tmp_path / "kept").iterdir()
-    np.testing.assert_array_equal(np.load(kept), pool_vocabulary(teacher))
+    (folder,) = (tmp_path / "kept").iterdir()
+    np.testing.assert_array_equal(np.load(folder / "vectors.npy"), pool_vocabulary(teacher))
 
 
 def small(**changes):

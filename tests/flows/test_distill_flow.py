@@ -215,8 +215,9 @@ def test_a_constraint_that_none_meets_names_the_nearest_and_promotes_nothing(qui
 
 def test_two_runs_cannot_work_in_one_folder(quick):
     config = parse_config(quick, "test")
-    with Store(config.work_dir).lock(), pytest.raises(InputError, match="Another run"):
-        distill(config)
+    other = Store(config.work_dir).lock("label animals")
+    with other, pytest.raises(InputError, match=r"Another run .*: label animals \(process"):
+        distill(config, wait_minutes=0)
 
 
 def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
