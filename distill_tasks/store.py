@@ -32,6 +32,7 @@ logger = logging.getLogger("potstill")
 BUILDING = ".building"
 """The file in a draft that its one builder holds a lock on."""
 REPLACED = ".replaced.partial"
+"""The end of the name of a folder that another one has taken the place of."""
 CHECKPOINT = "checkpoint-*"
 """What a draft holds from which a training can go on."""
 

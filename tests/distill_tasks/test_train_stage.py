@@ -28,6 +28,7 @@ from distill_tasks.train import (
     Trial,
     first_trials,
     further_trials,
+    identify,
     train_one,
     train_partly,
 )
@@ -128,6 +129,45 @@ def test_a_folder_without_manifest_means_trained_again(stage):
     (trained_folder(first).parent / "manifest.json").unlink()
     assert not stage("static").reused
     assert stage("static").reused
+
+
+def test_a_damaged_student_is_trained_again_and_is_the_same_one(stage, caplog):
+    first = stage("bag_of_words")
+    with (trained_folder(first) / "weights.npz").open("r+b") as file:
+        file.seek(200)
+        file.write(b"\xff\xff\xff\xff")  # what is served is a link to it
+    second = stage("bag_of_words")
+    assert not second.reused
+    assert (second.digest, second.folder) == (first.digest, first.folder)
+    said = [line for line in caplog.messages if line.endswith("it is made again")]
+    assert [line.split("/")[0] for line in said] == ["store: students", "store: served"]
+    assert all(f"({first.name}) is not whole: student/weights.npz" in line for line in said)
+    assert stage("bag_of_words").reused
+
+
+def test_class_names_that_were_swapped_are_never_served(stage):
+    first = stage("bag_of_words")
+    about = (first.folder / ABOUT).read_text()
+    swapped = about.replace("cats", "x").replace("dogs", "cats").replace("x", "dogs")
+    (first.folder / ABOUT).write_text(swapped)
+    second = stage("bag_of_words")
+    assert second.reused  # only its calibration was made again
+    assert (second.folder / ABOUT).read_text() == about
+
+
+def test_a_model_is_named_by_its_bytes_and_one_of_before_by_its_recipe(stage):
+    assert identify("recipe", {"content": "a"}) != identify("recipe", {"content": "b"}) != "recipe"
+    assert identify("recipe", {}) == "recipe"
+    student = stage("bag_of_words")
+    assert student.digest != student.folder.parent.name
+    for manifest in student.folder.parents[2].glob("*/*/manifest.json"):
+        about = json.loads(manifest.read_text())["about"]
+        about.pop("content", None)  # as it was written before bytes were looked at
+        manifest.write_text(json.dumps(about))
+    shutil.rmtree(student.folder.parent)  # named by the bytes of what it was made from
+    old = stage("bag_of_words")
+    assert old.reused
+    assert old.folder != student.folder
 
 
 def test_whatever_makes_another_student_makes_another_digest(stage):

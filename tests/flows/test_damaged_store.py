@@ -24,7 +24,7 @@ def plain(quick):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_no_corruption_makes_a_champion_lie_or_ends_in_a_traceback():
-    """The store after a run, damaged 40 times at random; 500 times in `make bench`."""
+    """The store after a run, damaged 40 times at random; `make bench NAME=corruptions` has 500."""
     command = [sys.executable, ROOT / "benchmarks/corruptions.py", "40"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
