@@ -22,8 +22,8 @@ NO_LABEL = -1
 SPLITS = ("train", "validation", "held_out", "transfer", "production")
 
 
-class DataConfig(Settings):
-    """The user's rows: where each split lies and which columns matter."""
+class RowFormat(Settings):
+    """How rows are written: their columns, and their labels."""
 
     text_column: str = Field("text", description="Column with the text of each row.")
     label_column: str | None = Field(
@@ -31,6 +31,20 @@ class DataConfig(Settings):
         description="Column with the gold label; null where there is no gold at all. In a "
         "multi-label problem a list of labels, or one string with `|` between them.",
     )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between several labels in one string; when absent `|`, or a comma "
+        "or semicolon where that is unambiguous.",
+    )
+    merge_labels: bool = Field(
+        False, description="Read labels that differ in case or white space alone as one class."
+    )
+
+
+class DataConfig(RowFormat):
+    """The user's rows: where each split lies and which columns matter."""
+
     slice_column: str | None = Field(
         None, description="Column of held_out by whose values errors are broken down."
     )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill_tasks.corpus import NO_LABEL, SPLITS, Corpus, DataConfig, Split
+from distill_tasks.corpus import NO_LABEL, SPLITS, Corpus, DataConfig, RowFormat, Split
 from distill_tasks.errors import InputError, did_you_mean, shortlist
+from distill_tasks.gold import Labels, are_alike, find_conflicts, read_gold
 from distill_tasks.problem import LABEL_SEPARATOR, Problem, to_decisions
 from distill_tasks.tables import check_column, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Labels = list[tuple[str, ...]]
-"""The labels of each row: exactly one in a single-label problem."""
-
+GOLD_SPLITS = ("train", "validation", "held_out")
 STRONGER_SPLITS = {
     "validation": ("held_out",),
     "train": ("held_out", "validation"),
@@ -45,7 +44,9 @@ def read_corpus(
         if (table := getattr(config, name)) is not None
     }
     texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
-    names, findings = _read_gold(frames, config.label_column, problem)
+    judged = {name: frames[name] for name in GOLD_SPLITS if name in frames}
+    names, findings = read_gold(judged, config, problem, classes or ())
+    findings += find_conflicts(texts, names)
     order = _order_classes(names, classes, problem)
     splits = {
         name: Split(
@@ -62,19 +63,23 @@ def read_corpus(
 
 
 def read_rows(
-    path: Path, text_column: str, label_column: str, problem: Problem = "single_label"
-) -> tuple[Split, tuple[str, ...]]:
+    path: Path, config: RowFormat, problem: Problem, known: Sequence[str]
+) -> tuple[Split, tuple[str, ...], list[str]]:
     """Read rows to compare models on; gold is absent where there is no label column.
 
-    Returns the rows and the classes found in them. Raises InputError like `read_corpus`.
+    ``known`` are the classes of a model. Returns the rows, the classes found in them and what
+    there is to say of them. Raises InputError like `read_corpus`.
     """
     frame = read_table(str(path), "rows")
-    texts = _read_texts(frame, text_column, "rows")
-    if label_column not in frame.columns:
-        return Split(tuple(texts), np.full(len(texts), NO_LABEL, np.int64)), ()
-    names = _read_labels(frame, label_column, "rows", problem)
-    classes = tuple(sorted({label for row in names for label in row}))
-    return Split(tuple(texts), _number(names, classes, len(texts), problem)), classes
+    texts = _read_texts(frame, config.text_column, "rows")
+    column = str(config.label_column)
+    if column not in frame.columns and not did_you_mean(column, frame.columns):
+        return Split(tuple(texts), np.full(len(texts), NO_LABEL, np.int64)), (), []
+    names, findings = read_gold({"rows": frame}, config, problem, known)
+    findings += find_conflicts({"rows": texts}, names)
+    classes = tuple(sorted({label for row in names["rows"] for label in row}))
+    rows = Split(tuple(texts), _number(names["rows"], classes, len(texts), problem))
+    return rows, classes, findings
 
 
 def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
@@ -89,73 +94,6 @@ def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
             f"from 0; first found: {texts[bad[0]]!r}). Remove or fill these rows."
         )
     return texts
-
-
-def _read_gold(
-    frames: dict[str, pd.DataFrame], column: str | None, problem: Problem
-) -> tuple[dict[str, Labels], list[str]]:
-    """Return the labels of every split that has gold, and what there is to say of them.
-
-    Only held_out may lack the column, unless it has one whose name is close to it.
-    """
-    names: dict[str, Labels] = {}
-    findings = []
-    for split in ("train", "validation", "held_out"):
-        if split not in frames or column is None:
-            continue
-        columns = frames[split].columns
-        if split == "held_out" and column not in columns and not did_you_mean(column, columns):
-            findings.append(
-                f"held_out has no column {column!r}: it is scored against the teacher only, and no "
-                "verdict can be given"
-            )
-            continue
-        names[split] = _read_labels(frames[split], column, split, problem)
-        bare = sum(not row for row in names[split])
-        if bare:
-            findings.append(f"{bare} rows of {split} carry none of the labels")
-    return names, findings
-
-
-def _read_labels(frame: pd.DataFrame, column: str, split: str, problem: Problem) -> Labels:
-    check_column(frame, column, split)
-    if problem == "multi_label":
-        return [_read_several(labels, column, split) for labels in frame[column]]
-    missing = np.flatnonzero(frame[column].isna())
-    if missing.size:
-        raise InputError(
-            f"data.{split}: {missing.size} rows have no {column!r} (row {shortlist(missing)}). "
-            "Label them, or move unlabelled rows to data.transfer."
-        )
-    listed = [label for label in frame[column] if isinstance(label, list | np.ndarray)]
-    if listed:
-        raise InputError(
-            f"data.{split}: {column!r} holds lists of labels, as {list(listed[0])}. "
-            "Say `problem: multi_label`."
-        )
-    return [(str(label),) for label in frame[column]]
-
-
-def _read_several(labels: Any, column: str, split: str) -> tuple[str, ...]:
-    """Return the distinct labels of one row: a list, or a string with ``|`` between them.
-
-    A number is one label, as in a single-label problem; an empty cell means none.
-    """
-    import pandas as pd
-
-    if isinstance(labels, str):
-        words = [word.strip() for word in labels.split(LABEL_SEPARATOR)]
-    elif isinstance(labels, list | tuple | np.ndarray):
-        words = [str(label) for label in labels if label is not None]
-    else:
-        words = [] if pd.isna(labels) else [str(labels)]
-    wrong = [word for word in words if LABEL_SEPARATOR in word]
-    if wrong:
-        raise InputError(
-            f"data.{split}: the label {wrong[0]!r} of {column!r} holds a {LABEL_SEPARATOR!r}, "
-            "which stands between labels. Rename it."
-        )
-    return tuple(dict.fromkeys(word for word in words if word))
 
 
 def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | None:
@@ -176,6 +114,7 @@ def _order_classes(
                 "data.label_column is null and the teacher has no classes of its own. "
                 "Label the train rows, or use a teacher of kind transformers or saved."
             )
+        _refuse_names(teacher_classes, problem)
         return tuple(teacher_classes)
     known = {split: {label for row in rows for label in row} for split, rows in names.items()}
     classes = tuple(sorted(known["train"]))
@@ -190,13 +129,25 @@ def _order_classes(
         unseen = sorted(labels - known["train"])
         if unseen:
             near = did_you_mean(unseen[0], classes)
+            alike = any(are_alike(name, classes) for name in unseen)
+            merge = " Those that differ in case or spaces alone are one with data.merge_labels."
             raise InputError(
                 f"data.{split} has labels that train never saw: {shortlist(unseen)}{near}. "
-                "Add rows of these classes to train, or remove them."
+                f"Add rows of these classes to train, or remove them.{merge if alike else ''}"
             )
     if teacher_classes is not None and set(teacher_classes) == set(classes):
         return tuple(teacher_classes)
     return classes
+
+
+def _refuse_names(classes: Sequence[str], problem: Problem) -> None:
+    """Raise InputError for class names of a teacher that no answer could be written with."""
+    for number, name in enumerate(classes):
+        if not name.strip() or (problem == "multi_label" and LABEL_SEPARATOR in name):
+            raise InputError(
+                f"The teacher's class {number} is named {name!r}: a name is not blank, and of "
+                f"several labels holds no {LABEL_SEPARATOR!r}, which joins them. Rename it."
+            )
 
 
 def _number(
@@ -265,26 +216,30 @@ def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> l
 def _carve_validation(
     splits: dict[str, Split], classes: Sequence[str], share: float, seed: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """Carve validation from train, the same share of each class, where the user gave none."""
+    """Carve validation from train, the same share of each class, where the user gave none.
+
+    Rows of equal text stay together, or validation would be known by heart.
+    """
     if "validation" in splits:
         return splits, []
     train = splits["train"]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
+    text_of_row = np.array([numbers[text] for text in train.texts])
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     small: list[str] = []
-    for name, group in _stratify(train, classes):
-        rows = generator.permutation(group)
-        if rows.size < 2:
-            small.append(f"{name} ({rows.size} row)")
+    for name, group in _stratify(train, text_of_row, classes):
+        texts = generator.permutation(group)
+        if texts.size < 2:
+            small.append(f"{name} ({texts.size} text)")
             continue
-        chosen.extend(rows[: min(max(1, round(share * rows.size)), rows.size - 1)])
+        chosen.extend(texts[: min(max(1, round(share * texts.size)), texts.size - 1)])
     if not chosen:
         raise InputError(
-            f"data.train has {len(train)} rows, too few to carve a validation split from. "
-            "Give data.validation, or at least two rows of one class."
+            f"data.train has {len(numbers)} texts, too few to carve a validation split from. "
+            "Give data.validation, or at least two texts of one class."
         )
-    mask = np.zeros(len(train), bool)
-    mask[chosen] = True
+    mask = np.isin(text_of_row, chosen)
     findings = [f"validation carved from train: {mask.sum()} of {len(train)} rows"]
     if small:
         findings.append(f"too small to split, kept whole in train: {shortlist(small)}")
@@ -292,23 +247,28 @@ def _carve_validation(
     return carved, findings
 
 
-def _stratify(train: Split, classes: Sequence[str]) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return disjoint groups of row numbers, each with the name of its class.
+def _stratify(
+    train: Split, text_of_row: NDArray[np.int64], classes: Sequence[str]
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return disjoint groups of text numbers, each with the name of its class.
 
-    A row with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
+    A text with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
     2011, "On the Stratification of Multi-Label Data", without its quota for each split.
     """
+    texts = int(text_of_row.max()) + 1
     if not train.has_gold:
-        return [("rows without gold", np.arange(len(train)))]
-    member = to_decisions(train.gold, len(classes))
-    free = np.ones(len(train), bool)
+        return [("rows without gold", np.arange(texts))]
+    member = np.zeros((texts, len(classes)), bool)
+    np.logical_or.at(member, text_of_row, to_decisions(train.gold, len(classes)))
+    free = np.ones(texts, bool)
     groups = []
+    several = train.gold.ndim == 2 or (member.sum(axis=1) > 1).any()
     rarest_first = np.argsort(member.sum(axis=0), kind="stable")
-    for number in rarest_first if train.gold.ndim == 2 else range(len(classes)):
-        rows = np.flatnonzero(member[:, number] & free)
-        free[rows] = False
-        if rows.size:
-            groups.append((classes[int(number)], rows))
+    for number in rarest_first if several else range(len(classes)):
+        found = np.flatnonzero(member[:, number] & free)
+        free[found] = False
+        if found.size:
+            groups.append((classes[int(number)], found))
     if free.any():
         groups.append(("rows with no label", np.flatnonzero(free)))
     return groups

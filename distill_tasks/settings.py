@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -14,6 +14,14 @@ class Settings(BaseModel):
     """A frozen piece of configuration that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_nul(cls, value: Any) -> Any:
+        """Refuse the character that ends paths and texts in much that they are handed to."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("holds a NUL character, which no path or name may")
+        return value
 
 
 class Spans:

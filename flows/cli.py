@@ -120,6 +120,8 @@ def compare(
     on: Annotated[Path, Parameter(help="Rows to ask both models: csv, parquet or jsonl.")],
     text_column: str = "text",
     label_column: Annotated[str, Parameter(help="Gold labels; may be absent.")] = "label",
+    label_separator: Annotated[str | None, Parameter(help="As in data.label_separator.")] = None,
+    merge_labels: Annotated[bool, Parameter(help="As data.merge_labels.", negative="")] = False,
     tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
 ) -> None:
     """Compare two registered models on the same rows, quality and latency, in one run.
@@ -127,6 +129,7 @@ def compare(
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
     from distill_tasks.config import TrackingConfig
+    from distill_tasks.corpus import RowFormat
     from distill_tasks.latency import MeasureConfig
     from distill_tasks.rows import read_rows
     from distill_tasks.tracking import check_tracking
@@ -138,7 +141,16 @@ def compare(
     from registry.served import open_served
 
     mlflow.set_tracking_uri(tracking_uri)
-    rows, classes = read_rows(on, text_column, label_column, open_served(first).problem)
+    written = RowFormat(
+        text_column=text_column,
+        label_column=label_column,
+        label_separator=label_separator,
+        merge_labels=merge_labels,
+    )
+    model = open_served(first)
+    rows, classes, findings = read_rows(on, written, model.problem, model.classes)
+    for finding in findings:
+        out.print(f"  note: {finding}", highlight=False, markup=False)
     print_side_by_side(compare_models(first, second, rows, classes, MeasureConfig()))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_tasks.corpus import Corpus, DataConfig, Split
+from distill_tasks.corpus import Corpus, DataConfig, RowFormat, Split
 from distill_tasks.errors import InputError
 from distill_tasks.rows import read_corpus, read_rows
 
@@ -147,7 +147,7 @@ def test_validation_takes_the_same_share_of_each_class(read):
 def test_a_class_too_small_to_split_is_announced(read):
     corpus = read(train=rows("cats " * 10 + "dogs"))
     assert corpus.splits["train"].gold.tolist().count(1) == 1
-    assert corpus.findings[1] == "too small to split, kept whole in train: dogs (1 row)"
+    assert corpus.findings[1] == "too small to split, kept whole in train: dogs (1 text)"
     with pytest.raises(InputError, match="too few to carve a validation split"):
         read(train=rows("cats dogs"))
 
@@ -216,9 +216,9 @@ def test_a_saved_corpus_opens_as_it_was(read, tmp_path, problem):
 def test_rows_to_compare_on_may_lack_labels(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("text,label\none,b\ntwo,a\n")
-    split, classes = read_rows(path, "text", "label")
-    assert (split.gold.tolist(), classes) == ([1, 0], ("a", "b"))
-    split, classes = read_rows(path, "text", "gold")
+    split, classes, findings = read_rows(path, RowFormat(), "single_label", ())
+    assert (split.gold.tolist(), classes, findings) == ([1, 0], ("a", "b"), [])
+    split, classes, _ = read_rows(path, RowFormat(label_column="gold"), "single_label", ())
     assert (split.gold.tolist(), classes) == ([-1, -1], ())
 
 
@@ -372,7 +372,7 @@ def test_a_slice_column_that_held_out_lacks_is_refused(read):
 def test_several_labels_to_compare_on_are_read_too(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("text,label\none,b|a\ntwo,\n")
-    split, classes = read_rows(path, "text", "label", "multi_label")
+    split, classes, _ = read_rows(path, RowFormat(), "multi_label", ())
     assert (split.gold.tolist(), classes) == ([[1, 1], [0, 0]], ("a", "b"))
 
 
