@@ -6,9 +6,10 @@ import logging
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow.entities import LoggedModel
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Map
 
 from distill_tasks.footprint import pin, read_requirements
@@ -17,10 +18,12 @@ logger = logging.getLogger("potstill")
 
 HERE = Path(__file__).parent
 
-EXAMPLE = ["some text"]
+EXAMPLE = pd.DataFrame({"text": ["some text"]})
 
+# A named input would have MLflow refuse lists and arrays, one without a name would have it drop all
+# columns but the first before the model sees them. So a parameter names the column.
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string)]),
+    params=ParamSchema([ParamSpec("text_column", DataType.string, "text")]),
     outputs=Schema(
         [
             ColSpec(DataType.string, "label"),

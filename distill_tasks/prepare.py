@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,8 @@ def check_config(config: DistillConfig) -> Corpus:
         case TransformersTeacher():
             sequence_classifier.check_classes(config.teacher, corpus.classes, config.problem)
         case SavedTeacher():
-            _check_saved_rows(config, config.teacher, corpus)
+            found = _check_saved_rows(config, config.teacher, corpus)
+            corpus = replace(corpus, findings=(*corpus.findings, *found))
         case FinetuneTeacher() if not corpus.splits["train"].has_gold:
             raise InputError(
                 "teacher.kind finetune needs gold labels in data.train. "
@@ -172,8 +173,9 @@ def _count_tokens(reader: TeacherModel, corpus: Corpus) -> dict[str, NDArray[np.
     }
 
 
-def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corpus) -> None:
-    texts, _, _ = saved.read_answers(
+def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corpus) -> list[str]:
+    """Check that every row has an answer, and say what is odd in the answers."""
+    texts, logits, _ = saved.read_answers(
         teacher, config.data.text_column, corpus.classes, config.problem
     )
     answered = set(texts)
@@ -184,3 +186,4 @@ def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corp
                 f"Saved answers {teacher.path} lack {len(absent)} rows of {name}, the first being "
                 f"{split.texts[absent[0]][:60]!r}. Add their answers, or drop these rows."
             )
+    return saved.find_probabilities(teacher, logits, config.problem)

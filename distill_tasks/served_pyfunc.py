@@ -25,15 +25,35 @@ class ServedStudent(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return label, confidence, class probabilities and doubt about each text."""
+        """Return label, confidence, class probabilities and doubt about each text.
+
+        Besides a table, whatever pandas makes one of is taken: a list, an array, a dictionary.
+        """
         try:
-            answers = self.model.answer(model_input.iloc[:, 0].tolist())
+            texts = _take_texts(model_input, (params or {}).get("text_column", "text"))
+            answers = self.model.answer(texts)
         except ValueError as error:  # a server answers it with 400 and this sentence alone
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
             [vars(answer) for answer in answers],
             columns=["label", "confidence", "probabilities", "abstain"],
         )
+
+
+def _take_texts(given: Any, column: str) -> list[Any]:
+    """Return the column of that name, or the only one there is.
+
+    Raises ValueError where there are several, none of that name.
+    """
+    table = pd.DataFrame([given] if isinstance(given, str) else given)
+    if column in table:
+        return list(table[column])
+    if len(table.columns) == 1:
+        return list(table.iloc[:, 0])
+    raise ValueError(
+        f"Which column holds the texts? Found {list(table.columns)}, none named {column!r}. Rename "
+        "it, name it in the parameter text_column, or give a list of strings."
+    )
 
 
 def _load_code(path: Path) -> ModuleType:

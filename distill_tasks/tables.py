@@ -153,7 +153,7 @@ def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
         if _ends_in_the_middle(lines) or all(_looks_like_row(line, common) for line in lines):
             raise ValueError(
                 f"line {first} opens a quote that is closed in line {first + len(lines) - 1} only: "
-                f"{len(lines)} rows would become one. Remove the quote, or double and quote it."
+                f"{len(lines)} rows would become one. Remove it, or double it inside a quoted cell."
             )
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SMALLEST_PROBABILITY = 1e-6
 """A probability of zero becomes this one, so that its logarithm is finite."""
+SUM_TOLERANCE = 1e-3
+"""How far from one the probabilities of a row may add up."""
+ANSWER_TOLERANCE = 0.01
+"""How far apart two answers to one text may lie and still be one answer, rounded differently."""
 
 
 class SavedTeacher(Settings):
@@ -46,8 +50,8 @@ def read_answers(
 ) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
     """Return the texts, their logits (rows, classes) and the classes in column order.
 
-    Raises InputError for a missing file or column, NaN, or values that are no probabilities:
-    they sum to one, or in a multi-label problem each lies between zero and one.
+    Raises InputError for a missing file or column, NaN, two answers to one text, or values that
+    are no probabilities: they sum to one, or of several labels each lies between zero and one.
     """
     table = _read_table(config, text_column)
     found = tuple(column for column in table.columns if column != text_column)
@@ -65,9 +69,24 @@ def read_answers(
             f"Only {text_column!r} may hold text; every other column is a class."
         ) from None
     _refuse_bad_rows(config, values, problem)
+    _refuse_contradictions(config, table[text_column], values)
     if config.values == "probabilities":
         values = _to_logits(values, problem)
     return table[text_column].tolist(), values.astype(np.float32), order
+
+
+def find_probabilities(
+    config: SavedTeacher, logits: NDArray[np.float32], problem: Problem
+) -> list[str]:
+    """Say so if what is declared as logits (rows, classes) looks like probabilities."""
+    inside = ((logits >= 0) & (logits <= 1)).all()
+    off = np.abs(logits.sum(axis=1) - 1).max(initial=0) if problem == "single_label" else 0.0
+    if config.values != "logits" or not inside or off > SUM_TOLERANCE:
+        return []
+    return [
+        f"saved answers {config.path} are declared as logits but look like probabilities, all "
+        "between 0 and 1; if they are, set teacher.values: probabilities"
+    ]
 
 
 def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
@@ -113,9 +132,24 @@ def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem:
                 f"{shortlist(np.flatnonzero(outside))}). Give 0 to 1, or say `values: logits`."
             )
         return
-    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > 1e-3) | outside)
+    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE) | outside)
     if off.size:
         raise InputError(
             f"Saved answers {config.path} do not sum to one in {off.size} rows "
             f"(row {shortlist(off)}). Normalise them, or say `values: logits`."
+        )
+
+
+def _refuse_contradictions(
+    config: SavedTeacher, texts: pd.Series[str], values: NDArray[np.float64]
+) -> None:
+    """Raise InputError for texts that stand there twice with different answers."""
+    first_row = {text: row for row, text in reversed(list(enumerate(texts)))}
+    first = np.array([first_row[text] for text in texts], np.int64)
+    apart = np.abs(values - values[first]).max(axis=1, initial=0) > ANSWER_TOLERANCE
+    if apart.any():
+        pairs = [f"{first[row]} and {row}" for row in np.flatnonzero(apart)]
+        raise InputError(
+            f"Saved answers {config.path} answer {len(pairs)} texts twice, differently (row "
+            f"{shortlist(pairs)}). Keep one row of each text."
         )
