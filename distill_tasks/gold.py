@@ -236,7 +236,7 @@ def _unite_alike(
     spelling: dict[str, str] = {}
     said = []
     for group in groups.values():
-        best = max(group, key=lambda name: (name in known, name == name.strip(), counts[name]))
+        best = max(group, key=lambda name: (name in known, _is_tidy(name), counts[name]))
         others = [name for name in group if name != best and counts[name]]
         spelling |= dict.fromkeys(others, best)
         if others:
@@ -254,6 +254,10 @@ def _unite_alike(
     return merged, [f"labels were merged: {'; '.join(said)}"]
 
 
+def _is_tidy(name: str) -> bool:
+    return name == " ".join(name.split())
+
+
 def _reduce(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
@@ -267,7 +271,5 @@ def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Proble
     joined = [name for name, found in parts.items() if len(found) > 1 and classes >= {*found}]
     if not joined:
         return []
-    advice = "problem: multi_label" if problem == "single_label" else "data.label_separator"
-    return [
-        f"labels look like others written as one: {shortlist(joined)}; if they are, set {advice}"
-    ]
+    option = "problem: multi_label" if problem == "single_label" else "data.label_separator"
+    return [f"labels look like several in one: {shortlist(joined)}; if they are, set {option}"]

@@ -119,7 +119,7 @@ def _read_csv(path: Path, split: str) -> pd.DataFrame:
     except pd.errors.ParserError as error:
         if "EOF inside string" not in str(error):
             raise
-        *_, (first, _) = _find_long_rows(path)
+        *_, (first, _) = _find_lines(path)
         raise ValueError(f"line {first} opens a quote that is never closed.") from None
     if not isinstance(frame.index, pd.RangeIndex):
         raise InputError(
@@ -146,7 +146,9 @@ def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
     Such a cell ends in the middle, as no quoted one does, or all its lines look like rows.
     """
     common: list[set[Any]] = []
-    for first, lines in _find_long_rows(path):
+    for first, lines in _find_lines(path):
+        if len(lines) == 1:
+            continue
         if not common:
             counts = [frame[column].value_counts() for column in frame]
             common = [set(values[values > 1].index) for values in counts]
@@ -157,8 +159,8 @@ def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
             )
 
 
-def _find_long_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the first line, and all lines, of each row of a csv that has several."""
+def _find_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of each row of a csv, which may be several, and the number of the first."""
     lines: list[str] = []
 
     def copy_lines(file: Iterable[str]) -> Iterator[str]:
@@ -171,8 +173,7 @@ def _find_long_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(copy_lines(file))
             for _ in reader:
-                if len(lines) > 1:
-                    yield reader.line_num - len(lines) + 1, lines.copy()
+                yield reader.line_num - len(lines) + 1, lines
                 lines.clear()
     finally:
         csv.field_size_limit(before)
@@ -186,8 +187,11 @@ def _ends_in_the_middle(lines: Sequence[str]) -> bool:
 
 
 def _looks_like_row(line: str, common: Sequence[set[Any]]) -> bool:
-    """Return whether a line has enough cells, one of them a common value of its column."""
-    cells = [cell.strip(' "\r\n') for cell in line.split(",")]
+    """Return whether a line has enough cells, one of them a common value of its column.
+
+    Prose has a space after its commas, so that a class named in it is no such cell.
+    """
+    cells = [cell.strip('"\r\n') for cell in line.split(",")]
     if len(cells) < len(common):
         return False
     from_the_end = cells[-len(common) :]

@@ -165,6 +165,83 @@ def test_carving_follows_the_seed(read):
     assert first.splits["validation"].texts != other.splits["validation"].texts
 
 
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["cats", "dogs"])), min_size=2),
+    st.floats(0.05, 0.6),
+    st.integers(0, 3),
+)
+def test_rows_of_one_text_are_carved_together_whatever_their_labels(read, drawn, share, seed):
+    train = [*TRAIN[:4], *((f"row {number}", label) for number, label in drawn)]
+    settings = {"validation_share": share}
+    corpus = read(train=train, seed=seed, settings=settings)
+    kept, carved = corpus.splits["train"], corpus.splits["validation"]
+    assert not set(kept.texts) & set(carved.texts)
+    assert len(kept) + len(carved) == len(train)
+    assert set(kept.gold) == {0, 1}  # no class leaves train
+    assert corpus.digest == read(train=train, seed=seed, settings=settings).digest
+
+
+def test_the_share_is_one_of_texts_where_rows_repeat(read):
+    corpus = read(train=rows("cats dogs " * 10) * 3)
+    assert len(corpus.splits["validation"]) == 4 * 3
+    assert np.bincount(corpus.splits["validation"].gold).tolist() == [6, 6]
+    with pytest.raises(InputError, match="has 2 texts, too few to carve"):
+        read(train=rows("cats dogs") * 9)
+
+
+SINGLE = [(f"row {number}", ("cats", "dogs", "fish")[number**2 % 7 % 3]) for number in range(60)]
+JOINED = [
+    (f"row {number}", "|".join(name for bit, name in enumerate("abc") if number % 7 >> bit & 1))
+    for number in range(60)
+]
+
+
+@pytest.mark.parametrize(
+    ("train", "problem", "label_column", "digest"),
+    [
+        (SINGLE, "single_label", "label", "3b1c0752ddafbfa1"),
+        (SINGLE, "single_label", None, "6b3b3c77c33ceb28"),
+        (JOINED, "multi_label", "label", "6e9665752e8426f3"),
+    ],
+)
+def test_rows_that_never_repeat_are_carved_as_they_always_were(
+    read, train, problem, label_column, digest
+):
+    classes = None if label_column else ["cats", "dogs", "fish"]
+    held_out = [("held", "cats" if problem == "single_label" else "a")]
+    settings = {"label_column": label_column}
+    corpus = read(7, classes, settings, problem, train=train, held_out=held_out)
+    assert corpus.digest == digest
+
+
+def test_one_text_with_two_labels_is_named_with_the_rows_of_the_files(read):
+    train = [("held 1", "cats"), ("same", "dogs"), *TRAIN, ("same", "cats")]
+    assert read(train=train).findings[0] == (
+        "2 texts have different labels: cats (train row 0) and dogs (held_out row 1), "
+        "dogs (train row 1) and cats (train row 22)"
+    )
+
+
+def test_labels_unseen_for_their_spelling_alone_are_answered_with_the_option(read):
+    splits = {"train": TRAIN, "held_out": rows("Cats dogs", "other")}
+    with pytest.raises(InputError, match=r"never saw: Cats .*one with data\.merge_labels"):
+        read(**splits)
+    corpus = read(**splits, settings={"merge_labels": True})
+    assert corpus.splits["held_out"].gold.tolist() == [0, 1]
+    assert corpus.findings[0] == "labels were merged: 'Cats' (1 rows) as 'cats'"
+
+
+@pytest.mark.parametrize(
+    ("problem", "name"), [("single_label", " "), ("multi_label", ""), ("multi_label", "a|b")]
+)
+def test_classes_of_a_teacher_that_no_answer_can_be_written_with_are_refused(read, problem, name):
+    with pytest.raises(InputError, match=f"class 1 is named {name!r}".replace("|", r"\|")):
+        read(0, ["cats", name], {"label_column": None}, problem, train=TRAIN)
+
+
 def test_rows_without_any_labels_take_the_classes_of_the_teacher(read):
     settings = {"label_column": None}
     corpus = read(train=TRAIN, classes=["dogs", "cats"], settings=settings)
@@ -367,6 +444,22 @@ def test_a_slice_column_that_held_out_lacks_is_refused(read):
             held_out=held_out.assign(source="mail"),
             settings={"slice_column": "sorce"},
         )
+
+
+def test_rows_to_compare_on_are_read_as_the_rows_of_a_run(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\none,"a, b"\none,a\ntwo, B\n')
+    split, classes, findings = read_rows(path, RowFormat(), "multi_label", ("a", "b"))
+    assert (split.gold.tolist(), classes) == ([[0, 1, 1], [0, 1, 0], [1, 0, 0]], ("B", "a", "b"))
+    assert [finding.split(":")[0] for finding in findings] == [
+        "labels are read as written with ',' between them",
+        "labels differ in case or spaces alone",
+        "1 texts have different labels",
+    ]
+    merged = RowFormat(merge_labels=True)
+    assert read_rows(path, merged, "multi_label", ("a", "b"))[1] == ("a", "b")
+    with pytest.raises(InputError, match=r"no column 'labl' \(did you mean 'label'"):
+        read_rows(path, RowFormat(label_column="labl"), "multi_label", ())
 
 
 def test_several_labels_to_compare_on_are_read_too(tmp_path):

@@ -304,6 +304,51 @@ def test_broken_saved_answers_are_refused(tmp_path, changes, values, said):
         saved.read_answers(teacher, "text", CLASSES)
 
 
+def write_twice(folder, first, second):
+    """Two answers to `one`, as rows 0 and 2, and one to `two`."""
+    values = zip(first, [0.1, 0.8, 0.1], second, strict=True)
+    columns = dict(zip(CLASSES, values, strict=True))
+    return write_answers(folder, text=["one", "two", "one"], **columns)
+
+
+def test_saved_answers_that_contradict_each_other_are_refused_with_their_rows(tmp_path):
+    path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
+    with pytest.raises(InputError, match=r"answer 1 texts twice, differently \(row 0 and 2\)"):
+        saved.read_answers(SavedTeacher(path=path), "text", CLASSES)
+
+
+def test_saved_answers_that_are_given_twice_are_one(tmp_path):
+    path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.901, 0.049, 0.05])
+    assert saved.read_answers(SavedTeacher(path=path), "text", CLASSES)[0] == ["one", "two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "values", "said"),
+    [
+        ("single_label", [[0.9, 0.05, 0.05], [0, 1, 0]], True),
+        ("single_label", [[0.9, 0.5, 0.05], [0, 1, 0]], False),
+        ("single_label", [[2.0, -1.5, 0.5], [0, 1, 0]], False),
+        ("multi_label", [[0.9, 0.5, 0.05], [0, 1, 1]], True),
+        ("multi_label", [[0.9, 0.5, -0.05], [0, 1, 1]], False),
+    ],
+)
+def test_logits_that_look_like_probabilities_are_told(problem, values, said):
+    logits = np.float32(values)
+    found = saved.find_probabilities(SavedTeacher(path="p", values="logits"), logits, problem)
+    assert ["look like probabilities" in one for one in found] == [True][:said]
+    assert saved.find_probabilities(SavedTeacher(path="p"), logits, problem) == []
+
+
+def test_check_tells_of_probabilities_declared_as_logits(written, data_folder, tmp_path):
+    frames = [pd.read_parquet(path) for path in data_folder.glob("*.parquet")]
+    texts = pd.concat(frames)["text"].tolist()
+    path = write_answers(tmp_path, text=texts, **dict.fromkeys(CLASSES, [1 / 3] * len(texts)))
+    written["teacher"] = {"kind": "saved", "path": path, "values": "logits"}
+    written["students"] = [{"family": "bag_of_words"}]
+    corpus = check_config(parse_config(written, "test"))
+    assert "look like probabilities" in corpus.findings[-1]
+
+
 def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
     columns = {"cats": [0.9, 0.0], "dogs": [0.8, 0.5], "fish": [0.0, 1.0]}
     teacher = SavedTeacher(path=write_answers(tmp_path, **columns))
