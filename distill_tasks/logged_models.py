@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 from mlflow.entities import LoggedModel
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -18,7 +17,7 @@ logger = logging.getLogger("potstill")
 
 HERE = Path(__file__).parent
 
-EXAMPLE = pd.DataFrame({"text": ["some text"]})
+EXAMPLE = {"text": ["some text"]}
 
 # A named input would have MLflow refuse lists and arrays, one without a name would have it drop all
 # columns but the first before the model sees them. So a parameter names the column.

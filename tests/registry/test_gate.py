@@ -293,6 +293,25 @@ def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path
     assert found.agreement == pytest.approx((answers[0] == answers[1]).all(axis=1).mean())
 
 
+@pytest.mark.parametrize("nameless", ["", " ", "a|b", "|"])
+def test_a_single_label_of_any_name_counts_where_it_is_right(house, tmp_path, nameless):
+    rows = make_rows(90, seed=8)
+    classes = (nameless, *CLASSES[1:])
+    gold = np.array([CLASSES.index(label) for label in rows["label"]])
+    split = Split(tuple(rows["text"]), gold)
+    sharp = SoftLabels(8 * np.eye(3, dtype=np.float32)[gold], classes, "by hand")
+    lesson = Lesson(split, sharp, split, classes, Blend(1.0, 0.5), 0, None)
+    train_student(BagOfWordsStudent(max_features=200), lesson, tmp_path)
+    with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
+        pass
+    model = f"models:/{log_student(run.info.run_id, 'nameless', tmp_path, {})}"
+    found = compare_models(model, model, split, classes, house.config.measure)
+    right = open_model(tmp_path).logits(split.texts).argmax(axis=1) == gold
+    assert right[gold == 0].all()
+    assert found.qualities == (pytest.approx(right.mean()),) * 2
+    assert found.agreement == 1
+
+
 def test_rows_without_gold_give_agreement_and_latency_alone(house, model):
     first, second = (house.register(model, name).uri for name in (STATIC, WORDS_STUDENT))
     texts = house.held_out.texts[:40]

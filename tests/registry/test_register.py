@@ -16,14 +16,19 @@ def version(house):
 
 def test_a_version_says_what_goes_in_and_what_comes_out(version):
     signature = mlflow.models.get_model_info(f"models:/cards/{version.version}").signature
-    assert [str(column.type) for column in signature.inputs] == ["DataType.string"]
+    (column,) = signature.params
+    assert (column.name, str(column.dtype), column.default) == (
+        "text_column",
+        "DataType.string",
+        "text",
+    )
     assert signature.outputs.input_names() == ["label", "confidence", "probabilities", "abstain"]
 
 
 def test_a_version_has_an_input_example_that_it_can_answer(version):
     model = mlflow.pyfunc.load_model(f"models:/cards/{version.version}")
     example = model.input_example
-    assert example is not None
+    assert example == {"text": ["some text"]}
     assert len(model.predict(example)) == len(example) == 1
 
 

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from samples import CLASSES, FAMILIES, LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT, make_rows
 
 from distill_tasks import logged_models
@@ -77,6 +80,60 @@ def test_the_champion_answers_with_label_confidence_and_probabilities(house, cha
         assert answers.probabilities[row] == pytest.approx(answer.probabilities)
         assert answers.probabilities[row].keys() == set(CLASSES)
         assert sum(answers.probabilities[row].values()) == pytest.approx(1)
+
+
+TEXTS = list(make_rows(6, seed=9)["text"])
+OTHERS = ["a puppy"] * 6
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        TEXTS,
+        np.array(TEXTS),
+        np.array(TEXTS, dtype=object)[:, None],
+        pd.Series(TEXTS),
+        pd.Series(TEXTS, name="review"),
+        pd.Series(TEXTS, dtype="category"),
+        pd.DataFrame({"text": TEXTS}),
+        pd.DataFrame({"message": TEXTS}),
+        pd.DataFrame({"text": TEXTS, "id": range(6)}),
+        pd.DataFrame({"id": range(6), "text": TEXTS}, index=list("abcdef")),
+        pd.DataFrame({"subject": OTHERS, "text": TEXTS}),
+        {"subject": OTHERS, "text": TEXTS},
+        [{"subject": "a puppy", "text": text} for text in TEXTS],
+    ],
+    ids=lambda given: f"{type(given).__name__}",
+)
+def test_texts_are_taken_from_whatever_holds_them(champions, given):
+    model = mlflow.pyfunc.load_model(champions[WORDS_STUDENT])
+    answers, plain = model.predict(given), model.predict(TEXTS)
+    assert answers.probabilities.tolist() == plain.probabilities.tolist()
+    assert plain.label.nunique() > 1
+
+
+@pytest.mark.parametrize(
+    ("given", "columns"),
+    [
+        (pd.DataFrame({"subject": OTHERS, "body": TEXTS}), "['subject', 'body']"),
+        (pd.DataFrame({"text": TEXTS, "a": OTHERS, "b": OTHERS}).set_index("text"), "['a', 'b']"),
+        (np.array([OTHERS, TEXTS]).T, "[0, 1]"),
+        ([], "[]"),
+    ],
+    ids=["other names", "text as index", "no names", "nothing"],
+)
+def test_a_table_of_several_columns_without_the_texts_is_refused(champions, given, columns):
+    model = mlflow.pyfunc.load_model(champions[WORDS_STUDENT])
+    with pytest.raises(MlflowException) as caught:
+        model.predict(given)
+    assert f"Found {columns}, none named 'text'." in str(caught.value)
+
+
+def test_another_column_of_texts_can_be_named(champions):
+    model = mlflow.pyfunc.load_model(champions[WORDS_STUDENT])
+    table = pd.DataFrame({"text": OTHERS, "body": TEXTS})
+    answers = model.predict(table, params={"text_column": "body"})
+    assert answers.label.tolist() == model.predict(TEXTS).label.tolist()
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,13 @@ WRONG = {
         {"dataframe_split": {"columns": ["text"], "data": [["fine"], [None]]}},
         "Row 1 is nan, not text. Give a list of strings.",
     ),
-    "half a character": ({"inputs": ["half \ud83d"]}, "surrogates not allowed"),
-    "no texts": ({"inputs": []}, "missing inputs"),
+    "null in a list": ({"inputs": ["fine", None]}, "Row 1 is nan, not text."),
+    "half a character": ({"inputs": ["half \ud83d"]}, "half a character (a lone surrogate)"),
+    "no texts": ({"inputs": []}, "Which column holds the texts? Found []"),
+    "no column of texts": (
+        {"dataframe_split": {"columns": ["id", "body"], "data": [["the puppy", "purr kitten"]]}},
+        "Which column holds the texts? Found ['id', 'body'], none named 'text'.",
+    ),
     "another format": ({"texts": ["purr"]}, "exactly one of the input fields"),
 }
 
@@ -208,20 +213,38 @@ def test_what_is_no_text_is_refused_with_the_reason_and_the_server_goes_on(serve
     assert post(address, {"inputs": ["purr kitten"]})[1]["predictions"][0]["label"] == label
 
 
-@pytest.mark.parametrize(("given", "text"), [(3, "3"), (None, "None")])
-def test_the_server_makes_text_of_what_is_none_before_a_model_sees_it(served, given, text):
+def test_the_server_makes_text_of_a_number_beside_text_before_a_model_sees_it(served):
     name, address = served
-    status, said = post(address, {"inputs": ["fine", given]})
+    status, said = post(address, {"inputs": ["fine", 3]})
     assert status == 200
-    expected = here(name, ["fine", text]).probabilities
+    expected = here(name, ["fine", "3"]).probabilities
     for row, answer in enumerate(said["predictions"]):
         assert answer["probabilities"] == pytest.approx(expected[row], abs=1e-5)
 
 
-def test_of_a_table_of_several_columns_the_server_hands_on_the_first(served):
+ROWS = [{"id": "the puppy", "text": "purr kitten", "body": "fin gill"}]
+TABLES = {
+    "dataframe_split": {"columns": list(ROWS[0]), "data": [list(ROWS[0].values())]},
+    "dataframe_records": ROWS,
+    "instances": ROWS,
+    "inputs": {name: [cell] for name, cell in ROWS[0].items()},
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_of_a_table_of_several_columns_the_texts_are_taken_by_name(served, form):
     name, address = served
-    table = {"columns": ["id", "text"], "data": [["the puppy", "purr kitten"]]}
-    status, said = post(address, {"dataframe_split": table})
-    assert status == 200
-    (expected,) = here(name, ["the puppy"]).probabilities
-    assert said["predictions"][0]["probabilities"] == pytest.approx(expected, abs=1e-5)
+    for params, text in (({}, "purr kitten"), ({"text_column": "body"}, "fin gill")):
+        status, said = post(address, {form: TABLES[form], "params": params})
+        assert status == 200, said
+        (expected,) = here(name, [text]).probabilities
+        assert said["predictions"][0]["probabilities"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_rows_of_csv_are_answered_too(served):
+    name, address = served
+    body = b"id,text\nthe puppy,purr kitten\n"
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "text/csv"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        (answer,) = json.load(response)["predictions"]
+    assert answer["label"] == here(name, ["purr kitten"]).label[0]
