@@ -145,6 +145,9 @@ def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
 
     Such a cell ends in the middle, as no quoted one does, or all its lines look like rows.
     """
+    with path.open("rb") as file:
+        if sum(1 for _ in file) == len(frame) + 1:
+            return  # the header, and a line for each row
     common: list[set[Any]] = []
     for first, lines in _find_lines(path):
         if len(lines) == 1:

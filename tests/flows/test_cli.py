@@ -1,18 +1,22 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 import yaml
-from samples import make_latency
+from samples import make_latency, make_rows
 
-from distill_tasks.config import parse_config
+from distill_tasks.config import TrackingConfig, parse_config
+from distill_tasks.logged_models import log_student
 from distill_tasks.plan import Planned
+from distill_tasks.tracking import connect
 from flows import cli
 from registry.gate import SideBySide
 
@@ -78,6 +82,29 @@ def test_two_models_are_printed_side_by_side(capsys):
         start = words.index(row[0])
         assert [word for word in words[start : start + 6] if word[0].isalnum()][: len(row)] == row
     assert "They agree on 87.50 % of the rows." in " ".join(words)
+
+
+def test_compare_reads_rows_as_a_run_does_and_says_what_it_found(
+    capsys, written, light_folders, tmp_path
+):
+    tracking = TrackingConfig(**written["tracking"])
+    connect(tracking)
+    with mlflow.start_run() as run:
+        pass
+    model = log_student(run.info.run_id, "words", light_folders["bag_of_words"], {})
+    rows = make_rows(60, seed=8)
+    rows.loc[:5, "label"] = " Cats"  # two of the six are
+    rows.to_csv(tmp_path / "rows.csv")
+    command = ["compare", *[f"models:/{model}"] * 2, "--on", tmp_path / "rows.csv"]
+    command += ["--tracking-uri", tracking.uri]
+    plain, merged = potstill(capsys, *command), potstill(capsys, *command, "--merge-labels")
+    assert (plain[0], merged[0]) == (0, 0)
+    assert "note: labels differ in case or spaces alone: ' Cats' (6 rows) as 'cats'" in plain[1]
+    assert "note: labels were merged: ' Cats' (6 rows) as 'cats'" in merged[1]
+    before, after = (
+        float(re.search(r"accuracy\D+([\d.]+)", said[1])[1]) for said in (plain, merged)
+    )
+    assert after == pytest.approx(before + 2 / 60, abs=2e-4)
 
 
 def test_check_says_what_it_found(capsys, save, written):
