@@ -45,7 +45,9 @@ def _take_texts(given: Any, column: str) -> list[Any]:
 
     Raises ValueError where there are several, none of that name.
     """
-    table = pd.DataFrame([given] if isinstance(given, str) else given)
+    if isinstance(given, str):
+        given = [given]
+    table = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given, dtype=object)
     if column in table:
         return list(table[column])
     if len(table.columns) == 1:

@@ -192,7 +192,7 @@ WRONG = {
         {"dataframe_split": {"columns": ["text"], "data": [["fine"], [None]]}},
         "Row 1 is nan, not text. Give a list of strings.",
     ),
-    "null in a list": ({"inputs": ["fine", None]}, "Row 1 is nan, not text."),
+    "null in a list": ({"inputs": ["fine", None]}, "Row 1 is None, not text."),
     "half a character": ({"inputs": ["half \ud83d"]}, "half a character (a lone surrogate)"),
     "no texts": ({"inputs": []}, "Which column holds the texts? Found []"),
     "no column of texts": (
