@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
 from distill_tasks.corpus import DataConfig
 from distill_tasks.cost import CostConfig
-from distill_tasks.errors import InputError, did_you_mean, shortlist
+from distill_tasks.errors import InputError, shortlist
 from distill_tasks.latency import MeasureConfig
+from distill_tasks.mistakes import explain_first
 from distill_tasks.pareto import Choice, Objective
 from distill_tasks.problem import Problem
 from distill_tasks.search_space import OptunaConfig
-from distill_tasks.settings import Settings, expand_grid
+from distill_tasks.settings import Settings, count_grid, expand_grid
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.students.lesson import INSIDE, Blend, Term
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
 from distill_tasks.variants import ExportConfig
 from distill_tasks.weighted_metrics import Quality
+from distill_tasks.yaml_file import read_yaml
 
 AUTO: Literal["auto"] = "auto"
+MAX_CANDIDATES, LARGEST_GRID = 200, 10_000
+"""Students that a grid may hold unless the user says otherwise, and whatever the user says."""
 
 
 class LossConfig(Settings):
@@ -155,6 +158,7 @@ class RegistryConfig(Settings):
 
     model: str = Field(
         min_length=1,
+        max_length=200,
         pattern=r"^[\w. -]+$",
         description="Registered model's name: letters, digits, space, dot, dash, underscore.",
     )
@@ -186,7 +190,10 @@ class DistillConfig(Settings):
     """One distillation: data, teacher, students, and what is asked of the one that is kept."""
 
     name: str = Field(
-        min_length=1, pattern=r"^[\w.-]+$", description="Name of the distillation, for people."
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\w.-]+$",
+        description="Name of the distillation, for people.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     work_dir: Annotated[str, AfterValidator(find_local_folder)] = Field(
@@ -200,8 +207,11 @@ class DistillConfig(Settings):
     students: Annotated[tuple[StudentConfig, ...], BeforeValidator(expand_grid)] = Field(
         min_length=1, description="Families of students; list-valued fields span a grid."
     )
-    max_candidates: PositiveInt = Field(
-        200, description="Students that the grid may hold, and the search may add."
+    max_candidates: int = Field(
+        MAX_CANDIDATES,
+        ge=1,
+        le=LARGEST_GRID,
+        description="Students that the grid may hold, and the search may add.",
     )
     search: SearchConfig = Field(SearchConfig(), description="The way through the grid.")
     loss: LossConfig = Field(LossConfig(), description="The distillation loss.")
@@ -213,18 +223,27 @@ class DistillConfig(Settings):
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _count_grid(cls, written: Any) -> Any:
+        """Refuse a grid that is too large before its students are made."""
+        if isinstance(written, dict):
+            students = count_grid(written.get("students"))
+            allowed = written.get("max_candidates", MAX_CANDIDATES)
+            most = allowed if allowed in range(1, LARGEST_GRID) else LARGEST_GRID
+            if students > most:
+                raise ValueError(_refuse_grid(students, "", most))
+        return written
+
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         trials = self.search.optuna.trials if self.search.optuna else 0
         if len(self.students) + trials > self.max_candidates:
             tried = f" and search.optuna tries {trials}" if trials else ""
-            raise ValueError(
-                f"the grid holds {len(self.students)} students{tried}, more than max_candidates "
-                f"({self.max_candidates}); shorten its lists, or raise max_candidates"
-            )
+            raise ValueError(_refuse_grid(len(self.students), tried, self.max_candidates))
         possible = [*self.students, *self.search.corners]
-        names = [student.name for student in self.students]
-        twice = {name for name in names if names.count(name) > 1}
+        names = Counter(student.name for student in self.students)
+        twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
         inside = [term for term in self.loss.terms if term in INSIDE]
@@ -254,17 +273,19 @@ class DistillConfig(Settings):
         return self
 
 
+def _refuse_grid(students: int, tried: str, most: int) -> str:
+    return (
+        f"the grid holds {students:,} students{tried}, more than max_candidates ({most:,}); "
+        "shorten its lists, or raise max_candidates"
+    )
+
+
 def load_config(path: Path) -> DistillConfig:
     """Read a configuration from YAML.
 
     Raises InputError for a missing file, broken YAML, or a key or value that is not allowed.
     """
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist. Give the path of a distill.yaml.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
+    written = read_yaml(path)
     if not isinstance(written, dict):
         raise InputError(f"{path} holds no settings. See examples/reuters/distill.yaml.")
     return parse_config(written, str(path))
@@ -276,92 +297,10 @@ def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
         return DistillConfig.model_validate(written)
     except ValidationError as error:
         mistakes = [dict(found) for found in error.errors()]
-        raise InputError(f"{source}: {_explain_first(mistakes, written)}") from None
+        schema = DistillConfig.model_json_schema()
+        raise InputError(f"{source}: {explain_first(mistakes, written, schema)}") from None
 
 
 def write_schema() -> str:
     """Return the JSON schema that editors complete a distill.yaml from."""
     return json.dumps(DistillConfig.model_json_schema(), indent=2) + "\n"
-
-
-def _explain_first(mistakes: list[dict[str, Any]], written: dict[str, Any]) -> str:
-    """Return one sentence for the first wrong key, and how many other keys are wrong.
-
-    A key of several kinds is wrong once for each; a list with a wrong item counts as empty.
-    """
-    locations = [_as_written(list(mistake["loc"]), written) for mistake in mistakes]
-    keys = []
-    for mistake, location in zip(mistakes, locations, strict=True):
-        unknown = location[-1:] if mistake["type"] == "extra_forbidden" else []
-        keys.append((*_locate(location)[0], *unknown))
-    said = [mistake["msg"] for mistake, key in zip(mistakes, keys, strict=True) if key == keys[0]]
-    message, *others = dict.fromkeys(said)
-    for other in others:
-        message += f" or {other.removeprefix('Input should be ')}"
-    wrong = {key for key in keys if not any(k[: len(key)] == key != k for k in keys)}
-    more = f" ({len(wrong) - 1} more after this one)" if len(wrong) > 1 else ""
-    return _explain({**mistakes[0], "msg": message}, locations[0]) + more
-
-
-def _as_written(location: list[int | str], written: dict[str, Any]) -> list[str]:
-    """Return a location with the student's number before the grid was expanded."""
-    match location:
-        case ["students", int(number), *_]:
-            origins = [
-                origin
-                for origin, student in enumerate(written["students"])
-                for _ in expand_grid([student])
-            ]
-            location[1] = origins[number]
-    return [str(part) for part in location]
-
-
-def _explain(error: dict[str, Any], location: list[str]) -> str:
-    """Return one sentence for one pydantic error, with the key as the user wrote it."""
-    key, node = _locate(location)
-    if error["type"] == "extra_forbidden":
-        allowed = sorted(node.get("properties", {}))
-        wrong = str(error["loc"][-1])
-        return (
-            f"unknown key `{'.'.join([*key, wrong])}`{did_you_mean(wrong, allowed)}. "
-            f"Allowed here: {shortlist(allowed, 20)}."
-        )
-    where = ".".join(key)
-    if error["type"] == "missing":
-        return f"the key `{where}` is missing. Add it."
-    message = error["msg"].removeprefix("Value error, ")
-    if not key or error["type"].startswith("union_tag"):
-        return f"`{where}`: {message}." if key else f"{message}."
-    return f"`{where}`: {message}, found {error['input']!r}."
-
-
-def _locate(location: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Return the keys of a location that the user wrote, and the schema where they lead.
-
-    A location also names the kind of each union passed on the way; the user wrote none of those.
-    """
-    schema = DistillConfig.model_json_schema()
-    node: dict[str, Any] = schema
-    keys = []
-    for part in location:
-        if part in node.get("properties", {}):
-            node = node["properties"][part]
-            present = [option for option in _options(node) if option.get("type") != "null"]
-            node = present[0] if len(present) == 1 else node  # what may be absent has no kind
-            keys.append(part)
-        elif "items" in node and part.isdigit():
-            node = node["items"]
-            keys.append(part)
-        elif part in (kinds := node.get("discriminator", {}).get("mapping", {})):
-            node = {"$ref": kinds[part]}
-        elif references := [option for option in _options(node) if "$ref" in option]:
-            node = references[0]
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
-    return keys, node
-
-
-def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the alternatives of a union in the schema, those of a union inside it included."""
-    direct = [*node.get("anyOf", []), *node.get("oneOf", [])]
-    return [*direct, *(inner for option in direct for inner in _options(option))]

@@ -23,6 +23,8 @@ from distill_tasks.students import StudentConfig
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+MOST_CHOICES = 1000
+"""Values that one list may offer: every one is checked before any work."""
 FIGURES = 3
 """Significant figures of a drawn number, all of which its student's name shows."""
 
@@ -120,7 +122,9 @@ def _make_space(family: type[StudentSettings]) -> type[Space]:
 def _widen(info: FieldInfo) -> tuple[Any, FieldInfo]:
     rules = [rule for rule in info.metadata if not isinstance(rule, Spans)]
     one: Any = Annotated[info.annotation, *rules, Tag("value")]
-    several: Any = Annotated[tuple[one, ...], Field(min_length=1), Tag("choice")]
+    several: Any = Annotated[
+        tuple[one, ...], Field(min_length=1, max_length=MOST_CHOICES), Tag("choice")
+    ]
     of_number = _has_numbers(info.annotation)
     forms = [one, several, *([Annotated[Range, Tag("range")]] if of_number else [])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, field_validator
@@ -85,7 +86,21 @@ def expand_grid(students: Any) -> Any:
         if not isinstance(student, dict):
             expanded.append(student)
             continue
-        lists = {key: value for key, value in student.items() if isinstance(value, list) and value}
+        lists = _find_lists(student)
         combinations = itertools.product(*lists.values())
         expanded += [student | dict(zip(lists, values, strict=True)) for values in combinations]
     return expanded
+
+
+def count_grid(students: Any) -> int:
+    """Return how many students `expand_grid` makes of plain data, without making them."""
+    if not isinstance(students, list | tuple):
+        return 0
+    return sum(math.prod(map(len, _find_lists(student).values())) for student in students)
+
+
+def _find_lists(student: Any) -> dict[str, list[Any]]:
+    """Return the fields of a student, as the user wrote it, for which a list spans the grid."""
+    if not isinstance(student, dict):
+        return {}
+    return {key: value for key, value in student.items() if isinstance(value, list) and value}

@@ -46,7 +46,7 @@ class BagOfWordsStudent(StudentSettings):
     size_field: ClassVar[str] = "max_features"
 
     family: Literal["bag_of_words"] = Field("bag_of_words", description="The family of students.")
-    max_features: Annotated[PositiveInt, Spans()] = Field(
+    max_features: Annotated[PositiveInt, Field(le=10_000_000), Spans()] = Field(
         50_000,
         description="Most frequent terms kept, of words and of characters each, or columns that "
         "they are hashed into; a list spans the grid.",

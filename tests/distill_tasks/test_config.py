@@ -1,9 +1,13 @@
 import json
 import re
+import time
+from datetime import date
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from distill_tasks import variants
@@ -98,7 +102,7 @@ def test_a_missing_key_is_named(plain, section, key):
         (["problem"], "multilabel", "'multi_label'"),
         (["select", "metric"], "f1", "'macro_f1'"),
         (["measure", "calls"], 19, "greater than or equal to 20"),
-        (["measure", "batch_rows"], 32, "valid tuple"),
+        (["measure", "batch_rows"], 32, "a list"),
         (["measure", "batch_rows"], [], "at least 1 item"),
         (["measure", "device"], "tpu", "'cuda'"),
         (["export", "variants"], "onnx", "'auto'"),
@@ -269,6 +273,93 @@ def test_lists_span_the_grid_and_every_name_tells_what_is_not_default(plain):
         "static-16-learning-rate-0.5",
         "layers-1-epochs-3",
     ]
+
+
+FOUR_LISTS = {
+    "family": "static",
+    "dimensions": list(range(1, 101)),
+    "epochs": list(range(1, 101)),
+    "learning_rate": [rate / 100 for rate in range(1, 101)],
+    "sif": [share / 100 for share in range(1, 101)],
+}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"), [(200, "200"), (10**9, "10,000"), ("many", "10,000"), (0, "10,000")]
+)
+def test_a_grid_is_counted_before_it_is_made(plain, allowed, said):
+    plain |= {"students": [FOUR_LISTS, {"family": "bag_of_words"}], "max_candidates": allowed}
+    start = time.monotonic()
+    message = refusal(plain)
+    assert time.monotonic() - start < 5
+    assert f"the grid holds 100,000,001 students, more than max_candidates ({said})" in message
+
+
+def test_thousands_of_wrong_students_are_one_line_at_once(plain):
+    lists = {key: FOUR_LISTS[key] for key in ("family", "dimensions", "epochs")}
+    plain |= {"students": [lists | {"sfi": 1}], "max_candidates": 10_000}
+    start = time.monotonic()
+    assert "unknown key `students.0.sfi` (did you mean 'sif'?)" in refusal(plain)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["loss"], 5, "`loss`: Input should be keys with values, found 5"),
+        (["data"], None, "`data`: Input should be keys with values, found None"),
+        (["teacher"], "bert", "`teacher`: Input should be keys with values, found 'bert'"),
+        (["teacher", "kind"], "x", "`teacher`: 'kind' is 'x', not one of 'finetune', 'tr"),
+        (["students"], {"family": "static"}, "`students`: Input should be a list, found {'fam"),
+        (["students"], {"static"}, "`students.0`: Input should be keys with values"),
+        (["students", 0], "static", "`students.0`: Input should be keys with values"),
+        (["students", 0], {"epochs": 1}, "`students.0`: the key 'family' is missing"),
+        (["name"], date(2026, 11, 26), "`name`: Input should be text, in quotes if it looks"),
+        ([1], "x", "the key 1 is no text"),
+        (["name"], "x" * 10**6, f"at most 200 characters, found '{79 * 'x'}…."),
+    ],
+)
+def test_what_is_wrong_is_said_without_python(plain, path, value, said):
+    change(plain, path, value)
+    assert said in refusal(plain)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+def list_places(written, place=()):
+    """Return the path of everything in plain data."""
+    parts = written.items() if isinstance(written, dict) else enumerate(written)
+    for key, value in parts:
+        yield (*place, key)
+        if isinstance(value, dict | list):
+            yield from list_places(value, (*place, key))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_anything_anywhere_is_taken_or_refused_in_one_line(data):
+    written = {
+        "name": "plain",
+        "data": {"train": "train.csv", "held_out": {"hub": "a", "revision": "b", "split": "c"}},
+        "teacher": {"kind": "finetune", "base": "some/folder"},
+        "students": [{"family": "layers", "layers": [1, 2]}, {"family": "bag_of_words"}],
+        "search": {"optuna": {"trials": 2, "spaces": [{"family": "static", "dimensions": [1]}]}},
+        "loss": {"terms": {"kl": 1.0}, "temperature": "auto"},
+        "registry": {"model": "plain"},
+    }
+    place = data.draw(st.sampled_from([*list_places(written)]))
+    change(written, place, data.draw(ANYTHING))
+    said = ""
+    try:
+        parse_config(written, "distill.yaml")
+    except InputError as error:
+        said = str(error)
+    assert len(said) < 500
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
