@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 WORDS_ON_GOLD = "words-on-gold"
 MAJORITY_CLASS = "majority-class"
+
+WORD_RUNS = (1, 2)
+"""Shortest and longest run of words that is one term."""
+
+MEMORY_GB = 4.0
+"""What fitting the words of `WordsOnGold` may take; the rarest terms that do not fit are left out.
+
+Beyond 86 million weights scikit-learn's L-BFGS would crash the process, as its sizes are 32 bits.
+"""
+SOLVER_COPIES = 34
+"""Arrays of all weights in float64 that a fit holds at once, as measured (docs/decisions.md)."""
 
 LOWEST_LOGIT = -30.0
 """The logit of a class that train has no row of; of a label that all its rows have, the reverse."""
@@ -54,7 +65,11 @@ class WordsOnGold:
     def __init__(self, train: Split, classes: int, problem: Problem) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self.vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        limit = find_limit(train, classes, problem)
+        most = None if limit is None else limit.terms
+        self.vectorizer = TfidfVectorizer(
+            ngram_range=WORD_RUNS, sublinear_tf=True, max_features=most
+        )
         self.classes = classes
         features = self.vectorizer.fit_transform(train.texts)
         targets = [train.gold] if problem == "single_label" else list(train.gold.T)
@@ -91,6 +106,37 @@ class MajorityClass:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the same logits (rows, classes) for every text."""
         return np.tile(self.row, (len(texts), 1))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many terms `WordsOnGold` reads of those that the gold rows have."""
+
+    terms: int
+    found: int
+
+    def __str__(self) -> str:
+        return (
+            f"{WORDS_ON_GOLD} reads the {self.terms:,} most frequent of {self.found:,} terms, as "
+            f"fitting it may take {MEMORY_GB:g} GB of memory: with all it might be better"
+        )
+
+
+def find_limit(train: Split, classes: int, problem: Problem) -> Limit | None:
+    """Return how many terms words on gold read of train, or None where they read all of them."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if problem == "multi_label":  # one regression after the other, of which the weights are kept
+        arrays = SOLVER_COPIES + classes
+    else:
+        arrays = SOLVER_COPIES * (classes if classes > 2 else 1)
+    terms = int(MEMORY_GB * 1e9 / (8 * arrays))
+    counter = CountVectorizer(ngram_range=WORD_RUNS)
+    words = sum(map(len, map(counter.build_tokenizer(), train.texts)))
+    if WORD_RUNS[1] * words <= terms:
+        return None  # were every word another one, it would read all
+    found = len(counter.fit(train.texts).vocabulary_)
+    return Limit(terms, found) if found > terms else None
 
 
 def _fit(features: csr_matrix, target: NDArray[np.int64]) -> LogisticRegression | None:

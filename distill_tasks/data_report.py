@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from distill_tasks.controls import find_limit
 from distill_tasks.corpus import Corpus
 from distill_tasks.errors import shortlist
 from distill_tasks.verdicts import FEWEST_ROWS, rows_for, smallest_difference
@@ -159,6 +160,7 @@ def _warn(corpus: Corpus, report: DataReport) -> list[str]:
         *_warn_of_transfer(transfer),
         *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
         *_warn_of_length(report),
+        *_warn_of_words(corpus),
     ]
 
 
@@ -245,3 +247,9 @@ def _warn_of_length(report: DataReport) -> list[str]:
         return []
     read = f"the {report.max_length} tokens that are read (teacher.max_length)"
     return [f"longer than {read}: {', '.join(long)}"]
+
+
+def _warn_of_words(corpus: Corpus) -> list[str]:
+    train = corpus.splits["train"]
+    limit = find_limit(train, len(corpus.classes), corpus.problem) if train.has_gold else None
+    return [] if limit is None else [str(limit)]

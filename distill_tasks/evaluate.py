@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from distill_tasks.answers import Answering, AnswerStore
 from distill_tasks.calibration import Calibration
 from distill_tasks.config import DistillConfig
-from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD, MajorityClass, WordsOnGold
+from distill_tasks.controls import (
+    MAJORITY_CLASS,
+    WORDS_ON_GOLD,
+    Limit,
+    MajorityClass,
+    WordsOnGold,
+    find_limit,
+)
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.label import LabelsReference
@@ -64,7 +72,7 @@ def score_all(
     models = {TEACHER: scorer.score("teacher", [scorer.exam.teacher])}
     if corpus.splits["train"].has_gold:
         for name in CONTROLS:
-            key = digest(name, corpus.splits["train"].digest)
+            key = digest(name, corpus.splits["train"].digest, *scorer.limit(name))
             models[name] = scorer.score(key, [scorer.ask_control(name)])
     for student in students:
         if student.served or student.candidate == student.student:
@@ -145,7 +153,7 @@ class Examiner:
     def ask_control(self, name: str) -> Answered:
         """Return what a control says that is no student: words on gold, or the majority class."""
         train, classes = self.corpus.splits["train"], len(self.corpus.classes)
-        key = digest(name, train.digest, classes)
+        key = digest(name, train.digest, classes, *self.limit(name))
 
         def open_it() -> Answering:
             return CONTROLS[name](train, classes, self.corpus.problem)
@@ -155,6 +163,11 @@ class Examiner:
             return Answered(said, Calibration())  # thresholds fitted for F1 would say every label
         validation = AnswerStore(self.store, self.corpus.splits["validation"])
         return Answered(said, self.calibrate(validation.read(key, name, open_it)))
+
+    def limit(self, control: str) -> list[int]:
+        """Return how many terms a control may read, nothing where it reads all there are."""
+        limit = self._limit if control == WORDS_ON_GOLD else None
+        return [] if limit is None else [limit.terms]
 
     def score_seeds(self, seeds: list[StudentReference]) -> Scorecard:
         """Return the scorecard of a student over some of its seeds."""
@@ -183,6 +196,12 @@ class Examiner:
     def calibrate(self, at_validation: Logits) -> Calibration:
         """Return the calibration that a model's answers to validation ask for."""
         return fit_calibration(self.config, self.corpus, at_validation)
+
+    @cached_property
+    def _limit(self) -> Limit | None:
+        return find_limit(
+            self.corpus.splits["train"], len(self.corpus.classes), self.corpus.problem
+        )
 
     def _validated(self) -> Logits:
         return self.labels.read(self.corpus.splits["validation"].texts).logits

@@ -5,7 +5,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import os
 import sys
+from pathlib import Path
+
+CONTROL_GROUPS = ("memory.max", "memory/memory.limit_in_bytes")
+"""Where Linux says, below this folder, what a container may take: of version 2, and of 1."""
+CONTROL_GROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def find_memory_gb() -> float:
+    """Return the memory in 10⁹ bytes that this machine, or the container it is, may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in (CONTROL_GROUP_ROOT / name for name in CONTROL_GROUPS):
+        limit = path.read_text().strip() if path.is_file() else "max"
+        total = min(total, int(limit)) if limit.isdigit() else total
+    return total / 1e9
 
 
 def collect_garbage() -> None:

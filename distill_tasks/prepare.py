@@ -14,11 +14,18 @@ from distill_tasks.corpus import Corpus
 from distill_tasks.data_report import DataReport, inspect_corpus
 from distill_tasks.digests import digest
 from distill_tasks.errors import InputError
+from distill_tasks.memory import find_memory_gb
 from distill_tasks.rows import read_corpus
 from distill_tasks.search_space import check_optuna
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students import LayersStudent, PretrainedStudent, pretrained
+from distill_tasks.students import (
+    BagOfWordsStudent,
+    LayersStudent,
+    PretrainedStudent,
+    bag_of_words,
+    pretrained,
+)
 from distill_tasks.students.layers import check_copies
 from distill_tasks.students.lesson import TeacherModel
 from distill_tasks.teachers import (
@@ -74,6 +81,7 @@ def check_config(config: DistillConfig) -> Corpus:
                 "teacher.kind finetune needs gold labels in data.train. "
                 "Set data.label_column, or use a teacher that is ready."
             )
+    _check_memory(config, corpus)
     check_tracking(config.tracking)
     return corpus
 
@@ -140,6 +148,15 @@ def _check_pretrained(config: DistillConfig) -> None:
     mine = [student for student in possible if isinstance(student, PretrainedStudent)]
     for start in dict.fromkeys(pretrained.find_start(student, reader) for student in mine):
         pretrained.check_start(start)
+
+
+def _check_memory(config: DistillConfig, corpus: Corpus) -> None:
+    """Check that each student that keeps weights of all its terms can be trained here."""
+    memory_gb = find_memory_gb()
+    for student in [*config.students, *config.search.corners]:
+        if isinstance(student, BagOfWordsStudent):
+            texts, classes = corpus.lesson.texts, len(corpus.classes)
+            bag_of_words.check_memory(student, texts, classes, memory_gb)
 
 
 def _check_device(device: str) -> None:

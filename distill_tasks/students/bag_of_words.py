@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
+from distill_tasks.errors import InputError
 from distill_tasks.progress import Training
 from distill_tasks.served_model import BagOfWordsModel, HashedTerms
 from distill_tasks.settings import Spans, StudentSettings
@@ -34,6 +35,11 @@ WEIGHT_DECAY = 1e-6
 """Ridge penalty on the linear layer, per weight."""
 ITERATIONS = 50
 """L-BFGS stops here; going on fits the transfer rows and loses accuracy (docs/decisions.md)."""
+PAIRS_GB, FEWEST_PAIRS = 2.0, 5
+"""What L-BFGS may remember, in pairs of arrays of all weights, and the pairs it always has."""
+LAYER_COPIES, ROW_COPIES = 8, 20
+"""Arrays held at once beside the pairs: of all weights in float32, and (rows, classes) in float64;
+as measured (docs/decisions.md)."""
 EPOCHS, BATCH_ROWS, LEARNING_RATE = 10, 64, 1e-2
 """Of Adam, which learns where there is a hidden layer."""
 SPREAD = 0.1
@@ -186,6 +192,40 @@ def _hash(counts: csr_matrix, terms: list[str], columns: int) -> tuple[csr_matri
     return hashed, []
 
 
+def count_pairs(weights: int) -> int:
+    """Return the steps that L-BFGS remembers: all it takes, but for millions of weights."""
+    return min(ITERATIONS, max(FEWEST_PAIRS, int(PAIRS_GB * 1e9 / (8 * weights))))
+
+
+def estimate_memory_gb(config: BagOfWordsStudent, rows: int, terms: int, classes: int) -> float:
+    """Return about what training takes at its peak, beside what the rows themselves take."""
+    if config.hidden_units:
+        # Its batches are small; Adam has two arrays of its own.
+        return 4 * LAYER_COPIES * terms * config.hidden_units / 1e9
+    weights = terms * classes
+    copies = LAYER_COPIES + 2 * count_pairs(weights)
+    return (4 * copies * weights + 8 * ROW_COPIES * rows * classes) / 1e9
+
+
+def check_memory(
+    config: BagOfWordsStudent, texts: Sequence[str], classes: int, most_gb: float
+) -> None:
+    """Raise InputError if training on some texts takes more memory than there is."""
+    terms = config.max_features * (2 if config.characters else 1)
+    if estimate_memory_gb(config, len(texts), terms, classes) <= most_gb:
+        return
+    if not config.hashed:  # there may be fewer
+        found = count_terms(config, texts)
+        terms = sum(min(len(names), config.max_features) for _, names in found)
+    needed = estimate_memory_gb(config, len(texts), terms, classes)
+    if needed > most_gb:
+        raise InputError(
+            f"Student {config.name} takes about {needed:,.1f} GB of memory to learn {classes:,} "
+            f"classes by {terms:,} terms from {len(texts):,} rows; here are {most_gb:,.1f}. "
+            "Lower max_features, or give fewer rows."
+        )
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Let torch compute in one thread, and in as many as before afterwards.
@@ -224,7 +264,12 @@ def fit_linear(features: csr_matrix, lesson: Lesson) -> tuple[Weights, list[Curv
         weights.grad = torch.from_numpy(gradient)
         return loss + 0.5 * float((decay * values).sum())
 
-    optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weights],
+        max_iter=ITERATIONS,
+        history_size=count_pairs(weights.numel()),
+        line_search_fn="strong_wolfe",
+    )
     optimizer.step(loss_and_gradient)
     curve: list[Curve] = [{"epoch": 1, "step": 1, "train/loss": loss_and_gradient()}]
     return {"output": values[:-1], "output_bias": values[-1]}, curve

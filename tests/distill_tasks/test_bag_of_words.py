@@ -23,11 +23,20 @@ from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.errors import InputError
 from distill_tasks.served_model import ABOUT, BagOfWordsModel, HashedTerms, open_model
 from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
+from distill_tasks.students import (
+    BagOfWordsStudent,
+    LayersStudent,
+    StaticStudent,
+    bag_of_words,
+    train_student,
+)
 from distill_tasks.students.bag_of_words import (
     EPOCHS,
+    FEWEST_PAIRS,
     ITERATIONS,
     WEIGHT_DECAY,
+    check_memory,
+    count_pairs,
     count_terms,
     fit_linear,
     loss_and_slope,
@@ -286,6 +295,73 @@ def test_the_linear_layer_stops_where_fifty_iterations_of_scipy_do(lesson):
     start, limit = np.zeros(3 * features.shape[1] + 3), {"maxiter": ITERATIONS}
     theirs = minimize(loss, start, jac=True, method="L-BFGS-B", options=limit).fun
     assert 0.2 * theirs < point["train/loss"] < 5 * theirs < 0.1 * loss(start)[0]
+
+
+def test_l_bfgs_remembers_all_its_steps_but_for_millions_of_weights():
+    assert [count_pairs(weights) for weights in (1, 10**5, 5 * 10**6)] == 3 * [ITERATIONS]
+    assert count_pairs(10**7) == 25
+    assert [count_pairs(weights) for weights in (5 * 10**7, 10**9)] == 2 * [FEWEST_PAIRS]
+
+
+def test_with_few_steps_remembered_the_linear_layer_still_learns(lesson, monkeypatch):
+    features = features_of(STUDENTS["words"], lesson.rows.texts)
+    (whole,) = fit_linear(features, lesson)[1]
+    monkeypatch.setattr(bag_of_words, "PAIRS_GB", 0.0)
+    (part,) = fit_linear(features, lesson)[1]
+    assert whole["train/loss"] != part["train/loss"] < 2 * whole["train/loss"]
+
+
+def test_what_does_not_fit_into_memory_is_refused_in_one_sentence():
+    rows = [f"text {number} of many" for number in range(2_000)]
+    student = BagOfWordsStudent(ngrams=1)
+    check_memory(student, rows, classes=1_000, most_gb=2.0)  # of 50,000 terms there are 1,993
+    with pytest.raises(InputError) as caught:
+        check_memory(student, rows, classes=1_000, most_gb=0.5)
+    said = "takes about 1.2 GB of memory to learn 1,000 classes by 1,993 terms from 2,000 rows"
+    assert said in str(caught.value)
+
+
+def test_hashed_columns_and_a_hidden_layer_take_memory_whatever_the_rows():
+    for student in (
+        BagOfWordsStudent(hashed=True, max_features=10_000_000),
+        BagOfWordsStudent(hashed=True, max_features=10_000_000, hidden_units=10_000),
+    ):
+        with pytest.raises(InputError, match="GB of memory to learn 100 classes"):
+            check_memory(student, ["one", "two"], classes=100, most_gb=16.0)
+    check_memory(BagOfWordsStudent(hidden_units=32), ["one", "two"], classes=2, most_gb=0.1)
+
+
+MEASURED = """
+import resource
+import numpy as np
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from distill_tasks.corpus import Split
+from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.students import BagOfWordsStudent, bag_of_words, train_student
+from distill_tasks.students.lesson import Blend, Lesson
+
+generator, classes = np.random.default_rng(0), tuple(map(str, range(400)))
+texts = [" ".join(map(str, row)) for row in generator.integers(10, 9_999, size=(1_000, 30))]
+rows = Split(tuple(texts), np.full(1_000, -1))
+answers = SoftLabels(generator.normal(size=(1_000, 400)).astype(np.float32), classes, "teacher")
+lesson = Lesson(rows, answers, rows, classes, Blend(2.0, 1.0), 0, None)
+student = BagOfWordsStudent(max_features=20_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with TemporaryDirectory() as folder:
+    train_student(student, lesson, Path(folder))
+taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+print(taken, bag_of_words.estimate_memory_gb(student, 1_000, 20_000, 400))
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_that_training_takes_is_about_what_was_estimated():
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True
+    )
+    taken, estimated = map(float, done.stdout.split())
+    assert 0.5 * taken < estimated < 2 * taken
 
 
 def test_a_hidden_layer_learns_what_no_linear_one_can(tmp_path):

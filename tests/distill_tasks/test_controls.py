@@ -1,14 +1,24 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from samples import CLASSES, make_rows
 from sklearn.dummy import DummyClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from distill_tasks.controls import LOWEST_LOGIT, MajorityClass, WordsOnGold, without_teacher
+from distill_tasks import controls
+from distill_tasks.controls import (
+    LOWEST_LOGIT,
+    SOLVER_COPIES,
+    MajorityClass,
+    WordsOnGold,
+    find_limit,
+    without_teacher,
+)
 from distill_tasks.corpus import NO_LABEL, Split
 from distill_tasks.problem import decide, probabilities
 from distill_tasks.soft_labels import SoftLabels
@@ -155,3 +165,76 @@ def test_the_majority_of_several_labels_is_the_labels_of_most_rows():
     shares = probabilities(logits, "multi_label")
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 1]] * 2, atol=0.01)
     assert decide(logits, "multi_label").tolist() == [[True, False, True]] * 2
+
+
+def make_wide_split(rows, classes, words=6):
+    """Texts of words that hardly repeat, so that there are far more terms than rows."""
+    generator = np.random.default_rng(0)
+    texts = [
+        " ".join(f"w{word}" for word in row)
+        for row in generator.integers(9_999, size=(rows, words))
+    ]
+    return Split(tuple(texts), np.arange(rows) % classes)
+
+
+def test_words_on_gold_reads_all_terms_where_memory_allows(monkeypatch):
+    train = make_wide_split(300, 30)
+    limit = find_limit(train, 30, "single_label")
+    assert limit is None
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(train.texts)
+    control = WordsOnGold(train, 30, "single_label")
+    assert control.vectorizer.vocabulary_ == vectorizer.vocabulary_
+    needed = 8 * SOLVER_COPIES * 30 * len(vectorizer.vocabulary_) / 1e9
+    monkeypatch.setattr(controls, "MEMORY_GB", 1.0001 * needed)
+    assert find_limit(train, 30, "single_label") is None
+    monkeypatch.setattr(controls, "MEMORY_GB", 0.9999 * needed)
+    assert find_limit(train, 30, "single_label").found == len(vectorizer.vocabulary_)
+
+
+def test_words_on_gold_takes_the_most_frequent_terms_that_memory_holds_and_says_so(monkeypatch):
+    monkeypatch.setattr(controls, "MEMORY_GB", 0.001)
+    train = make_wide_split(300, 30)
+    limit = find_limit(train, 30, "single_label")
+    assert limit.terms == int(1e6 / (8 * SOLVER_COPIES * 30)) == 122
+    control = WordsOnGold(train, 30, "single_label")
+    assert len(control.vectorizer.vocabulary_) == 122
+    counter = CountVectorizer(ngram_range=(1, 2))
+    counts = np.asarray(counter.fit_transform(train.texts).sum(axis=0)).ravel()
+    kept = [counter.vocabulary_[term] for term in control.vectorizer.vocabulary_]
+    assert counts[kept].min() >= np.delete(counts, kept).max()
+    assert f"reads the 122 most frequent of {len(counts):,} terms" in str(limit)
+    assert control.logits(train.texts[:2]).shape == (2, 30)
+
+
+def test_two_classes_and_several_labels_take_one_regression_at_a_time(monkeypatch):
+    monkeypatch.setattr(controls, "MEMORY_GB", 0.01)
+    single, several = make_wide_split(900, 2), make_wide_split(900, 40)
+    terms = int(1e7 / (8 * SOLVER_COPIES))
+    assert find_limit(single, 2, "single_label") is None  # 10,000 terms and less
+    assert terms > len(TfidfVectorizer(ngram_range=(1, 2)).fit(single.texts).vocabulary_)
+    limit = find_limit(several, 400, "multi_label")
+    assert limit.terms == int(1e7 / (8 * (SOLVER_COPIES + 400)))
+
+
+IN_A_PROCESS = """
+import resource
+import numpy as np
+from distill_tasks.controls import WordsOnGold, find_limit
+from distill_tasks.corpus import Split
+
+generator = np.random.default_rng(0)
+texts = [" ".join(map(str, row)) for row in generator.integers(10, 9_999, size=(5_000, 24))]
+train = Split(tuple(texts), np.arange(5_000) % 1_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert find_limit(train, 1_000, "single_label").found > 107_451
+WordsOnGold(train, 1_000, "single_label")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6)
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_classes_fit_into_the_memory_that_is_said():
+    """So many classes and terms ended in a segmentation fault of L-BFGS."""
+    command = [sys.executable, "-c", IN_A_PROCESS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.1 * controls.MEMORY_GB

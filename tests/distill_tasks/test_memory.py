@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 
+from distill_tasks import memory
 from distill_tasks.memory import _leave_out, collect_garbage, release_memory
 
 
@@ -43,3 +44,15 @@ def test_what_is_loaded_is_looked_at_once_more_with_each_new_module(monkeypatch)
     collect_garbage()
     assert gc.get_freeze_count() > frozen
     assert len(kept) == 1_000
+
+
+@pytest.mark.parametrize("name", memory.CONTROL_GROUPS)
+def test_a_container_has_the_memory_that_it_may_take(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CONTROL_GROUP_ROOT", tmp_path)
+    whole = memory.find_memory_gb()
+    assert whole > 0.5
+    limit = tmp_path / name
+    limit.parent.mkdir(exist_ok=True)
+    for written, expected in (("max", whole), (str(2**63 - 4096), whole), ("250000000\n", 0.25)):
+        limit.write_text(written)
+        assert memory.find_memory_gb() == expected
