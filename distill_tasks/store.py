@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +48,15 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+
+    @property
+    def identity(self) -> str:
+        """A name that no other store has, given to it when it is first asked for."""
+        path = self.root / ".identity"
+        if not path.is_file() or not path.read_text():
+            self.root.mkdir(parents=True, exist_ok=True)
+            path.write_text(uuid.uuid4().hex)
+        return path.read_text()
 
     def folder(self, kind: str, digest: str) -> Path:
         """Return the folder of one thing, complete or not."""

@@ -18,6 +18,7 @@ from distill_tasks.environment import read_environment, variables
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure
 from distill_tasks.problem import name_labels, to_decisions
+from distill_tasks.store import Store
 from distill_tasks.teachers import digest_teacher
 
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ KEY = "potstill.key"
 LOGGED = "potstill.logged"
 """The tag of a run whose every figure is written."""
 
+STORE = "potstill.store"
+"""The tag that says in which store a summary run works."""
+
 FAILURE = "potstill.failure"
 """The tag that says why a summary run failed."""
+
+KILLED = "its process ended without a word, as by kill -9 or where memory runs out"
 
 METRICS_AT_ONCE = 1000
 """What MLflow takes in one batch."""
@@ -96,11 +102,13 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         digest_teacher(config.teacher, corpus, config.seed, config.loss.balance_classes),
     )
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
-    client = mlflow.MlflowClient()
+    client, store = mlflow.MlflowClient(), Store(config.work_dir).identity
+    _end_lost_runs(client, experiment_id, store, name)
     if not finished:
         _log_config(client, run_id, config)
         client.log_dict(run_id, asdict(read_environment()), "environment.json")
         log_datasets(run_id, describe_datasets(corpus))
+        client.set_tag(run_id, STORE, store)
         client.update_run(run_id, status="RUNNING")
     try:
         yield Distillation(name, experiment_id, run_id, config.tracking.uri, finished)
@@ -113,6 +121,21 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         client.delete_tag(run_id, FAILURE)
     if run.info.status != "FINISHED":
         client.set_terminated(run_id, "FINISHED")
+
+
+def _end_lost_runs(client: MlflowClient, experiment_id: str, store: str, mine: str) -> None:
+    """Mark as killed what still runs in a store by its tags, other distillations than this one.
+
+    This one holds the lock of the store, so their processes are gone: no sooner is the lock free.
+    """
+    lost = client.search_runs(
+        [experiment_id], f"attributes.status = 'RUNNING' AND tags.`{STORE}` = '{store}'"
+    )
+    for distillation in {run.data.tags[DISTILLATION] for run in lost} - {mine}:
+        running = f"attributes.status = 'RUNNING' AND tags.`{DISTILLATION}` = '{distillation}'"
+        for run in client.search_runs([experiment_id], running):
+            client.set_tag(run.info.run_id, FAILURE, KILLED)
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -> tuple[str, bool]:

@@ -240,6 +240,37 @@ def test_a_distillation_that_raises_is_failed_and_says_why_until_it_ends_well(ho
     assert "potstill.failure" not in run.data.tags
 
 
+def name_config(house, name, **changes):
+    return house.config.model_copy(update={"name": name, **changes})
+
+
+def test_a_run_whose_process_is_gone_is_killed_by_the_next_one_of_its_store(house, tmp_path):
+    """As kill -9 leaves them: nothing after the first lines of `tracked` ever happens."""
+    config, elsewhere = (
+        name_config(house, "lost"),
+        name_config(house, "at work", work_dir=str(tmp_path)),
+    )
+    opened = [tracked(each, house.corpus) for each in (config, elsewhere)]
+    left, other = (each.__enter__() for each in opened)
+    inner, _ = find_or_start(left.experiment_id, left.digest, "student/a", "a")
+    house.client.update_run(inner, status="RUNNING")
+
+    def status(run_id):
+        return house.client.get_run(run_id).info.status
+
+    assert {status(run_id) for run_id in (left.run_id, inner, other.run_id)} == {"RUNNING"}
+    with tracked(name_config(house, "next"), house.corpus) as following:
+        assert status(following.run_id) == "RUNNING"
+        assert {status(left.run_id), status(inner)} == {"KILLED"}
+        assert "kill -9" in house.client.get_run(left.run_id).data.tags["potstill.failure"]
+        assert status(other.run_id) == "RUNNING"  # in a store that nobody here has locked
+    with tracked(config, house.corpus) as again:
+        assert (again.run_id, status(left.run_id)) == (left.run_id, "RUNNING")
+    assert status(left.run_id) == "FINISHED"
+    assert "potstill.failure" not in house.client.get_run(left.run_id).data.tags
+    opened[1].__exit__(None, None, None)
+
+
 def test_a_distillation_that_raises_after_its_report_ends_well_once_it_is_repeated(house):
     config = house.config.model_copy(update={"name": "unlucky-late"})
     with pytest.raises(ValueError, match="leaks"), tracked(config, house.corpus) as first:  # noqa: PT012
