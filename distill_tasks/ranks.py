@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from distill_tasks.environment import variables
 from distill_tasks.errors import PotstillError
+from distill_tasks.orphans import Watch
 
 logger = logging.getLogger("potstill")
 
@@ -92,6 +93,7 @@ class _Other:
                 stderr=said,
                 env=os.environ | place,
             )
+        self.watch = Watch(self.process)
 
     def meet(self) -> None:
         """Wait until it is about to meet this one; raise PotstillError if it ended before."""
@@ -104,7 +106,7 @@ class _Other:
         """End it, and say why it failed if it did."""
         if self.process.poll():
             logger.warning("train: another process failed: %s", self._reason())
-        self.process.kill()
+        self.watch.end()
         self.process.communicate()
 
     def _reason(self) -> str:

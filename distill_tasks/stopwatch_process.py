@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from distill_tasks import served_model
 from distill_tasks.errors import PotstillError
 from distill_tasks.latency import Answers, Latency, MeasureConfig, thread_settings, time_models
+from distill_tasks.orphans import Watch
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,18 @@ def time_served(
     }
     # Served alone, each torch model has oneDNN's default room for its kernels.
     room = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(1024 * len(models))}
-    done = subprocess.run(  # noqa: S603  # our own code
+    process = subprocess.Popen(  # noqa: S603  # our own code
         [sys.executable, "-m", __name__],
-        input=json.dumps(job),
         env=os.environ | room | thread_settings(config.threads),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode:
-        raise PotstillError(f"The stopwatch failed with exit code {done.returncode}; see above.")
-    found = json.loads(done.stdout.splitlines()[-1])
+    with process, Watch(process):
+        printed, _ = process.communicate(json.dumps(job))
+    if process.returncode:
+        raise PotstillError(f"The stopwatch failed with exit code {process.returncode}; see above.")
+    found = json.loads(printed.splitlines()[-1])
     return TypeAdapter(dict[str, Latency]).validate_python(found)
 
 

@@ -316,6 +316,9 @@ def _checked(path: Path) -> DistillConfig:
 
     settings = load_config(path)
     check_config(settings)
+    from flows.temporary_server import set_up_server
+
+    set_up_server()
     return settings
 
 

@@ -312,3 +312,31 @@ def test_a_killed_run_goes_on_where_it_was(long_run, quick):
     assert len(names) == len(set(names)) == 7
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(client.search_model_versions("name = 'animals'")) == 1
+
+
+def find_servers(home):
+    """Return the processes that have this run's Prefect home in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        if f"PREFECT_HOME={home}".encode() in variables and command:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_main_process_alone_leaves_no_process_behind(long_run, quick):
+    program, environment = long_run
+    first = start_until_a_checkpoint(program, environment, Path(quick["work_dir"]))
+    home = environment["PREFECT_HOME"]
+    assert len(find_servers(home)) == 3  # itself, Prefect's server and its watch
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    deadline = time.monotonic() + 20
+    while find_servers(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
