@@ -212,7 +212,7 @@ def test_a_stray_quote_in_a_csv_of_one_column_is_named_too(tmp_path):
         min_size=1,
     )
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_texts_that_are_quoted_as_they_should_come_back_whatever_is_in_them(rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.csv")
