@@ -61,7 +61,8 @@ def compare_answers(
 ) -> PairedComparison:
     """Compare two models by their answers (rows, classes) to the same rows; one for each seed.
 
-    Several seeds of a model count as one whose figures are their mean.
+    Several seeds of a model count as one whose figures are their mean. The interval of a difference
+    in F1 that the test does not find reaches to zero.
     """
     gap = difference(
         average([quality(metric, gold, said) for said in first]),
