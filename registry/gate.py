@@ -14,7 +14,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.corpus import Split
 from distill_tasks.digests import digest
 from distill_tasks.intervals import Figure, plain_value
-from distill_tasks.latency import Latency, MeasureConfig
+from distill_tasks.latency import Latency, MeasureConfig, find_band
 from distill_tasks.prepare import CorpusReference
 from distill_tasks.problem import Decisions
 from distill_tasks.stage import stage
@@ -44,7 +44,8 @@ SAME = 0.002
 """A registered model's quality on the same rows may differ by this much: another processor may
 round another way."""
 CLEARLY_FASTER = 0.9
-"""A challenger is faster if its p95 latency is below this share of the champion's."""
+"""A challenger is faster if its p95 latency is below this share of the champion's, and by more
+than two measurements of either model differ in the same run."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def decide(
     speed = f"{ratio:.2g}× the champion's p95 latency"
     if comparison.verdict is Verdict.BEATS:
         return True, f"{comparison.verdict}: {points} of {metric} at {speed}"
-    if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER:
+    is_noise = ratio * (1 + find_band([challenger, champion])) >= 1
+    if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER and not is_noise:
         return True, f"as good within {100 * allowed_drop:g} points ({points}) at {speed}"
     return False, f"{comparison.verdict}: {points} of {metric} at {speed}"
 

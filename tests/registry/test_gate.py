@@ -67,6 +67,14 @@ def test_a_challenger_wins_if_it_beats_or_is_as_good_and_clearly_faster(
     assert (str(verdict) in reason) == (verdict is BEATS or not promote)
 
 
+@pytest.mark.parametrize(("noise", "promote"), [(0.1, True), (0.3, False)])
+def test_a_challenger_is_not_faster_by_less_than_the_noise_of_the_run(noise, promote):
+    comparison = PairedComparison(Figure(0.0, 0.0, 0.0, 500), 1.0, NO_BEATS)
+    quiet, noisy = make_latency(0.8), make_latency(1.0, noise)
+    assert decide(comparison, quiet, noisy, 0.005)[0] is promote
+    assert decide(comparison, make_latency(0.8, noise), make_latency(1.0), 0.005)[0] is promote
+
+
 def test_the_first_version_may_be_promoted_without_comparison(house, model):
     report = judged(house, house.register(model, STATIC))
     assert (report.promote, report.compared_to, report.verdict) == (True, None, None)
