@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -179,13 +178,16 @@ def _find_reader(teacher: TeacherConfig) -> TeacherModel | None:
 
 
 def _count_tokens(reader: TeacherModel, corpus: Corpus) -> dict[str, NDArray[np.int64]]:
-    """Return the number of tokens of every row (rows,) by split."""
+    """Return the number of tokens of every row (rows,) by split, at most one more than are read."""
     from transformers import AutoTokenizer
 
+    from distill_tasks.tokens import encode
+
     tokenizer = AutoTokenizer.from_pretrained(reader.model, revision=reader.revision)
-    tokenizer.model_max_length = sys.maxsize  # no warning: nothing is cut here
     return {
-        name: np.array([len(ids) for ids in tokenizer(list(split.texts))["input_ids"]])
+        name: np.array(
+            [len(ids) for ids in encode(tokenizer, split.texts, reader.max_length + 1)["input_ids"]]
+        )
         for name, split in corpus.splits.items()
     }
 

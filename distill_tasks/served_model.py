@@ -26,11 +26,34 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 ABOUT = "model.json"
 GRAPH = "model.onnx"
 WORD = re.compile(r"\b\w\w+\b")
 """The words of a text: scikit-learn's default token pattern."""
+
+CHARACTERS_PER_TOKEN = 16
+"""A text with more of them for each token that is read is shortened before it is tokenised."""
+MARGIN = 64
+"""Characters, and the rest of their word, beside a cut from which no token is read."""
+BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
+"""Where a text may be cut: at a space that is alone."""
+LOCAL = {
+    *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"),
+    *("Precompiled", "Prepend", "Strip", "StripAccents", "Digits", "Punctuation"),
+}
+"""Parts of tokenizers that look no further than the next word."""
+SPACES = {" {2,}", r"\s+"}
+"""Patterns of runs of spaces."""
+WORDS = {
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    + digits
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in (r"\p{N}", r"\p{N}{1,3}")
+}
+"""Patterns of the words of Qwen's and Llama's tokenizers."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +123,36 @@ class ServedModel(ABC):
         return Answer(label, sure, by_class, sure < self.answer_from)
 
 
-class TransformersModel(ServedModel):
+class TokenModel(ServedModel):
+    """A model that reads token ids."""
+
+    tokenizer: Tokenizer
+    padding: int = 0
+    """The token that stands for a text without any."""
+    special_tokens: ClassVar[bool] = True
+    """Whether those that the tokenizer puts around a text are read too."""
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return what is read of each text."""
+        found = read_ids(self.tokenizer, texts, self.special_tokens)
+        return [ids or [self.padding] for ids in found]
+
+
+class TransformersModel(TokenModel):
     """A transformers sequence classifier in float32."""
 
     def __init__(self, folder: Path | str, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        revision = about.get("revision")
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        origin = {"revision": about.get("revision"), "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **origin)
         self.padding = tokenizer.pad_token_id or 0
+        self.pads_left = tokenizer.padding_side == "left"
         self.tokenizer = tokenizer.backend_tokenizer
-        self.tokenizer.enable_truncation(about["max_length"])
-        self.tokenizer.no_padding()
+        bound(self.tokenizer, about["max_length"], tokenizer.truncation_side)
         self.model = AutoModelForSequenceClassification.from_pretrained(
-            folder, revision=revision, dtype="float32"
+            folder, dtype="float32", **origin
         ).eval()
         self.device = "cpu"
 
@@ -129,21 +167,23 @@ class TransformersModel(ServedModel):
 
         if not len(texts):
             return np.empty((0, len(self.classes)), np.float32)
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
-        rows = [encoding.ids or [self.padding] for encoding in encodings]
+        rows = self.token_ids(texts)
         longest = max(map(len, rows))
-        ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows])
-        ids = ids.to(self.device)
-        ragged = any(len(row) < longest for row in rows)
+        fills = [[self.padding] * (longest - len(row)) for row in rows]
+        pairs = list(zip(fills, rows, strict=True))
+        padded = [fill + row if self.pads_left else row + fill for fill, row in pairs]
+        ids = torch.tensor(padded, device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
         places = torch.arange(longest, device=self.device)
-        mask = (places < lengths[:, None]).long() if ragged else None
+        if self.pads_left:
+            places = places.flip(0)
+        mask = (places < lengths[:, None]).long() if any(fills) else None
         with torch.inference_mode():
             values: NDArray[np.float32] = self.model(ids, attention_mask=mask).logits.cpu().numpy()
         return values
 
 
-class OnnxModel(ServedModel):
+class OnnxModel(TokenModel):
     """A transformers sequence classifier as an ONNX graph, in float32 or int8."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -151,7 +191,7 @@ class OnnxModel(ServedModel):
         from onnxruntime import InferenceSession, SessionOptions
 
         self.tokenizer = open_tokenizer(folder, about["max_length"])
-        self.padding: int = about["padding"]
+        self.padding = about["padding"]
         options = SessionOptions()
         bound = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))
         options.intra_op_num_threads = int(bound[0]) if bound else 0  # 0: as many as it likes
@@ -165,15 +205,17 @@ class OnnxModel(ServedModel):
         int8 scales, taken from all that runs at once, then never depend on a text's neighbours.
         """
         values = np.empty((len(texts), len(self.classes)), np.float32)
-        for row, encoding in enumerate(self.tokenizer.encode_batch_fast(list(texts))):
-            ids = np.array([encoding.ids or [self.padding]])
+        for row, read in enumerate(self.token_ids(texts)):
+            ids = np.array([read])
             given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
             values[row] = self.session.run(["logits"], given)[0][0]
         return values
 
 
-class StaticModel(ServedModel):
+class StaticModel(TokenModel):
     """The mean of token embeddings, then a small network."""
+
+    special_tokens = False
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
@@ -186,9 +228,8 @@ class StaticModel(ServedModel):
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes)."""
         pooled = np.empty((len(texts), self.embeddings.shape[1]), np.float32)
-        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        for row, encoding in enumerate(encodings):
-            pooled[row] = self.embeddings[encoding.ids or [0]].mean(axis=0)
+        for row, ids in enumerate(self.token_ids(texts)):
+            pooled[row] = self.embeddings[ids].mean(axis=0)
         hidden = np.maximum(pooled @ self.hidden + self.hidden_bias, 0)
         values: NDArray[np.float32] = hidden @ self.output + self.output_bias
         return values
@@ -304,13 +345,100 @@ def open_model(folder: Path | str) -> ServedModel:
 
 
 def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """Open the tokenizer of a folder, cutting texts after ``max_length`` tokens."""
+    """Open the tokenizer of a folder, which cuts texts to ``max_length`` tokens on its own side."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(max_length)
-    tokenizer.no_padding()
+    bound(tokenizer, max_length, (tokenizer.truncation or {}).get("direction", "right"))
     return tokenizer
+
+
+def bound(tokenizer: Tokenizer, max_length: int, side: str) -> None:
+    """Let a tokenizer cut texts to so many tokens, on the ``left`` or ``right``, and not pad."""
+    tokenizer.enable_truncation(max_length, direction=side)
+    tokenizer.no_padding()
+
+
+def read_ids(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
+    """Return the token ids of each text, at most as many as the tokenizer is bound to."""
+    short = [shorten(tokenizer, text) for text in texts]
+    encodings = tokenizer.encode_batch_fast(short, add_special_tokens=special_tokens)
+    return [encoding.ids for encoding in encodings]
+
+
+def shorten(tokenizer: Tokenizer, text: str) -> str:
+    """Return the part of a long text that holds all the tokens that are read of it.
+
+    A whole text of ten megabytes takes ten seconds and a gigabyte. It is cut at a space, and only
+    where the tokenizer looks at one word at a time and no token that is read lies near the cut: so
+    what is read stays the same. Where that is not sure the text is returned as it is.
+    """
+    characters = CHARACTERS_PER_TOKEN * tokenizer.truncation["max_length"]
+    if len(text) <= characters or not reads_words(tokenizer):
+        return text
+    while characters < len(text):
+        part = _take_part(tokenizer, text, characters)
+        if part is not None:
+            return part
+        characters *= 2
+    return text
+
+
+def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
+    """Return so many characters of a text, or None where more of it may be read."""
+    left = tokenizer.truncation["direction"] == "left"
+    first = BETWEEN_WORDS.search(text, len(text) - characters if left else characters)
+    second = first and BETWEEN_WORDS.search(text, first.start() + MARGIN)
+    if not (first and second):
+        return None
+    part = text[first.start() :] if left else text[: second.start()]
+    read = tokenizer.encode(part, add_special_tokens=False).offsets
+    if len(read) < tokenizer.truncation["max_length"]:
+        return None
+    beside = read[0][0] < second.start() - first.start() if left else read[-1][1] > first.start()
+    return None if beside else part
+
+
+def reads_words(tokenizer: Tokenizer) -> bool:
+    """Return whether the tokens of a word depend on no word but its neighbours."""
+    cleans, splits = _parts_of(tokenizer.normalizer), _parts_of(tokenizer.pre_tokenizer)
+    added = tokenizer.get_added_tokens_decoder().values()
+    return (
+        all(_is_local(part) for part in cleans)
+        and all(_splits_words(part) or part["type"] in LOCAL for part in splits)
+        and any(_splits_words(part) for part in splits)
+        and not any(character.isspace() for token in added for character in token.content)
+    )
+
+
+def _parts_of(step: Normalizer | PreTokenizer | None) -> list[dict[str, Any]]:
+    """Return what a step of a tokenizer consists of, as its file describes it."""
+    if step is None:
+        return []
+    described: dict[str, Any] = json.loads(step.__getstate__())
+    parts: list[dict[str, Any]] = [described]
+    return described.get("normalizers") or described.get("pretokenizers") or parts
+
+
+def _is_local(part: dict[str, Any]) -> bool:
+    """Return whether a part of a normalizer looks at a character, or at a run of spaces."""
+    if part["type"] != "Replace":
+        return part["type"] in LOCAL
+    pattern = part["pattern"]
+    text = pattern.get("String", " ")
+    return pattern.get("Regex") in SPACES or not any(character.isspace() for character in text)
+
+
+def _splits_words(part: dict[str, Any]) -> bool:
+    """Return whether a part of a pre-tokenizer cuts at every space."""
+    match part:
+        case {"type": "BertPreTokenizer" | "Whitespace" | "WhitespaceSplit"}:
+            return True
+        case {"type": "ByteLevel", "use_regex": True} | {"type": "Metaspace", "split": True}:
+            return True
+        case {"type": "Split", "pattern": {"Regex": pattern}}:
+            return pattern in WORDS
+    return False
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from torch import Tensor
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from distill_tasks.digests import digest, digest_texts
 from distill_tasks.integrity import write_manifest
 from distill_tasks.store import Store
+from distill_tasks.served_model import bound, shorten
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
@@ -23,6 +24,28 @@ LENGTH = "length"
 """The column with the tokens of each row, by which batches are made of rows of like length."""
 
 disable_progress_bars()
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> dict[str, list[list[int]]]:
+    """Return what is read of each text: token ids, their mask and, where there are some, types.
+
+    Every training and labelling reads these; a text without tokens is one of padding, as served.
+    """
+    short = shorten_all(tokenizer, texts, max_length)
+    encoded = tokenizer(short, truncation=True, max_length=max_length)
+    alone = {"input_ids": tokenizer.pad_token_id, "attention_mask": 1}
+    return {name: [row or [alone.get(name, 0)] for row in rows] for name, rows in encoded.items()}
+
+
+def shorten_all(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> list[str]:
+    """Return of each text the part that all the tokens come from which are read of it."""
+    backend = tokenizer.backend_tokenizer
+    bound(backend, max_length, tokenizer.truncation_side)
+    return [shorten(backend, text) for text in texts]
 
 
 def pad(
@@ -90,8 +113,5 @@ class Tokens:
         lengths = [len(ids) for ids in encoded["input_ids"]]
         return Dataset.from_dict({**encoded, LENGTH: lengths})
 
-    def _encode(self, texts: Sequence[str]) -> BatchEncoding:
-        encoded: BatchEncoding = self.tokenizer(
-            list(texts), truncation=True, max_length=self.max_length
-        )
-        return encoded
+    def _encode(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        return encode(self.tokenizer, texts, self.max_length)

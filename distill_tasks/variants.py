@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from distill_tasks.errors import InputError
-from distill_tasks.served_model import ABOUT, GRAPH, open_tokenizer
+from distill_tasks.served_model import ABOUT, GRAPH, bound
 from distill_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def export_variant(
             node.metadata_props.clear()  # half of the file: stack traces of this machine
         onnx_ir.save(model, target / GRAPH)
     tokenizer = AutoTokenizer.from_pretrained(source)
+    bound(tokenizer.backend_tokenizer, about["max_length"], tokenizer.truncation_side)
     tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
     described = about | {"runtime": "onnx", "padding": tokenizer.pad_token_id or 0}
     (target / ABOUT).write_text(json.dumps(described, indent=2), encoding="utf-8")
@@ -136,9 +137,12 @@ def quantize(model: onnx_ir.Model, feeds: list[dict[str, Any]] | None) -> onnx_i
 
 def _feeds(source: Path, max_length: int, texts: Sequence[str]) -> list[dict[str, Any]]:
     import torch
+    from transformers import AutoTokenizer
 
-    tokenizer = open_tokenizer(source, max_length)
-    rows = [torch.tensor([encoding.ids]) for encoding in tokenizer.encode_batch(list(texts))]
+    from distill_tasks.tokens import encode
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    rows = [torch.tensor([ids]) for ids in encode(tokenizer, texts, max_length)["input_ids"]]
     return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in rows]
 
 

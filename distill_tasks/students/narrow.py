@@ -69,10 +69,13 @@ def read_probe(teacher: TeacherModel, texts: Sequence[str]) -> dict[str, Tensor]
     import numpy as np
     from transformers import AutoTokenizer
 
+    from distill_tasks.tokens import shorten_all
+
     tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
     rows = min(len(texts), max(1, PROBE_TOKENS // teacher.max_length))
+    spread = [texts[row] for row in np.linspace(0, len(texts) - 1, rows).astype(int)]
     encoded = tokenizer(
-        [texts[row] for row in np.linspace(0, len(texts) - 1, rows).astype(int)],
+        shorten_all(tokenizer, spread, teacher.max_length),
         truncation=True,
         max_length=teacher.max_length,
         padding="longest",

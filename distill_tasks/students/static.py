@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from distill_tasks.device import choose_device
 from distill_tasks.digests import digest
 from distill_tasks.progress import Training
+from distill_tasks.served_model import bound, read_ids
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.store import Store
 from distill_tasks.students.folder import describe_model
@@ -131,13 +132,12 @@ class Network:
 
 
 def read_tokenizer(teacher: TeacherModel) -> Tokenizer:
-    """Return the teacher's tokenizer, which cuts texts at its length and does not pad."""
+    """Return the teacher's tokenizer, which cuts texts to its length and does not pad."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
     backend: Tokenizer = tokenizer.backend_tokenizer
-    backend.enable_truncation(teacher.max_length)
-    backend.no_padding()
+    bound(backend, teacher.max_length, tokenizer.truncation_side)
     return backend
 
 
@@ -250,8 +250,8 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [np.array(encoding.ids or [0], np.int64) for encoding in encodings]
+    found = read_ids(tokenizer, texts, special_tokens=False)
+    return [np.array(ids or [0], np.int64) for ids in found]
 
 
 def _fit(

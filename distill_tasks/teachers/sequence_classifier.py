@@ -175,9 +175,9 @@ class SequenceClassifier:
         import torch
 
         from distill_tasks.compilation import FasterReader
-        from distill_tasks.tokens import pad
+        from distill_tasks.tokens import encode, pad
 
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        encoded = encode(self.tokenizer, texts, self.max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]])
         order = np.argsort(lengths, kind="stable")
         with closing(FasterReader(self.model, lengths.sum())) as read:
