@@ -285,7 +285,7 @@ class Bench:
 
     def shrink(self) -> Bench:
         """Return the bench with exams too short to tell anything."""
-        tokenizer = AutoTokenizer.from_pretrained(self.model.model)
+        tokenizer = AutoTokenizer.from_pretrained(self.model.model, trust_remote_code=False)
         rows = self.validation.rows.take(np.arange(BATCH_ROWS))
         exam = Exam(tokenizer, rows, self.model.max_length)
         return replace(self, validation=exam, held_out=exam)
@@ -338,7 +338,7 @@ def open_bench(scratch: Path | None) -> Bench:
     assert teacher.model is not None
     train, test = (_read_official(part, corpus.classes) for part in ("train", "test"))
     order = np.random.default_rng(config.seed).permutation(len(test))
-    tokenizer = AutoTokenizer.from_pretrained(teacher.model.model)
+    tokenizer = AutoTokenizer.from_pretrained(teacher.model.model, trust_remote_code=False)
     validation, held_out = (
         Exam(tokenizer, test.take(rows), teacher.model.max_length)
         for rows in (order[:VALIDATION_ROWS], order[VALIDATION_ROWS:])
@@ -410,7 +410,9 @@ def train_ours(bench: Bench, lesson: Lesson, turn: Round, depth: int) -> Trained
         with watched(watch):
             train_student(student, lesson, Path(folder))
         seconds = watch.seconds
-        trained = AutoModelForSequenceClassification.from_pretrained(folder)
+        trained = AutoModelForSequenceClassification.from_pretrained(
+            folder, trust_remote_code=False
+        )
     return Trained(seconds, bench.held_out.score(trained), tuple(watch.checks))
 
 

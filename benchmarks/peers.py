@@ -87,7 +87,9 @@ AS_OURS = Hyperparameters(
 def distil_in_trainer(task: Task, folder: Path, choices: Hyperparameters) -> PreTrainedModel:
     """Train a student in a Trainer whose loss asks the teacher in every step."""
     set_seed(task.seed)
-    teacher = AutoModelForSequenceClassification.from_pretrained(task.teacher)
+    teacher = AutoModelForSequenceClassification.from_pretrained(
+        task.teacher, trust_remote_code=False
+    )
     depth = teacher.config.num_hidden_layers
     chosen = choose_layers(task.layers, depth) if choices.spaced else range(task.layers)
     student = _copy_layers(task, chosen)
@@ -107,7 +109,9 @@ def distil_in_trainer(task: Task, folder: Path, choices: Hyperparameters) -> Pre
             seed=task.seed,
         ),
         train_dataset=_tokenize(task),
-        data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(task.teacher)),
+        data_collator=DataCollatorWithPadding(
+            AutoTokenizer.from_pretrained(task.teacher, trust_remote_code=False)
+        ),
     )
     trainer.remove_callback(PrinterCallback)  # standard output is the benchmark's
     trainer.train()
@@ -155,7 +159,9 @@ def distil_with_textbrewer(task: Task, folder: Path) -> PreTrainedModel:
 
     set_seed(task.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    teacher = AutoModelForSequenceClassification.from_pretrained(task.teacher).to(device)
+    teacher = AutoModelForSequenceClassification.from_pretrained(
+        task.teacher, trust_remote_code=False
+    ).to(device)
     student = _copy_layers(task, range(task.layers)).to(device)
     batches = _make_batches(task)
     steps = len(batches) * task.epochs
@@ -184,7 +190,9 @@ def _adapt(_: dict[str, Tensor], outputs: Any) -> dict[str, Tensor]:
 
 
 def _make_batches(task: Task) -> DataLoader[Any]:
-    collate = DataCollatorWithPadding(AutoTokenizer.from_pretrained(task.teacher))
+    collate = DataCollatorWithPadding(
+        AutoTokenizer.from_pretrained(task.teacher, trust_remote_code=False)
+    )
     return DataLoader(
         _tokenize(task).remove_columns("text"),
         batch_size=task.batch_rows,
@@ -194,7 +202,7 @@ def _make_batches(task: Task) -> DataLoader[Any]:
 
 
 def _tokenize(task: Task) -> Dataset:
-    tokenizer = AutoTokenizer.from_pretrained(task.teacher)
+    tokenizer = AutoTokenizer.from_pretrained(task.teacher, trust_remote_code=False)
     rows = Dataset.from_dict({"text": list(task.rows.texts), "label": task.rows.gold.tolist()})
     return rows.map(
         lambda batch: tokenizer(batch["text"], truncation=True, max_length=task.max_length),
@@ -204,11 +212,12 @@ def _tokenize(task: Task) -> Dataset:
 
 def _copy_layers(task: Task, chosen: Sequence[int]) -> PreTrainedModel:
     """Return the teacher with the chosen layers only, and the dropout of its base."""
-    base = AutoConfig.from_pretrained(task.base)
+    base = AutoConfig.from_pretrained(task.base, trust_remote_code=False)
     student: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
         task.teacher,
         hidden_dropout_prob=base.hidden_dropout_prob,
         attention_probs_dropout_prob=base.attention_probs_dropout_prob,
+        trust_remote_code=False,
     )
     encoder = student.base_model.encoder
     encoder.layer = ModuleList(encoder.layer[number] for number in chosen)

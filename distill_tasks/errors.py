@@ -62,6 +62,12 @@ def say_error(error: BaseException) -> str:
     return f"{kind}{' '.join(str(error).split())[:200]}"
 
 
+def say_reason(error: Exception) -> str:
+    """Return the first line of another library's error, for the middle of one of ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(" .:")
+
+
 def did_you_mean(word: str, allowed: Iterable[object]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest allowed word, or an empty string."""
     close = difflib.get_close_matches(word, [str(item) for item in allowed], n=1)

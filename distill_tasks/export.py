@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
 from distill_tasks.errors import say_error, stop_if_disk_full
 from distill_tasks.prepare import CorpusReference
-from distill_tasks.served_model import GRAPH
+from distill_tasks.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students.folder import SERVED, measure_disk_mb
+from distill_tasks.students.folder import SERVED, check_reading, measure_disk_mb
 from distill_tasks.train import Grid, StudentReference, keep_served
 from distill_tasks.variants import CALIBRATION_ROWS, Variant, choose_variants, export_variant
 
@@ -79,6 +81,7 @@ def export_one(
         logger.info("export %s", name)
         texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
         export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
+        _check_reading(folder, student, corpus.splits["validation"].texts)
 
     kept = keep_served(config, corpus, key, name, write)
     return replace(
@@ -92,6 +95,19 @@ def export_one(
         disk_mb=measure_disk_mb(kept.folder),
         reused=reused,
     )
+
+
+def _check_reading(folder: Path, student: StudentReference, texts: Sequence[str]) -> None:
+    """Raise PotstillError unless a variant reads what its student read in training."""
+    from transformers import AutoTokenizer
+
+    from distill_tasks.tokens import encode, pick_rows
+
+    picked = [texts[row] for row in pick_rows(texts)]
+    about = json.loads((student.folder / ABOUT).read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
+    ids = encode(tokenizer, picked, about["max_length"])["input_ids"]
+    check_reading(open_model(folder), picked, ids)
 
 
 def name_variant(student: str, variant: Variant) -> str:

@@ -103,6 +103,7 @@ def place_beside(teacher: TeacherModel, blend: Blend) -> TeacherBeside:
         revision=teacher.revision,
         dtype=torch.bfloat16 if device.bf16 else torch.float32,
         attn_implementation="eager",
+        trust_remote_code=False,
     )
     beside = TeacherBeside(model.to(device.kind), blend)
     logger.info("train: the teacher is beside the student for %s", " and ".join(beside.weights))
@@ -113,9 +114,13 @@ def check_relations(students: Sequence[LayersStudent], teacher: TeacherModel) ->
     """Raise InputError unless relations of students to their teacher can be compared."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
+    config = AutoConfig.from_pretrained(
+        teacher.model, revision=teacher.revision, trust_remote_code=False
+    )
     with torch.device("meta"):  # its parts are asked for, not its weights
-        find_related(AutoModelForSequenceClassification.from_config(config))
+        find_related(
+            AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        )
     heads = config.num_attention_heads
     for student in students:
         if student.reads_as_teacher and (student.width or 0) % heads:

@@ -35,6 +35,7 @@ from distill_tasks.teachers import (
     saved,
     sequence_classifier,
 )
+from distill_tasks.teachers.probe import check_reading, probe
 from distill_tasks.teachers.sequence_classifier import digest_model
 from distill_tasks.tracking import check_tracking
 from distill_tasks.variants import choose_variants
@@ -81,6 +82,7 @@ def check_config(config: DistillConfig) -> Corpus:
                 "Set data.label_column, or use a teacher that is ready."
             )
     _check_memory(config, corpus)
+    _check_reading(config, corpus)
     check_tracking(config.tracking)
     return corpus
 
@@ -117,7 +119,7 @@ def prepare(config: DistillConfig) -> CorpusReference:
 
 
 def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
-    """Check the teacher's files and the layers asked of it; return its classes if it has them."""
+    """Check the teacher and the layers asked of it; return its classes if it has them."""
     match config.teacher:
         case SavedTeacher():
             return saved.read_answers(
@@ -125,28 +127,43 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
             )[2]
         case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
             teacher = config.teacher
-            depth = sequence_classifier.read_depth(model, teacher.revision, teacher.max_length)
-            sequence_classifier.check_tokenizer(model, teacher.revision)
+    classes = None
+    if isinstance(teacher, TransformersTeacher):
+        classes = sequence_classifier.read_classes(teacher)
     possible = [*config.students, *config.search.corners]
     copies = [student for student in possible if isinstance(student, LayersStudent)]
     reader = TeacherModel(model, teacher.revision, teacher.max_length)
-    check_copies(copies, reader, depth)
+    opened, tokenizer = probe(reader, "teacher.max_length", ready=classes is not None)
+    check_copies(copies, opened, tokenizer)
     if "relations" in config.loss.terms:
         from distill_tasks.inside import check_relations
 
         check_relations(copies, reader)
-    if isinstance(config.teacher, TransformersTeacher):
-        return sequence_classifier.read_classes(config.teacher)
-    return None
+    return classes
 
 
 def _check_pretrained(config: DistillConfig) -> None:
     """Check each model that students bring themselves, once."""
+    for start in _find_starts(config):
+        pretrained.check_start(start)
+
+
+def _find_starts(config: DistillConfig) -> list[TeacherModel]:
+    """Return the models that students bring themselves, each once."""
     reader = _find_reader(config.teacher)
     possible = [*config.students, *config.search.corners]
     mine = [student for student in possible if isinstance(student, PretrainedStudent)]
-    for start in dict.fromkeys(pretrained.find_start(student, reader) for student in mine):
-        pretrained.check_start(start)
+    return list(dict.fromkeys(pretrained.find_start(student, reader) for student in mine))
+
+
+def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
+    """Check that rows are read in serving as they are in training, whoever's tokens they are."""
+    from distill_tasks.tokens import pick_rows
+
+    texts = [corpus.texts[row] for row in pick_rows(corpus.texts)]
+    reader = _find_reader(config.teacher)
+    for start in [*([reader] if reader else []), *_find_starts(config)]:
+        check_reading(start, texts)
 
 
 def _check_memory(config: DistillConfig, corpus: Corpus) -> None:
@@ -183,7 +200,9 @@ def _count_tokens(reader: TeacherModel, corpus: Corpus) -> dict[str, NDArray[np.
 
     from distill_tasks.tokens import encode
 
-    tokenizer = AutoTokenizer.from_pretrained(reader.model, revision=reader.revision)
+    tokenizer = AutoTokenizer.from_pretrained(
+        reader.model, revision=reader.revision, trust_remote_code=False
+    )
     return {
         name: np.array(
             [len(ids) for ids in encode(tokenizer, split.texts, reader.max_length + 1)["input_ids"]]

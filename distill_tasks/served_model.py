@@ -145,14 +145,16 @@ class TransformersModel(TokenModel):
         super().__init__(folder, about)
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        origin = {"revision": about.get("revision"), "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **origin)
+        revision = about.get("revision")
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, revision=revision, trust_remote_code=False
+        )
         self.padding = tokenizer.pad_token_id or 0
         self.pads_left = tokenizer.padding_side == "left"
         self.tokenizer = tokenizer.backend_tokenizer
         bound(self.tokenizer, about["max_length"], tokenizer.truncation_side)
         self.model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype="float32", **origin
+            folder, revision=revision, trust_remote_code=False, dtype="float32"
         ).eval()
         self.device = "cpu"
 
@@ -373,7 +375,7 @@ def shorten(tokenizer: Tokenizer, text: str) -> str:
     where the tokenizer looks at one word at a time and no token that is read lies near the cut: so
     what is read stays the same. Where that is not sure the text is returned as it is.
     """
-    characters = CHARACTERS_PER_TOKEN * tokenizer.truncation["max_length"]
+    characters = CHARACTERS_PER_TOKEN * _read_bound(tokenizer)[0]
     if len(text) <= characters or not reads_words(tokenizer):
         return text
     while characters < len(text):
@@ -386,17 +388,23 @@ def shorten(tokenizer: Tokenizer, text: str) -> str:
 
 def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
     """Return so many characters of a text, or None where more of it may be read."""
-    left = tokenizer.truncation["direction"] == "left"
+    limit, left = _read_bound(tokenizer)
     first = BETWEEN_WORDS.search(text, len(text) - characters if left else characters)
     second = first and BETWEEN_WORDS.search(text, first.start() + MARGIN)
     if not (first and second):
         return None
     part = text[first.start() :] if left else text[: second.start()]
     read = tokenizer.encode(part, add_special_tokens=False).offsets
-    if len(read) < tokenizer.truncation["max_length"]:
+    if len(read) < limit:
         return None
     beside = read[0][0] < second.start() - first.start() if left else read[-1][1] > first.start()
     return None if beside else part
+
+
+def _read_bound(tokenizer: Tokenizer) -> tuple[int, bool]:
+    """Return how many tokens are read, and whether they are the last ones of a text."""
+    bound_to: dict[str, Any] = tokenizer.truncation or {}
+    return bound_to["max_length"], bound_to["direction"] == "left"
 
 
 def reads_words(tokenizer: Tokenizer) -> bool:

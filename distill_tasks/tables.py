@@ -233,6 +233,15 @@ def _read_hub(table: HubTable, split: str) -> pd.DataFrame:
             "it, or download it where there is a network and give its folder."
         ) from None
     return _with_class_names(dataset)
+    return _with_class_names(
+        load_dataset(
+            table.hub,
+            table.subset,
+            split=table.split,
+            revision=table.revision,
+            trust_remote_code=False,
+        )
+    )
 
 
 def _with_class_names(dataset: object) -> pd.DataFrame:

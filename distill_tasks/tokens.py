@@ -15,13 +15,16 @@ from transformers import PreTrainedTokenizerBase
 
 from distill_tasks.digests import digest, digest_texts
 from distill_tasks.integrity import write_manifest
-from distill_tasks.store import Store
 from distill_tasks.served_model import bound, shorten
+from distill_tasks.store import Store
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
 LENGTH = "length"
 """The column with the tokens of each row, by which batches are made of rows of like length."""
+
+PICKED_ROWS = 32
+"""Rows by which two ways to read or to answer are compared."""
 
 disable_progress_bars()
 
@@ -46,6 +49,13 @@ def shorten_all(
     backend = tokenizer.backend_tokenizer
     bound(backend, max_length, tokenizer.truncation_side)
     return [shorten(backend, text) for text in texts]
+
+
+def pick_rows(texts: Sequence[str]) -> list[int]:
+    """Return the numbers of up to `PICKED_ROWS` rows, from the shortest text to the longest."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    places = np.linspace(0, len(order) - 1, min(len(order), PICKED_ROWS)).astype(int)
+    return [order[place] for place in places]
 
 
 def pad(

@@ -28,7 +28,12 @@ from distill_tasks.served_model import open_model
 from distill_tasks.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.stage import stage
 from distill_tasks.store import Store
-from distill_tasks.students import StudentConfig, digest_start, train_student
+from distill_tasks.students import (
+    PretrainedStudent,
+    StudentConfig,
+    digest_start,
+    train_student,
+)
 from distill_tasks.students.folder import (
     SERVED,
     count_parameters,
@@ -37,8 +42,9 @@ from distill_tasks.students.folder import (
     open_halted,
 )
 from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
+from distill_tasks.students.pretrained import find_start
 from distill_tasks.teachers import FinetuneTeacher
-from distill_tasks.teachers.sequence_classifier import digest_model
+from distill_tasks.teachers.sequence_classifier import digest_model, read_truncation_side
 
 if TYPE_CHECKING:
     from distill_tasks.training import Curve
@@ -345,9 +351,19 @@ def _digest_training(schooling: Schooling, trial: Trial) -> str:
         source = ["gold", corpus.classes]
         if start is not None:
             source += [digest_model(str(start.model), start.revision), start.max_length]
+    if _reads_end(schooling, trial):
+        source.append("left")  # before, these were served by their beginning
     balanced, own = schooling.config.loss.balance_classes, digest_start(trial.student)
     settings = trial.student.model_dump(exclude={"model", "revision"})
     return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
+
+
+def _reads_end(schooling: Schooling, trial: Trial) -> bool:
+    """Return whether of a long text the end is read, not the beginning."""
+    model = schooling.teacher.model
+    if isinstance(trial.student, PretrainedStudent):
+        model = find_start(trial.student, model)
+    return model is not None and read_truncation_side(str(model.model), model.revision) == "left"
 
 
 def _start_without(schooling: Schooling) -> TeacherModel | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from distill_tasks.errors import InputError
-from distill_tasks.served_model import ABOUT, GRAPH, bound
+from distill_tasks.served_model import ABOUT, GRAPH, open_tokenizer, read_ids
 from distill_tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ def export_variant(
         for node in model.graph.all_nodes():
             node.metadata_props.clear()  # half of the file: stack traces of this machine
         onnx_ir.save(model, target / GRAPH)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    bound(tokenizer.backend_tokenizer, about["max_length"], tokenizer.truncation_side)
-    tokenizer.backend_tokenizer.save(str(target / "tokenizer.json"))
+    open_tokenizer(source, about["max_length"]).save(str(target / "tokenizer.json"))
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     described = about | {"runtime": "onnx", "padding": tokenizer.pad_token_id or 0}
     (target / ABOUT).write_text(json.dumps(described, indent=2), encoding="utf-8")
 
@@ -100,7 +99,9 @@ def trace(source: Path) -> onnx_ir.Model:
 
     from distill_tasks.first_token import read_first_token
 
-    model = AutoModelForSequenceClassification.from_pretrained(source, dtype="float32").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        source, dtype="float32", trust_remote_code=False
+    ).eval()
     read_first_token(model)
     mask = torch.ones((2, 8), dtype=torch.int64)
     mask[1, 5:] = 0  # one row is padded, so that the mask is part of the graph
@@ -137,12 +138,9 @@ def quantize(model: onnx_ir.Model, feeds: list[dict[str, Any]] | None) -> onnx_i
 
 def _feeds(source: Path, max_length: int, texts: Sequence[str]) -> list[dict[str, Any]]:
     import torch
-    from transformers import AutoTokenizer
 
-    from distill_tasks.tokens import encode
-
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    rows = [torch.tensor([ids]) for ids in encode(tokenizer, texts, max_length)["input_ids"]]
+    tokenizer = open_tokenizer(source, max_length)
+    rows = [torch.tensor([ids]) for ids in read_ids(tokenizer, texts, special_tokens=True)]
     return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in rows]
 
 

@@ -52,6 +52,26 @@ def test_nouns_know_neither_prefect_nor_mlflow(path):
     assert not [name for name in imported(path) if name.split(".")[0] in ("prefect", "mlflow")]
 
 
+LOADERS = {"from_pretrained", "from_config", "load_dataset", "pipeline"}
+"""Calls of libraries that may run code they find beside what they load."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*SOURCES, *ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/**/*.py")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_nothing_that_is_loaded_brings_code(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called.split(".")[-1] not in LOADERS or "Embedding" in called:  # torch's own, of tensors
+            continue
+        said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        assert said.get("trust_remote_code") == "False", f"{called} in line {node.lineno}"
+
+
 def test_no_flow_is_named_like_a_library():
     """Prefect puts the folder of a flow first on the path, where such a file would hide it."""
     names = {path.stem for path in ROOT.glob("flows/*.py")}

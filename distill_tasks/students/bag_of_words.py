@@ -19,7 +19,7 @@ from distill_tasks.errors import InputError
 from distill_tasks.progress import Training
 from distill_tasks.served_model import BagOfWordsModel, HashedTerms
 from distill_tasks.settings import Spans, StudentSettings
-from distill_tasks.students.folder import describe_model
+from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.lesson import Lesson
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     """
     from scipy.sparse import hstack
 
+    from distill_tasks.tokens import pick_rows
+
     kinds = [weigh_terms(config, *found) for found in count_terms(config, lesson.rows.texts)]
     features = hstack([kind.features for kind in kinds], format="csr")
     with _one_thread():
@@ -112,7 +114,18 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     settings = config.model_dump(include={"ngrams", "characters", "hashed"})
     words = kinds[0].features.shape[1]
     describe_model(folder, "bag_of_words", lesson, words=words, **settings)
+    rows = pick_rows(lesson.rows.texts)
+    texts = [lesson.rows.texts[row] for row in rows]
+    check_served(folder, texts, _answer(features[rows], weights))
     return curve
+
+
+def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
+    """Return what training makes of features (rows, terms): logits (rows, classes)."""
+    if "hidden" in weights:
+        features = np.maximum(features @ weights["hidden"] + weights["hidden_bias"], 0)
+    logits: NDArray[np.float32] = features @ weights["output"] + weights["output_bias"]
+    return logits
 
 
 @dataclass(frozen=True)

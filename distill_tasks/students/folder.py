@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill_tasks.answers import Answering
 from distill_tasks.calibration import Calibration
-from distill_tasks.served_model import ABOUT
+from distill_tasks.errors import PotstillError
+from distill_tasks.problem import Logits
+from distill_tasks.served_model import ABOUT, ServedModel, TokenModel, open_model
 from distill_tasks.students.lesson import Lesson
 from distill_tasks.teachers.sequence_classifier import SequenceClassifier
 
+ROUNDING = 1e-2
+"""Share of the largest logit by which a served student may differ: static ones keep 16 bits."""
 SERVED = "student"
 """The folder, inside a student's place in the store, that is measured and served as it is."""
 
@@ -25,6 +32,39 @@ def describe_model(folder: Path, runtime: str, lesson: Lesson, **settings: Any) 
         **settings,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
+
+
+def check_served(
+    folder: Path,
+    texts: Sequence[str],
+    trained: Logits,
+    ids: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Raise PotstillError unless a student, opened as it is served, is the one that was trained.
+
+    ``trained`` is what it said of the texts in training (rows, classes), ``ids`` the tokens that it
+    read of them there.
+    """
+    model = open_model(folder)
+    if ids is not None:
+        check_reading(model, texts, ids)
+    apart = float(np.abs(model.logits(texts) - trained).max(initial=0))
+    if not apart <= ROUNDING * (1 + float(np.abs(trained).max(initial=0))):
+        raise PotstillError(
+            f"as it is served it answers otherwise than in training, by up to {apart:.2g} in a "
+            "logit. This is a fault of Potstill's: please report it."
+        )
+
+
+def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
+    """Raise PotstillError unless a served model reads the tokens of texts that training read."""
+    assert isinstance(model, TokenModel)  # who has no tokens says nothing of them
+    for text, ours, theirs in zip(texts, model.token_ids(texts), ids, strict=True):
+        if ours != list(theirs):
+            raise PotstillError(
+                f"as it is served it reads other tokens than in training, as of {text[:40]!r}. "
+                "This is a fault of Potstill's: please report it."
+            )
 
 
 def open_halted(folder: Path) -> Answering:
@@ -48,7 +88,6 @@ def count_parameters(folder: Path) -> int:
     """Return the number of weights in a model's safetensors and npz files."""
     import math
 
-    import numpy as np
     from safetensors import safe_open
 
     total = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from distill_tasks.device import choose_device
-from distill_tasks.errors import InputError
+from distill_tasks.errors import InputError, say_reason, shortlist
 from distill_tasks.settings import Spans
 from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.students.narrow import check_sizes, narrow, read_probe
@@ -22,7 +23,7 @@ from distill_tasks.students.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_tasks.training import Curve
 
@@ -103,19 +104,46 @@ def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
     return [number - 1 for number in numbers]
 
 
-def check_copies(students: Sequence[LayersStudent], teacher: TeacherModel, depth: int) -> None:
-    """Raise InputError unless each student can be cut out of a teacher of ``depth`` layers."""
-    from transformers import AutoConfig, AutoTokenizer
-
+def check_copies(
+    students: Sequence[LayersStudent], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise InputError unless each student can be cut out of a teacher; cut out the shallowest."""
     for student in students:
-        choose_layers(student.layers, depth, student.take)
-    sizes = {(student.width, student.feed_forward): None for student in students}
-    if sizes.keys() - {(None, None)}:
-        config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision)
-        for width, feed_forward in sizes:
-            check_sizes(config, width, feed_forward)
+        choose_layers(student.layers, count_layers(teacher), student.take)
+        check_sizes(teacher.config, student.width, student.feed_forward)
     if any(student.vocabulary == "corpus" for student in students):
-        check_pieces(AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision))
+        check_pieces(tokenizer)
+    if students:
+        _check_copy(min(students, key=lambda student: student.layers), teacher, tokenizer)
+
+
+def count_layers(model: PreTrainedModel) -> int:
+    """Return the number of transformer layers; raise InputError for a model that tells none."""
+    depth: int | None = getattr(model.config, "num_hidden_layers", None)
+    if depth is None:
+        raise InputError(
+            f"A {type(model).__name__} tells no number of layers. Use a transformer encoder."
+        )
+    return depth
+
+
+def _check_copy(
+    student: LayersStudent, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise InputError unless the layers of a student can be cut out and answer."""
+    import torch
+
+    try:
+        copied = take_layers(teacher, teacher.config, student.layers, student.take)
+        with torch.inference_mode():
+            copied.eval()(**tokenizer("a", return_tensors="pt"))
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  # models of other builds fail in ways of their own
+        raise InputError(
+            f"Of {type(teacher).__name__} no {student.layers} layers can be copied: "
+            f"{say_reason(error)}. Use the families static, bag_of_words or pretrained."
+        ) from None
 
 
 def copy_layers(
@@ -126,31 +154,64 @@ def copy_layers(
     A base model that has no head for these classes gets a random one.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from distill_tasks.training import name_classes
+
+    origin = {"revision": teacher.revision, **name_classes(classes)}
+    full = AutoModelForSequenceClassification.from_pretrained(
+        teacher.model,
+        trust_remote_code=False,
+        dtype="float32",
+        ignore_mismatched_sizes=True,  # a base may bring the head of another task
+        **origin,
+    )
+    config = AutoConfig.from_pretrained(teacher.model, trust_remote_code=False, **origin)
+    return take_layers(full, config, kept, take)
+
+
+def take_layers(
+    full: PreTrainedModel, config: PretrainedConfig, kept: int, take: str = "spaced"
+) -> PreTrainedModel:
+    """Return a model of this configuration with the chosen layers of another one.
+
+    Where all layers share their weights, as ALBERT's do, fewer of them use the same. What the first
+    layer of a type has no place for, as a norm of what it reads in ModernBERT, is left out. Raises
+    InputError where a weight of the copy would start at random.
+    """
+    from transformers import AutoModelForSequenceClassification
     from transformers.initialization import no_init_weights
 
     from distill_tasks.first_token import find_layers
-    from distill_tasks.training import name_classes, without_dropout
+    from distill_tasks.training import without_dropout
 
-    names = name_classes(classes)
-    full = AutoModelForSequenceClassification.from_pretrained(
-        teacher.model,
-        revision=teacher.revision,
-        dtype="float32",
-        ignore_mismatched_sizes=True,  # a base may bring the head of another task
-        **names,
-    )
-    chosen = choose_layers(kept, full.config.num_hidden_layers, take)
-    stack = find_layers(full)
-    config = AutoConfig.from_pretrained(teacher.model, revision=teacher.revision, **names)
-    config.num_hidden_layers = kept
+    chosen = choose_layers(kept, count_layers(full), take)
     with no_init_weights():  # the teacher's follow at once
         student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-            without_dropout(config),
+            without_dropout(_choose_settings(config, chosen)),
             attn_implementation=choose_device().training_attention,
             dtype="float32",
+            trust_remote_code=False,
         )
-    student.load_state_dict(_renumber(full.state_dict(), stack, chosen))
+    state = full.state_dict()
+    if state.keys() != student.state_dict().keys():
+        state = _renumber(state, find_layers(full), chosen)
+    absent = student.load_state_dict(state, strict=False).missing_keys
+    if absent:
+        raise InputError(
+            f"A copy of {kept} layers of {type(full).__name__} would lack {shortlist(absent, 3)}. "
+            "Use the families static or bag_of_words with this teacher."
+        )
     return student
+
+
+def _choose_settings(config: PretrainedConfig, chosen: list[int]) -> PretrainedConfig:
+    """Return the configuration of some layers: of settings for each layer, theirs."""
+    depth, fewer = config.num_hidden_layers, copy.deepcopy(config)
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == depth:
+            setattr(fewer, name, [value[number] for number in chosen])
+    fewer.num_hidden_layers = len(chosen)
+    return fewer
 
 
 def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
@@ -160,7 +221,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     teacher, texts = lesson.teacher, lesson.rows.texts
     assert teacher is not None  # `check` refuses the grid otherwise
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        teacher.model, revision=teacher.revision
+        teacher.model, revision=teacher.revision, trust_remote_code=False
     )
     kept = None
     if config.vocabulary == "corpus":

@@ -71,7 +71,9 @@ def read_probe(teacher: TeacherModel, texts: Sequence[str]) -> dict[str, Tensor]
 
     from distill_tasks.tokens import shorten_all
 
-    tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
+    tokenizer = AutoTokenizer.from_pretrained(
+        teacher.model, revision=teacher.revision, trust_remote_code=False
+    )
     rows = min(len(texts), max(1, PROBE_TOKENS // teacher.max_length))
     spread = [texts[row] for row in np.linspace(0, len(texts) - 1, rows).astype(int)]
     encoded = tokenizer(
@@ -109,7 +111,10 @@ def narrow(
     if config.to_dict() == full.config.to_dict():
         return full
     student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-        config, attn_implementation=choose_device().training_attention, dtype="float32"
+        config,
+        attn_implementation=choose_device().training_attention,
+        dtype="float32",
+        trust_remote_code=False,
     )
     with torch.no_grad():
         seen = _read_norms(full.eval(), probe)

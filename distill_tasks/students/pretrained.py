@@ -13,11 +13,8 @@ from distill_tasks.errors import InputError, shortlist
 from distill_tasks.settings import Spans
 from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.students.transformer import TransformerSettings, fit
-from distill_tasks.teachers.sequence_classifier import (
-    PROBLEM_TYPES,
-    check_tokenizer,
-    digest_model,
-)
+from distill_tasks.teachers.probe import probe
+from distill_tasks.teachers.sequence_classifier import PROBLEM_TYPES, digest_model, read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -70,22 +67,15 @@ def find_start(config: PretrainedStudent, teacher: TeacherModel | None) -> Teach
 
 def check_start(start: TeacherModel) -> None:
     """Raise InputError unless a pretrained model can become a student that is served."""
-    name = str(start.model)
-    config = _read_config(start)
+    config = read_config(start.model, start.revision)
     if not is_encoder(config):
         kind = shortlist(config.architectures or [config.model_type])
         raise InputError(
-            f"Pretrained model {name} is {kind}, no text encoder. "
+            f"Pretrained model {start.model} is {kind}, no text encoder. "
             "Set students.model to one, such as BERT, RoBERTa or ELECTRA."
         )
     _check_weights(start)
-    check_tokenizer(name, start.revision)
-    longest = getattr(config, "max_position_embeddings", start.max_length)
-    if start.max_length > longest:
-        raise InputError(
-            f"Pretrained model {name} reads at most {longest} tokens, fewer than the "
-            f"{start.max_length} asked of it. Set students.max_length to {longest} or less."
-        )
+    probe(start, "students.max_length", ready=False)
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -124,6 +114,7 @@ def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
         without_dropout(config),
         attn_implementation=choose_device().training_attention,
         dtype="float32",
+        trust_remote_code=False,
     )
     encoder = AutoModel.from_pretrained(
         start.model,
@@ -142,7 +133,9 @@ def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve
     from transformers import AutoTokenizer
 
     start = find_start(config, lesson.teacher)
-    tokenizer = AutoTokenizer.from_pretrained(start.model, revision=start.revision)
+    tokenizer = AutoTokenizer.from_pretrained(
+        start.model, revision=start.revision, trust_remote_code=False
+    )
     return fit(
         config,
         config.learning_rate or LEARNING_RATE,
@@ -157,21 +150,6 @@ def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve
 def digest_start(config: PretrainedStudent) -> str:
     """Return the digest of the pretrained model: its bytes, or its id and commit on the hub."""
     return digest_model(config.model, config.revision)
-
-
-def _read_config(start: TeacherModel) -> PretrainedConfig:
-    from transformers import AutoConfig
-
-    if not Path(start.model).is_dir():
-        digest_model(str(start.model), start.revision)  # a hub id needs a revision
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            start.model, revision=start.revision, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Pretrained model {start.model} cannot be read: {reason}") from None
-    return config
 
 
 def _check_weights(start: TeacherModel) -> None:

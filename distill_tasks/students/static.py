@@ -17,7 +17,7 @@ from distill_tasks.progress import Training
 from distill_tasks.served_model import bound, read_ids
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.store import Store
-from distill_tasks.students.folder import describe_model
+from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.lesson import Lesson, TeacherModel
 from distill_tasks.teachers.sequence_classifier import digest_model
 
@@ -89,7 +89,21 @@ def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
     network.save(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     describe_model(folder, "static", lesson, max_length=lesson.teacher.max_length)
+    _check_served(folder, tokenizer, network, lesson)
     return curve
+
+
+def _check_served(folder: Path, tokenizer: Tokenizer, network: Network, lesson: Lesson) -> None:
+    """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
+    import torch
+
+    from distill_tasks.tokens import pick_rows
+
+    texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
+    tokens = _encode(tokenizer, texts)
+    with torch.inference_mode():
+        trained = network.logits(tokens).numpy()
+    check_served(folder, texts, trained, [ids.tolist() for ids in tokens])
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,9 @@ def read_tokenizer(teacher: TeacherModel) -> Tokenizer:
     """Return the teacher's tokenizer, which cuts texts to its length and does not pad."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(teacher.model, revision=teacher.revision)
+    tokenizer = AutoTokenizer.from_pretrained(
+        teacher.model, revision=teacher.revision, trust_remote_code=False
+    )
     backend: Tokenizer = tokenizer.backend_tokenizer
     bound(backend, teacher.max_length, tokenizer.truncation_side)
     return backend
@@ -168,7 +184,9 @@ def read_input_embeddings(teacher: TeacherModel) -> NDArray[np.float32]:
     """Return the vectors (tokens, width) that the teacher's first layer reads."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(teacher.model, revision=teacher.revision, dtype="float32")
+    model = AutoModel.from_pretrained(
+        teacher.model, revision=teacher.revision, trust_remote_code=False, dtype="float32"
+    )
     vectors: NDArray[np.float32] = model.get_input_embeddings().weight.detach().numpy()
     return vectors
 
@@ -188,6 +206,7 @@ def pool_vocabulary(teacher: TeacherModel) -> NDArray[np.float32]:
         teacher.model,
         revision=teacher.revision,
         dtype=torch.bfloat16 if device.bf16 else torch.float32,
+        trust_remote_code=False,
     )
     model.eval().to(device.kind)
     before, after = (torch.tensor(ids, dtype=torch.long) for ids in _frame(read_tokenizer(teacher)))

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.settings import Spans, StudentSettings
 from distill_tasks.students.lesson import INSIDE, Lesson
+from distill_tasks.teachers.sequence_classifier import SequenceClassifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,7 +109,21 @@ def fit(
         beside,
     )
     describe_model(folder, "transformers", lesson, max_length=max_length)
+    if lesson.share == 1:
+        _check_served(folder, tokenizer, max_length, lesson)
     return curve
+
+
+def _check_served(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, lesson: Lesson
+) -> None:
+    """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
+    from distill_tasks.students.folder import check_served
+    from distill_tasks.tokens import encode, pick_rows
+
+    texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
+    trained = SequenceClassifier(folder, max_length, exact=True).logits(texts)
+    check_served(folder, texts, trained, encode(tokenizer, texts, max_length)["input_ids"])
 
 
 def _place_teacher(config: TransformerSettings, lesson: Lesson) -> TeacherBeside | None:

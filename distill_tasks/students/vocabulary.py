@@ -67,7 +67,9 @@ def keep_pieces(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -> PreT
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
-        smaller: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        smaller: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
     return smaller
 
 

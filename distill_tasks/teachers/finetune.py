@@ -83,6 +83,7 @@ def fit(
         config.base,
         revision=config.revision,
         problem_type=PROBLEM_TYPES[corpus.problem],
+        trust_remote_code=False,
         **name_classes(corpus.classes),
     )
 
@@ -94,7 +95,8 @@ def fit(
             config=without_dropout(settings),
             dtype="float32",
             attn_implementation=choose_device().training_attention,
-            ignore_mismatched_sizes=True,  # a base may bring the head of another task
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,  # a base may bring the head of another task
         )
         read_first_token(model)
         return model
@@ -112,7 +114,9 @@ def fit(
     )
     return train_classifier(
         make,
-        AutoTokenizer.from_pretrained(config.base, revision=config.revision),
+        AutoTokenizer.from_pretrained(
+            config.base, revision=config.revision, trust_remote_code=False
+        ),
         Rows(train.texts, train.gold),
         Rows(validation.texts, validation.gold),
         recipe,

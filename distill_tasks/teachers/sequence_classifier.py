@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from distill_tasks.device import choose_device
 from distill_tasks.digests import digest, digest_folder
-from distill_tasks.errors import InputError, shortlist
+from distill_tasks.errors import InputError, say_reason, shortlist
 from distill_tasks.problem import Problem
 from distill_tasks.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from transformers import PretrainedConfig
 
 PROBLEM_TYPES: dict[Problem, str] = {
     "single_label": "single_label_classification",
@@ -63,59 +64,67 @@ def digest_teacher(config: TransformersTeacher) -> str:
     return digest(config.kind, digest_model(config.model, config.revision), config.max_length)
 
 
-def read_classes(config: TransformersTeacher) -> tuple[str, ...]:
-    """Return the class names of a ready teacher in the order of its logits."""
-    names = _read_settings(config.model, config.revision).get("id2label", {})
-    return tuple(names[key] for key in sorted(names, key=int))
+def read_config(model: str | Path, revision: str | None) -> PretrainedConfig:
+    """Return the configuration of a pretrained model, with the defaults that its file leaves out.
 
-
-def read_depth(model: str, revision: str | None, max_length: int) -> int:
-    """Return the number of transformer layers of a model.
-
-    Raises InputError for a model that is not there, has no layers, or cannot read so much text.
+    Raises InputError for a model that is not there, or that brings code of its own, which is never
+    run.
     """
-    settings = _read_settings(model, revision)
-    longest = settings.get("max_position_embeddings", max_length)
-    if max_length > longest:
-        raise InputError(
-            f"teacher.max_length is {max_length}; {model} reads at most {longest} tokens. "
-            f"Set it to {longest} or less."
+    from transformers import AutoConfig
+
+    if not Path(model).is_dir():
+        digest_model(str(model), revision)  # a hub id needs a revision
+    elif not (Path(model) / "config.json").is_file():
+        raise InputError(f"Model folder {model} has no config.json. Give a transformers folder.")
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            model, revision=revision, trust_remote_code=False
         )
-    for key in ("num_hidden_layers", "n_layers", "num_layers"):
-        if key in settings:
-            return int(settings[key])
-    raise InputError(f"Model {model} tells no number of layers. Use a transformer encoder.")
+    except Exception as error:  # noqa: BLE001  # every type of model checks its own settings
+        raise InputError(f"Model {model} cannot be read: {say_reason(error)}") from None
+    if getattr(config, "auto_map", None):
+        raise InputError(
+            f"Model {model} brings custom code (auto_map in its config.json), which is never run. "
+            f"If transformers' own {config.model_type} is what it needs, take auto_map out."
+        )
+    return config
 
 
-def check_tokenizer(model: str, revision: str | None) -> None:
-    """Raise InputError unless a tokenizer pads and is a fast one, which every runtime can serve."""
+def read_classes(config: TransformersTeacher) -> tuple[str, ...]:
+    """Return the class names of a ready teacher in the order of its logits.
+
+    Raises InputError for a model that gives one number, as a regression does.
+    """
+    found = read_config(config.model, config.revision)
+    classes = name_classes(found)
+    if len(classes) < 2 or found.problem_type == "regression":
+        raise InputError(
+            f"Teacher {config.model} is a regression: its answer is a number, not one of several "
+            "classes. Give a classifier of two classes or more."
+        )
+    return classes
+
+
+def name_classes(config: PretrainedConfig) -> tuple[str, ...]:
+    """Return the class names of a sequence classifier in the order of its logits."""
+    return tuple(name for _, name in sorted((config.id2label or {}).items()))
+
+
+@functools.cache
+def read_truncation_side(model: str, revision: str | None) -> str:
+    """Return where the tokenizer of a model cuts long texts: ``left`` or ``right``."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The tokenizer of {model} cannot be loaded: {reason}") from None
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"Model {model} has a {type(tokenizer).__name__}, which has no fast implementation "
-            "(tokenizer.json). Use a model that has one: it is what students are served with."
-        )
-    if tokenizer.pad_token_id is None:
-        raise InputError(
-            f"The tokenizer of {model} has no padding token, so rows cannot be read together. "
-            "Set its pad_token and save it."
-        )
-    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in files):
-        raise InputError(f"Model folder {model} has no tokenizer. Save its tokenizer there too.")
+    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=False)
+    side: str = tokenizer.truncation_side
+    return side
 
 
 def check_classes(
     config: TransformersTeacher, classes: Sequence[str] | None, problem: Problem
 ) -> None:
     """Raise InputError unless the teacher answers this problem with the classes of the data."""
-    said = _read_settings(config.model, config.revision).get("problem_type")
+    said = read_config(config.model, config.revision).problem_type
     if said in PROBLEM_TYPES.values() and said != PROBLEM_TYPES[problem]:
         raise InputError(
             f"Teacher {config.model} is of {said}; the configuration says `problem: {problem}`. "
@@ -129,27 +138,19 @@ def check_classes(
         )
 
 
-def _read_settings(model: str, revision: str | None) -> dict[str, Any]:
-    path = Path(model) / "config.json"
-    if path.is_file():
-        settings: dict[str, Any] = json.loads(path.read_text())
-        return settings
-    if Path(model).is_dir():
-        raise InputError(f"Model folder {model} has no config.json. Give a transformers folder.")
-    digest_model(model, revision)
-    from transformers import AutoConfig
-
-    try:
-        return dict(AutoConfig.from_pretrained(model, revision=revision).to_dict())
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Model {model!r} cannot be loaded from the hub: {reason}") from None
-
-
 class SequenceClassifier:
-    """A sequence classifier that answers in length-sorted batches, in the fastest precision."""
+    """A sequence classifier that answers in length-sorted batches, in the fastest precision.
 
-    def __init__(self, model: str | Path, max_length: int, revision: str | None = None) -> None:
+    One that is ``exact`` answers in float32.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        max_length: int,
+        revision: str | None = None,
+        exact: bool = False,
+    ) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -157,16 +158,18 @@ class SequenceClassifier:
 
         self.device = choose_device()
         self.max_length = max_length
-        self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=False
+        )
         self.model = AutoModelForSequenceClassification.from_pretrained(
             model,
             revision=revision,
-            dtype=torch.bfloat16 if self.device.bf16 else torch.float32,
+            trust_remote_code=False,
+            dtype=torch.bfloat16 if self.device.bf16 and not exact else torch.float32,
         )
         read_first_token(self.model)
         self.model.eval().to(self.device.kind)
-        names = self.model.config.id2label
-        self.classes = tuple(names[key] for key in sorted(names, key=int))
+        self.classes = name_classes(self.model.config)
 
     def answer(
         self, texts: Sequence[str]

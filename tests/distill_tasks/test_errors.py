@@ -7,6 +7,7 @@ from distill_tasks.errors import (
     NothingQualifiesError,
     PotstillError,
     did_you_mean,
+    say_reason,
     shortlist,
 )
 
@@ -51,3 +52,16 @@ def test_shown_and_left_out_add_up(items, most):
     shown, _, rest = shortlist(items, most).partition(" and ")
     left_out = int(rest.removesuffix(" more") or 0)
     assert len(shown.split(", ") if shown else []) + left_out == len(items)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("cannot be\nread: because"), "cannot be"),
+        (OSError("  no such file.  "), "no such file"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("x" * 500), "x" * 200),
+    ],
+)
+def test_a_reason_is_the_first_line_of_an_error(error, said):
+    assert say_reason(error) == said

@@ -30,6 +30,7 @@ from distill_tasks.students.narrow import (
     strongest,
 )
 from distill_tasks.students.vocabulary import find_tokens, keep_embeddings, keep_pieces
+from distill_tasks.teachers.probe import probe
 from distill_tasks.variants import export_variant
 
 TEXTS = list(make_rows(40, seed=2)["text"])
@@ -506,7 +507,7 @@ def test_what_the_teacher_can_give_is_accepted(teacher):
         LayersStudent(layers=2, take="1-4", width=16, feed_forward=64),
         LayersStudent(layers=4, width=32, vocabulary="corpus"),
     ]
-    check_copies(students, teacher, 4)
+    check_copies(students, *probe(teacher, "teacher.max_length", ready=True))
 
 
 def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
@@ -516,7 +517,8 @@ def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
     transformers.DistilBertForSequenceClassification(config).save_pretrained(copied_base)
     written["teacher"]["base"] = str(copied_base)
     assert "type distilbert cannot be narrowed, only bert" in refusal(written, width=8)
-    check_copies([LayersStudent(layers=2)], TeacherModel(copied_base, None, 16), 2)
+    teacher = TeacherModel(copied_base, None, 16)
+    check_copies([LayersStudent(layers=2)], *probe(teacher, "teacher.max_length", ready=True))
 
 
 def test_electra_as_wide_as_its_embeddings_is_refused(written, copied_base):

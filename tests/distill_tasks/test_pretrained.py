@@ -220,7 +220,7 @@ def test_a_student_starts_from_every_weight_of_the_pretrained_encoder(encoder, l
 
 KINDS = {
     "bert": transformers.BertConfig(**TINY),
-    "roberta": transformers.RobertaConfig(**TINY),
+    "roberta": transformers.RobertaConfig(**TINY | {"max_position_embeddings": 80}),
     "distilbert": transformers.DistilBertConfig(
         vocab_size=60, dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=40
     ),
@@ -347,10 +347,10 @@ def test_text_encoders_are_told_from_other_models(kind):
 
 def test_more_tokens_than_the_model_reads_are_refused(written, encoder):
     said = refusal(written, encoder, max_length=64)
-    assert "reads at most 40 tokens, fewer than the 64 asked of it" in said
-    assert said.endswith("Set students.max_length to 40 or less.")
+    said_so = f"students.max_length is 64; {encoder} reads at most 40 tokens. Set it to 40 or less."
+    assert said == said_so
     written["teacher"]["max_length"] = 48
-    assert "fewer than the 48 asked" in refusal(written, encoder)
+    assert "students.max_length is 48" in refusal(written, encoder)
 
 
 def test_a_hub_id_without_revision_is_refused(written):
@@ -360,8 +360,7 @@ def test_a_hub_id_without_revision_is_refused(written):
 def test_a_folder_that_holds_no_model_is_refused(written, copied):
     (copied / "config.json").unlink()
     said = refusal(written, copied)
-    assert said.startswith(f"Pretrained model {copied} cannot be read: ")
-    assert "config.json" in said
+    assert said.startswith(f"Model folder {copied} has no config.json")
 
 
 def test_a_tokenizer_without_fast_implementation_is_refused(written, copied):
@@ -387,4 +386,4 @@ def test_beside_a_saved_teacher_pretrained_students_are_checked_too(written, enc
         answers[name] = 1 / 3
     answers.to_parquet(data_folder / "answers.parquet")
     written["teacher"] = {"kind": "saved", "path": str(data_folder / "answers.parquet")}
-    assert "at most 40 tokens, fewer than the 256 asked" in refusal(written, encoder)
+    assert "is 256; " in refusal(written, encoder)
