@@ -226,22 +226,19 @@ def _read_hub(table: HubTable, split: str) -> pd.DataFrame:
     from datasets.exceptions import DatasetsError
 
     try:
-        dataset = load_dataset(table.hub, table.subset, split=table.split, revision=table.revision)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        raise InputError(
-            f"data.{split}: {table.hub} cannot be read from the hub: {say_error(error)}. Correct "
-            "it, or download it where there is a network and give its folder."
-        ) from None
-    return _with_class_names(dataset)
-    return _with_class_names(
-        load_dataset(
+        dataset = load_dataset(
             table.hub,
             table.subset,
             split=table.split,
             revision=table.revision,
             trust_remote_code=False,
         )
-    )
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise InputError(
+            f"data.{split}: {table.hub} cannot be read from the hub: {say_error(error)}. Correct "
+            "it, or download it where there is a network and give its folder."
+        ) from None
+    return _with_class_names(dataset)
 
 
 def _with_class_names(dataset: object) -> pd.DataFrame:
