@@ -14,6 +14,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from distill_tasks.errors import say_error
+from distill_tasks.markup import as_markdown
 from distill_tasks.progress import TrainingStep, heard_by
 
 logger = logging.getLogger("potstill")
@@ -69,10 +70,11 @@ class ProgressArtifacts:
 
 def _write(flow_run: UUID, step: TrainingStep) -> None:
     if (made := _made.get((flow_run, step.name))) is not None:
-        update_progress_artifact(made, step.percent, str(step))
+        update_progress_artifact(made, step.percent, as_markdown(str(step)))
         return
     key = name_key(step.name)
-    found = create_progress_artifact(step.percent, key=key, description=str(step))
+    about = as_markdown(str(step))
+    found = create_progress_artifact(step.percent, key=key, description=about)
     _made[flow_run, step.name] = cast("UUID", found)
 
 

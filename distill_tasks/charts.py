@@ -6,6 +6,7 @@ from typing import Any
 
 from distill_tasks.fidelity import Panel, ReliabilityBin
 from distill_tasks.learning_curve import LearningCurve
+from distill_tasks.markup import as_label
 from distill_tasks.pictures import GOLD, GREY, INK
 from distill_tasks.production import ProductionCheck
 
@@ -39,7 +40,8 @@ def draw_reliability(panel: Panel) -> Any:
 
 def draw_confusion(panel: Panel, classes: tuple[str, ...], several: bool) -> Any:
     """Return what the student says where the teacher says something else."""
-    answers = ["both", "teacher alone", "student alone", "neither"] if several else list(classes)
+    labels = [as_label(name) for name in classes]
+    answers = ["both", "teacher alone", "student alone", "neither"] if several else labels
     cells: list[list[int | None]] = [
         [None if not several and row == column else count for column, count in enumerate(counts)]
         for row, counts in enumerate(panel.confusion)
@@ -48,13 +50,14 @@ def draw_confusion(panel: Panel, classes: tuple[str, ...], several: bool) -> Any
     figure.add_heatmap(
         z=cells,
         x=answers,
-        y=list(classes),
+        y=labels,
         colorscale=[[0, "#ffffff"], [1, GOLD]],
         texttemplate="%{z}",
         showscale=False,
         hovertemplate="teacher %{y}, student %{x}: %{z} rows<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(type="category")  # a class named 10 or 2026-01-01 is a name
+    figure.update_yaxes(type="category", autorange="reversed")
     return figure
 
 
@@ -75,7 +78,7 @@ def draw_learning_curve(curve: LearningCurve, metric: str) -> Any:
         },
         mode="lines+markers",
         line={"color": INK},
-        name=curve.student,
+        name=as_label(curve.student),
     )
     figure.update_xaxes(type="log", tickvals=[point.transfer_rows for point in curve.points])
     return figure

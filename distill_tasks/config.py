@@ -148,7 +148,8 @@ class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
     uri: str = Field(
-        "sqlite:///mlflow.db", description="MLflow tracking URI: a database or a server."
+        "sqlite:///mlflow.db",
+        description="MLflow tracking URI: a database or a server, without a password.",
     )
     experiment: str = Field("potstill", min_length=1, description="MLflow experiment.")
 
@@ -299,6 +300,8 @@ def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
         mistakes = [dict(found) for found in error.errors()]
         schema = DistillConfig.model_json_schema()
         raise InputError(f"{source}: {explain_first(mistakes, written, schema)}") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def write_schema() -> str:

@@ -18,6 +18,7 @@ from distill_tasks.intervals import Figure
 from distill_tasks.label import LabelsReference, TeacherReference
 from distill_tasks.latency import Latency
 from distill_tasks.learning_curve import LearningCurve
+from distill_tasks.markup import as_label
 from distill_tasks.measure import Latencies
 from distill_tasks.pictures import Point, Role
 from distill_tasks.prepare import CorpusReference
@@ -300,7 +301,7 @@ def list_points(findings: Findings) -> list[Point]:
                 findings.held_out.candidates.get(name),
             )
         reason = findings.selection.reasons.get(name, "the model to be replaced")
-        about = (f"<b>{name}</b>", f"{card.quality}", f"p95 {latency.p95_ms:.3g} ms", reason)
+        about = (str(card.quality), f"p95 {latency.p95_ms:.3g} ms", reason)
         points.append(
             Point(
                 name,
@@ -308,7 +309,7 @@ def list_points(findings: Findings) -> list[Point]:
                 held_out.quality if held_out and alike else None,
                 latency.p95_ms,
                 _role(findings.selection, name),
-                "<br>".join(about),
+                "<br>".join([f"<b>{as_label(name)}</b>", *map(as_label, about)]),
             )
         )
     return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from distill_tasks.findings import (
     tabulate,
     warn,
 )
+from distill_tasks.markup import as_markdown
 from distill_tasks.pictures import draw_front
 
 IN_MARKDOWN = (
@@ -60,15 +62,15 @@ def write_note(findings: Findings) -> str:
     table = tabulate(findings)
     columns = ("model", findings.metric, *IN_MARKDOWN)
     parts = [
-        f"# {findings.config.name}",
-        f"**{headline(findings)}**",
-        *([say_verdict(findings.judgement)] if findings.judgement else []),
+        f"# {as_markdown(findings.config.name)}",
+        f"**{as_markdown(headline(findings))}**",
+        *([as_markdown(say_verdict(findings.judgement))] if findings.judgement else []),
         "## Candidates",
         "Held-out figures, of several seeds their mean; the choice was made on validation.",
         markdown_table([{key: row[key] for key in columns} for row in table]),
-        _bullets(f"**{row['model']}**: {row['outcome']}" for row in table),
-        say_front(findings),
-        _say_cost(findings),
+        _named_bullets((f"{row['model']}:", row["outcome"]) for row in table),
+        as_markdown(say_front(findings)),
+        as_markdown(_say_cost(findings)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -79,18 +81,18 @@ def write_markdown(findings: Findings) -> str:
     parts = [
         write_note(findings).strip(),
         "## Verdicts",
-        _bullets(f"**{n}** {say_verdict(j)}" for n, j in findings.proof.judgements.items()),
+        _named_bullets((n, say_verdict(j)) for n, j in findings.proof.judgements.items()),
         *(["## Variants", markdown_table(variants)] if variants else []),
         *_about_choice(findings),
         "## Data",
         markdown_table(list_splits(findings)),
         _bullets(warn(findings)),
         "## Training",
-        say_halving(findings),
-        _say_blend(findings),
+        as_markdown(say_halving(findings)),
+        as_markdown(_say_blend(findings)),
         *([markdown_table(list_blends(findings))] if findings.blend.compared else []),
-        findings.curve.meaning,
-        _say_times(findings),
+        as_markdown(findings.curve.meaning),
+        as_markdown(_say_times(findings)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -107,7 +109,7 @@ def write_page(findings: Findings, links: dict[str, str], path: Path) -> None:
 def markdown_table(table: list[Row]) -> str:
     """Return rows of text as a markdown table."""
     columns = list(table[0])
-    cells = ([_escape(row[key]) for key in columns] for row in table)
+    cells = ([as_markdown(row[key]) for key in columns] for row in table)
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -167,7 +169,7 @@ def _about_choice(findings: Findings) -> list[str]:
     if choice is None or choice.name not in findings.proof.panels:
         return []
     panel = findings.proof.panels[choice.name]
-    parts = [f"## What {choice.name} gets wrong", _bullets(_say_errors(panel))]
+    parts = [f"## What {as_markdown(choice.name)} gets wrong", _bullets(_say_errors(panel))]
     if panel.has_gold:
         parts += [markdown_table(list_classes(findings, choice))]
         parts += ["## Calibration", markdown_table(list_calibration(findings, choice))]
@@ -316,17 +318,17 @@ def _embed(charts: dict[str, Any]) -> dict[str, str]:
     from markupsafe import Markup
 
     return {
-        name: Markup(  # noqa: S704  # plotly escapes what it draws
+        name: Markup(  # noqa: S704  # plotly escapes it as JSON, `as_label` its labels
             figure.to_html(full_html=False, include_plotlyjs=number == 0, default_width="100%")
         )
         for number, (name, figure) in enumerate(charts.items())
     }
 
 
-def _bullets(lines: Any) -> str:
-    return "\n".join(f"- {_escape(line)}" for line in lines)
+def _bullets(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {as_markdown(text)}" for text in texts)
 
 
-def _escape(text: str) -> str:
-    """Return text that neither ends a line of markdown nor opens a tag."""
-    return text.replace("<", "&lt;").replace("|", "\\|")
+def _named_bullets(named: Iterable[tuple[str, str]]) -> str:
+    """Return texts as a list, each behind its name."""
+    return "\n".join(f"- **{as_markdown(name)}** {as_markdown(text)}" for name, text in named)

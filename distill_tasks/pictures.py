@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill_tasks.intervals import Figure
+from distill_tasks.markup import as_label
 from distill_tasks.pareto import find_front
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
@@ -42,7 +43,7 @@ class Point:
     latency_ms: float
     role: Role
     note: str
-    """What the reader sees on pointing at it."""
+    """What the reader sees on pointing at it, in the HTML of plotly's labels."""
 
     @property
     def percent(self) -> float:
@@ -87,7 +88,7 @@ def draw_front(points: list[Point], metric: str) -> Any:
                 "color": COLOURS[role],
                 "symbol": "diamond" if role == "teacher" else "circle",
             },
-            text=[point.name for point in shown],
+            text=[as_label(point.name) for point in shown],
             textposition=[TEXT_POSITIONS[levels[point.name]] for point in shown],
             name=meaning,
             hovertext=[point.note for point in shown],
@@ -104,7 +105,9 @@ def draw_front(points: list[Point], metric: str) -> Any:
             "color": [COLOURS[point.role] for point, _ in seen],
         },
         name=HELD_OUT,
-        hovertext=[f"<b>{point.name}</b><br>held-out {held_out}" for point, held_out in seen],
+        hovertext=[
+            f"<b>{as_label(point.name)}</b><br>held-out {held_out}" for point, held_out in seen
+        ],
         hoverinfo="text",
     )
     figure.update_layout(
@@ -161,6 +164,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
                 fontsize=9,
                 color=COLOURS[role],
                 fontweight="bold" if role == "chosen" else "normal",
+                parse_math=False,
             )
     seen = [(point, point.held_out) for point in points if point.held_out is not None]
     axes.scatter(
@@ -177,7 +181,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     axes.set_xlim(*_limits(points))
     axes.set_xlabel(LATENCY_AXIS)
     axes.set_ylabel(f"{metric} on validation, % (95 % interval)")
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     canvas.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -37,7 +37,7 @@ from distill_tasks.teachers import (
 )
 from distill_tasks.teachers.probe import check_reading, probe
 from distill_tasks.teachers.sequence_classifier import digest_model
-from distill_tasks.tracking import check_tracking
+from distill_tasks.tracking import check_experiment, check_tracking
 from distill_tasks.variants import choose_variants
 
 REPORT_VERSION = 3
@@ -84,6 +84,7 @@ def check_config(config: DistillConfig) -> Corpus:
     _check_memory(config, corpus)
     _check_reading(config, corpus)
     check_tracking(config.tracking)
+    check_experiment(config.tracking)
     return corpus
 
 

@@ -13,11 +13,14 @@ from datetime import timedelta
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from distill_tasks.credentials import mask_credentials
+from distill_tasks.markup import as_terminal
+from distill_tasks.terminal import Terminal
 
 logger = logging.getLogger("potstill")
 
@@ -32,7 +35,7 @@ LOSSES = 50
 UNNAMED = "training"
 """What trains where nobody said its name."""
 
-terminal = Console(stderr=True)
+terminal = Terminal(stderr=True)
 """The one console that everything live and every log line goes through, so that none is torn."""
 
 
@@ -42,7 +45,7 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            terminal.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+            terminal.print(mask_credentials(self.format(record)), soft_wrap=True)
         except Exception:  # noqa: BLE001  # as every handler: a log line must not end the work
             self.handleError(record)
 
@@ -61,7 +64,7 @@ class Progress:
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
         if terminal.file.isatty():
             self._bars = Bars(
-                TextColumn("  {task.description}"),
+                TextColumn("  {task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn(self.unit),
@@ -69,7 +72,7 @@ class Progress:
                 console=terminal,
                 transient=True,
             )
-            self._bars.add_task(self.description, total=total)
+            self._bars.add_task(as_terminal(self.description), total=total)
             self._bars.start()
 
     def reach(self, done: int) -> None:
@@ -152,7 +155,7 @@ _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=(
 class LiveGrid:
     """One row for each training: a table in a terminal, a line now and then elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self.console = console
         self.rows: dict[str, TrainingStep] = {}
         """The latest of each training, in the order in which they first began."""

@@ -13,6 +13,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.findings import Findings, Row, list_points, tabulate, warn
+from distill_tasks.markup import as_markdown
 from distill_tasks.pages import write_markdown, write_note, write_page
 from distill_tasks.pictures import write_png
 from distill_tasks.scorecard import Scorecard
@@ -56,7 +57,9 @@ class Report:
 def report(findings: Findings, distillation: Distillation) -> Report:
     """Write all runs to MLflow, and show the table and a link to them in Prefect."""
     written = write_report(findings, distillation)
-    create_table_artifact(written.table, key="candidates", description=f"# {findings.config.name}")
+    shown = [{key: as_markdown(cell) for key, cell in row.items()} for row in written.table]
+    title = f"# {as_markdown(findings.config.name)}"
+    create_table_artifact(shown, key="candidates", description=title)
     create_link_artifact(distillation.link, "The summary run in MLflow", key="mlflow-run")
     return written
 

@@ -6,13 +6,21 @@ import itertools
 import math
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from distill_tasks.credentials import refuse_credentials
+
 
 class Settings(BaseModel):
-    """A frozen piece of configuration that refuses keys it does not know."""
+    """A frozen piece of configuration that refuses keys it does not know, and credentials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,6 +31,12 @@ class Settings(BaseModel):
         if isinstance(value, str) and "\0" in value:
             raise ValueError("holds a NUL character, which no path or name may")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_credentials(cls, written: Any) -> Any:
+        refuse_credentials(written)
+        return written
 
 
 class Spans:

@@ -14,6 +14,7 @@ from prefect.tasks import Task
 
 from distill_tasks.errors import PotstillError, stop_if_disk_full
 from distill_tasks.memory import release_memory
+from distill_tasks.retries import say_unanswered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,5 +62,9 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callabl
 
 
 def _can_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether trying again can help: not where the input or the outcome is at fault."""
-    return not isinstance(state.result(raise_on_failure=False), PotstillError)
+    """Return whether trying again can help: not where the input or the outcome is at fault.
+
+    MLflow has asked a server that does not answer often enough itself.
+    """
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, PotstillError) and say_unanswered(error) is None

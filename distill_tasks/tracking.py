@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,16 +16,21 @@ from urllib.parse import quote
 
 from distill_tasks.config import DistillConfig, TrackingConfig
 from distill_tasks.corpus import Corpus
+from distill_tasks.credentials import mask_credentials
 from distill_tasks.digests import digest
 from distill_tasks.environment import read_environment, variables
 from distill_tasks.errors import InputError
 from distill_tasks.intervals import Figure
 from distill_tasks.problem import name_labels, to_decisions
+from distill_tasks.retries import RETRIES, limit_retries, shorten
 from distill_tasks.store import Store
 from distill_tasks.teachers import digest_teacher
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+logger = logging.getLogger("potstill")
 
 DISTILLATION = "distillation"
 """The tag that ties all runs of one distillation."""
@@ -61,33 +69,52 @@ class Distillation:
 
 
 def check_tracking(config: TrackingConfig) -> None:
-    """Raise InputError if the tracking store cannot be reached."""
-    from mlflow import MlflowClient
+    """Raise InputError if the store cannot be reached; the tables of a new one are made here."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
     try:
-        with variables(patience):
-            MlflowClient(config.uri).search_experiments(max_results=1)
-    except (MlflowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
+        with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}), _alone(config.uri):
+            _find_experiment(config)
+    except (MlflowException, SQLAlchemyError, OSError, ValueError, ImportError) as error:
         raise InputError(
-            f"tracking.uri {config.uri} cannot be reached: {reason}. "
+            f"tracking.uri {config.uri} cannot be reached: {shorten(error)}. "
             "Start that server, or use sqlite:///mlflow.db."
         ) from None
+
+
+def check_experiment(config: TrackingConfig) -> None:
+    """Raise InputError if the experiment was deleted: MLflow then takes no run of it."""
+    found = _find_experiment(config)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"tracking.experiment {config.experiment!r} was deleted. Restore it with `mlflow "
+            f"experiments restore --experiment-id {found.experiment_id}`, or name another one."
+        )
 
 
 def connect(config: TrackingConfig) -> str:
     """Point MLflow at the store and return the id of the experiment, made if new."""
     import mlflow
 
+    use_store(config)
+    with _alone(config.uri):
+        found = _find_experiment(config)
+        experiment_id = (
+            mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
+            if found is None
+            else found.experiment_id
+        )
+    return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
+
+
+def use_store(config: TrackingConfig) -> None:
+    """Point MLflow at the store, its registry too, whatever address the environment names."""
+    import mlflow
+
+    limit_retries()
     mlflow.set_tracking_uri(config.uri)
     mlflow.set_registry_uri(config.uri)
-    found = mlflow.get_experiment_by_name(config.experiment)
-    if found is not None:
-        return str(mlflow.set_experiment(experiment_id=found.experiment_id).experiment_id)
-    made = mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
-    return str(mlflow.set_experiment(experiment_id=made).experiment_id)
 
 
 @contextmanager
@@ -113,8 +140,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     try:
         yield Distillation(name, experiment_id, run_id, config.tracking.uri, finished)
     except BaseException as error:
-        client.set_tag(run_id, FAILURE, f"{type(error).__name__}: {error}"[:5000])
-        client.set_terminated(run_id, "FAILED")
+        _end_as_failed(client, run_id, error)
         raise
     run = client.get_run(run_id)
     if FAILURE in run.data.tags:
@@ -253,10 +279,53 @@ def _ui(tracking_uri: str) -> str:
 
 def _artifacts(tracking_uri: str) -> str | None:
     """Return the folder for artifacts beside a sqlite file; a server decides for itself."""
+    database = _sqlite_file(tracking_uri)
+    return None if database is None else (database.parent / "mlartifacts").as_uri()
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of a sqlite database; None for all that is none."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
-    database = Path(tracking_uri.removeprefix("sqlite:///")).resolve()
-    return (database.parent / "mlartifacts").as_uri()
+    return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Let no other process make tables or experiments in a sqlite file meanwhile.
+
+    MLflow's migrations break where two processes run them on one file.
+    """
+    database = _sqlite_file(tracking_uri)
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(database.parent, os.W_OK):
+        yield  # whoever may only read makes no tables
+        return
+    with database.with_name(f".{database.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _find_experiment(config: TrackingConfig) -> Experiment | None:
+    from mlflow import MlflowClient
+
+    return MlflowClient(config.uri).get_experiment_by_name(config.experiment)
+
+
+def _end_as_failed(client: MlflowClient, run_id: str, failure: BaseException) -> None:
+    """End a run with the reason of its failure; a server that is gone is not waited for."""
+    from mlflow.exceptions import MlflowException
+
+    reason = mask_credentials(f"{type(failure).__name__}: {failure}")[:5000]
+    try:
+        with variables({RETRIES: "0"}):
+            client.set_tag(run_id, FAILURE, reason)
+            client.set_terminated(run_id, "FAILED")
+    except MlflowException as error:
+        logger.warning("MLflow does not know that the run failed: %s", shorten(error))
 
 
 def _log_config(client: MlflowClient, run_id: str, config: DistillConfig) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter, validators
-from rich.console import Console
 from rich.table import Table
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
+from distill_tasks.credentials import mask_credentials
 from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.progress import LogLines
+from distill_tasks.retries import limit_retries, say_unanswered
 from distill_tasks.run_lock import WAIT_MINUTES
+from distill_tasks.terminal import Terminal, degrade_characters
 
 if TYPE_CHECKING:
     from distill_tasks.plan import Planned
@@ -39,8 +41,8 @@ INTERRUPTED = 130
 """The exit code of a run that SIGINT or SIGTERM ended: 128 + SIGINT, as shells have it."""
 
 logger = logging.getLogger("potstill")
-out = Console(soft_wrap=True)
-errors = Console(stderr=True, soft_wrap=True)
+out = Terminal(soft_wrap=True)
+errors = Terminal(stderr=True, soft_wrap=True)
 
 app = App(
     name="potstill",
@@ -60,11 +62,12 @@ def check(config: Config) -> None:
     from distill_tasks.prepare import check_config, report_on_data
 
     settings = load_config(config)
+    _check_prefect()
     corpus = check_config(settings)
     rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
-    out.print(f"[bold]{settings.name}[/]: {rows} rows; {len(corpus.classes)} classes")
+    _print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
     for finding in (*corpus.findings, *report_on_data(settings, corpus).warnings):
-        out.print(f"  note: {finding}", highlight=False)
+        out.print(f"  note: {finding}")
     out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
 
 
@@ -132,15 +135,14 @@ def compare(
     from distill_tasks.corpus import RowFormat
     from distill_tasks.latency import MeasureConfig
     from distill_tasks.rows import read_rows
-    from distill_tasks.tracking import check_tracking
+    from distill_tasks.tracking import check_tracking, use_store
 
-    check_tracking(TrackingConfig(uri=tracking_uri))
-    import mlflow
-
+    tracking = TrackingConfig(uri=tracking_uri)
+    check_tracking(tracking)
     from registry.gate import compare_models
     from registry.served import open_served
 
-    mlflow.set_tracking_uri(tracking_uri)
+    use_store(tracking)
     written = RowFormat(
         text_column=text_column,
         label_column=label_column,
@@ -150,7 +152,7 @@ def compare(
     model = open_served(first)
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
     for finding in findings:
-        out.print(f"  note: {finding}", highlight=False, markup=False)
+        out.print(f"  note: {finding}")
     print_side_by_side(compare_models(first, second, rows, classes, MeasureConfig()))
 
 
@@ -182,15 +184,15 @@ def rollback(config: Config, *, dry_run: DryRun = False) -> None:
     Example: potstill rollback examples/reuters/distill.yaml
     """
     settings = load_config(config)
-    from distill_tasks.tracking import check_tracking
+    from distill_tasks.tracking import check_tracking, use_store
 
     check_tracking(settings.tracking)
-    import mlflow
+    from mlflow import MlflowClient
 
     from registry.promote import roll_back
 
-    mlflow.set_tracking_uri(settings.tracking.uri)
-    print_promotion(roll_back(mlflow.MlflowClient(), settings.registry.model, dry_run))
+    use_store(settings.tracking)
+    print_promotion(roll_back(MlflowClient(), settings.registry.model, dry_run))
 
 
 @app.command
@@ -211,6 +213,12 @@ def _make_table(title: str, named: str, *columns: str) -> Table:
     return table
 
 
+def _print_named(name: str, text: str) -> None:
+    """Print a text behind its name."""
+    out.print(name, style="bold", end="")
+    out.print(f": {text}")
+
+
 def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
     """Print each student of the grid, and what training them all takes at most."""
     from distill_tasks.halve import will_halve
@@ -223,15 +231,14 @@ def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
         steps = "–" if one.steps is None else f"{one.steps:,}"
         parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
         table.add_row(one.name, parameters, steps, f"{one.minutes:.1f}")
-    Console(width=max(out.width, 100)).print(table)
+    Terminal(width=max(out.width, 100)).print(table)
     once, most = sum(one.minutes for one in planned), bound_minutes(config, planned)
     out.print(
         f"Training the grid takes about {once:.1f} minutes here; with the seeds and controls of "
         f"its finalists {most:.1f} at most. Teacher, labelling and measuring come on top.",
-        highlight=False,
     )
     stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
-    out.print(f"Halving is {stops}.", highlight=False)
+    out.print(f"Halving is {stops}.")
 
 
 def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
@@ -242,26 +249,25 @@ def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
     for row in outcome.report.table:
         style = "bold yellow" if row["model"] == outcome.selection.chosen else None
         table.add_row(*(row[column] for column in shown), style=style)
-    Console(width=max(out.width, 120)).print(table)
+    Terminal(width=max(out.width, 120)).print(table)
     for row in outcome.report.table:
-        out.print(f"  [bold]{row['model']}[/]: {row['outcome']}", highlight=False)
+        _print_named(f"  {row['model']}", row["outcome"])
     for warning in outcome.report.warnings:
-        out.print(f"  note: {warning}", highlight=False)
+        out.print(f"  note: {warning}")
     print_promotion(outcome.promotion)
-    out.print(f"Review: {outcome.distillation.link}", highlight=False)
+    out.print(f"Review: {outcome.distillation.link}")
 
 
 def print_promotion(promotion: Promotion) -> None:
     """Print who is champion and why."""
     if promotion.champion is None:
-        out.print(f"{promotion.model} has no champion ({promotion.reason}).", highlight=False)
+        out.print(f"{promotion.model} has no champion ({promotion.reason}).")
         return
     verb = "is now" if promotion.moved else "would become" if promotion.would_move else "stays"
     before = f"; previous: version {promotion.previous}" if promotion.previous else ""
     out.print(
         f"Champion of {promotion.model} {verb} version {promotion.champion}"
         f" ({promotion.reason}){before}.",
-        highlight=False,
     )
 
 
@@ -272,13 +278,12 @@ def print_side_by_side(pair: SideBySide) -> None:
         table.add_row(pair.metric, *(f"{value:.4f}" for value in pair.qualities))
     for name in ("p50_ms", "p95_ms", "p99_ms", "throughput"):
         table.add_row(name, *(f"{getattr(latency, name):.3g}" for latency in pair.latencies))
-    Console(width=max(out.width, 100)).print(table)
-    out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.", highlight=False)
+    Terminal(width=max(out.width, 100)).print(table)
+    out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.")
     if pair.comparison is not None:
         out.print(
             f"{pair.comparison.verdict}: {pair.metric} of the first minus the second is "
             f"{pair.comparison.difference}.",
-            highlight=False,
         )
 
 
@@ -291,6 +296,9 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    limit_retries()
+    degrade_characters(sys.stdout, sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
@@ -299,8 +307,17 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except (PotstillError, CycloptsError) as error:
         code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
-        errors.print(f"error: {error}", style="red", highlight=False, markup=False)
-        sys.exit(code)
+        _fail(str(error), code)
+    except Exception as error:
+        said = say_unanswered(error)
+        if said is None:
+            raise
+        _fail(said, PotstillError.exit_code)
+
+
+def _fail(reason: str, code: int) -> None:
+    errors.print(f"error: {mask_credentials(reason)}", style="red")
+    sys.exit(code)
 
 
 def _count_candidates(config: DistillConfig) -> str:
@@ -310,11 +327,37 @@ def _count_candidates(config: DistillConfig) -> str:
     return f"{len(config.students)} candidates{further}"
 
 
+def _check_prefect() -> None:
+    """Raise InputError if a server of Prefect is named and does not answer.
+
+    Prefect Cloud is left to Prefect, and where no server is named a flow starts its own.
+    """
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": 5.0}, sync_client=True) as client,
+    ):
+        failure = client.api_healthcheck() if client.server_type is ServerType.SERVER else None
+    if failure is not None:
+        reason = str(failure).splitlines()[0]
+        raise InputError(
+            f"PREFECT_API_URL {url} cannot be reached: {reason}. Start that server, correct the "
+            "address, or unset it for a server of the run's own."
+        )
+
+
 def _checked(path: Path) -> DistillConfig:
     """Read and check a configuration, before a flow and its server are started."""
     from distill_tasks.prepare import check_config
 
     settings = load_config(path)
+    _check_prefect()
     check_config(settings)
     from flows.temporary_server import set_up_server
 

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.findings import Findings, say_footprint, say_verdict
+from distill_tasks.markup import as_markdown
 from distill_tasks.report import Report
 from distill_tasks.select import Candidate
 from distill_tasks.stage import stage
@@ -85,9 +86,9 @@ def write_card(
         for name, figure in card.figures.items()
     )
     latency, takes = candidate.latency, say_footprint(candidate.footprint)
-    verdict = say_verdict(findings.proof.judgements[candidate.name])
+    verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
     variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
-    return f"""# {candidate.name} of {config.name}
+    return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
 
 A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
 teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class

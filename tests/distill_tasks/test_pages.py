@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 from samples import make_footprint, make_latency
 from small_distillation import GOOD, P95_MS, POOR, distil, parse, write_rows
 
@@ -32,14 +33,17 @@ from distill_tasks.findings import (
     warn,
 )
 from distill_tasks.intervals import Figure
-from distill_tasks.pages import markdown_table, write_markdown, write_page
+from distill_tasks.markup import as_label
+from distill_tasks.pages import markdown_table, write_markdown, write_note, write_page
 from distill_tasks.parity import Parity
+from distill_tasks.pictures import draw_front
 from distill_tasks.rows import read_corpus
 from distill_tasks.select import Candidate, Field, select_candidate
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
 SLOW = make_latency(10)
-CLASS, EVIL = "<script>alert(1)</script>|cats", "<img src=x onerror=alert(2)> | `row`"
+CLASS = "<script>alert(1)</script>|[cats](http://evil.example) <a href='x'>y</a>"
+EVIL = "<img src=x onerror=alert(2)> | `row` ![x](http://evil.example/x.png) [/red]"
 """A class and a beginning of texts that want to be more than text."""
 
 
@@ -125,6 +129,11 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
         if self.inside and self.inside[-1] in ("h1", "h2", "h3"):
             self.headings[-1] += data
+
+
+def render(markdown):
+    """Return markdown as HTML, as MLflow's page of a run and Prefect's of an artifact would."""
+    return MarkdownIt("commonmark").enable("table").render(markdown)
 
 
 def page_of(findings, folder):
@@ -444,8 +453,8 @@ def test_a_variant_that_a_later_seed_has_left_out_is_no_point_of_the_picture(fin
 
 
 def test_a_markdown_table_keeps_its_columns_whatever_the_cells_hold():
-    lines = markdown_table([{"a": "x|y", "b": "<b>"}, {"a": "1", "b": "2"}]).splitlines()
-    assert lines == ["| a | b |", "| --- | --- |", r"| x\|y | &lt;b> |", "| 1 | 2 |"]
+    lines = markdown_table([{"a": "x|y", "b": "<b>"}, {"a": "1", "b": "[2, 3]"}]).splitlines()
+    assert lines == ["| a | b |", "| --- | --- |", r"| x\|y | &lt;b> |", r"| 1 | \[2, 3] |"]
 
 
 def test_the_markdown_opens_no_tag_and_keeps_every_table_straight(findings):
@@ -456,6 +465,18 @@ def test_the_markdown_opens_no_tag_and_keeps_every_table_straight(findings):
     assert len(tables) == 5  # models, classes, calibration, splits, blends
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("write", [write_note, write_markdown])
+def test_no_text_of_the_users_is_live_in_markdown(findings, write):
+    page = render(write(findings))
+    assert not set(re.findall(r"<(\w+)", page)) - {
+        *("h1", "h2", "h3", "p", "strong", "ul", "li"),
+        *("table", "thead", "tbody", "tr", "th", "td"),
+    }
+    if write is write_markdown:
+        assert html.unescape(page).count(EVIL) > 10
+        assert f"<td>{html.escape(CLASS, quote=False)}</td>" in page
 
 
 def test_the_markdown_tells_the_whole_story(findings):
@@ -554,6 +575,25 @@ def test_without_gold_on_held_out_the_picture_is_of_validation_alone(without_gol
 
 
 # Charts.
+
+
+def test_no_label_of_a_picture_is_markup(findings):
+    panel, classes = findings.proof.panels[GOOD], findings.rows.classes
+    (drawn,) = data_of(draw_confusion(panel, classes, several=False))
+    assert drawn["x"] == drawn["y"] == [as_label(name) for name in classes]
+    assert "<" not in "".join(drawn["x"])
+    left_out = replace(findings.selection, reasons={GOOD: "<a href='x'>y</a>", POOR: "b"})
+    note = list_points(replace(findings, selection=left_out))[0].note
+    assert note.endswith("<br>&lt;a href='x'&gt;y&lt;/a&gt;")
+    drawn = data_of(draw_front([replace(list_points(findings)[0], name="<b>x")], "accuracy"))
+    named = [text for one in drawn for text in one.get("text", [])]
+    assert named == ["&lt;b&gt;x"]
+
+
+def test_classes_named_as_numbers_or_dates_are_names(findings):
+    panel = replace(findings.proof.panels[GOOD], confusion=[[0, 1], [2, 0]])
+    layout = draw_confusion(panel, ("10", "2026-01-01"), several=False).layout
+    assert (layout.xaxis.type, layout.yaxis.type) == ("category", "category")
 
 
 def data_of(figure):

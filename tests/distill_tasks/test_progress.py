@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from samples import make_gold_lesson
 
 from distill_tasks import progress
@@ -22,6 +21,7 @@ from distill_tasks.progress import (
     shown,
 )
 from distill_tasks.students import LayersStudent, StaticStudent, train_student
+from distill_tasks.terminal import Terminal
 from distill_tasks.train import Losses
 
 
@@ -48,7 +48,7 @@ def lines(caplog, monkeypatch):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-class Terminal(io.StringIO):
+class Screen(io.StringIO):
     """A file that says it is a terminal."""
 
     def isatty(self):
@@ -58,7 +58,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def watched(monkeypatch):
     """The one console and grid of the process, on a terminal whose output can be read."""
-    console = Console(file=Terminal(), force_terminal=True, width=100, height=20)
+    console = Terminal(file=Screen(), force_terminal=True, width=100, height=20)
     monkeypatch.setattr(progress, "terminal", console)
     monkeypatch.setattr(progress, "grid", LiveGrid(console))
     return console
@@ -166,14 +166,14 @@ def test_without_a_terminal_there_is_a_line_every_fifteen_seconds(clock, lines):
 
 def write(grid):
     """Return the table as it would stand in a terminal, row by row and cell by cell."""
-    console = Console(record=True, file=io.StringIO(), width=100)
+    console = Terminal(record=True, file=io.StringIO(), width=100)
     console.print(grid.table())
     rows = [line.split("  ") for line in console.export_text().splitlines() if line.strip()]
     return [[cell.strip() for cell in row if cell.strip()] for row in rows]
 
 
 def test_long_names_are_told_apart_and_nothing_else_is_cut():
-    console = Console(file=io.StringIO(), width=80, height=20)
+    console = Terminal(file=io.StringIO(), width=80, height=20)
     grid = LiveGrid(console)
     for rate in ("0.0001", "0.001"):
         name = f"layers-1-width-128-learning-rate-{rate}"
@@ -186,7 +186,7 @@ def test_long_names_are_told_apart_and_nothing_else_is_cut():
 
 
 def test_the_table_has_a_row_for_each_training_that_is_or_was():
-    grid = LiveGrid(Console(file=io.StringIO(), height=20))
+    grid = LiveGrid(Terminal(file=io.StringIO(), height=20))
     grid.begin("layers-2")
     grid.hear(TrainingStep("layers-2", 100, 800, 0.125, 0.4, 0.91, 1500.0, 0.0))
     grid.end("layers-2", "done")
@@ -208,8 +208,30 @@ def test_the_table_has_a_row_for_each_training_that_is_or_was():
     assert write(grid)[2][-1] == "halted"
 
 
+def test_names_are_text_in_the_table_the_bar_and_the_lines(watched):
+    name = "of [/red] :smile:"
+    grid = LiveGrid(watched)
+    grid.begin(name)
+    assert name in write(grid)[2]
+    grid.end(name, "done")
+    progress.LogLines().emit(logging.makeLogRecord({"msg": name}))
+    bar = Progress(name, "rows")
+    bar.start(1)
+    bar.stop()
+    assert watched.file.getvalue().count(name) >= 3
+
+
+def test_a_log_line_holds_no_password_and_clears_no_screen(watched):
+    said = "\x1b[2Jretrying http://bob:hunter2@mlflow.example/api"
+    progress.LogLines().emit(logging.makeLogRecord({"msg": said}))
+    shown = watched.file.getvalue()
+    assert "␛[2Jretrying http://***@mlflow.example/api" in shown
+    assert "hunter2" not in shown
+    assert "\x1b[2J" not in shown
+
+
 def test_a_grid_too_long_for_the_terminal_keeps_the_latest():
-    grid = LiveGrid(Console(file=io.StringIO(), height=9))
+    grid = LiveGrid(Terminal(file=io.StringIO(), height=9))
     for name in ("a", "b", "c", "d", "e"):
         grid.begin(name)
         grid.end(name, "done")

@@ -121,7 +121,9 @@ def test_a_run_shows_each_training_in_prefect_and_its_losses_in_mlflow(quick, re
     assert len(read_artifacts()) == 2  # those of the rungs are those of the trainings
     steps = 46  # 72 + 110 rows in batches of 4
     layers = trained[0]
-    line = rf"{layers.name}: step {steps} of {steps}, loss [-.e\d]+, accuracy [\d.]+, [\d,]+ rows/s"
+    line = (
+        rf"{layers.name}: step {steps} of {steps}, loss [-.e\d]+, accuracy [\d.]+, [\d,.]+ rows/s"
+    )
     shown_there = found[name_key(layers.name)]
     assert re.fullmatch(line, shown_there["description"])
     assert shown_there["data"] == 100.0

@@ -11,11 +11,14 @@ import mlflow
 import pandas as pd
 import pytest
 import yaml
+from broken_server import broken_server
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import make_latency, make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
 from distill_tasks.logged_models import log_student
 from distill_tasks.plan import Planned
+from distill_tasks.retries import RETRIES
 from distill_tasks.tracking import connect
 from flows import cli
 from registry.gate import SideBySide
@@ -186,6 +189,7 @@ def test_wrong_rows_cost_two_lines_and_nothing_else(
         (("data", "train"), "nowhere.csv", "nowhere.csv does not exist"),
         (("work_dir",), "/proc/nowhere", "cannot be written"),
         (("tracking", "uri"), "http://127.0.0.1:9", "cannot be reached"),
+        (("tracking", "uri"), "http://bob:pw@127.0.0.1:9", "`tracking.uri` holds a password"),
         (("teacher", "base"), "/nowhere", "no local folder"),
         (("students",), [{"family": "layers", "layers": 9}], "the teacher has 4"),
         (("teacher", "max_length"), 4000, "reads at most 64 tokens"),
@@ -219,6 +223,62 @@ def test_repeated_rows_are_reported_and_never_leave_held_out(capsys, save, writt
     assert code == 0
     assert "2 rows of train repeat held_out and were left out of train (row 90, 91)" in printed
     assert "held_out 100" in printed
+
+
+NAME = "refund [/complaint] [click](http://evil.example) :smile: \x1b[2J"
+"""A class that wants to be more than a name."""
+
+
+def test_names_in_notes_are_shown_as_they_are(capsys, save, written, data_folder):
+    rewrite(data_folder / "train.parquet", lambda data: data.assign(label=[NAME, *data.label[1:]]))
+    code, printed = potstill(capsys, "check", save(written))
+    assert code == 0
+    shown = NAME.replace("\x1b", "␛")
+    assert f"note: too small to split, kept whole in train: {shown} (1 row)" in printed
+
+
+def test_an_experiment_that_was_deleted_in_the_ui_is_said_before_any_work(capsys, save, written):
+    client = mlflow.MlflowClient(written["tracking"]["uri"])
+    client.delete_experiment(client.create_experiment("test"))
+    for command in ("check", "run"):
+        code, printed = potstill(capsys, command, save(written))
+        assert code == 2
+        assert printed.startswith("error: tracking.experiment 'test' was deleted. Restore it with")
+        assert len(printed.splitlines()) == 1
+    assert not list(Path(written["work_dir"]).glob("*/"))
+
+
+@pytest.mark.parametrize("command", ["check", "run", "label", "promote"])
+def test_a_dead_prefect_server_is_said_soon_and_before_any_work(capsys, save, written, command):
+    start, url = time.monotonic(), "http://bob:hunter2@127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: url}):
+        code, printed = potstill(capsys, command, save(written))
+    assert code == 2
+    assert printed.startswith("error: PREFECT_API_URL http://***@127.0.0.1:9/api cannot be reached")
+    assert len(printed.splitlines()) == 1
+    assert time.monotonic() - start < 10
+    assert not Path(written["work_dir"]).exists()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_tracking_server_that_breaks_after_the_check_ends_the_run_in_one_line(
+    capsys, save, quick, monkeypatch
+):
+    monkeypatch.setenv(RETRIES, "1")
+    with broken_server(finds_experiments=True) as uri:
+        code, printed = potstill(capsys, "run", save(quick | {"tracking": {"uri": uri}}))
+    assert code == 1
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["grid", "MLflow", "error"]
+    assert "MLflow: answered 500; retry 1 of 1" in printed
+    assert "error: MLflow gave up: API request to " in printed
+
+
+def test_a_password_given_on_the_command_line_is_refused_and_not_repeated(capsys):
+    uri = "http://bob:hunter2@127.0.0.1:9"
+    code, printed = potstill(capsys, "compare", "a", "b", "--on", "c", "--tracking-uri", uri)
+    assert code == 2
+    assert "`uri` holds a password" in printed
+    assert "hunter2" not in printed
 
 
 def test_rollback_before_any_run_is_refused(capsys, save, written):
@@ -288,8 +348,6 @@ def test_an_interrupted_run_says_so_and_goes_on_from_the_very_step(long_run, qui
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(long_run, quick):
     """kill -9 in the grid, then the same command: no run, label or version is there twice."""
-    import mlflow
-
     program, environment = long_run
     work = Path(quick["work_dir"])
     first = start_until_a_checkpoint(program, environment, work)

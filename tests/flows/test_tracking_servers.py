@@ -110,6 +110,8 @@ def test_a_server_takes_the_whole_way_from_rows_to_roll_back(quick, server, tmp_
         [sys.executable, "-c", serve], env=known, capture_output=True, text=True
     )
     assert answer.stdout.split()[-1] == "cats", answer.stderr
+    files = [found for found in tmp_path.rglob("*") if found.is_file()]
+    assert not [found for found in files if PASSWORD.encode() in found.read_bytes()]
     if login:
         code, said = run(tmp_path, {}, "check", path)
         assert code == 2, said

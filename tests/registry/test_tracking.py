@@ -1,11 +1,16 @@
 import contextlib
 import json
+import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 
 import mlflow
 import pytest
+from broken_server import broken_server
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from samples import FAMILIES, LAYERS, LAYERS_ONNX
 
@@ -14,7 +19,15 @@ from distill_tasks.errors import InputError
 from distill_tasks.evaluate import TEACHER
 from distill_tasks.logged_models import find_student, log_student
 from distill_tasks.report import write_report
-from distill_tasks.tracking import check_tracking, find_or_start, finish, tracked
+from distill_tasks.retries import RETRIES, say_unanswered
+from distill_tasks.tracking import (
+    check_experiment,
+    check_tracking,
+    connect,
+    find_or_start,
+    finish,
+    tracked,
+)
 
 CONTROLS = ("words-on-gold", "majority-class")
 SERVED = (*FAMILIES, LAYERS_ONNX)
@@ -313,3 +326,133 @@ def test_a_server_that_nobody_answers_at_is_refused_in_one_sentence(monkeypatch)
     assert str(caught.value).endswith("Start that server, or use sqlite:///mlflow.db.")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_server_that_answers_everything_with_500_is_refused_with_that_reason():
+    with broken_server() as uri, pytest.raises(InputError) as caught:
+        check_tracking(TrackingConfig(uri=uri))
+    assert str(caught.value) == (
+        f"tracking.uri {uri} cannot be reached: API request to "
+        f"{uri}/api/2.0/mlflow/experiments/get-by-name failed: ResponseError('too many 500 error "
+        "responses'). Start that server, or use sqlite:///mlflow.db."
+    )
+
+
+def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(
+    findings, monkeypatch, caplog
+):
+    monkeypatch.setenv(RETRIES, "2")
+    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
+    before, start = mlflow.get_tracking_uri(), time.monotonic()
+    try:
+        with broken_server(finds_experiments=True) as uri:
+            config = findings.config.model_copy(update={"tracking": TrackingConfig(uri=uri)})
+            check_tracking(config.tracking)
+            with pytest.raises(mlflow.MlflowException) as caught, tracked(config, findings.rows):
+                pass
+    finally:
+        mlflow.set_tracking_uri(before)
+        mlflow.set_registry_uri(before)
+    assert 4 < time.monotonic() - start < 30  # MLflow waits 4 s before the second
+    lines = [record.getMessage() for record in caplog.records if record.name == "potstill"]
+    assert lines == [f"MLflow: answered 500; retry {number} of 2" for number in (1, 2)]
+    assert say_unanswered(caught.value) == (
+        f"MLflow gave up: API request to {uri}/api/2.0/mlflow/runs/search failed: "
+        "ResponseError('too many 500 error responses'). Look after that server; the same command "
+        "then goes on from here."
+    )
+
+
+def test_a_failure_that_a_server_no_longer_hears_is_still_the_failure_that_is_told(
+    house, monkeypatch, caplog
+):
+    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
+
+    def is_gone(*_, **__):
+        raise mlflow.MlflowException("connection refused")
+
+    config = house.config.model_copy(update={"name": "unheard"})
+    with pytest.raises(ValueError, match="the still leaks"), tracked(config, house.corpus):  # noqa: PT012
+        monkeypatch.setattr(mlflow.MlflowClient, "set_tag", is_gone)
+        raise ValueError("the still leaks")
+    assert "MLflow does not know that the run failed: connection refused" in caplog.text
+
+
+def test_retries_end_within_a_minute_unless_the_environment_says_otherwise(house, monkeypatch):
+    from mlflow.utils.request_utils import JitteredRetry
+
+    monkeypatch.delenv(RETRIES, raising=False)
+    connect(house.config.tracking)
+    retry, waits = JitteredRetry(int(os.environ[RETRIES]), backoff_factor=2), []
+    while retry.total:
+        retry = retry.increment("GET", "/", error=ConnectionError("refused"))
+        waits.append(retry.get_backoff_time())
+    assert waits == [0, 4, 8, 16, 32]
+    monkeypatch.setenv(RETRIES, "9")
+    connect(house.config.tracking)
+    assert os.environ[RETRIES] == "9"
+
+
+def test_only_errors_of_requests_are_those_of_a_server():
+    assert say_unanswered(ValueError("x")) is None
+    assert say_unanswered(mlflow.MlflowException("no such run")) is None
+
+
+def test_an_experiment_that_was_deleted_is_refused_with_the_way_back(house):
+    config = house.config.tracking.model_copy(update={"experiment": "regretted"})
+    made = house.client.create_experiment("regretted")
+    house.client.delete_experiment(made)
+    with pytest.raises(InputError) as caught:
+        check_experiment(config)
+    assert str(caught.value) == (
+        "tracking.experiment 'regretted' was deleted. Restore it with `mlflow experiments restore "
+        f"--experiment-id {made}`, or name another one."
+    )
+    house.client.restore_experiment(made)
+    check_experiment(config)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
+    path, text = tmp_path / "some.txt", "no database at all\n" * 300
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"some.txt cannot be reached: .*file is not a database"):
+        check_tracking(TrackingConfig(uri=f"sqlite:///{path}"))
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "uri", ["nonsense://127.0.0.1/x", "postgresql://127.0.0.1:9/x", "sqlite:/x"]
+)
+def test_an_address_that_mlflow_cannot_use_is_refused_in_one_line(uri):
+    with pytest.raises(InputError, match=f"tracking.uri {uri} cannot be reached: ") as caught:
+        check_tracking(TrackingConfig(uri=uri))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_in_a_folder_that_may_only_be_read_needs_no_lock(tmp_path, monkeypatch):
+    tracking, lock = TrackingConfig(uri=f"sqlite:///{tmp_path}/a.db"), tmp_path / ".a.db.lock"
+    check_tracking(tracking)
+    lock.unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    check_tracking(tracking)
+    assert not lock.exists()
+
+
+@pytest.mark.slow
+def test_two_first_runs_at_once_make_one_database_and_one_experiment(tmp_path):
+    """Each a process of its own, as two jobs of one night: MLflow's migrations bear no company."""
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    program = (
+        "import sys\n"
+        "from distill_tasks.config import TrackingConfig\n"
+        "from distill_tasks.tracking import check_tracking, connect\n"
+        "config = TrackingConfig(uri=sys.argv[1], experiment='night')\n"
+        "check_tracking(config)\n"
+        "print(connect(config))\n"
+    )
+    command = [sys.executable, "-c", program, uri]
+    processes = [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(3)]
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], ended
+    assert not any("Traceback" in errors for _, errors in ended)
+    assert len({said for said, _ in ended}) == 1
