@@ -360,7 +360,7 @@ def _digest_training(schooling: Schooling, trial: Trial) -> str:
 
 def _reads_end(schooling: Schooling, trial: Trial) -> bool:
     """Return whether of a long text the end is read, not the beginning."""
-    model = schooling.teacher.model
+    model = schooling.teacher.model if trial.taught else _start_without(schooling)
     if isinstance(trial.student, PretrainedStudent):
         model = find_start(trial.student, model)
     return model is not None and read_truncation_side(str(model.model), model.revision) == "left"
