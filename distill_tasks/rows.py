@@ -115,6 +115,11 @@ def _order_classes(
                 "Label the train rows, or use a teacher of kind transformers or saved."
             )
         _refuse_names(teacher_classes, problem)
+        if len(teacher_classes) < 2 and problem == "single_label":
+            raise InputError(
+                f"The teacher has fewer than two classes ({shortlist(teacher_classes) or 'none'}). "
+                "A classifier needs at least two; check its answers."
+            )
         return tuple(teacher_classes)
     known = {split: {label for row in rows for label in row} for split, rows in names.items()}
     classes = tuple(sorted(known["train"]))

@@ -47,19 +47,27 @@ def read_table(table: Table, split: str) -> pd.DataFrame:
     if isinstance(table, HubTable):
         return _read_hub(table, split)
     path = Path(table)
-    if not path.exists():
+    if not _exists(path):
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")])
         raise InputError(
             f"data.{split}: {path} does not exist{near}. Paths are relative to {Path.cwd()}."
         )
     if path.is_dir():
         return _read_folder(path, split)
-    if path.suffix not in FORMATS:
+    if path.suffix not in FORMATS or not path.is_file():  # a pipe would never end
         raise InputError(
             f"data.{split}: {path} is neither a folder nor one of {', '.join(FORMATS)}. "
             "Convert it, or give a `datasets` folder or a hub id."
         )
     return _read_file(path, split)
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is anything at a path, which may be one that no file can have."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def check_column(

@@ -232,10 +232,11 @@ def check_memory(
         terms = sum(min(len(names), config.max_features) for _, names in found)
     needed = estimate_memory_gb(config, len(texts), terms, classes)
     if needed > most_gb:
+        size = "hidden_units" if config.hidden_units else "max_features"
         raise InputError(
             f"Student {config.name} takes about {needed:,.1f} GB of memory to learn {classes:,} "
             f"classes by {terms:,} terms from {len(texts):,} rows; here are {most_gb:,.1f}. "
-            "Lower max_features, or give fewer rows."
+            f"Lower {size}, or give fewer rows."
         )
 
 

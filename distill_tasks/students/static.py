@@ -48,10 +48,10 @@ class StaticStudent(StudentSettings):
     size_field: ClassVar[str] = "dimensions"
 
     family: Literal["static"] = Field("static", description="The family of students.")
-    dimensions: Annotated[PositiveInt, Spans()] = Field(
+    dimensions: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
         256, description="Width of a token's embedding, by PCA; a list spans the grid."
     )
-    epochs: Annotated[PositiveInt, Spans()] = Field(
+    epochs: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
         8, description="Passes over train and transfer; a list spans the grid."
     )
     learning_rate: Annotated[PositiveFloat, Spans()] = Field(

@@ -28,7 +28,7 @@ class TransformerSettings(StudentSettings):
     runtime: ClassVar[Literal["torch", "numpy"]] = "torch"
     in_rungs: ClassVar[bool] = True
 
-    epochs: Annotated[PositiveInt, Spans()] = Field(
+    epochs: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
         2, description="Passes over train and transfer; a list spans the grid."
     )
     learning_rate: Annotated[PositiveFloat | None, Spans()] = Field(
@@ -36,7 +36,7 @@ class TransformerSettings(StudentSettings):
         description="Peak learning rate of AdamW, decayed linearly; when absent, 1e-3 divided by "
         "`layers`, and 3e-4 of `pretrained`; a list spans the grid.",
     )
-    batch_rows: Annotated[PositiveInt, Spans()] = Field(
+    batch_rows: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
         32, description="Rows whose gradients are found at once; a list spans the grid."
     )
     accumulated_batches: PositiveInt = Field(

@@ -114,7 +114,8 @@ def _to_logits(values: NDArray[np.float64], problem: Problem) -> NDArray[np.floa
 
 
 def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem: Problem) -> None:
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    most = np.finfo(np.float32).max  # beyond it they become infinite
+    broken = np.flatnonzero(~(np.abs(values) <= most).all(axis=1))
     if broken.size:
         raise InputError(
             f"Saved answers {config.path} have NaN or infinite values in {broken.size} rows "

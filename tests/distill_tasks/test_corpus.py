@@ -250,6 +250,8 @@ def test_rows_without_any_labels_take_the_classes_of_the_teacher(read):
     assert len(corpus.splits["validation"]) == 4
     with pytest.raises(InputError, match="teacher has no classes of its own"):
         read(train=TRAIN, settings=settings)
+    with pytest.raises(InputError, match=r"teacher has fewer than two classes \(cats\)"):
+        read(train=TRAIN, classes=["cats"], settings=settings)
 
 
 def test_the_order_of_a_teacher_with_the_same_classes_is_kept(read):

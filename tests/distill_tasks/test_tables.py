@@ -1,4 +1,5 @@
 import csv
+import os
 import tempfile
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def test_an_unknown_format_is_answered_with_the_formats(tmp_path):
     path.touch()
     with pytest.raises(InputError, match=r"data\.held_out: .*\.csv, \.parquet, \.jsonl"):
         read_table(str(path), "held_out")
+
+
+def test_a_pipe_is_refused_instead_of_waiting_for_its_end(tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(InputError, match="neither a folder nor one of"):
+        read_table(str(tmp_path / "rows.csv"), "train")
+
+
+def test_a_path_that_no_file_can_have_does_not_exist():
+    for path in (f"{5000 * 'x'}.csv", "a\0.csv"):
+        with pytest.raises(InputError, match="does not exist"):
+            read_table(path, "train")
 
 
 def test_a_missing_file_is_answered_with_its_neighbour(tmp_path):

@@ -290,6 +290,7 @@ def test_saved_logits_come_back_as_they_were(tmp_path):
     ("changes", "values", "said"),
     [
         ({"dogs": [0.25, np.nan]}, "logits", r"NaN .* 1 rows \(row 1\)"),
+        ({"dogs": [0.25, 1e39]}, "logits", r"infinite values in 1 rows \(row 1\)"),
         ({"dogs": [np.inf, np.nan]}, "probabilities", r"2 rows \(row 0, 1\)"),
         ({"dogs": [0.25, 0.9]}, "probabilities", r"sum to one in 1 rows \(row 1\)"),
         ({"cats": [-0.5, 0.0], "dogs": [1.25, 1.0]}, "probabilities", r"\(row 0\)"),
