@@ -11,7 +11,8 @@ registry and asked the held-out rows: its figures must be those of its bytes.
 - ``lying_champions``: champions that cannot be opened, or whose accuracy is not the one on record.
 - ``tracebacks``: runs that ended with anything but a line for people.
 - ``refused``: runs that ended with such a line and promoted nothing.
-- ``unannounced``: damaged files, of those that are read again, of which no line told.
+- ``unannounced``: damaged entries of which no line told. What was deleted whole (a shard, the class
+  order, an entry that is its manifest alone) is made again without one: nothing is left to tell of.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Result:
     ended: str
     """``honest``, ``lying``, ``refused`` or ``traceback``."""
     announced: bool
+    """Whether a line told of it, or nothing was left to tell of."""
     seconds: float
 
 
@@ -143,6 +145,7 @@ def run_after(config: DistillConfig, kind: str, damaged: list[Path]) -> Result:
     from flows.distill import distill
 
     work, start = Path(config.work_dir), time.perf_counter()
+    gone = is_gone(damaged[0])
     place = " and ".join(path.relative_to(work).parts[0] for path in damaged)
     with listening() as lines:
         try:
@@ -156,10 +159,16 @@ def run_after(config: DistillConfig, kind: str, damaged: list[Path]) -> Result:
         except Exception:  # noqa: BLE001  # what is looked for
             ended = "traceback"
             print(f"{kind} {damaged}: {traceback.format_exc()}", file=sys.stderr)
-    told = sum("is not whole" in line or "is damaged" in line for line in lines)
+    told = gone or any("is not whole" in line or "is damaged" in line for line in lines)
     if ended == "lying" or not told:
         print(f"{kind} {damaged}: {ended}, told {lines}", file=sys.stderr)
-    return Result(kind, place, ended, told > 0, time.perf_counter() - start)
+    return Result(kind, place, ended, told, time.perf_counter() - start)
+
+
+def is_gone(path: Path) -> bool:
+    """Return whether all of what a file belonged to was deleted with it."""
+    alone = path.parent.parent.name == "labels" or not any(path.parent.iterdir())
+    return alone and not path.exists()
 
 
 def is_honest(config: DistillConfig, champion: int | None, recorded: str) -> bool:
