@@ -108,6 +108,13 @@ class MajorityClass:
         return np.tile(self.row, (len(texts), 1))
 
 
+def has_words(train: Split) -> bool:
+    """Return whether any text has a word as `WordsOnGold` reads them: of two characters or more."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return any(map(CountVectorizer().build_tokenizer(), train.texts))
+
+
 @dataclass(frozen=True)
 class Limit:
     """How many terms `WordsOnGold` reads of those that the gold rows have."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distill_tasks.controls import find_limit
+from distill_tasks.controls import WORDS_ON_GOLD, find_limit, has_words
 from distill_tasks.corpus import Corpus
 from distill_tasks.errors import shortlist
 from distill_tasks.verdicts import FEWEST_ROWS, rows_for, smallest_difference
@@ -251,5 +251,9 @@ def _warn_of_length(report: DataReport) -> list[str]:
 
 def _warn_of_words(corpus: Corpus) -> list[str]:
     train = corpus.splits["train"]
-    limit = find_limit(train, len(corpus.classes), corpus.problem) if train.has_gold else None
+    if not train.has_gold:
+        return []
+    if not has_words(train):
+        return [f"train has no words of two characters or more: there is no {WORDS_ON_GOLD}"]
+    limit = find_limit(train, len(corpus.classes), corpus.problem)
     return [] if limit is None else [str(limit)]

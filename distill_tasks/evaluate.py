@@ -16,6 +16,7 @@ from distill_tasks.controls import (
     MajorityClass,
     WordsOnGold,
     find_limit,
+    has_words,
 )
 from distill_tasks.corpus import Corpus
 from distill_tasks.digests import digest
@@ -72,6 +73,8 @@ def score_all(
     models = {TEACHER: scorer.score("teacher", [scorer.exam.teacher])}
     if corpus.splits["train"].has_gold:
         for name in CONTROLS:
+            if name == WORDS_ON_GOLD and not has_words(corpus.splits["train"]):
+                continue
             key = digest(name, corpus.splits["train"].digest, *scorer.limit(name))
             models[name] = scorer.score(key, [scorer.ask_control(name)])
     for student in students:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
-from distill_tasks.errors import InputError
+from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.progress import Training
 from distill_tasks.served_model import BagOfWordsModel, HashedTerms
 from distill_tasks.settings import Spans, StudentSettings
@@ -57,10 +57,10 @@ class BagOfWordsStudent(StudentSettings):
         description="Most frequent terms kept, of words and of characters each, or columns that "
         "they are hashed into; a list spans the grid.",
     )
-    ngrams: Annotated[PositiveInt, Spans()] = Field(
+    ngrams: Annotated[PositiveInt, Field(le=100), Spans()] = Field(
         2, description="Longest run of words that is one term; a list spans the grid."
     )
-    characters: Annotated[int, Field(ge=0), Spans()] = Field(
+    characters: Annotated[int, Field(ge=0, le=100), Spans()] = Field(
         0,
         description="Longest run of characters that is one term, inside a word and the spaces "
         "around it; 0 takes words alone. A list spans the grid.",
@@ -100,6 +100,10 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     from distill_tasks.tokens import pick_rows
 
     kinds = [weigh_terms(config, *found) for found in count_terms(config, lesson.rows.texts)]
+    found = count_terms(config, lesson.rows.texts)
+    if not any(names for _, names in found):
+        raise PotstillError("no text has a word of two characters or more; set characters to 3")
+    kinds = [weigh_terms(config, *one) for one in found]
     features = hstack([kind.features for kind in kinds], format="csr")
     with _one_thread():
         if config.hidden_units:
@@ -160,6 +164,8 @@ def weigh_terms(config: BagOfWordsStudent, counts: csr_matrix, terms: list[str])
     """Return TF-IDF of the most frequent terms, or of all of them in hashed columns without IDF."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
+    if not terms and not config.hashed:
+        return Terms(counts, np.zeros(0, np.float32), [])
     take = _hash if config.hashed else _take_frequent
     counts, names = take(counts, terms, config.max_features)
     weigher = TfidfTransformer(sublinear_tf=True, use_idf=not config.hashed)

@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, T
 from distill_tasks.config import parse_config
 from distill_tasks.controls import without_teacher
 from distill_tasks.corpus import NO_LABEL, Split
-from distill_tasks.errors import InputError
+from distill_tasks.errors import InputError, PotstillError
 from distill_tasks.served_model import ABOUT, BagOfWordsModel, HashedTerms, open_model
 from distill_tasks.soft_labels import SoftLabels
 from distill_tasks.students import (
@@ -295,6 +295,16 @@ def test_the_linear_layer_stops_where_fifty_iterations_of_scipy_do(lesson):
     start, limit = np.zeros(3 * features.shape[1] + 3), {"maxiter": ITERATIONS}
     theirs = minimize(loss, start, jac=True, method="L-BFGS-B", options=limit).fun
     assert 0.2 * theirs < point["train/loss"] < 5 * theirs < 0.1 * loss(start)[0]
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_texts_without_a_word_of_two_characters_are_learnt_by_their_characters(hashed, tmp_path):
+    texts = ["我 爱 你", "你 好 吗"] * 20
+    lesson = make_lesson(texts, np.tile([[3, -3], [-3, 3]], (20, 1)))
+    with pytest.raises(PotstillError, match="no text has a word of two characters"):
+        train_student(BagOfWordsStudent(hashed=hashed), lesson, tmp_path)
+    train_student(BagOfWordsStudent(hashed=hashed, characters=3), lesson, tmp_path)
+    assert open_model(tmp_path).logits(texts[:2]).argmax(axis=1).tolist() == [0, 1]
 
 
 def test_l_bfgs_remembers_all_its_steps_but_for_millions_of_weights():

@@ -109,6 +109,9 @@ def test_a_missing_key_is_named(plain, section, key):
         (["cost", "machine_hour"], 0, "greater than 0"),
         (["teacher", "max_length"], 9000, "less than or equal to 8192"),
         (["data", "validation_share"], 1, "less than 1"),
+        (["students", 0, "epochs"], 10**12, "less than or equal to 10000"),
+        (["students", 1, "ngrams"], 10**9, "less than or equal to 100"),
+        (["students", 1, "max_features"], 10**19, "less than or equal to 10000000"),
         (["students", 0, "layers"], -1, "greater than 0"),
         (["students", 0, "layers"], [], "valid integer"),
         (["select", "choose"], "kne", "'knee'"),
@@ -316,6 +319,7 @@ def test_thousands_of_wrong_students_are_one_line_at_once(plain):
         (["students", 0], {"epochs": 1}, "`students.0`: the key 'family' is missing"),
         (["name"], date(2026, 11, 26), "`name`: Input should be text, in quotes if it looks"),
         ([1], "x", "the key 1 is no text"),
+        (["measure", "batch_rows"], [10**12], "`measure.batch_rows.0`: Input should be less than"),
         (["name"], "x" * 10**6, f"at most 200 characters, found '{79 * 'x'}…."),
     ],
 )

@@ -6,9 +6,11 @@ import pytest
 from samples import CLASSES, WORDS, make_rows
 from sklearn.metrics import accuracy_score, f1_score
 
+from distill_tasks import controls
 from distill_tasks.calibration import Calibration
 from distill_tasks.config import parse_config
 from distill_tasks.corpus import NO_LABEL, Split
+from distill_tasks.data_report import inspect_corpus
 from distill_tasks.errors import PotstillError
 from distill_tasks.evaluate import score_all
 from distill_tasks.label import label_rows, make_teacher
@@ -331,3 +333,32 @@ def test_of_several_labels_all_classes_are_scored_and_every_interval_holds_its_f
             assert "quality/micro_f1" in card.figures
             for figure in card.figures.values():
                 assert figure.low <= figure.value <= figure.high, name
+
+
+def test_where_gold_has_no_words_there_are_no_words_on_gold(light, corpus):
+    train = corpus.splits["train"]
+    splits = {name: split for name, split in corpus.splits.items() if name != "transfer"}
+    single = tuple(" ".join(text.replace(" ", "")) for text in train.texts)
+    bare = replace(corpus, splits={**splits, "train": replace(train, texts=single)})
+    answers = pd.read_parquet(light.teacher.path)
+    spaced = answers.assign(text=[" ".join(text.replace(" ", "")) for text in answers["text"]])
+    pd.concat([answers, spaced]).to_parquet(light.teacher.path)
+    (warning,) = [w for w in inspect_corpus(bare, None, None).warnings if "words-on-gold" in w]
+    assert "no words of two characters" in warning
+    found = prepare(light, bare, [])[0]("held_out")
+    assert set(found.models) == {"teacher", "majority-class"}
+
+
+def test_the_bound_of_words_on_gold_is_told_and_makes_its_answers_another_ones(
+    light, corpus, monkeypatch
+):
+    whole = prepare(light, corpus, [])[0]()
+    assert not [w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w]
+    monkeypatch.setattr(controls, "MEMORY_GB", 1e-5)
+    (warning,) = [w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w]
+    assert "reads the 12 most frequent of" in warning
+    bounded = prepare(light, corpus, [])[0]()
+    accuracy = [
+        scores.models["words-on-gold"].values["quality/accuracy"] for scores in (whole, bounded)
+    ]
+    assert accuracy[0] > accuracy[1]
