@@ -99,7 +99,6 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
 
     from distill_tasks.tokens import pick_rows
 
-    kinds = [weigh_terms(config, *found) for found in count_terms(config, lesson.rows.texts)]
     found = count_terms(config, lesson.rows.texts)
     if not any(names for _, names in found):
         raise PotstillError("no text has a word of two characters or more; set characters to 3")
