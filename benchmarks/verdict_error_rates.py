@@ -14,10 +14,11 @@ By macro F1, two models answer 1,000 rows of two classes, few of them of the rar
 - ``false_beats_macro_f1``: share of sets in which one of two equal models is called BEATS, in the
   worst setting.
 - ``power_macro_f1``: share in which a model that knows the rare class better, by 20 points of its
-  recall and about 5 of macro F1, is called BEATS with 150 rare rows.
+  recall and 7 of macro F1, is called BEATS with 150 rare rows.
 - ``coverage_macro_f1``: share of intervals of a model's macro F1 that hold the true value; the
   least, since those of a class of one row have to be wide. ``coverage_macro_f1_difference`` is that
-  of the difference between two models that truly differ.
+  of the difference between two models that truly differ; low where the only rare row is answered
+  alike, as of two models that answer every row alike no interval holds what they differ by.
 """
 
 from __future__ import annotations
