@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,10 +74,12 @@ def check_tracking(config: TrackingConfig) -> None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    refusals = MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ValueError, ImportError
     try:
         with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}), _alone(config.uri):
+            _open_sqlite(config.uri)
             _find_experiment(config)
-    except (MlflowException, SQLAlchemyError, OSError, ValueError, ImportError) as error:
+    except refusals as error:
         raise InputError(
             f"tracking.uri {config.uri} cannot be reached: {shorten(error)}. "
             "Start that server, or use sqlite:///mlflow.db."
@@ -288,6 +291,13 @@ def _sqlite_file(tracking_uri: str) -> Path | None:
     if not tracking_uri.startswith("sqlite:///"):
         return None
     return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
+
+
+def _open_sqlite(tracking_uri: str) -> None:
+    """Raise what sqlite says of a file that it cannot open, for which MLflow tries ten times."""
+    database = _sqlite_file(tracking_uri)
+    if database is not None:
+        sqlite3.connect(database).close()
 
 
 @contextmanager

@@ -420,6 +420,13 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path):
     assert path.read_text() == text
 
 
+def test_a_database_that_is_a_folder_is_refused_at_once(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"cannot be reached: .*unable to open database file"):
+        check_tracking(TrackingConfig(uri=f"sqlite:///{tmp_path}"))
+    assert time.monotonic() - start < 20  # MLflow would try for some minutes
+
+
 @pytest.mark.parametrize(
     "uri", ["nonsense://127.0.0.1/x", "postgresql://127.0.0.1:9/x", "sqlite:/x"]
 )
