@@ -15,6 +15,7 @@ from distill_tasks.store import Store
 from flows.distill import distill
 from flows.label import label_only
 from flows.promote import promote
+from registry.aliases import aliases_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -46,7 +47,7 @@ def everything_of(config):
         "models": len(client.search_logged_models([experiment])),
         "versions": len(client.search_model_versions(f"name = '{config.registry.model}'")),
         "shards": len(list(Path(config.work_dir).glob("labels/*/*.parquet"))),
-        "aliases": dict(client.get_registered_model(config.registry.model).aliases),
+        "aliases": aliases_of(client, config.registry.model),
     }
 
 
@@ -230,9 +231,9 @@ def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
     client.set_registered_model_alias(model, "challenger", "1")
     client.delete_registered_model_alias(model, "champion")
     assert promote(config, dry_run=True).champion == 1
-    assert "champion" not in client.get_registered_model(model).aliases
+    assert "champion" not in aliases_of(client, model)
     assert promote(config).moved
-    assert client.get_registered_model(model).aliases == {"champion": 1}
+    assert aliases_of(client, model) == {"champion": 1}
 
 
 def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
@@ -284,7 +285,7 @@ def test_a_student_that_is_no_better_for_its_teacher_is_registered_and_not_promo
     outcome, client, _ = harmed
     assert outcome.promotion.champion is None
     assert outcome.promotion.reason.startswith("NO BEATS")
-    assert client.get_registered_model("harmed").aliases == {"challenger": 1}
+    assert aliases_of(client, "harmed") == {"challenger": 1}
     assert client.get_model_version("harmed", "1").tags["potstill.verdict"] == "NO BEATS"
 
 
