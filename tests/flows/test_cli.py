@@ -234,7 +234,7 @@ def test_names_in_notes_are_shown_as_they_are(capsys, save, written, data_folder
     code, printed = potstill(capsys, "check", save(written))
     assert code == 0
     shown = NAME.replace("\x1b", "␛")
-    assert f"note: too small to split, kept whole in train: {shown} (1 row)" in printed
+    assert f"note: too small to split, kept whole in train: {shown} (1 text)" in printed
 
 
 def test_an_experiment_that_was_deleted_in_the_ui_is_said_before_any_work(capsys, save, written):

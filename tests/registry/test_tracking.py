@@ -1,6 +1,5 @@
 import contextlib
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -342,7 +341,6 @@ def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(
     findings, monkeypatch, caplog
 ):
     monkeypatch.setenv(RETRIES, "2")
-    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
     before, start = mlflow.get_tracking_uri(), time.monotonic()
     try:
         with broken_server(finds_experiments=True) as uri:
@@ -366,8 +364,6 @@ def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(
 def test_a_failure_that_a_server_no_longer_hears_is_still_the_failure_that_is_told(
     house, monkeypatch, caplog
 ):
-    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
-
     def is_gone(*_, **__):
         raise mlflow.MlflowException("connection refused")
 
