@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -43,6 +44,13 @@ _told: set[Path] = set()
 """Stores of which this process said that they were written before digests were kept."""
 
 
+@dataclass(frozen=True)
+class Name:
+    """What a store calls itself."""
+
+    name: str
+
+
 class Store:
     """Keeps what a run makes under ``root/kind/digest`` so that nothing is made twice."""
 
@@ -52,11 +60,7 @@ class Store:
     @property
     def identity(self) -> str:
         """A name that no other store has, given to it when it is first asked for."""
-        path = self.root / ".identity"
-        if not path.is_file() or not path.read_text():
-            self.root.mkdir(parents=True, exist_ok=True)
-            path.write_text(uuid.uuid4().hex)
-        return path.read_text()
+        return self.remember("identity", "store", Name, lambda: Name(uuid.uuid4().hex))[0].name
 
     def folder(self, kind: str, digest: str) -> Path:
         """Return the folder of one thing, complete or not."""
@@ -161,11 +165,11 @@ class Store:
         """Read a manifest, once more where another process replaced the folder meanwhile."""
         folder = self.folder(kind, digest)
         while True:
-            before = _inode(folder)
+            before = _state(folder)
             try:
                 return read_manifest(folder, f"{kind}/{digest}")
-            except DamagedError:
-                if _inode(folder) == before:
+            except (DamagedError, FileNotFoundError):
+                if before is not None and _state(folder) == before:
                     raise
 
     def _adopt(self, kind: str, digest: str, about: dict[str, Any]) -> None:
@@ -235,8 +239,12 @@ def _remove_without_checkpoint(left: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if path.exists() else None
+def _state(folder: Path) -> tuple[int, int] | None:
+    """Return what changes where another folder takes the place of one; None where there is none."""
+    with suppress(FileNotFoundError):
+        about = folder.stat()
+        return about.st_ino, about.st_ctime_ns
+    return None
 
 
 def _hold(building: Path) -> IO[str] | None:

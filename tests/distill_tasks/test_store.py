@@ -289,3 +289,14 @@ def test_a_finding_is_made_once_and_comes_back_as_it_was(store):
     assert first == (Figure(0.5, float("-inf"), 0.75, 10), False)
     assert again == (first[0], True)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"{}", b'{"identity": "an'])
+def test_a_store_keeps_its_name_and_takes_another_where_it_is_damaged(store, damage, caplog):
+    name = store.identity
+    assert Store(store.root).identity == name
+    (path,) = store.root.glob("identity/*/manifest.json")
+    path.write_bytes(damage)
+    other = store.identity
+    assert store.identity == other != name
+    assert len(caplog.messages) == 1
