@@ -177,7 +177,7 @@ def find_local_folder(written: str) -> str:
 
     Raises ValueError for what is no path of this machine: runs lock their folder.
     """
-    if re.match(r"[A-Za-z][\w+.-]*:/", written) or not written.strip() or "\0" in written:
+    if re.match(r"[A-Za-z][\w+.-]*:/", written) or not written.strip():
         raise ValueError("runs lock their folder, so it must be a path of this machine")
     if not written.startswith("~"):
         return written

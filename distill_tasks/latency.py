@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from distill_tasks.environment import describe_machine, variables
 from distill_tasks.intervals import LEVEL
@@ -43,7 +43,7 @@ class MeasureConfig(Settings):
         le=100_000,
         description="Single-text calls timed per model; quick models are asked more often.",
     )
-    batch_rows: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+    batch_rows: tuple[Annotated[PositiveInt, Field(le=10_000)], ...] = Field(
         (32,), min_length=1, description="Texts in a batch for rows per second; one rate for each."
     )
     threads: int = Field(1, ge=1, le=256, description="Threads one answer may use.")
