@@ -83,7 +83,8 @@ def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Label
     ]
     if not conflicts:
         return []
-    return [f"{len(conflicts)} texts have different labels: {shortlist(conflicts)}"]
+    texts = "1 text has" if len(conflicts) == 1 else f"{len(conflicts)} texts have"
+    return [f"{texts} different labels: {shortlist(conflicts)}"]
 
 
 def are_alike(name: str, others: Collection[str]) -> bool:

@@ -456,7 +456,7 @@ def test_rows_to_compare_on_are_read_as_the_rows_of_a_run(tmp_path):
     assert [finding.split(":")[0] for finding in findings] == [
         "labels are read as written with ',' between them",
         "labels differ in case or spaces alone",
-        "1 texts have different labels",
+        "1 text has different labels",
     ]
     merged = RowFormat(merge_labels=True)
     assert read_rows(path, merged, "multi_label", ("a", "b"))[1] == ("a", "b")
