@@ -83,8 +83,8 @@ def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Label
     ]
     if not conflicts:
         return []
-    texts = "1 text has" if len(conflicts) == 1 else f"{len(conflicts)} texts have"
-    return [f"{texts} different labels: {shortlist(conflicts)}"]
+    some = "1 text has" if len(conflicts) == 1 else f"{len(conflicts)} texts have"
+    return [f"{some} different labels: {shortlist(conflicts)}"]
 
 
 def are_alike(name: str, others: Collection[str]) -> bool:

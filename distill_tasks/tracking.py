@@ -76,7 +76,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
     refusals = MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ValueError, ImportError
     try:
-        with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}), _alone(config.uri):
+        with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}), _alone(config.uri):
             _open_sqlite(config.uri)
             _find_experiment(config)
     except refusals as error:
