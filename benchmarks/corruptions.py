@@ -40,9 +40,9 @@ from prefect.settings import (
 from prefect.testing.utilities import prefect_test_harness
 
 from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
-from distill_tasks.errors import PotstillError
-from distill_tasks.pages import markdown_table
-from distill_tasks.tracking import check_tracking
+from distill_tasks.core.errors import PotstillError
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.tracking.runs import check_tracking
 
 COUNT, SEED = 500, 16
 CLASSES = ("cats", "dogs", "fish")

@@ -16,14 +16,15 @@ import pandas as pd
 from reuters import SEED, read_official
 from sklearn.model_selection import train_test_split
 
-from distill_tasks.answers import Answering, answer_sorted
 from distill_tasks.config import DistillConfig, load_config
-from distill_tasks.controls import WordsOnGold, without_teacher
-from distill_tasks.corpus import DataConfig, Split
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.pages import markdown_table
-from distill_tasks.rows import read_corpus
-from distill_tasks.served_model import open_model
+from distill_tasks.data.corpus import DataConfig, Split
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.run import make_lesson, read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.scoring.predictions import Answering, answer_sorted
+from distill_tasks.serving.served_model import open_model
+from distill_tasks.stages.label import label_rows
 from distill_tasks.students import (
     BagOfWordsStudent,
     LayersStudent,
@@ -31,8 +32,10 @@ from distill_tasks.students import (
     StudentConfig,
     train_student,
 )
-from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.train import make_lesson, read_schooling
+from distill_tasks.students.base import Lesson
+from distill_tasks.students.controls import WordsOnGold, without_teacher
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.objective import Blend
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples/reuters/data"

@@ -61,38 +61,43 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from distill_tasks import training
 from distill_tasks.config import DistillConfig, load_config
-from distill_tasks.corpus import NO_LABEL, Corpus, Split
-from distill_tasks.device import choose_device
-from distill_tasks.digests import digest, digest_file
-from distill_tasks.environment import describe_machine, list_versions
-from distill_tasks.label import TeacherReference, label_rows, make_teacher
-from distill_tasks.latency import fixed_threads
-from distill_tasks.pages import markdown_table
-from distill_tasks.rows import read_corpus
-from distill_tasks.store import Store
+from distill_tasks.core.digests import digest, digest_file
+from distill_tasks.core.environment import describe_machine, list_versions
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.measuring.latency import fixed_threads
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.references import TeacherReference
+from distill_tasks.results.run import make_lesson, read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.stages.label import label_rows
 from distill_tasks.students import LayersStudent, train_student
-from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.train import make_lesson, read_schooling
+from distill_tasks.students.base import Lesson
+from distill_tasks.training import trainer as training
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.device import choose_device
+from distill_tasks.training.objective import Blend
 
 ROOT = Path(__file__).parents[1]
 CODE_VERSION = 1
 """Raised when a change of this file changes what is measured."""
 CODE = (
     "benchmarks/peers.py",
-    "distill_tasks/device.py",
-    "distill_tasks/first_token.py",
-    "distill_tasks/interruption.py",
-    "distill_tasks/label.py",
-    "distill_tasks/losses.py",
-    "distill_tasks/memory.py",
+    "distill_tasks/training/classifier.py",
+    "distill_tasks/training/device.py",
+    "distill_tasks/training/first_token.py",
+    "distill_tasks/training/interruption.py",
+    "distill_tasks/stages/label.py",
+    "distill_tasks/training/losses.py",
+    "distill_tasks/core/memory.py",
     "distill_tasks/students/layers.py",
     "distill_tasks/students/transformer.py",
     "distill_tasks/teachers/sequence_classifier.py",
-    "distill_tasks/tokens.py",
-    "distill_tasks/training.py",
-    "distill_tasks/working_copy.py",
+    "distill_tasks/training/tokens.py",
+    "distill_tasks/training/trainer.py",
+    "distill_tasks/training/working_copy.py",
 )
 """Whose change makes everything be measured again: peers and ours belong to the same run."""
 

@@ -23,15 +23,25 @@ from statistics import fmean
 from reuters import configure, say_machine
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.corpus import Corpus
-from distill_tasks.evaluate import Scores, score_all
-from distill_tasks.halve import find_trials, halve_grid
-from distill_tasks.label import LabelsReference, TeacherReference, label_rows, make_teacher
-from distill_tasks.measure import Latencies, measure_all
-from distill_tasks.pages import markdown_table
-from distill_tasks.prepare import check_config, keep_corpus
-from distill_tasks.select import find_finalists, make_field
-from distill_tasks.train import StudentReference, Trial, first_trials, read_schooling, train_one
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.outcomes import Latencies, Scores
+from distill_tasks.results.references import (
+    LabelsReference,
+    StudentReference,
+    TeacherReference,
+    Trial,
+    first_trials,
+)
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.stages.evaluate import score_all
+from distill_tasks.stages.halve import find_trials, halve_grid
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.measure import measure_all
+from distill_tasks.stages.prepare import check_config, keep_corpus
+from distill_tasks.stages.select import find_finalists, make_field
 
 SEEDS = (13, 14, 15)
 ROWS, VALIDATION_SHARE = 4_000, 0.5

@@ -35,14 +35,16 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import TrainerCallback
 
-from distill_tasks import training
-from distill_tasks.compilation import compile_model
-from distill_tasks.pages import markdown_table
-from distill_tasks.prepare import check_config
-from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent, train_student
-from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.teachers.sequence_classifier import SequenceClassifier
+from distill_tasks.students.base import Lesson
+from distill_tasks.training import trainer as training
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.classifier import SequenceClassifier
+from distill_tasks.training.compilation import compile_model
+from distill_tasks.training.objective import Blend
 
 ROWS, SIDE, DEPTH = 1_920, 8_192, 3
 KINDS = {

@@ -25,14 +25,17 @@ import pandas as pd
 from reuters import configure, say_machine, take
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.evaluate import score_all
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.measure import measure_all
-from distill_tasks.pages import markdown_table
-from distill_tasks.prepare import check_config, keep_corpus
-from distill_tasks.prove import prove_all
-from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import first_trials, further_trials, read_schooling, train_one
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.references import first_trials, further_trials
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.stages.evaluate import score_all
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.measure import measure_all
+from distill_tasks.stages.prepare import check_config, keep_corpus
+from distill_tasks.stages.prove import prove_all
+from distill_tasks.stages.select import find_finalists, make_field, select_candidate
 
 ROWS, FEW, MANY = 500, 50, 200
 

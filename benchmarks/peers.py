@@ -31,7 +31,7 @@ from transformers import (
     set_seed,
 )
 
-from distill_tasks.corpus import Split
+from distill_tasks.data.corpus import Split
 from distill_tasks.students.layers import choose_layers, choose_learning_rate
 
 

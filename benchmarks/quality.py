@@ -26,25 +26,22 @@ from typing import Any, get_args
 from reuters import Name, configure, say_machine
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.controls import MAJORITY_CLASS, WORDS_ON_GOLD
-from distill_tasks.evaluate import TEACHER, Scores, score_all
-from distill_tasks.export import export_all
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.measure import Latencies, measure_all
-from distill_tasks.pages import markdown_table
-from distill_tasks.prepare import check_config
-from distill_tasks.soft_labels import SoftLabelStore
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.results.outcomes import Latencies, Scores
+from distill_tasks.results.references import StudentReference, Trial, first_trials, further_trials
+from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.stages.evaluate import score_all
+from distill_tasks.stages.export import export_all
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.measure import measure_all
+from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
-from distill_tasks.students.lesson import Blend, Term
-from distill_tasks.train import (
-    Schooling,
-    StudentReference,
-    Trial,
-    first_trials,
-    further_trials,
-    read_schooling,
-    train_one,
-)
+from distill_tasks.students.controls import MAJORITY_CLASS, WORDS_ON_GOLD
+from distill_tasks.training.objective import Blend, Term
 
 LEAST_RETENTION = 0.99
 TEACHERS: dict[Name, dict[str, float]] = {

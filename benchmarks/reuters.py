@@ -15,7 +15,7 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from distill_tasks.config import DistillConfig, parse_config
-from distill_tasks.environment import describe_machine, list_versions
+from distill_tasks.core.environment import describe_machine, list_versions
 
 ROOT = Path(__file__).parents[1]
 Name = Literal["r8", "r52"]

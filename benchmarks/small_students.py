@@ -29,14 +29,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from distill_tasks.answers import answer_sorted
-from distill_tasks.corpus import Split
-from distill_tasks.pages import markdown_table
-from distill_tasks.served_model import open_model
-from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.data.corpus import Split
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.data.tables import read_table
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.scoring.predictions import answer_sorted
+from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig, train_student
-from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
-from distill_tasks.tables import read_table
+from distill_tasks.students.base import Lesson
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.objective import Blend
 
 TIMES = 3
 STUDENTS: tuple[StudentConfig, ...] = (BagOfWordsStudent(), StaticStudent())

@@ -28,19 +28,23 @@ from statistics import median
 from reuters import say_machine
 
 from distill_tasks.config import load_config
-from distill_tasks.evaluate import TEACHER, Examiner
-from distill_tasks.export import export_all
-from distill_tasks.footprint import Footprint, measure_footprint, pin, read_requirements
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.latency import MeasureConfig
-from distill_tasks.measure import Latencies, measure_all
-from distill_tasks.pages import markdown_table
-from distill_tasks.parity import Parity
-from distill_tasks.rows import read_corpus
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.measuring.footprint import Footprint, measure_footprint, pin, read_requirements
+from distill_tasks.measuring.latency import MeasureConfig
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.evaluator import TEACHER, Examiner
+from distill_tasks.results.outcomes import Latencies
+from distill_tasks.results.references import StudentReference, first_trials
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.scoring.parity import Parity
+from distill_tasks.stages.export import export_all
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.measure import measure_all
+from distill_tasks.stages.tune import choose_blend
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
-from distill_tasks.train import StudentReference, first_trials, read_schooling, train_one
-from distill_tasks.variants import ExportConfig
-from distill_tasks.vary import choose_blend
+from distill_tasks.students.formats import ExportConfig
 
 ROOT = Path(__file__).parents[1]
 STUDENTS = (

@@ -30,12 +30,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from distill_tasks.intervals import estimate
-from distill_tasks.pages import markdown_table
-from distill_tasks.problem import Decisions
-from distill_tasks.scorecard import widen_macro_f1
-from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers, correct_holm, decide
-from distill_tasks.weighted_metrics import f1, f1_of_counts, mean, ratio
+from distill_tasks.problems.classification import Decisions
+from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.scoring.intervals import estimate
+from distill_tasks.scoring.scorecard import widen_macro_f1
+from distill_tasks.scoring.statistics import f1, f1_of_counts, mean, ratio
+from distill_tasks.scoring.verdicts import (
+    PairedComparison,
+    Verdict,
+    compare_answers,
+    correct_holm,
+    decide,
+)
 
 SETS = 400
 COVERAGE_SETS = 2000

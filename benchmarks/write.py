@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from distill_tasks.digests import digest, digest_file
+from distill_tasks.core.digests import digest, digest_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -17,21 +17,21 @@ from pydantic import (
     model_validator,
 )
 
-from distill_tasks.corpus import DataConfig
-from distill_tasks.cost import CostConfig
-from distill_tasks.errors import InputError, shortlist
-from distill_tasks.latency import MeasureConfig
-from distill_tasks.mistakes import explain_first
-from distill_tasks.pareto import Choice, Objective
-from distill_tasks.problem import Problem
-from distill_tasks.search_space import OptunaConfig
-from distill_tasks.settings import Settings, count_grid, expand_grid
+from distill_tasks.core.errors import InputError, shortlist
+from distill_tasks.core.mistakes import explain_first
+from distill_tasks.core.settings import Settings, count_grid, expand_grid
+from distill_tasks.core.yaml_file import read_yaml
+from distill_tasks.data.corpus import DataConfig
+from distill_tasks.measuring.cost import CostConfig
+from distill_tasks.measuring.latency import MeasureConfig
+from distill_tasks.problems.classification import Problem
+from distill_tasks.scoring.pareto import Choice, Objective
+from distill_tasks.scoring.statistics import Quality
 from distill_tasks.students import StudentConfig, needs_teacher_weights
-from distill_tasks.students.lesson import INSIDE, Blend, Term
+from distill_tasks.students.formats import ExportConfig
+from distill_tasks.students.search_space import OptunaConfig
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
-from distill_tasks.variants import ExportConfig
-from distill_tasks.weighted_metrics import Quality
-from distill_tasks.yaml_file import read_yaml
+from distill_tasks.training.objective import INSIDE, Blend, Term
 
 AUTO: Literal["auto"] = "auto"
 MAX_CANDIDATES, LARGEST_GRID = 200, 10_000

@@ -13,15 +13,15 @@ from cyclopts import App, CycloptsError, Parameter, validators
 from rich.table import Table
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
-from distill_tasks.credentials import mask_credentials
-from distill_tasks.errors import InputError, PotstillError
-from distill_tasks.progress import LogLines
-from distill_tasks.retries import limit_retries, say_unanswered
-from distill_tasks.run_lock import WAIT_MINUTES
-from distill_tasks.terminal import Terminal, degrade_characters
+from distill_tasks.core.credentials import mask_credentials
+from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.progress import LogLines
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from distill_tasks.core.terminal import Terminal, degrade_characters
+from distill_tasks.tracking.retries import limit_retries, say_unanswered
 
 if TYPE_CHECKING:
-    from distill_tasks.plan import Planned
+    from distill_tasks.stages.plan import Planned
     from flows.distill import Outcome
     from registry.gate import SideBySide
     from registry.promote import Promotion
@@ -59,7 +59,7 @@ def check(config: Config) -> None:
 
     Example: potstill check examples/reuters/distill.yaml
     """
-    from distill_tasks.prepare import check_config, report_on_data
+    from distill_tasks.stages.prepare import check_config, report_on_data
 
     settings = load_config(config)
     _check_prefect()
@@ -79,8 +79,8 @@ def plan(config: Config) -> None:
 
     Example: potstill plan examples/reuters/distill.yaml
     """
-    from distill_tasks.plan import plan_grid
-    from distill_tasks.prepare import check_config
+    from distill_tasks.stages.plan import plan_grid
+    from distill_tasks.stages.prepare import check_config
 
     settings = load_config(config)
     corpus = check_config(settings)
@@ -94,7 +94,7 @@ def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     Example: potstill run examples/reuters/distill.yaml
     """
     settings = _checked(config)
-    from distill_tasks.halve import will_halve
+    from distill_tasks.stages.halve import will_halve
     from flows.distill import distill
 
     halving = "on" if will_halve(settings) else "off"
@@ -132,10 +132,10 @@ def compare(
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
     from distill_tasks.config import TrackingConfig
-    from distill_tasks.corpus import RowFormat
-    from distill_tasks.latency import MeasureConfig
-    from distill_tasks.rows import read_rows
-    from distill_tasks.tracking import check_tracking, use_store
+    from distill_tasks.data.corpus import RowFormat
+    from distill_tasks.data.rows import read_rows
+    from distill_tasks.measuring.latency import MeasureConfig
+    from distill_tasks.tracking.runs import check_tracking, use_store
 
     tracking = TrackingConfig(uri=tracking_uri)
     check_tracking(tracking)
@@ -184,7 +184,7 @@ def rollback(config: Config, *, dry_run: DryRun = False) -> None:
     Example: potstill rollback examples/reuters/distill.yaml
     """
     settings = load_config(config)
-    from distill_tasks.tracking import check_tracking, use_store
+    from distill_tasks.tracking.runs import check_tracking, use_store
 
     check_tracking(settings.tracking)
     from mlflow import MlflowClient
@@ -221,8 +221,8 @@ def _print_named(name: str, text: str) -> None:
 
 def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
     """Print each student of the grid, and what training them all takes at most."""
-    from distill_tasks.halve import will_halve
-    from distill_tasks.plan import bound_minutes
+    from distill_tasks.stages.halve import will_halve
+    from distill_tasks.stages.plan import bound_minutes
 
     table = _make_table(
         f"{config.name}: {_count_candidates(config)}", "student", "parameters", "steps", "minutes"
@@ -354,7 +354,7 @@ def _check_prefect() -> None:
 
 def _checked(path: Path) -> DistillConfig:
     """Read and check a configuration, before a flow and its server are started."""
-    from distill_tasks.prepare import check_config
+    from distill_tasks.stages.prepare import check_config
 
     settings = load_config(path)
     _check_prefect()

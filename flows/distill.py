@@ -7,29 +7,25 @@ from dataclasses import dataclass
 from prefect import flow
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.errors import NothingQualifiesError
-from distill_tasks.evaluate import evaluate
-from distill_tasks.export import export
-from distill_tasks.findings import Findings
-from distill_tasks.halve import find_trials, halve
-from distill_tasks.label import label, teach
-from distill_tasks.measure import measure
-from distill_tasks.prepare import prepare
-from distill_tasks.propose import propose
-from distill_tasks.prove import prove
-from distill_tasks.report import Report, report
-from distill_tasks.run_lock import WAIT_MINUTES
-from distill_tasks.select import Selection, narrow, select
-from distill_tasks.store import Store
-from distill_tasks.tracking import Distillation, tracked
-from distill_tasks.train import (
-    Grid,
-    StudentReference,
-    Trial,
-    further_trials,
-    train,
-)
-from distill_tasks.vary import blend, grow
+from distill_tasks.core.errors import NothingQualifiesError
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from distill_tasks.core.store import Store
+from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.references import Grid, StudentReference, Trial, further_trials
+from distill_tasks.results.selection import Selection
+from distill_tasks.stages.evaluate import evaluate
+from distill_tasks.stages.export import export
+from distill_tasks.stages.halve import find_trials, halve
+from distill_tasks.stages.label import label, teach
+from distill_tasks.stages.measure import measure
+from distill_tasks.stages.prepare import prepare
+from distill_tasks.stages.propose import propose
+from distill_tasks.stages.prove import prove
+from distill_tasks.stages.report import Report, report
+from distill_tasks.stages.select import narrow, select
+from distill_tasks.stages.train import train
+from distill_tasks.stages.tune import blend, grow
+from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
 from registry.gate import gate
 from registry.promote import Promotion, promote

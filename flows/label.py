@@ -5,10 +5,11 @@ from __future__ import annotations
 from prefect import flow
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.label import LabelsReference, label, teach
-from distill_tasks.prepare import prepare
-from distill_tasks.run_lock import WAIT_MINUTES
-from distill_tasks.store import Store
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from distill_tasks.core.store import Store
+from distill_tasks.results.references import LabelsReference
+from distill_tasks.stages.label import label, teach
+from distill_tasks.stages.prepare import prepare
 
 
 @flow(name="label", flow_run_name="{config.name}")

@@ -6,11 +6,11 @@ from mlflow import MlflowClient
 from prefect import flow
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.errors import InputError
-from distill_tasks.prepare import prepare
-from distill_tasks.run_lock import WAIT_MINUTES
-from distill_tasks.store import Store
-from distill_tasks.tracking import connect
+from distill_tasks.core.errors import InputError
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from distill_tasks.core.store import Store
+from distill_tasks.stages.prepare import prepare
+from distill_tasks.tracking.runs import connect
 from registry.aliases import CHALLENGER, Registered, aliases_of, give_another_chance
 from registry.gate import gate
 from registry.promote import Promotion, finish_promotion

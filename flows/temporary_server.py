@@ -8,7 +8,7 @@ from typing import Any
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
 
-from distill_tasks.orphans import Watch
+from distill_tasks.core.orphans import Watch
 
 
 class TemporaryServer(SubprocessASGIServer):

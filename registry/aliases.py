@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from distill_tasks.errors import InputError
+from distill_tasks.core.errors import InputError
 
 logger = logging.getLogger("potstill")
 

@@ -11,16 +11,16 @@ import numpy as np
 from mlflow import MlflowClient
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.corpus import Split
-from distill_tasks.digests import digest
-from distill_tasks.intervals import Figure, plain_value
-from distill_tasks.latency import Latency, MeasureConfig, find_band
-from distill_tasks.prepare import CorpusReference
-from distill_tasks.problem import Decisions
-from distill_tasks.stage import stage
-from distill_tasks.stopwatch_process import time_served
-from distill_tasks.verdicts import PairedComparison, Verdict, compare_answers, name_scarce
-from distill_tasks.weighted_metrics import Quality, quality
+from distill_tasks.core.digests import digest
+from distill_tasks.data.corpus import Split
+from distill_tasks.measuring.latency import Latency, MeasureConfig, find_band
+from distill_tasks.measuring.stopwatch import time_served
+from distill_tasks.problems.classification import Decisions
+from distill_tasks.results.references import CorpusReference
+from distill_tasks.scoring.intervals import Figure, plain_value
+from distill_tasks.scoring.statistics import Quality, quality
+from distill_tasks.scoring.verdicts import PairedComparison, Verdict, compare_answers, name_scarce
+from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHAMPION,
     ROLLED_BACK,

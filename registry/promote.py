@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.errors import InputError, PotstillError
-from distill_tasks.stage import stage
+from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHAMPION,
     PREVIOUS,

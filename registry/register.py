@@ -9,12 +9,12 @@ from dataclasses import asdict
 from mlflow import MlflowClient
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.findings import Findings, say_footprint, say_verdict
-from distill_tasks.markup import as_markdown
-from distill_tasks.report import Report
-from distill_tasks.select import Candidate
-from distill_tasks.stage import stage
-from distill_tasks.tracking import Distillation
+from distill_tasks.core.markup import as_markdown
+from distill_tasks.reporting.findings import Findings, say_footprint, say_verdict
+from distill_tasks.results.selection import Candidate
+from distill_tasks.stages.report import Report
+from distill_tasks.stages.stage import stage
+from distill_tasks.tracking.runs import Distillation
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from distill_tasks.answers import ask_sorted
-from distill_tasks.corpus import Split
-from distill_tasks.errors import InputError, say_error
-from distill_tasks.problem import LABEL_SEPARATOR, Decisions
-from distill_tasks.stopwatch_process import Served
+from distill_tasks.core.errors import InputError, say_error
+from distill_tasks.data.corpus import Split
+from distill_tasks.measuring.stopwatch import Served
+from distill_tasks.problems.classification import LABEL_SEPARATOR, Decisions
+from distill_tasks.scoring.predictions import ask_sorted
 
 
 class UnopenedError(InputError):

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from distill_tasks.corpus import Split
-from distill_tasks.footprint import Footprint
-from distill_tasks.latency import Latency
-from distill_tasks.soft_labels import SoftLabels
-from distill_tasks.students.lesson import Blend, Lesson, TeacherModel
+from distill_tasks.data.corpus import Split
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.measuring.footprint import Footprint
+from distill_tasks.measuring.latency import Latency
+from distill_tasks.students.base import Lesson
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.objective import Blend
 
 CLASSES = ("cats", "dogs", "fish")
 WORDS = {

@@ -10,18 +10,22 @@ import pandas as pd
 from samples import CLASSES, make_footprint, make_latency
 
 from distill_tasks.config import DistillConfig, parse_config
-from distill_tasks.corpus import Corpus
-from distill_tasks.evaluate import score_all
-from distill_tasks.export import export_all
-from distill_tasks.findings import Findings
-from distill_tasks.halve import find_trials, halve_grid
-from distill_tasks.label import label_rows, make_teacher
-from distill_tasks.measure import Latencies, measure_all
-from distill_tasks.prepare import keep_corpus
-from distill_tasks.prove import prove_all
-from distill_tasks.select import find_finalists, make_field, select_candidate
-from distill_tasks.train import Grid, Trial, further_trials, read_schooling, train_one
-from distill_tasks.vary import choose_blend, draw_learning_curve
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.outcomes import Latencies
+from distill_tasks.results.references import Grid, Trial, further_trials
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.stages.evaluate import score_all
+from distill_tasks.stages.export import export_all
+from distill_tasks.stages.halve import find_trials, halve_grid
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.measure import measure_all
+from distill_tasks.stages.prepare import keep_corpus
+from distill_tasks.stages.prove import prove_all
+from distill_tasks.stages.select import find_finalists, make_field, select_candidate
+from distill_tasks.stages.tune import choose_blend, draw_learning_curve
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
 """A student that reads all words, and one that reads hardly any."""

@@ -7,16 +7,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = {
-    *("prepare", "label", "train", "evaluate", "measure", "select", "report", "stage"),
-    *("export", "vary", "halve", "propose", "prove", "plan"),
-    "artifacts",  # of trainings, in Prefect
-    *("findings", "pages"),  # what `report` writes, from references to what the stages made
-}
+ROOMS = (
+    *("core", "problems", "data", "scoring", "serving", "training", "teachers", "students"),
+    *("measuring", "config", "results", "tracking", "reporting", "stages", "registry", "flows"),
+)
+"""The packages in the order of their imports: each uses those before it, and no other."""
 SOURCES = [
     path for name in ("flows", "distill_tasks", "registry") for path in ROOT.glob(f"{name}/**/*.py")
 ]
-MLFLOW_NOUNS = {"tracking", "logged_models", "served_pyfunc"}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+}
+USERS = {
+    "prefect": {"stages", "flows"},
+    "mlflow": {"tracking", "registry", "flows", "stages", "serving"},
+    "torch": set(ROOMS) - {"core", "problems", "data", "scoring"},
+}
+"""Who imports a library."""
 
 
 def imported(path):
@@ -25,31 +33,59 @@ def imported(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            module = node.module or ""
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            yield from inner & MODULES.keys() or {module}
 
 
-def floor(module):
-    """Return how high a module of ours stands; None for anybody else's."""
-    top, _, rest = module.partition(".")
-    if top == "distill_tasks":
-        return 1 if rest.split(".")[0] in VERBS else 0
-    return {"registry": 2, "flows": 3}.get(top)
+def room(module):
+    """Return the package of one of our modules; None for anybody else's."""
+    parts = module.split(".")
+    named = parts[1] if parts[0] == "distill_tasks" and len(parts) > 1 else parts[0]
+    return named if named in ROOMS else None
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down(path):
-    mine = floor(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    higher = [module for module in imported(path) if (floor(module) or 0) > mine]
-    assert not higher
-
-
-@pytest.mark.parametrize(
-    "path", list(ROOT.glob("distill_tasks/**/*.py")), ids=lambda path: path.stem
-)
-def test_nouns_know_neither_prefect_nor_mlflow(path):
-    if path.stem in VERBS | MLFLOW_NOUNS:
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    if room(module) is None:  # `distill_tasks` itself
         return
-    assert not [name for name in imported(path) if name.split(".")[0] in ("prefect", "mlflow")]
+    mine = ROOMS.index(room(module))
+    others = [other for other in imported(MODULES[module]) if room(other)]
+    assert not [other for other in others if ROOMS.index(room(other)) > mine]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "stages"])
+def test_no_stage_imports_another(module):
+    shared = {"distill_tasks.stages.stage", "distill_tasks.stages.progress_artifacts"}
+    others = {name for name in imported(MODULES[module]) if room(name) == "stages"}
+    assert others <= shared
+
+
+def test_no_imports_go_in_a_circle():
+    left = {name: set(imported(path)) & MODULES.keys() for name, path in MODULES.items()}
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_are_imported_by_the_rooms_that_are_theirs(module):
+    libraries = {name.split(".")[0] for name in imported(MODULES[module])}
+    for library, rooms in USERS.items():
+        assert library not in libraries or room(module) in rooms
+
+
+@pytest.mark.parametrize("name", ["served_model", "served_pyfunc"])
+def test_what_is_served_imports_nothing_of_this_project(name):
+    assert not [
+        module for module in imported(MODULES[f"distill_tasks.serving.{name}"]) if room(module)
+    ]
+
+
+@pytest.mark.parametrize("name", ROOMS[:-2])
+def test_every_room_says_what_it_is_for(name):
+    inside = MODULES[f"distill_tasks.{name}"]
+    assert ast.get_docstring(ast.parse(inside.read_text()))
 
 
 LOADERS = {"from_pretrained", "from_config", "load_dataset", "pipeline"}

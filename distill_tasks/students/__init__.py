@@ -14,8 +14,8 @@ from distill_tasks.students.pretrained import PretrainedStudent
 from distill_tasks.students.static import StaticStudent
 
 if TYPE_CHECKING:
-    from distill_tasks.students.lesson import Lesson
-    from distill_tasks.training import Curve
+    from distill_tasks.students.base import Lesson
+    from distill_tasks.training.trainer import Curve
 
 StudentConfig = Annotated[
     LayersStudent | PretrainedStudent | StaticStudent | BagOfWordsStudent,

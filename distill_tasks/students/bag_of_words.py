@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
-from distill_tasks.errors import InputError, PotstillError
-from distill_tasks.progress import Training
-from distill_tasks.served_model import BagOfWordsModel, HashedTerms
-from distill_tasks.settings import Spans, StudentSettings
+from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.progress import Training
+from distill_tasks.core.settings import Spans, StudentSettings
+from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
+from distill_tasks.students.base import Lesson
 from distill_tasks.students.folder import check_served, describe_model
-from distill_tasks.students.lesson import Lesson
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from distill_tasks.training import Curve
+    from distill_tasks.training.trainer import Curve
 
     Weights: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -97,7 +97,7 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     """
     from scipy.sparse import hstack
 
-    from distill_tasks.tokens import pick_rows
+    from distill_tasks.training.tokens import pick_rows
 
     found = count_terms(config, lesson.rows.texts)
     if not any(names for _, names in found):
@@ -312,7 +312,7 @@ def _loss(
     """Return the distillation loss of a student's logits for some rows of the lesson."""
     import torch
 
-    from distill_tasks.losses import distillation_loss
+    from distill_tasks.training.losses import distillation_loss
 
     teacher = torch.from_numpy(lesson.soft_labels.logits[rows]).to(student)
     gold = torch.from_numpy(lesson.rows.gold[rows])

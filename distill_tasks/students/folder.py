@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from distill_tasks.answers import Answering
-from distill_tasks.calibration import Calibration
-from distill_tasks.errors import PotstillError
-from distill_tasks.problem import Logits
-from distill_tasks.served_model import ABOUT, ServedModel, TokenModel, open_model
-from distill_tasks.students.lesson import Lesson
-from distill_tasks.teachers.sequence_classifier import SequenceClassifier
+from distill_tasks.core.errors import PotstillError
+from distill_tasks.problems.classification import Logits
+from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.predictions import Answering
+from distill_tasks.serving.served_model import ABOUT, ServedModel, TokenModel, open_model
+from distill_tasks.students.base import Lesson
+from distill_tasks.training.classifier import SequenceClassifier
 
 ROUNDING = 1e-2
 """Share of the largest logit by which a served student may differ: static ones keep 16 bits."""

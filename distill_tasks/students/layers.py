@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from distill_tasks.device import choose_device
-from distill_tasks.errors import InputError, say_reason, shortlist
-from distill_tasks.settings import Spans
-from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.core.errors import InputError, say_reason, shortlist
+from distill_tasks.core.settings import Spans
+from distill_tasks.students.base import Lesson
 from distill_tasks.students.narrow import check_sizes, narrow, read_probe
 from distill_tasks.students.transformer import TransformerSettings, fit
 from distill_tasks.students.vocabulary import (
@@ -21,11 +20,13 @@ from distill_tasks.students.vocabulary import (
     keep_embeddings,
     keep_pieces,
 )
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from distill_tasks.training import Curve
+    from distill_tasks.training.trainer import Curve
 
 Numbers = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)*$", coerce_numbers_to_str=True)]
 """Layers by number, counted from 1, as ``2-4-6``."""
@@ -155,7 +156,7 @@ def copy_layers(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from distill_tasks.training import name_classes
+    from distill_tasks.training.trainer import name_classes
 
     origin = {"revision": teacher.revision, **name_classes(classes)}
     full = AutoModelForSequenceClassification.from_pretrained(
@@ -181,8 +182,8 @@ def take_layers(
     from transformers import AutoModelForSequenceClassification
     from transformers.initialization import no_init_weights
 
-    from distill_tasks.first_token import find_layers
-    from distill_tasks.training import without_dropout
+    from distill_tasks.training.first_token import find_layers
+    from distill_tasks.training.trainer import without_dropout
 
     chosen = choose_layers(kept, count_layers(full), take)
     with no_init_weights():  # the teacher's follow at once

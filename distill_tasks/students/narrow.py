@@ -6,9 +6,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distill_tasks.device import choose_device
-from distill_tasks.errors import InputError
-from distill_tasks.students.lesson import TeacherModel
+from distill_tasks.core.errors import InputError
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +69,7 @@ def read_probe(teacher: TeacherModel, texts: Sequence[str]) -> dict[str, Tensor]
     import numpy as np
     from transformers import AutoTokenizer
 
-    from distill_tasks.tokens import shorten_all
+    from distill_tasks.training.tokens import shorten_all
 
     tokenizer = AutoTokenizer.from_pretrained(
         teacher.model, revision=teacher.revision, trust_remote_code=False
@@ -225,7 +225,7 @@ def _match_norms(
 
 def _project(full: PreTrainedModel, config: PretrainedConfig, basis: Tensor) -> dict[str, Tensor]:
     """Return all weights of a model, every axis taken to its size in ``config``."""
-    from distill_tasks.first_token import find_layers
+    from distill_tasks.training.first_token import find_layers
 
     state, stack = full.state_dict(), find_layers(full)
     layers: Any = full.get_submodule(stack)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from distill_tasks.device import choose_device
-from distill_tasks.errors import InputError, shortlist
-from distill_tasks.settings import Spans
-from distill_tasks.students.lesson import Lesson, TeacherModel
+from distill_tasks.core.errors import InputError, shortlist
+from distill_tasks.core.settings import Spans
+from distill_tasks.students.base import Lesson
 from distill_tasks.students.transformer import TransformerSettings, fit
-from distill_tasks.teachers.probe import probe
-from distill_tasks.teachers.sequence_classifier import PROBLEM_TYPES, digest_model, read_config
+from distill_tasks.training.checkpoint import TeacherModel, digest_model, read_config
+from distill_tasks.training.classifier import PROBLEM_TYPES
+from distill_tasks.training.device import choose_device
+from distill_tasks.training.probe import probe
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from distill_tasks.training import Curve
+    from distill_tasks.training.trainer import Curve
 
 DEFAULT_MAX_LENGTH = 256
 """Tokens read of each text where neither the student nor a teacher says how many."""
@@ -101,7 +102,7 @@ def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
     """Return the pretrained encoder with a new head for the lesson's classes."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-    from distill_tasks.training import name_classes, without_dropout
+    from distill_tasks.training.trainer import name_classes, without_dropout
 
     config = AutoConfig.from_pretrained(
         start.model,

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from distill_tasks.device import choose_device
-from distill_tasks.digests import digest
-from distill_tasks.progress import Training
-from distill_tasks.served_model import bound, read_ids
-from distill_tasks.settings import Spans, StudentSettings
-from distill_tasks.store import Store
+from distill_tasks.core.digests import digest
+from distill_tasks.core.progress import Training
+from distill_tasks.core.settings import Spans, StudentSettings
+from distill_tasks.core.store import Store
+from distill_tasks.serving.served_model import bound, read_ids
+from distill_tasks.students.base import Lesson
 from distill_tasks.students.folder import check_served, describe_model
-from distill_tasks.students.lesson import Lesson, TeacherModel
-from distill_tasks.teachers.sequence_classifier import digest_model
+from distill_tasks.training.checkpoint import TeacherModel, digest_model
+from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from distill_tasks.training import Curve
+    from distill_tasks.training.trainer import Curve
 
 HIDDEN_UNITS = 128
 BATCH_ROWS = 32
@@ -97,7 +97,7 @@ def _check_served(folder: Path, tokenizer: Tokenizer, network: Network, lesson: 
     """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
     import torch
 
-    from distill_tasks.tokens import pick_rows
+    from distill_tasks.training.tokens import pick_rows
 
     texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
     tokens = _encode(tokenizer, texts)
@@ -279,7 +279,7 @@ def _fit(
     """Train with a learning rate that falls linearly to zero."""
     import torch
 
-    from distill_tasks.losses import check_finite, distillation_loss
+    from distill_tasks.training.losses import check_finite, distillation_loss
 
     teacher = torch.from_numpy(lesson.soft_labels.logits)
     gold = torch.from_numpy(lesson.rows.gold)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from distill_tasks.settings import Spans, StudentSettings
-from distill_tasks.students.lesson import INSIDE, Lesson
-from distill_tasks.teachers.sequence_classifier import SequenceClassifier
+from distill_tasks.core.settings import Spans, StudentSettings
+from distill_tasks.students.base import Lesson
+from distill_tasks.training.classifier import SequenceClassifier
+from distill_tasks.training.objective import INSIDE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from distill_tasks.inside import TeacherBeside
-    from distill_tasks.training import Curve
+    from distill_tasks.training.hidden_states import TeacherBeside
+    from distill_tasks.training.trainer import Curve
 
 TOKENS = "tokens"
 """The folder of the store with token ids, shared by the grid."""
@@ -68,9 +69,9 @@ def fit(
     """
     from transformers import set_seed
 
-    from distill_tasks.first_token import read_first_token
     from distill_tasks.students.folder import describe_model
-    from distill_tasks.training import Recipe, Rows, train_classifier
+    from distill_tasks.training.first_token import read_first_token
+    from distill_tasks.training.trainer import Recipe, Rows, train_classifier
 
     beside = _place_teacher(config, lesson)
 
@@ -119,7 +120,7 @@ def _check_served(
 ) -> None:
     """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
     from distill_tasks.students.folder import check_served
-    from distill_tasks.tokens import encode, pick_rows
+    from distill_tasks.training.tokens import encode, pick_rows
 
     texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
     trained = SequenceClassifier(folder, max_length, exact=True).logits(texts)
@@ -128,7 +129,7 @@ def _check_served(
 
 def _place_teacher(config: TransformerSettings, lesson: Lesson) -> TeacherBeside | None:
     """Return the teacher in memory, where a term that this student can lower needs it."""
-    from distill_tasks.inside import place_beside
+    from distill_tasks.training.hidden_states import place_beside
 
     wanted = any(term in lesson.blend.terms for term in INSIDE)
     if lesson.teacher is None or not wanted or not config.reads_as_teacher:

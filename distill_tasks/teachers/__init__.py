@@ -12,7 +12,7 @@ from distill_tasks.teachers.saved import SavedTeacher
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
 
 if TYPE_CHECKING:
-    from distill_tasks.corpus import Corpus
+    from distill_tasks.data.corpus import Corpus
 
 TeacherConfig = Annotated[
     FinetuneTeacher | TransformersTeacher | SavedTeacher, Field(discriminator="kind")

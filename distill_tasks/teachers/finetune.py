@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from distill_tasks.device import choose_device
-from distill_tasks.digests import digest
-from distill_tasks.problem import balance_classes
-from distill_tasks.settings import Settings
-from distill_tasks.teachers.sequence_classifier import PROBLEM_TYPES, digest_model
+from distill_tasks.core.digests import digest
+from distill_tasks.core.settings import Settings
+from distill_tasks.problems.classification import balance_classes
+from distill_tasks.training.checkpoint import digest_model
+from distill_tasks.training.classifier import PROBLEM_TYPES
+from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from distill_tasks.corpus import Corpus
-    from distill_tasks.training import Curve
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.training.trainer import Curve
 
 CODE_VERSION = 5
 """Raised when a change of the code changes the teacher that comes out."""
@@ -70,8 +71,8 @@ def fit(
         set_seed,
     )
 
-    from distill_tasks.first_token import read_first_token
-    from distill_tasks.training import (
+    from distill_tasks.training.first_token import read_first_token
+    from distill_tasks.training.trainer import (
         Recipe,
         Rows,
         name_classes,

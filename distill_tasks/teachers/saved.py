@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from distill_tasks.digests import digest, digest_file
-from distill_tasks.errors import InputError, shortlist
-from distill_tasks.problem import Problem
-from distill_tasks.settings import Settings
+from distill_tasks.core.digests import digest, digest_file
+from distill_tasks.core.errors import InputError, shortlist
+from distill_tasks.core.settings import Settings
+from distill_tasks.problems.classification import Problem
 
 if TYPE_CHECKING:
     import pandas as pd

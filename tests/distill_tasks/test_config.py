@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill_tasks import variants
 from distill_tasks.config import load_config, parse_config, write_schema
-from distill_tasks.errors import InputError
-from distill_tasks.prepare import check_config
+from distill_tasks.core.errors import InputError
+from distill_tasks.stages.prepare import check_config
+from distill_tasks.students import formats as variants
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "distill.schema.json"
 

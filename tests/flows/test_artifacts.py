@@ -8,16 +8,17 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.types.names import LOWERCASE_LETTERS_NUMBERS_AND_DASHES_ONLY_REGEX as ALLOWED
 
-from distill_tasks import artifacts
-from distill_tasks.artifacts import kept_in_prefect, name_key
 from distill_tasks.config import parse_config
-from distill_tasks.halve import halve
-from distill_tasks.label import label, teach
-from distill_tasks.prepare import prepare
-from distill_tasks.progress import Training, shown
-from distill_tasks.students.lesson import Blend
-from distill_tasks.tracking import connect, find_or_start, log_curve
-from distill_tasks.train import first_trials, train
+from distill_tasks.core.progress import Training, shown
+from distill_tasks.results.references import first_trials
+from distill_tasks.stages import progress_artifacts as artifacts
+from distill_tasks.stages.halve import halve
+from distill_tasks.stages.label import label, teach
+from distill_tasks.stages.prepare import prepare
+from distill_tasks.stages.progress_artifacts import kept_in_prefect, name_key
+from distill_tasks.stages.train import train
+from distill_tasks.tracking.runs import connect, find_or_start, log_curve
+from distill_tasks.training.objective import Blend
 
 
 def read_artifacts():

@@ -16,10 +16,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import make_latency, make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
-from distill_tasks.logged_models import log_student
-from distill_tasks.plan import Planned
-from distill_tasks.retries import RETRIES
-from distill_tasks.tracking import connect
+from distill_tasks.stages.plan import Planned
+from distill_tasks.tracking.logged_models import log_student
+from distill_tasks.tracking.retries import RETRIES
+from distill_tasks.tracking.runs import connect
 from flows import cli
 from registry.gate import SideBySide
 

@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from distill_tasks.config import parse_config
-from distill_tasks.errors import DiskFullError
+from distill_tasks.core.errors import DiskFullError
 from flows.distill import distill
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(plain, small_disk, op
 def test_a_run_waits_for_another_one_in_its_folder(plain):
     config = parse_config(plain, "test")
     code = (
-        "import sys, time; from distill_tasks.store import Store\n"
+        "import sys, time; from distill_tasks.core.store import Store\n"
         "with Store(sys.argv[1]).lock('label animals'): print('held', flush=True); time.sleep(3)"
     )
     command = [sys.executable, "-c", code, config.work_dir]

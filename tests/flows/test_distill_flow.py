@@ -10,8 +10,8 @@ from samples import make_rows
 from small_distillation import save_answers
 
 from distill_tasks.config import parse_config
-from distill_tasks.errors import InputError, NothingQualifiesError
-from distill_tasks.store import Store
+from distill_tasks.core.errors import InputError, NothingQualifiesError
+from distill_tasks.core.store import Store
 from flows.distill import distill
 from flows.label import label_only
 from flows.promote import promote

@@ -13,7 +13,7 @@ from samples import CLASSES, make_rows
 from small_distillation import save_answers
 
 from distill_tasks.config import parse_config
-from distill_tasks.errors import InputError
+from distill_tasks.core.errors import InputError
 from flows.distill import distill
 
 MARK = "hunter2MARKEDSECRET0123456789abcdef"

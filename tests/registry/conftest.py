@@ -13,15 +13,15 @@ from samples import make_rows
 from small_distillation import distil
 
 from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig, parse_config
-from distill_tasks.corpus import Corpus
-from distill_tasks.findings import Findings
-from distill_tasks.logged_models import log_student
-from distill_tasks.prove import Judgement
-from distill_tasks.report import Report, write_report
-from distill_tasks.rows import read_corpus
-from distill_tasks.select import Candidate
-from distill_tasks.tracking import Distillation, tracked
-from distill_tasks.verdicts import Verdict
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.outcomes import Judgement
+from distill_tasks.results.selection import Candidate
+from distill_tasks.scoring.verdicts import Verdict
+from distill_tasks.stages.report import Report, write_report
+from distill_tasks.tracking.logged_models import log_student
+from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import aliases_of
 from registry.gate import GateReport
 from registry.promote import promote_version

@@ -17,18 +17,19 @@ from samples import (
 )
 from sklearn.metrics import f1_score
 
-from distill_tasks import logged_models
 from distill_tasks.config import RegistryConfig
-from distill_tasks.corpus import NO_LABEL, Split
-from distill_tasks.errors import InputError
-from distill_tasks.evaluate import TEACHER
-from distill_tasks.intervals import Figure
-from distill_tasks.logged_models import log_student
-from distill_tasks.served_model import open_model
-from distill_tasks.soft_labels import SoftLabels
+from distill_tasks.core.errors import InputError
+from distill_tasks.data.corpus import NO_LABEL, Split
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.verdicts import PairedComparison, Verdict
+from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, train_student
-from distill_tasks.students.lesson import Blend, Lesson
-from distill_tasks.verdicts import PairedComparison, Verdict
+from distill_tasks.students.base import Lesson
+from distill_tasks.tracking import logged_models
+from distill_tasks.tracking.logged_models import log_student
+from distill_tasks.training.objective import Blend
 from registry.gate import compare_models, decide, judge, read_gate
 from registry.promote import promote_version
 
@@ -262,10 +263,10 @@ def test_models_are_timed_in_a_python_of_their_own_by_the_code_of_their_versions
     opened = tmp_path / "opened"
     house.register(model, WORDS_STUDENT)
     for name in ("served_pyfunc.py", "served_model.py"):
-        shutil.copy(logged_models.HERE / name, tmp_path)
+        shutil.copy(logged_models.CODE / name, tmp_path)
     with (tmp_path / "served_model.py").open("a") as code:
         code.write(f"\nwith open({str(opened)!r}, 'a') as file: print(os.getpid(), file=file)\n")
-    monkeypatch.setattr(logged_models, "HERE", tmp_path)
+    monkeypatch.setattr(logged_models, "CODE", tmp_path)
     with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
         pass
     folder = house.candidate(WORDS_STUDENT).student.folder

@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from samples import LAYERS, STATIC, WORDS_STUDENT
 
-from distill_tasks.errors import InputError, PotstillError
+from distill_tasks.core.errors import InputError, PotstillError
 from registry.aliases import MOVE, ROLLED_BACK, aliases_of, finish_move, tags_of
 from registry.promote import finish_promotion, promote_version, roll_back
 from registry.register import Registered

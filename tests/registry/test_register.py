@@ -2,9 +2,9 @@ import mlflow
 import pytest
 from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 
-from distill_tasks.evaluate import TEACHER
-from distill_tasks.findings import say_footprint, say_verdict
-from distill_tasks.verdicts import Verdict
+from distill_tasks.reporting.findings import say_footprint, say_verdict
+from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.scoring.verdicts import Verdict
 from registry.aliases import tags_of
 
 

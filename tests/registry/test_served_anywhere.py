@@ -12,8 +12,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from samples import CLASSES, FAMILIES, LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT, make_rows
 
-from distill_tasks import logged_models
-from distill_tasks.served_model import open_model
+from distill_tasks.serving.served_model import open_model
+from distill_tasks.tracking import logged_models
 
 SERVED = (*FAMILIES, LAYERS_ONNX)
 ELSEWHERE = """
@@ -175,13 +175,13 @@ def test_a_version_holds_no_pickle(champions, tmp_path):
 def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, monkeypatch):
     house.register("two-codes", WORDS_STUDENT)
     for name in ("served_pyfunc.py", "served_model.py"):
-        shutil.copy(logged_models.HERE / name, tmp_path)
+        shutil.copy(logged_models.CODE / name, tmp_path)
     code = (tmp_path / "served_model.py").read_text()
     changed = code.replace("return Answer(self.classes[best]", 'return Answer("newer"')
     assert changed != code
     (tmp_path / "served_model.py").write_text(changed)
     with monkeypatch.context() as patch:
-        patch.setattr(logged_models, "HERE", tmp_path)
+        patch.setattr(logged_models, "CODE", tmp_path)
         with mlflow.start_run() as run:
             pass
         folder = house.candidate(WORDS_STUDENT).student.folder

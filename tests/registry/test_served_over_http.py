@@ -18,11 +18,11 @@ import pytest
 from samples import make_gold_lesson, make_rows
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.footprint import pin
-from distill_tasks.logged_models import log_student
+from distill_tasks.measuring.footprint import pin
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, train_student
-from distill_tasks.tracking import connect
-from distill_tasks.variants import export_variant
+from distill_tasks.students.formats import export_variant
+from distill_tasks.tracking.logged_models import log_student
+from distill_tasks.tracking.runs import connect
 from registry.aliases import CHAMPION
 
 ROOT = Path(__file__).parents[2]

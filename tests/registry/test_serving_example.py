@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from samples import STATIC, WORDS_STUDENT
 
-from distill_tasks.footprint import REQUIREMENTS, pin
+from distill_tasks.measuring.footprint import REQUIREMENTS, pin
 
 SERVING = Path(__file__).parents[2] / "examples" / "serving"
 

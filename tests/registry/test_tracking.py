@@ -14,12 +14,12 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from samples import FAMILIES, LAYERS, LAYERS_ONNX
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.errors import InputError
-from distill_tasks.evaluate import TEACHER
-from distill_tasks.logged_models import find_student, log_student
-from distill_tasks.report import write_report
-from distill_tasks.retries import RETRIES, say_unanswered
-from distill_tasks.tracking import (
+from distill_tasks.core.errors import InputError
+from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.stages.report import write_report
+from distill_tasks.tracking.logged_models import find_student, log_student
+from distill_tasks.tracking.retries import RETRIES, say_unanswered
+from distill_tasks.tracking.runs import (
     check_experiment,
     check_tracking,
     connect,
@@ -448,7 +448,7 @@ def test_two_first_runs_at_once_make_one_database_and_one_experiment(tmp_path):
     program = (
         "import sys\n"
         "from distill_tasks.config import TrackingConfig\n"
-        "from distill_tasks.tracking import check_tracking, connect\n"
+        "from distill_tasks.tracking.runs import check_tracking, connect\n"
         "config = TrackingConfig(uri=sys.argv[1], experiment='night')\n"
         "check_tracking(config)\n"
         "print(connect(config))\n"

@@ -1,0 +1,158 @@
+"""Integrity: a manifest vouches for the files beside it, byte by byte, and for its own words.
+
+``manifest.json`` holds what is known of a folder (``about``), the size and digest of every file in
+it (``files``), and a digest of the two and of where they belong (``seal``), so that a manifest that
+was flipped, cut or swapped with another one is found out too.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_tasks.core.digests import digest, digest_file
+
+MANIFEST = "manifest.json"
+KEYS = {"about", "files", "seal"}
+"""Of a manifest; those of before 2026-11-26 have none of them, and are all ``about``."""
+
+Seen = tuple[int, int, int, int, int]
+
+_digests: dict[Seen, str] = {}
+"""What was read in this process: a file that nobody wrote since is not read again."""
+
+
+class DamagedError(Exception):
+    """Files that are not as they were written; says which one, what is wrong, and of what."""
+
+    def __init__(self, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What vouches for a folder."""
+
+    about: dict[str, Any]
+    files: dict[str, dict[str, Any]] | None
+    """Size in bytes and digest of each file by its path; None where none were kept yet."""
+
+
+def write_manifest(folder: Path, place: str, about: dict[str, Any]) -> None:
+    """Write the manifest of a folder, of the files that are in it now.
+
+    ``place`` names the folder in the store, wherever it lies while it is made.
+    """
+    about = json.loads(json.dumps(about))  # as it will be read again: keys are strings
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "digest": _read(path)}
+        for path in _files(folder)
+    }
+    written = {"about": about, "files": files, "seal": digest(place, about, files)}
+    draft = folder / f"{MANIFEST}.{os.getpid()}.partial"
+    draft.write_text(json.dumps(written, indent=2))
+    draft.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path, place: str) -> Manifest | None:
+    """Return the manifest of a folder whose files are all as they were written.
+
+    None where nothing is there. Raises DamagedError for anything else.
+    """
+    manifest = _parse_manifest(folder, place)
+    if manifest is None:
+        return None
+    for path, was in (manifest.files or {}).items():
+        if (wrong := _compare(folder / path, was)) is not None:
+            raise DamagedError(f"{path} {wrong}", manifest.about.get("name"))
+    return manifest
+
+
+def check_readable(folder: Path) -> None:
+    """Raise DamagedError for a file that cannot be read as what its name says.
+
+    All that can be done for files whose digests were not kept.
+    """
+    for path in _files(folder):
+        try:
+            _read_as_named(path)
+        except Exception as error:  # noqa: BLE001  # every format has errors of its own
+            name = path.relative_to(folder).as_posix()
+            raise DamagedError(f"{name} cannot be read ({type(error).__name__})") from None
+
+
+def _parse_manifest(folder: Path, place: str) -> Manifest | None:
+    try:
+        written = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        if folder.is_dir() and any(_files(folder)):
+            raise DamagedError(f"{MANIFEST} is missing") from None
+        return None
+    except (ValueError, OSError):
+        raise DamagedError(f"{MANIFEST} cannot be read") from None
+    if isinstance(written, dict) and not KEYS & written.keys():
+        return Manifest(written, None)
+    if not isinstance(written, dict) or written.keys() != KEYS:
+        raise DamagedError(f"{MANIFEST} has not the keys that were written")
+    if written["seal"] != digest(place, written["about"], written["files"]):
+        raise DamagedError(f"{MANIFEST} has not the content that was written")
+    return Manifest(written["about"], written["files"])
+
+
+def _compare(path: Path, was: dict[str, Any]) -> str | None:
+    """Return what is wrong with a file, or None."""
+    try:
+        size = path.stat().st_size
+        if size != was["bytes"]:
+            return f"has {size:,} bytes, {was['bytes']:,} were written"
+        return None if _read(path) == was["digest"] else "has not the bytes that were written"
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return "is missing"
+        return f"cannot be read ({error.strerror})"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files that a manifest vouches for, in the same order everywhere."""
+    for path in sorted(folder.rglob("*")):
+        mine = path.parent == folder and (path.name.startswith((MANIFEST, ".")))
+        if path.is_file() and not mine:
+            yield path
+
+
+def _read(path: Path) -> str:
+    """Return the digest of a file, read again only where it was written since."""
+    about = path.stat()
+    key = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    if key not in _digests:
+        _digests[key] = digest_file(path)
+    return _digests[key]
+
+
+def _read_as_named(path: Path) -> None:
+    match path.suffix:
+        case ".json":
+            json.loads(path.read_bytes())
+        case ".npy":
+            np.load(path, allow_pickle=False)
+        case ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                for name in arrays:
+                    arrays[name]  # its checksum is looked at
+        case ".parquet":
+            import pyarrow.parquet as pq
+
+            pq.read_table(path)
+        case ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, "numpy"):
+                pass

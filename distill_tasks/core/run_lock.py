@@ -1,0 +1,81 @@
+"""One run at a time in a folder: who comes second is told for whom it waits."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from distill_tasks.core.errors import InputError
+
+logger = logging.getLogger("potstill")
+
+LOCK = ".lock"
+"""The file that is locked; it says who holds it."""
+WAIT_MINUTES = 360.0
+"""How long a run waits for another one by default: a night's."""
+SECONDS_BETWEEN_TRIES = 1.0
+
+
+@contextmanager
+def hold(root: Path, run: str, wait_minutes: float) -> Iterator[None]:
+    """Hold a folder for one run, named in words; the lock goes with the process, even by kill -9.
+
+    Raises InputError where another run still holds it after ``wait_minutes``.
+    """
+    with (root / LOCK).open("a+") as file:
+        _wait(file, root, time.monotonic() + 60 * wait_minutes)
+        _write_holder(file, run)
+        yield
+
+
+def _wait(file: IO[str], root: Path, deadline: float) -> None:
+    told = ""
+    while not _try(file):
+        holder = _read_holder(file)
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise InputError(
+                f"Another run is working in {root}: {holder}. "
+                "Wait for it, or give this one its own work_dir."
+            )
+        if holder != told:
+            minutes = f"{left_s / 60:.3g} minutes"
+            logger.warning("waiting up to %s for %s, which works in %s", minutes, holder, root)
+            told = holder
+        time.sleep(min(SECONDS_BETWEEN_TRIES, left_s))
+
+
+def _try(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_holder(file: IO[str], run: str) -> None:
+    since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    holder = {"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(holder))
+    file.flush()
+
+
+def _read_holder(file: IO[str]) -> str:
+    """Return in words who holds the lock, as far as it said so."""
+    file.seek(0)
+    try:
+        said = json.loads(file.read())
+        return f"{said['run']} (process {said['pid']} on {said['host']}, since {said['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "one that has not said who it is"

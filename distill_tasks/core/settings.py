@@ -1,0 +1,120 @@
+"""What every part of the configuration is: frozen, and strict about unknown keys."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from distill_tasks.core.credentials import refuse_credentials
+
+
+class Settings(BaseModel):
+    """A frozen piece of configuration that refuses keys it does not know, and credentials."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_nul(cls, value: Any) -> Any:
+        """Refuse the character that ends paths and texts in much that they are handed to."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("holds a NUL character, which no path or name may")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_credentials(cls, written: Any) -> Any:
+        refuse_credentials(written)
+        return written
+
+
+class Spans:
+    """Marks a student's field for which a list of values spans the grid."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow one value or a list of them, for editors and for Prefect's form."""
+        single = handler(core_schema)
+        return {"anyOf": [single, {"type": "array", "items": single, "minItems": 1}]}
+
+
+class StudentSettings(Settings):
+    """One student of some family."""
+
+    size_field: ClassVar[str]
+    """The field that tells this family's students apart by size."""
+    runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
+    """What serves it as it was trained."""
+    in_rungs: ClassVar[bool] = False
+    """Whether training can be halted on the way, for halving to compare students there."""
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether training takes random steps; one that sees all rows needs no second seed."""
+        return True
+
+    @property
+    def reads_as_teacher(self) -> bool:
+        """Whether it is a transformer that reads the very tokens its teacher reads."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """Return a name unique within a grid: family, size, then every field not at its default."""
+        fields = type(self).model_fields
+        others = [
+            f"{field}-{_say(getattr(self, field))}"
+            for field, info in fields.items()
+            if field not in ("family", self.size_field) and getattr(self, field) != info.default
+        ]
+        size = getattr(self, self.size_field)
+        return "-".join([fields["family"].default, str(size), *others]).replace("_", "-")
+
+
+def _say(value: float | str | bool | None) -> str:
+    """Return a setting as part of a name."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def expand_grid(students: Any) -> Any:
+    """Return one student for each combination of list values, from plain data as the user wrote it.
+
+    Whatever is no list of mappings is returned as it is, for validation to refuse.
+    """
+    if not isinstance(students, list):
+        return students
+    expanded: list[Any] = []
+    for student in students:
+        if not isinstance(student, dict):
+            expanded.append(student)
+            continue
+        lists = _find_lists(student)
+        combinations = itertools.product(*lists.values())
+        expanded += [student | dict(zip(lists, values, strict=True)) for values in combinations]
+    return expanded
+
+
+def count_grid(students: Any) -> int:
+    """Return how many students `expand_grid` makes of plain data, without making them."""
+    if not isinstance(students, list | tuple):
+        return 0
+    return sum(math.prod(map(len, _find_lists(student).values())) for student in students)
+
+
+def _find_lists(student: Any) -> dict[str, list[Any]]:
+    """Return the fields of a student, as the user wrote it, for which a list spans the grid."""
+    if not isinstance(student, dict):
+        return {}
+    return {key: value for key, value in student.items() if isinstance(value, list) and value}

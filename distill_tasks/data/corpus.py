@@ -1,0 +1,165 @@
+"""The corpus: checked rows in named splits, with the class order and what was found in them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from distill_tasks.core.digests import digest, digest_texts
+from distill_tasks.core.settings import Settings
+from distill_tasks.data.tables import Table
+from distill_tasks.problems.classification import Decisions, Problem, to_decisions
+
+NO_LABEL = -1
+"""The class number of a row without gold."""
+
+SPLITS = ("train", "validation", "held_out", "transfer", "production")
+
+
+class RowFormat(Settings):
+    """How rows are written: their columns, and their labels."""
+
+    text_column: str = Field("text", description="Column with the text of each row.")
+    label_column: str | None = Field(
+        "label",
+        description="Column with the gold label; null where there is no gold at all. In a "
+        "multi-label problem a list of labels, or one string with `|` between them.",
+    )
+    label_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between several labels in one string; when absent `|`, or a comma "
+        "or semicolon where that is unambiguous.",
+    )
+    merge_labels: bool = Field(
+        False, description="Read labels that differ in case or white space alone as one class."
+    )
+
+
+class DataConfig(RowFormat):
+    """The user's rows: where each split lies and which columns matter."""
+
+    slice_column: str | None = Field(
+        None, description="Column of held_out by whose values errors are broken down."
+    )
+    train: Table = Field(description="Rows to learn from, with gold labels where there are any.")
+    validation: Table | None = Field(
+        None, description="Rows that select among students; carved from train when absent."
+    )
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of train carved, stratified, when validation is absent."
+    )
+    held_out: Table = Field(description="Rows that score the students; never used for training.")
+    transfer: Table | None = Field(
+        None,
+        description="Unlabelled rows that the teacher labels for the students; labels ignored.",
+    )
+    production: Table | None = Field(
+        None, description="Unlabelled rows as production sees them; labels ignored."
+    )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split: their texts and their gold.
+
+    ``gold`` is class numbers (rows,), or zeros and ones (rows, classes) in a multi-label problem,
+    and -1 where it is absent.
+    """
+
+    texts: tuple[str, ...]
+    gold: NDArray[np.int64]
+    slices: tuple[str, ...] | None = None
+    """The value of the slice column of each row, where one was asked for."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the texts and labels, in order."""
+        return digest(digest_texts(self.texts), self.gold.tolist())
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether every row has a gold label."""
+        return bool(len(self) and (self.gold != NO_LABEL).all())
+
+    def decisions(self, classes: int) -> Decisions | None:
+        """Return gold as a matrix (rows, classes); None where there is none."""
+        return to_decisions(self.gold, classes) if self.has_gold else None
+
+    def rows_per_class(self, classes: int) -> NDArray[np.int64]:
+        """Return the gold rows of each class (classes,), all zero where there is no gold."""
+        member = self.decisions(classes)
+        if member is None:
+            return np.zeros(classes, np.int64)
+        counts: NDArray[np.int64] = member.sum(axis=0)
+        return counts
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Split:
+        """Return the split of the chosen rows."""
+        numbers = np.arange(len(self))[rows]
+        slices = None if self.slices is None else tuple(self.slices[row] for row in numbers)
+        return Split(tuple(self.texts[row] for row in numbers), self.gold[numbers], slices)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Named splits, the class order of every array of logits, and what the checks found."""
+
+    splits: dict[str, Split]
+    classes: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    problem: Problem = "single_label"
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of all rows, the class order and the slices."""
+        rows = {name: [split.digest, split.slices] for name, split in self.splits.items()}
+        return digest(self.classes, self.problem, rows)
+
+    @property
+    def texts(self) -> list[str]:
+        """Every distinct text, in the order of the splits."""
+        return list(dict.fromkeys(text for split in self.splits.values() for text in split.texts))
+
+    @property
+    def lesson(self) -> Split:
+        """The rows that students learn from: train with its gold, then transfer without."""
+        parts = [self.splits[name] for name in ("train", "transfer") if name in self.splits]
+        texts = tuple(text for part in parts for text in part.texts)
+        return Split(texts, np.concatenate([part.gold for part in parts]))
+
+    def save(self, folder: Path) -> None:
+        """Write the splits as parquet, and the classes and findings as JSON."""
+        import pandas as pd
+
+        for name, split in self.splits.items():
+            frame = pd.DataFrame({"text": split.texts, "gold": list(split.gold)})
+            if split.slices is not None:
+                frame["slice"] = split.slices
+            frame.to_parquet(folder / f"{name}.parquet", index=False)
+        about = {"classes": self.classes, "findings": self.findings, "problem": self.problem}
+        (folder / "corpus.json").write_text(json.dumps(about, indent=2))
+
+    @classmethod
+    def open(cls, folder: Path) -> Corpus:
+        """Read a corpus that was saved."""
+        import pandas as pd
+
+        about = json.loads((folder / "corpus.json").read_text())
+        splits = {}
+        for name in SPLITS:
+            if (folder / f"{name}.parquet").is_file():
+                frame = pd.read_parquet(folder / f"{name}.parquet")
+                gold = np.stack(frame["gold"].to_list()).astype(np.int64)
+                slices = tuple(frame["slice"]) if "slice" in frame else None
+                splits[name] = Split(tuple(frame["text"]), gold, slices)
+        return cls(splits, tuple(about["classes"]), tuple(about["findings"]), about["problem"])

@@ -1,0 +1,276 @@
+"""Reading gold labels: cells as people write them become names of classes; what is odd is said."""
+
+from __future__ import annotations
+
+import ast
+import json
+import numbers
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.data.corpus import RowFormat
+from distill_tasks.data.tables import check_column
+from distill_tasks.problems.classification import LABEL_SEPARATOR, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Labels = list[tuple[str, ...]]
+"""The labels of each row: exactly one in a single-label problem."""
+
+OTHER_SEPARATORS = (",", ";", "\t", "\n")
+"""What stands between labels in some exports, recognised where none holds the usual separator."""
+JOINT = re.compile(r"[,;|/+&]")
+"""What may stand between two labels that are meant as two, or as one name."""
+ITEM = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+]?[\d.]+(?:e[-+]?\d+)?|None|nan|True|False"""
+)
+LIST = re.compile(rf"[\[({{]\s*(?:(?:{ITEM.pattern})(?:\s*,\s*|\s+|(?=[\])}}])))*[\])}}]")
+"""A list, tuple or set as Python writes it, or an array as numpy does, without commas."""
+
+
+def read_gold(
+    frames: Mapping[str, pd.DataFrame],
+    config: RowFormat,
+    problem: Problem,
+    known: Collection[str] = (),
+) -> tuple[dict[str, Labels], list[str]]:
+    """Return the labels of each split that has gold, and what there is to say of them.
+
+    ``known`` are names that surely are classes, as those of a model are. Only held_out may lack
+    the column, unless it has one whose name is close to it. Raises InputError for a missing column
+    or label, and for whatever is no label or can be read in two ways.
+    """
+    column = config.label_column
+    if column is None:
+        return {}, []
+    findings: list[str] = []
+    columns: dict[str, pd.Series[Any]] = {}
+    for split, frame in frames.items():
+        if split == "held_out" and not (column in frame or did_you_mean(column, frame.columns)):
+            findings.append(
+                f"held_out has no column {column!r}: it is scored against the teacher only, and no "
+                "verdict can be given"
+            )
+            continue
+        check_column(frame, column, split)
+        columns[split] = frame[column]
+    if problem == "single_label":
+        names = {split: _read_single(cells, split) for split, cells in columns.items()}
+    else:
+        names, odd = _read_several(columns, config, known)
+        findings += odd
+    names, alike = _unite_alike(names, known, config.merge_labels)
+    return names, [*findings, *alike, *_find_joined(names, config, problem)]
+
+
+def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Labels]) -> list[str]:
+    """Say which texts have different labels, with the rows of the files, counted from 0."""
+    places: dict[str, dict[tuple[str, ...], str]] = {}
+    for split, rows in names.items():
+        for row, (text, labels) in enumerate(zip(texts[split], rows, strict=True)):
+            places.setdefault(text, {}).setdefault(tuple(sorted(labels)), f"{split} row {row}")
+    conflicts = [
+        " and ".join(f"{', '.join(labels) or 'none'} ({place})" for labels, place in said.items())
+        for said in places.values()
+        if len(said) > 1
+    ]
+    if not conflicts:
+        return []
+    some = "1 text has" if len(conflicts) == 1 else f"{len(conflicts)} texts have"
+    return [f"{some} different labels: {shortlist(conflicts)}"]
+
+
+def are_alike(name: str, others: Collection[str]) -> bool:
+    """Return whether a name differs from one of the others in case or white space alone."""
+    return _reduce(name) in map(_reduce, others)
+
+
+def _read_single(column: pd.Series[Any], split: str) -> Labels:
+    lists = [cell for cell in column if _read_list(cell) is not None]
+    if len(lists) == len(column) or not all(isinstance(cell, str) for cell in lists):
+        raise InputError(
+            f"data.{split}: {column.name!r} holds lists of labels, as {_read_list(lists[0])}. "
+            "Say `problem: multi_label`."
+        )
+    names = [_read_name(cell, column.name, split) for cell in column]
+    missing = [row for row, name in enumerate(names) if not name]
+    if missing:
+        raise InputError(
+            f"data.{split}: {len(missing)} rows have no {column.name!r} (row {shortlist(missing)})."
+            " Label them, or move unlabelled rows to data.transfer."
+        )
+    return [(name,) for name in names]
+
+
+def _read_several(
+    columns: Mapping[str, pd.Series[Any]], config: RowFormat, known: Collection[str]
+) -> tuple[dict[str, Labels], list[str]]:
+    """Return the distinct labels of each row: from lists, from lists as text, from joined text."""
+    findings: list[str] = []
+    cells = {
+        split: [_read_cell(cell, column.name, split) for cell in column]
+        for split, column in columns.items()
+    }
+    texts = dict.fromkeys(cell for rows in cells.values() for cell in rows if isinstance(cell, str))
+    separator = config.label_separator or _choose_separator(list(texts), config, known)
+    if separator not in (LABEL_SEPARATOR, config.label_separator):
+        findings.append(f"labels are read as written with {separator!r} between them")
+    names: dict[str, Labels] = {}
+    for split, rows in cells.items():
+        lists = [_split(cell, separator) if isinstance(cell, str) else cell for cell in rows]
+        names[split] = [tuple(dict.fromkeys(name for name in row if name)) for row in lists]
+        _refuse_separator(names[split], split)
+        empty = sum(row.count("") for row in lists)
+        if empty:
+            findings.append(f"{empty} empty places in lists of labels of {split} were left out")
+        bare = sum(not row for row in names[split])
+        if bare:
+            findings.append(f"{bare} rows of {split} carry none of the labels")
+    return names, findings
+
+
+def _read_cell(cell: Any, column: Any, split: str) -> str | list[str]:
+    """Return the labels of a cell, or its text, which may hold several."""
+    items = _read_list(cell)
+    if items is not None:
+        return [_read_name(item, column, split) for item in items]
+    name = _read_name(cell, column, split)
+    return name if isinstance(cell, str) or not name else [name]
+
+
+def _read_list(cell: Any) -> list[Any] | None:
+    """Return the items of a list, or of a list as text; None for anything else."""
+    if isinstance(cell, list | tuple | set | np.ndarray):
+        return list(cell)
+    if not isinstance(cell, str) or not cell.strip().startswith(("[", "(", "{")):
+        return None
+    try:
+        items = json.loads(cell)
+    except ValueError:
+        if LIST.fullmatch(cell.strip()) is None:
+            return None
+        return [_read_item(item) for item in ITEM.findall(cell)]
+    return items if isinstance(items, list) else None
+
+
+def _read_item(item: str) -> Any:
+    return float(item) if item[0] in "+-.0123456789n" else ast.literal_eval(item)
+
+
+def _read_name(cell: Any, column: Any, split: str) -> str:
+    """Return a label as text, whole numbers without a point; an empty string for none."""
+    import pandas as pd
+
+    if isinstance(cell, str):
+        return cell if cell.strip() else ""
+    if pd.api.types.is_scalar(cell) and pd.isna(cell):
+        return ""
+    if isinstance(cell, float | np.floating) and cell.is_integer():
+        return str(int(cell))  # a missing label elsewhere makes floats of whole numbers
+    if isinstance(cell, numbers.Number | np.generic):
+        return str(cell)
+    raise InputError(
+        f"data.{split}: {column!r} holds {str(cell)[:60]}, which is no label ({type(cell).__name__}"
+        "). A label is text or a number; give the column of those alone."
+    )
+
+
+def _split(text: str, separator: str) -> list[str]:
+    return [name for part in text.split(separator) if (name := part.strip())]
+
+
+def _choose_separator(texts: Sequence[str], config: RowFormat, known: Collection[str]) -> str:
+    """Return what stands between labels: another mark if all that it parts also stand alone.
+
+    Raises InputError where a text can be read in two ways.
+    """
+    if any(LABEL_SEPARATOR in text for text in texts):
+        return LABEL_SEPARATOR
+    brackets = [text for text in texts if text.strip()[:1] + text.strip()[-1:] == "[]"]
+    if brackets:
+        raise InputError(
+            f"{config.label_column!r} holds {brackets[0]!r}, a list that cannot be read. Write "
+            "['a', 'b'], or set label_separator: '|' if brackets belong to a name."
+        )
+    for mark in OTHER_SEPARATORS:
+        joined = [text for text in texts if mark in text]
+        if all(text in known for text in joined):
+            continue
+        alone = {*known, *(text.strip() for text in texts if mark not in text)}
+        odd = [text for text in joined if text in known or not alone.issuperset(_split(text, mark))]
+        if not odd:
+            return mark
+        raise InputError(
+            f"{config.label_column!r} holds {mark!r} in {len(odd)} labels, as {odd[0]!r}. Set "
+            f"label_separator: {mark!r} if it parts labels, '|' if it belongs to their names."
+        )
+    return LABEL_SEPARATOR
+
+
+def _refuse_separator(rows: Labels, split: str) -> None:
+    wrong = [name for row in rows for name in row if LABEL_SEPARATOR in name]
+    if wrong:
+        raise InputError(
+            f"data.{split}: the label {wrong[0]!r} holds a {LABEL_SEPARATOR!r}, "
+            "which stands between labels in answers. Rename it."
+        )
+
+
+def _unite_alike(
+    names: dict[str, Labels], known: Collection[str], merge: bool
+) -> tuple[dict[str, Labels], list[str]]:
+    """Say which names differ in case or white space alone, and read them as one where asked.
+
+    They take the known name, else the tidy one that most rows have.
+    """
+    counts = Counter(name for rows in names.values() for row in rows for name in row)
+    groups: dict[str, list[str]] = {}
+    for name in sorted({*counts, *known}):
+        groups.setdefault(_reduce(name), []).append(name)
+    spelling: dict[str, str] = {}
+    said = []
+    for group in groups.values():
+        best = max(group, key=lambda name: (name in known, _is_tidy(name), counts[name]))
+        others = [name for name in group if name != best and counts[name]]
+        spelling |= dict.fromkeys(others, best)
+        if others:
+            rows = sum(counts[name] for name in others)
+            said.append(f"{', '.join(map(repr, others))} ({rows} rows) as {best!r}")
+    if not said:
+        return names, []
+    if not merge:
+        advice = "set merge_labels to read them as one"
+        return names, [f"labels differ in case or spaces alone: {'; '.join(said)}; {advice}"]
+    merged = {
+        split: [tuple(dict.fromkeys(spelling.get(name, name) for name in row)) for row in rows]
+        for split, rows in names.items()
+    }
+    return merged, [f"labels were merged: {'; '.join(said)}"]
+
+
+def _is_tidy(name: str) -> bool:
+    return name == " ".join(name.split())
+
+
+def _reduce(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Problem) -> list[str]:
+    """Say which names look like other names written as one."""
+    if config.label_separator is not None:
+        return []
+    classes = {name for rows in names.values() for row in rows for name in row}
+    parts = {name: [part.strip() for part in JOINT.split(name)] for name in sorted(classes)}
+    joined = [name for name, found in parts.items() if len(found) > 1 and classes >= {*found}]
+    if not joined:
+        return []
+    option = "problem: multi_label" if problem == "single_label" else "data.label_separator"
+    return [f"labels look like several in one: {shortlist(joined)}; if they are, set {option}"]

@@ -1,0 +1,279 @@
+"""Reading the user's rows into a corpus: checked, split, without repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.data.corpus import NO_LABEL, SPLITS, Corpus, DataConfig, RowFormat, Split
+from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
+from distill_tasks.data.tables import check_column, read_table
+from distill_tasks.problems.classification import LABEL_SEPARATOR, Problem, to_decisions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GOLD_SPLITS = ("train", "validation", "held_out")
+STRONGER_SPLITS = {
+    "validation": ("held_out",),
+    "train": ("held_out", "validation"),
+    "transfer": ("held_out", "validation", "train"),
+}
+"""The splits whose rows a split may not repeat."""
+
+
+def read_corpus(
+    config: DataConfig,
+    seed: int,
+    classes: Sequence[str] | None = None,
+    problem: Problem = "single_label",
+) -> Corpus:
+    """Read, check and split the user's rows.
+
+    ``classes`` are the teacher's, used where the data has no labels. Raises InputError for
+    anything that would make a later stage fail or lie.
+    """
+    frames = {
+        name: read_table(table, name)
+        for name in SPLITS
+        if (table := getattr(config, name)) is not None
+    }
+    texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
+    judged = {name: frames[name] for name in GOLD_SPLITS if name in frames}
+    names, findings = read_gold(judged, config, problem, classes or ())
+    findings += find_conflicts(texts, names)
+    order = _order_classes(names, classes, problem)
+    splits = {
+        name: Split(
+            tuple(rows),
+            _number(names.get(name), order, len(rows), problem),
+            _read_slices(frames[name], config.slice_column) if name == "held_out" else None,
+        )
+        for name, rows in texts.items()
+    }
+    splits, repeats = _remove_repeats(splits, order)
+    splits, carved = _carve_validation(splits, order, config.validation_share, seed)
+    ordered = {name: splits[name] for name in SPLITS if name in splits}
+    return Corpus(ordered, order, (*findings, *repeats, *carved), problem)
+
+
+def read_rows(
+    path: Path, config: RowFormat, problem: Problem, known: Sequence[str]
+) -> tuple[Split, tuple[str, ...], list[str]]:
+    """Read rows to compare models on; gold is absent where there is no label column.
+
+    ``known`` are the classes of a model. Returns the rows, the classes found in them and what
+    there is to say of them. Raises InputError like `read_corpus`.
+    """
+    frame = read_table(str(path), "rows")
+    texts = _read_texts(frame, config.text_column, "rows")
+    column = str(config.label_column)
+    if column not in frame.columns and not did_you_mean(column, frame.columns):
+        return Split(tuple(texts), np.full(len(texts), NO_LABEL, np.int64)), (), []
+    names, findings = read_gold({"rows": frame}, config, problem, known)
+    findings += find_conflicts({"rows": texts}, names)
+    classes = tuple(sorted({label for row in names["rows"] for label in row}))
+    rows = Split(tuple(texts), _number(names["rows"], classes, len(texts), problem))
+    return rows, classes, findings
+
+
+def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
+    check_column(frame, column, split)
+    if frame.empty:
+        raise InputError(f"data.{split} has no rows. Give at least one, or leave the split out.")
+    texts = frame[column].tolist()
+    bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if bad:
+        raise InputError(
+            f"data.{split}: {len(bad)} texts are empty or no text (row {shortlist(bad)}, counted "
+            f"from 0; first found: {texts[bad[0]]!r}). Remove or fill these rows."
+        )
+    return texts
+
+
+def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | None:
+    if column is None:
+        return None
+    check_column(frame, column, "held_out", "Set data.slice_column, or leave it out.")
+    cells = zip(frame[column], frame[column].isna(), strict=True)
+    return tuple("(empty)" if missing else str(value) for value, missing in cells)
+
+
+def _order_classes(
+    names: dict[str, Labels], teacher_classes: Sequence[str] | None, problem: Problem
+) -> tuple[str, ...]:
+    """Return the classes of train in the teacher's order if it has the same, else alphabetical."""
+    if "train" not in names:
+        if teacher_classes is None:
+            raise InputError(
+                "data.label_column is null and the teacher has no classes of its own. "
+                "Label the train rows, or use a teacher of kind transformers or saved."
+            )
+        _refuse_names(teacher_classes, problem)
+        if len(teacher_classes) < 2 and problem == "single_label":
+            raise InputError(
+                f"The teacher has fewer than two classes ({shortlist(teacher_classes) or 'none'}). "
+                "A classifier needs at least two; check its answers."
+            )
+        return tuple(teacher_classes)
+    known = {split: {label for row in rows for label in row} for split, rows in names.items()}
+    classes = tuple(sorted(known["train"]))
+    if not classes:
+        raise InputError("data.train has no labels at all. Check data.label_column.")
+    if len(classes) < 2 and problem == "single_label":
+        raise InputError(
+            f"data.train has one class only ({classes[0]!r}). A classifier needs at least two; "
+            "check data.label_column."
+        )
+    for split, labels in known.items():
+        unseen = sorted(labels - known["train"])
+        if unseen:
+            near = did_you_mean(unseen[0], classes)
+            alike = any(are_alike(name, classes) for name in unseen)
+            merge = " Those that differ in case or spaces alone are one with data.merge_labels."
+            raise InputError(
+                f"data.{split} has labels that train never saw: {shortlist(unseen)}{near}. "
+                f"Add rows of these classes to train, or remove them.{merge if alike else ''}"
+            )
+    if teacher_classes is not None and set(teacher_classes) == set(classes):
+        return tuple(teacher_classes)
+    return classes
+
+
+def _refuse_names(classes: Sequence[str], problem: Problem) -> None:
+    """Raise InputError for class names of a teacher that no answer could be written with."""
+    for number, name in enumerate(classes):
+        if not name.strip() or (problem == "multi_label" and LABEL_SEPARATOR in name):
+            raise InputError(
+                f"The teacher's class {number} is named {name!r}: a name is not blank, and of "
+                f"several labels holds no {LABEL_SEPARATOR!r}, which joins them. Rename it."
+            )
+
+
+def _number(
+    names: Labels | None, classes: Sequence[str], rows: int, problem: Problem
+) -> NDArray[np.int64]:
+    """Return gold as numbers, in the shape that the problem asks for."""
+    shape = (rows,) if problem == "single_label" else (rows, len(classes))
+    if names is None:
+        return np.full(shape, NO_LABEL, np.int64)
+    numbers = {name: number for number, name in enumerate(classes)}
+    if problem == "single_label":
+        return np.array([numbers[name] for (name,) in names], np.int64)
+    gold = np.zeros(shape, np.int64)
+    for row, labels in enumerate(names):
+        gold[row, [numbers[label] for label in labels]] = 1
+    return gold
+
+
+def _remove_repeats(
+    splits: dict[str, Split], classes: Sequence[str]
+) -> tuple[dict[str, Split], list[str]]:
+    """Remove from training what held_out or validation also has, and say which rows it was.
+
+    Held-out rows are never removed: they are what was agreed to be measured on.
+    """
+    kept, findings = dict(splits), []
+    for name, stronger in STRONGER_SPLITS.items():
+        if name not in kept:
+            continue
+        repeated_in = {
+            text: other
+            for other in reversed(stronger)
+            if other in kept
+            for text in kept[other].texts
+        }
+        sources = [repeated_in.get(text) for text in kept[name].texts]
+        if all(sources):
+            raise InputError(
+                f"data.{name}: every row is also in data.{' or data.'.join(stronger)}. "
+                "Give rows of its own."
+            )
+        for other in stronger:
+            rows = [row for row, source in enumerate(sources) if source == other]
+            if rows:
+                findings.append(
+                    f"{len(rows)} rows of {name} repeat {other} and were left out of {name} "
+                    f"(row {shortlist(rows)})"
+                )
+        kept[name] = kept[name].take(np.array([source is None for source in sources]))
+    return kept, [*findings, *_find_lost_classes(splits["train"], kept["train"], classes)]
+
+
+def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[str]:
+    """Say which classes lost all their rows of train, and refuse to go on with a single one."""
+    left = after.rows_per_class(len(classes)) > 0
+    gone = (before.rows_per_class(len(classes)) > 0) & ~left
+    lost = sorted(classes[int(number)] for number in np.flatnonzero(gone))
+    if lost and left.sum() < 2:
+        raise InputError(
+            f"data.train has one class only once rows that held_out or validation repeat are "
+            f"left out; gone: {shortlist(lost)}. Give train rows of its own."
+        )
+    return [f"train has no rows left of {name}" for name in lost]
+
+
+def _carve_validation(
+    splits: dict[str, Split], classes: Sequence[str], share: float, seed: int
+) -> tuple[dict[str, Split], list[str]]:
+    """Carve validation from train, the same share of each class, where the user gave none.
+
+    Rows of equal text stay together, or validation would be known by heart.
+    """
+    if "validation" in splits:
+        return splits, []
+    train = splits["train"]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
+    text_of_row = np.array([numbers[text] for text in train.texts])
+    generator = np.random.default_rng(seed)
+    chosen: list[int] = []
+    small: list[str] = []
+    for name, group in _stratify(train, text_of_row, classes):
+        texts = generator.permutation(group)
+        if texts.size < 2:
+            small.append(f"{name} ({texts.size} text)")
+            continue
+        chosen.extend(texts[: min(max(1, round(share * texts.size)), texts.size - 1)])
+    if not chosen:
+        raise InputError(
+            f"data.train has {len(numbers)} texts, too few to carve a validation split from. "
+            "Give data.validation, or at least two texts of one class."
+        )
+    mask = np.isin(text_of_row, chosen)
+    findings = [f"validation carved from train: {mask.sum()} of {len(train)} rows"]
+    if small:
+        findings.append(f"too small to split, kept whole in train: {shortlist(small)}")
+    carved = {**splits, "train": train.take(~mask), "validation": train.take(mask)}
+    return carved, findings
+
+
+def _stratify(
+    train: Split, text_of_row: NDArray[np.int64], classes: Sequence[str]
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return disjoint groups of text numbers, each with the name of its class.
+
+    A text with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
+    2011, "On the Stratification of Multi-Label Data", without its quota for each split.
+    """
+    texts = int(text_of_row.max()) + 1
+    if not train.has_gold:
+        return [("rows without gold", np.arange(texts))]
+    member = np.zeros((texts, len(classes)), bool)
+    np.logical_or.at(member, text_of_row, to_decisions(train.gold, len(classes)))
+    free = np.ones(texts, bool)
+    groups = []
+    several = train.gold.ndim == 2 or (member.sum(axis=1) > 1).any()
+    rarest_first = np.argsort(member.sum(axis=0), kind="stable")
+    for number in rarest_first if several else range(len(classes)):
+        found = np.flatnonzero(member[:, number] & free)
+        free[found] = False
+        if found.size:
+            groups.append((classes[int(number)], found))
+    if free.any():
+        groups.append(("rows with no label", np.flatnonzero(free)))
+    return groups

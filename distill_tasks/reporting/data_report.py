@@ -1,0 +1,224 @@
+"""The data report: what the rows are like, before anything is learnt from them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill_tasks.core.errors import shortlist
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.report import DataReport, Overlap, SplitReport
+from distill_tasks.scoring.verdicts import FEWEST_ROWS, rows_for, smallest_difference
+from distill_tasks.students.controls import WORDS_ON_GOLD, find_limit, has_words
+
+WORD = re.compile(r"\w+")
+SHINGLE_WORDS = 3
+PERMUTATIONS = 128
+NEAR = 0.8
+"""Jaccard similarity of word triples from which two texts are near duplicates."""
+SEED = 1
+
+FEW_ROWS_OF_A_CLASS = 20
+HIGH_IMBALANCE = 20
+TRUNCATED_SHARE = 0.1
+USUAL_TRANSFER_ROWS = (10_000, 50_000)
+"""Transfer rows that published distillations of text classifiers used."""
+USUAL_DIFFERENCE = 0.01
+"""The difference in accuracy that most users want called."""
+USUAL_CLASS_DIFFERENCE = 0.1
+"""The difference in a single class that macro F1 is to see."""
+
+
+def inspect_corpus(
+    corpus: Corpus, tokens: dict[str, NDArray[np.int64]] | None, max_length: int | None
+) -> DataReport:
+    """Report on a corpus; ``tokens`` are the teacher's tokens of each row (rows,) by split."""
+    near = _find_near_repeats(corpus)
+    splits = []
+    for name, split in corpus.splits.items():
+        counts = split.rows_per_class(len(corpus.classes)).tolist()
+        long = None if tokens is None else float((tokens[name] > (max_length or 0)).mean())
+        splits.append(
+            SplitReport(
+                name=name,
+                rows=len(split),
+                classes=dict(zip(corpus.classes, counts, strict=True)) if split.has_gold else {},
+                exact_repeats=len(split) - len(set(split.texts)),
+                near_repeats=len({later for other, later in near if other[0] == later[0] == name}),
+                truncated=long,
+            )
+        )
+    overlaps = _find_overlaps(corpus, near)
+    report = DataReport(splits, overlaps, max_length, [])
+    return replace(report, warnings=_warn(corpus, report))
+
+
+Place = tuple[str, int]
+"""A split and a row number in it."""
+
+
+def _find_near_repeats(corpus: Corpus) -> list[tuple[Place, Place]]:
+    """Return pairs of different texts that share most of their word triples, by MinHash.
+
+    Of equal texts only the first one is compared. Source: Broder 1997, "On the resemblance and
+    containment of documents".
+    """
+    from datasketch import MinHash, MinHashLSH
+
+    places: dict[str, Place] = {}
+    for name, split in corpus.splits.items():
+        for row, text in enumerate(split.texts):
+            places.setdefault(text, (name, row))
+    hashes = dict(
+        zip(
+            places.values(),
+            MinHash.bulk(map(_shingle, places), num_perm=PERMUTATIONS, seed=SEED),
+            strict=True,
+        )
+    )
+    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
+    pairs = []
+    for place, signature in hashes.items():
+        similar = {other: signature.jaccard(hashes[other]) for other in index.query(signature)}
+        pairs += [(other, place) for other, share in similar.items() if share >= NEAR]
+        index.insert(place, signature)
+    return pairs
+
+
+def _shingle(text: str) -> set[bytes]:
+    words = WORD.findall(text.lower()) or [text]
+    starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
+    return {" ".join(words[start : start + SHINGLE_WORDS]).encode() for start in starts}
+
+
+def _find_overlaps(corpus: Corpus, near: Sequence[tuple[Place, Place]]) -> list[Overlap]:
+    """Return, for each learning and scoring split, the learning rows that nearly repeat one."""
+    found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}
+    for pair in near:
+        for (split, row), (scoring, other) in (pair, pair[::-1]):
+            learns = split in ("train", "transfer")
+            if learns and scoring in ("validation", "held_out"):
+                texts = corpus.splits[split].texts[row], corpus.splits[scoring].texts[other]
+                found.setdefault((split, scoring), {}).setdefault(row, texts)
+    return [
+        Overlap(split, scoring, len(rows), _shorten(next(iter(rows.values()))))
+        for (split, scoring), rows in sorted(found.items())
+    ]
+
+
+def _shorten(texts: tuple[str, str]) -> tuple[str, str]:
+    return texts[0][:160], texts[1][:160]
+
+
+def _warn(corpus: Corpus, report: DataReport) -> list[str]:
+    """Return one sentence for each kind of thing to worry about."""
+    by_name = {split.name: split for split in report.splits}
+    transfer = by_name["transfer"].rows if "transfer" in by_name else 0
+    return [
+        *_warn_of_repeats(report),
+        *_warn_of_classes(by_name["train"].classes, by_name["held_out"].classes),
+        *_warn_of_transfer(transfer),
+        *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
+        *_warn_of_length(report),
+        *_warn_of_words(corpus),
+    ]
+
+
+def _warn_of_repeats(report: DataReport) -> list[str]:
+    warnings = []
+    exact = [f"{s.exact_repeats} of {s.name}" for s in report.splits if s.exact_repeats]
+    if exact:
+        warnings.append(f"rows that repeat an earlier one of their split: {', '.join(exact)}")
+    near = [f"{o.rows} of {o.split} in {o.scoring}" for o in report.overlaps]
+    if near:
+        warnings.append(
+            f"rows with a near duplicate in a split that scores: {', '.join(near)}; they stay, and "
+            "figures may be a little too good"
+        )
+    return warnings
+
+
+def _warn_of_classes(classes: dict[str, int], held_out: dict[str, int]) -> list[str]:
+    warnings = []
+    few = {name: rows for name, rows in classes.items() if rows < FEW_ROWS_OF_A_CLASS}
+    if few:
+        listed = shortlist(f"{name} ({rows})" for name, rows in few.items())
+        warnings.append(
+            f"train has fewer than {FEW_ROWS_OF_A_CLASS} gold rows of {listed}: too few to learn "
+            "these classes from gold"
+        )
+    ordered = Counter({name: rows for name, rows in classes.items() if rows}).most_common()
+    if ordered and ordered[0][1] >= HIGH_IMBALANCE * ordered[-1][1]:
+        (large, most), (small, least) = ordered[0], ordered[-1]
+        warnings.append(
+            f"train is imbalanced: {large} has {most / least:.0f} times the rows of {small}; "
+            f"see loss.balance_classes and select.metric macro_f1{_say_what_it_takes(held_out)}"
+        )
+    return warnings
+
+
+def _say_what_it_takes(held_out: dict[str, int]) -> str:
+    """Return how many rows of each class a verdict by macro F1 takes, and what held-out has."""
+    takes = (
+        f". A verdict by macro F1 takes held_out rows of every class: under {FEWEST_ROWS} decide "
+        f"nothing, to call {100 * USUAL_CLASS_DIFFERENCE:g} points in a class takes about "
+        f"{rows_for(USUAL_CLASS_DIFFERENCE)}"
+    )
+    known = {name: rows for name, rows in held_out.items() if rows}
+    if not known:
+        return takes
+    rarest = min(known, key=lambda name: known[name])
+    return f"{takes}; of {rarest} there are {known[rarest]}"
+
+
+def _warn_of_transfer(rows: int) -> list[str]:
+    lowest, highest = USUAL_TRANSFER_ROWS
+    if rows >= lowest:
+        return []
+    usual = f"{lowest:,} to {highest:,}"
+    return [f"{rows:,} transfer rows; published distillations of classifiers used {usual}"]
+
+
+def _warn_of_held_out(held_out: SplitReport, classes: int) -> list[str]:
+    warnings = []
+    absent = [name for name, rows in held_out.classes.items() if not rows]
+    if absent:
+        warnings.append(
+            f"held_out has no rows of {shortlist(absent)}: nothing is known of them, and F1 is "
+            f"taken over {classes - len(absent)} of {classes} classes"
+        )
+    smallest = smallest_difference(held_out.rows)
+    if smallest > USUAL_DIFFERENCE:
+        warnings.append(
+            f"held_out has {held_out.rows:,} rows: a difference in accuracy below about "
+            f"{100 * smallest:.1f} points may well be INCONCLUSIVE; to call 1 point, about "
+            f"{rows_for(USUAL_DIFFERENCE):,} rows are needed"
+        )
+    return warnings
+
+
+def _warn_of_length(report: DataReport) -> list[str]:
+    long = [
+        f"{100 * split.truncated:.0f} % of {split.name}"
+        for split in report.splits
+        if split.truncated is not None and split.truncated > TRUNCATED_SHARE
+    ]
+    if not long:
+        return []
+    read = f"the {report.max_length} tokens that are read (teacher.max_length)"
+    return [f"longer than {read}: {', '.join(long)}"]
+
+
+def _warn_of_words(corpus: Corpus) -> list[str]:
+    train = corpus.splits["train"]
+    if not train.has_gold:
+        return []
+    if not has_words(train):
+        return [f"train has no words of two characters or more: there is no {WORDS_ON_GOLD}"]
+    limit = find_limit(train, len(corpus.classes), corpus.problem)
+    return [] if limit is None else [str(limit)]

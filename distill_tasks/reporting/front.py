@@ -1,0 +1,231 @@
+"""The front as a picture: interactive for the report, and a PNG."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from distill_tasks.core.markup import as_label
+from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.pareto import find_front
+
+INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
+
+Role = Literal["chosen", "front", "other", "teacher"]
+
+LEGEND: dict[Role, str] = {
+    "chosen": "chosen",
+    "front": "on the front",
+    "other": "behind the front, or rejected",
+    "teacher": "teacher",
+}
+COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
+LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
+TEXT_POSITIONS = {0: "middle right", 1: "top right", -1: "bottom right"}
+"""Where a name stands beside its point, by its level."""
+FRONT = "front at selection, on validation"
+HELD_OUT = "the same on held-out"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model on the picture."""
+
+    name: str
+    quality: Figure
+    """On validation, where the front is drawn."""
+    held_out: Figure | None
+    """On held-out, which only finalists and the teacher see."""
+    latency_ms: float
+    role: Role
+    note: str
+    """What the reader sees on pointing at it, in the HTML of plotly's labels."""
+
+    @property
+    def percent(self) -> float:
+        """Quality in percent."""
+        return 100 * self.quality.value
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval goes below and above the quality, in percent."""
+        return self.percent - 100 * self.quality.low, 100 * self.quality.high - self.percent
+
+
+def draw_front(points: list[Point], metric: str) -> Any:
+    """Return the front as a plotly figure; ``metric`` names the vertical axis."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    line, levels = _front(points), _place_names(points)
+    figure.add_scatter(
+        x=[point.latency_ms for point in line],
+        y=[point.percent for point in line],
+        mode="lines",
+        line={"color": INK, "dash": "dot", "width": 1},
+        hoverinfo="skip",
+        name=FRONT,
+    )
+    for role, meaning in LEGEND.items():
+        shown = [point for point in points if point.role == role]
+        figure.add_scatter(
+            x=[point.latency_ms for point in shown],
+            y=[point.percent for point in shown],
+            error_y={
+                "type": "data",
+                "array": [point.reach[1] for point in shown],
+                "arrayminus": [point.reach[0] for point in shown],
+                "color": COLOURS[role],
+                "thickness": 1,
+            },
+            mode="markers+text",
+            marker={
+                "size": 14,
+                "color": COLOURS[role],
+                "symbol": "diamond" if role == "teacher" else "circle",
+            },
+            text=[as_label(point.name) for point in shown],
+            textposition=[TEXT_POSITIONS[levels[point.name]] for point in shown],
+            name=meaning,
+            hovertext=[point.note for point in shown],
+            hoverinfo="text",
+        )
+    seen = [(point, point.held_out) for point in points if point.held_out is not None]
+    figure.add_scatter(
+        x=[point.latency_ms for point, _ in seen],
+        y=[100 * held_out.value for _, held_out in seen],
+        mode="markers",
+        marker={
+            "size": 14,
+            "symbol": "circle-open",
+            "color": [COLOURS[point.role] for point, _ in seen],
+        },
+        name=HELD_OUT,
+        hovertext=[
+            f"<b>{as_label(point.name)}</b><br>held-out {held_out}" for point, held_out in seen
+        ],
+        hoverinfo="text",
+    )
+    figure.update_layout(
+        template="plotly_white",
+        legend={"orientation": "h", "y": -0.2},
+        xaxis_title=LATENCY_AXIS,
+        yaxis_title=f"{metric} on validation, % (95 % interval)",
+        margin={"t": 20, "r": 20},
+    )
+    left, right = _limits(points)
+    figure.update_xaxes(
+        type="log", range=[math.log10(left), math.log10(right)], dtick=1, minor={"ticks": "inside"}
+    )
+    return figure
+
+
+def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
+    """Write the front as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(8, 5.2), layout="constrained")
+    FigureCanvasAgg(canvas)
+    axes = canvas.add_subplot()
+    line, levels = _front(points), _place_names(points)
+    axes.plot(
+        [point.latency_ms for point in line],
+        [point.percent for point in line],
+        color=INK,
+        linestyle=":",
+        linewidth=1,
+        zorder=1,
+        label=FRONT,
+    )
+    for role, meaning in LEGEND.items():
+        shown = [point for point in points if point.role == role]
+        for number, point in enumerate(shown):
+            axes.errorbar(
+                point.latency_ms,
+                point.percent,
+                yerr=[[point.reach[0]], [point.reach[1]]],
+                color=COLOURS[role],
+                capsize=3,
+                marker="D" if role == "teacher" else "o",
+                markersize=8,
+                elinewidth=1,
+                label=meaning if number == 0 else None,
+            )
+            axes.annotate(
+                point.name,
+                (point.latency_ms, point.percent),
+                xytext=(7, 6 + 11 * levels[point.name]),
+                textcoords="offset points",
+                fontsize=9,
+                color=COLOURS[role],
+                fontweight="bold" if role == "chosen" else "normal",
+                parse_math=False,
+            )
+    seen = [(point, point.held_out) for point in points if point.held_out is not None]
+    axes.scatter(
+        [point.latency_ms for point, _ in seen],
+        [100 * held_out.value for _, held_out in seen],
+        s=90,
+        facecolors="none",
+        edgecolors=[COLOURS[point.role] for point, _ in seen],
+        zorder=3,
+        label=HELD_OUT,
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(*_limits(points))
+    axes.set_xlabel(LATENCY_AXIS)
+    axes.set_ylabel(f"{metric} on validation, % (95 % interval)")
+    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
+    canvas.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    canvas.savefig(path, dpi=150)
+
+
+def _front(points: list[Point]) -> list[Point]:
+    """Return the students on the front that none beats on the figures drawn, fastest first."""
+    students = [point for point in points if point.role in ("chosen", "front")]
+    if not students:
+        return []
+    on = find_front(np.array([(point.percent, point.latency_ms) for point in students]))
+    best = [point for point, is_on in zip(students, on, strict=True) if is_on]
+    return sorted(best, key=lambda point: point.latency_ms)
+
+
+def _place_names(points: list[Point]) -> dict[str, int]:
+    """Return at which level the name of each point runs into no other one, as far as there is one.
+
+    Sizes are shares of the axes: a letter is about a hundredth wide, a name a twentieth high.
+    """
+    left, right = _limits(points)
+    ends = [end for point in points for end in (point.quality.low, point.quality.high)]
+    lowest, height = 100 * min(ends), 100 * (max(ends) - min(ends)) or 1
+    levels: dict[str, int] = {}
+    taken: list[tuple[float, float, float]] = []
+    for point in sorted(points, key=lambda point: point.latency_ms):
+        start = math.log(point.latency_ms / left) / math.log(right / left)
+        end = start + 0.01 * (len(point.name) + 2)
+        middle = (point.percent - lowest) / height
+        free = [
+            level
+            for level in TEXT_POSITIONS
+            if not any(
+                start < other_end and other_start < end and abs(y - middle - 0.05 * level) < 0.045
+                for other_start, other_end, y in taken
+            )
+        ]
+        levels[point.name] = free[0] if free else 0
+        taken.append((start, end, middle + 0.05 * levels[point.name]))
+    return levels
+
+
+def _limits(points: list[Point]) -> tuple[float, float]:
+    """Return the ends of the latency axis, with room for the names on the right."""
+    latencies = [point.latency_ms for point in points]
+    return min(latencies) / 1.6, max(latencies) * 2.5

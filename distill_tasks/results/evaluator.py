@@ -1,0 +1,151 @@
+"""The evaluator: asks models the rows of one split, each at most once, and scores them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from functools import cached_property
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.problems.classification import Logits
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.trained import fit_calibration
+from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.parity import Parity, compare_to_reference
+from distill_tasks.scoring.predictions import Answering, AnswerStore
+from distill_tasks.scoring.scorecard import Answered, Exam, Scorecard, score
+from distill_tasks.serving.served_model import open_model
+from distill_tasks.students.controls import (
+    MAJORITY_CLASS,
+    WORDS_ON_GOLD,
+    Limit,
+    MajorityClass,
+    WordsOnGold,
+    find_limit,
+)
+
+logger = logging.getLogger("potstill")
+
+
+CODE_VERSION = 4
+"""Raised when a change of the code changes the figures that come out."""
+
+
+TEACHER = "teacher"
+
+
+CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
+    WORDS_ON_GOLD: WordsOnGold,
+    MAJORITY_CLASS: MajorityClass,
+}
+"""The controls that are no students."""
+
+
+class Examiner:
+    """Asks models the rows of one split, each at most once, and scores what they say."""
+
+    def __init__(
+        self, config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, split: str
+    ) -> None:
+        self.config = config
+        self.corpus = corpus
+        self.labels = labels
+        self.store = Store(config.work_dir)
+        rows = corpus.splits[split]
+        self.answers = AnswerStore(self.store, rows)
+        teacher = Answered(labels.read(rows.texts).logits, self.calibrate(self._validated()))
+        self.exam = Exam(split, rows, teacher, corpus.classes, corpus.problem, config.select.metric)
+        self.made = 0
+
+    def ask(self, student: StudentReference) -> Answered:
+        """Return what a student says of the split, asked as it would be served."""
+
+        def open_it() -> Answering:
+            logger.info("evaluate %s on %s", student.name, self.exam.name)
+            return open_model(student.folder)
+
+        logits = self.answers.read(student.digest, student.name, open_it)
+        return Answered(logits, student.calibration)
+
+    def ask_candidates(self, students: list[StudentReference]) -> dict[str, list[Answered]]:
+        """Return what the taught seeds of every candidate say, by its name."""
+        asked: dict[str, list[Answered]] = {}
+        for student in students:
+            if student.taught:
+                asked.setdefault(student.candidate, []).append(self.ask(student))
+        return asked
+
+    def compare_variants(
+        self, students: list[StudentReference], asked: dict[str, list[Answered]]
+    ) -> dict[str, Parity]:
+        """Return how far each variant is from its reference over all seeds, by candidate.
+
+        ``asked`` is what `ask_candidates` returns of the same students.
+        """
+        return {
+            s.candidate: compare_to_reference(
+                self.exam, s.variant, asked[s.candidate], asked[s.student], self.config.seed
+            )
+            for s in students
+            if s.served and s.candidate != s.student
+        }
+
+    def ask_control(self, name: str) -> Answered:
+        """Return what a control says that is no student: words on gold, or the majority class."""
+        train, classes = self.corpus.splits["train"], len(self.corpus.classes)
+        key = digest(name, train.digest, classes, *self.limit(name))
+
+        def open_it() -> Answering:
+            return CONTROLS[name](train, classes, self.corpus.problem)
+
+        said = self.answers.read(key, name, open_it)
+        if name == MAJORITY_CLASS:
+            return Answered(said, Calibration())  # thresholds fitted for F1 would say every label
+        validation = AnswerStore(self.store, self.corpus.splits["validation"])
+        return Answered(said, self.calibrate(validation.read(key, name, open_it)))
+
+    def limit(self, control: str) -> list[int]:
+        """Return how many terms a control may read, nothing where it reads all there are."""
+        limit = self._limit if control == WORDS_ON_GOLD else None
+        return [] if limit is None else [limit.terms]
+
+    def score_seeds(self, seeds: list[StudentReference]) -> Scorecard:
+        """Return the scorecard of a student over some of its seeds."""
+        key = digest([student.digest for student in seeds])
+        return self.score(key, [self.ask(student) for student in seeds])
+
+    def score(self, key: str, answered: list[Answered]) -> Scorecard:
+        """Return the scorecard of answers, kept under a key that names the model."""
+        exam = self.exam
+        key = digest(
+            CODE_VERSION,
+            key,
+            [asdict(one.calibration) for one in answered],
+            self.labels.teacher,
+            asdict(exam.teacher.calibration),
+            [exam.split.digest, exam.problem, exam.metric],
+        )
+        saved = self.store.manifest("scorecards", key)
+        if saved is not None:
+            return Scorecard.from_json(saved)
+        self.made += 1
+        card = score(exam, answered)
+        self.store.keep("scorecards", key, card.to_json())
+        return card
+
+    def calibrate(self, at_validation: Logits) -> Calibration:
+        """Return the calibration that a model's answers to validation ask for."""
+        return fit_calibration(self.config, self.corpus, at_validation)
+
+    @cached_property
+    def _limit(self) -> Limit | None:
+        return find_limit(
+            self.corpus.splits["train"], len(self.corpus.classes), self.corpus.problem
+        )
+
+    def _validated(self) -> Logits:
+        return self.labels.read(self.corpus.splits["validation"].texts).logits

@@ -1,0 +1,167 @@
+"""What stages find: scores, times, exports, who was stopped, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill_tasks.measuring.footprint import Footprint
+from distill_tasks.measuring.latency import Latency, find_band
+from distill_tasks.results.references import StudentReference
+from distill_tasks.scoring.fidelity import Panel
+from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.parity import Parity
+from distill_tasks.scoring.production import ProductionCheck
+from distill_tasks.scoring.scorecard import Scorecard
+from distill_tasks.scoring.verdicts import PairedComparison, Verdict
+from distill_tasks.students import StudentConfig
+from distill_tasks.training.objective import Blend
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One pair of temperature and α, and how far the cheapest student came with it."""
+
+    temperature: float
+    alpha: float
+    loss: float
+    """On validation: the NLL of gold, or the divergence from the teacher where gold is absent."""
+    quality: float
+    """The metric that counts, on validation."""
+
+
+@dataclass(frozen=True)
+class ChosenBlend:
+    """Temperature and α of the run, and why these."""
+
+    blend: Blend
+    reason: str
+    compared: list[Comparison]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Exported:
+    """All that may be served, and what could not be exported."""
+
+    students: list[StudentReference]
+    """The students as trained, each followed by its variants."""
+    left_out: dict[str, str]
+    """Why a student or a candidate is absent, by its name."""
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A student that is trained no further."""
+
+    name: str
+    share: float
+    """Of its training, what it had."""
+    better: str
+    """Who beats it."""
+    gap: float
+    """By which validation quality at least (the low end of the paired interval), in points."""
+    saved_s: float
+    """Training it was spared, in seconds, at the pace it had."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was stopped, in words."""
+        return (
+            f"stopped after {100 * self.share:.3g} % of its training: {self.better}, no slower, "
+            f"was at least {self.gap:.2f} points better on validation"
+        )
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Who was stopped on the way, and what that saved."""
+
+    students: int
+    """That could be stopped."""
+    stops: list[Stop]
+    whole_s: float
+    """Estimate of what training all of them would take, in seconds, at the pace they had."""
+    reused: bool
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why each stopped student is no candidate, by its name."""
+        return {stop.name: stop.reason for stop in self.stops}
+
+    @property
+    def saved_share(self) -> float:
+        """Share of the training time that was saved."""
+        saved = sum(stop.saved_s for stop in self.stops)
+        return saved / self.whole_s if self.whole_s else 0.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out rows say of a student against the same student without its teacher."""
+
+    verdict: Verdict
+    reason: str
+    """One sentence for people."""
+    comparison: PairedComparison | None
+    """With p corrected after Holm over all finalists; None where nothing could be compared."""
+    distillation_ratio: Figure | None
+    """(student − control) / (teacher − control); None where the teacher is no clear winner."""
+    teacher_lead: Figure | None
+    """Teacher less control."""
+    flags: list[str]
+    """What should be known before the verdict is relied on."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proven of every finalist, by the name of its leading candidate."""
+
+    judgements: dict[str, Judgement]
+    panels: dict[str, Panel]
+    parities: dict[str, Parity]
+    """Of every variant against its reference, on held-out, by candidate."""
+    production: dict[str, ProductionCheck]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scorecards on one split."""
+
+    split: str
+    models: dict[str, Scorecard]
+    """By name: the teacher, the controls without a student, every trained student and variant.
+
+    Of a variant only the seed that is served stands here.
+    """
+    candidates: dict[str, Scorecard]
+    """Each student and each variant over its seeds."""
+    on_gold: dict[str, Scorecard]
+    """Each student's control over its seeds, by the student's name."""
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a search adds to the grid."""
+
+    students: list[StudentConfig]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What every model takes, by name; the teacher is absent where it has no weights here."""
+
+    by_name: dict[str, Latency]
+    footprints: dict[str, Footprint]
+    """Of the students alone."""
+    versions: dict[str, str]
+    """Of the packages that answered."""
+    reused: bool
+
+    @property
+    def band(self) -> float:
+        """The noise of this run as a share of p95: within it, latencies are ties."""
+        return find_band(list(self.by_name.values()))

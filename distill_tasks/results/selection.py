@@ -1,0 +1,135 @@
+"""Candidates as points, the field of all of them, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill_tasks.measuring.footprint import Footprint
+from distill_tasks.measuring.latency import Latency, tie
+from distill_tasks.results.references import StudentReference
+from distill_tasks.scoring.pareto import Objective, Points, find_front
+from distill_tasks.scoring.parity import Parity
+from distill_tasks.scoring.scorecard import Scorecard
+
+Gaps = NDArray[np.float64]
+"""Low ends of the paired intervals of quality, row's candidate less column's (both by number)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the front: what may be served, how good it is, and what it takes."""
+
+    student: StudentReference
+    """The seed of it that is served."""
+    validation: Scorecard
+    """Over all its seeds."""
+    latency: Latency
+    footprint: Footprint
+    parity: Parity | None
+    """Against the torch model that it was exported from; None where it is that itself."""
+    rejected: str = ""
+    """Why parity does not let it compete."""
+
+    @property
+    def name(self) -> str:
+        """The name of the student and, where it was exported, of the variant."""
+        return self.student.candidate
+
+    @property
+    def retention(self) -> float:
+        """Quality on validation as a share of the teacher's; agreement where gold is absent."""
+        return self.validation.values.get("fidelity/retention", self.validation.quality.value)
+
+    def read(self, objective: Objective) -> float:
+        """Return what it takes of something."""
+        if objective == "resident_mb":
+            return self.footprint.resident_mb
+        return float(getattr(self.student, objective))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The candidates, those on the front, the chosen one, and the reason for every one."""
+
+    candidates: list[Candidate]
+    finalists: list[str]
+    """The students with all seeds and controls, scored on held-out with all their variants."""
+    leading: list[str]
+    """Of each finalist the candidate that would be served, the chosen one first."""
+    front: list[str]
+    undecided: list[str]
+    """Behind the front, where validation cannot rule out that they belong on it."""
+    chosen: str | None
+    """Name of the chosen candidate; None where no candidate meets the constraints."""
+    reasons: dict[str, str]
+    leaving: list[str]
+    """Those that leave the front if their quality is at the low end of its interval."""
+    joining: list[str]
+    """Those that join the front if their quality is at the high end of its interval."""
+    why_none: str = ""
+    """Why nothing was chosen, naming the nearest candidate."""
+
+    @property
+    def choice(self) -> Candidate | None:
+        """The chosen candidate."""
+        return next((c for c in self.candidates if c.name == self.chosen), None)
+
+
+@dataclass(frozen=True)
+class Field:
+    """All candidates as points, and what is sure of them."""
+
+    candidates: list[Candidate]
+    gaps: Gaps
+    band: float
+    """Noise of p95 as a share of it: latencies within it are ties."""
+    objectives: tuple[Objective, ...]
+
+    @property
+    def points(self) -> Points:
+        """Quality on validation, p95 latency, then the objectives (candidates, figures)."""
+        latency = tie(np.array([c.latency.p95_ms for c in self.candidates]), self.band)
+        return np.array(
+            [
+                (c.validation.quality.value, tied, *(c.read(o) for o in self.objectives))
+                for c, tied in zip(self.candidates, latency, strict=True)
+            ]
+        )
+
+    @property
+    def front(self) -> list[int]:
+        """The numbers of the candidates that no other one beats."""
+        if not self.candidates:
+            return []
+        return [int(number) for number in np.flatnonzero(find_front(self.points))]
+
+    def beaten_by(self, number: int) -> int | None:
+        """Return who takes no more and, with its whole interval, is as good; None if nobody is."""
+        points = self.points
+        for other in self.front:
+            ahead = (points[other] != points[number]).any()
+            as_cheap = (points[other][1:] <= points[number][1:]).all()
+            if ahead and as_cheap and self.gaps[other, number] >= 0:
+                return other
+        return None
+
+    @property
+    def undecided(self) -> list[int]:
+        """The numbers of the candidates behind the front that nobody surely beats."""
+        behind = set(range(len(self.candidates))) - set(self.front)
+        return [number for number in sorted(behind) if self.beaten_by(number) is None]
+
+    def take(self, numbers: Sequence[int]) -> Field:
+        """Return the field of some of its candidates."""
+        candidates = [self.candidates[number] for number in numbers]
+        return replace(self, candidates=candidates, gaps=self.gaps[np.ix_(numbers, numbers)])
+
+    def front_if(self, number: int, quality: float) -> bool:
+        """Return whether a candidate would be on the front if it had this quality."""
+        points = self.points
+        points[number, 0] = quality
+        return bool(find_front(points)[number])

@@ -1,0 +1,290 @@
+"""Students trained into the store, whole or in part, and models kept as they are served."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest, digest_folder
+from distill_tasks.core.errors import PotstillError
+from distill_tasks.core.progress import TrainingStep, heard_by, shown
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.measuring.latency import Latency
+from distill_tasks.measuring.stopwatch import Served, time_served
+from distill_tasks.problems.classification import Logits
+from distill_tasks.results.references import PartOfTraining, StudentReference, Trial
+from distill_tasks.results.run import Schooling, make_lesson
+from distill_tasks.scoring.calibration import Calibration, calibrate
+from distill_tasks.scoring.predictions import AnswerStore
+from distill_tasks.serving.served_model import open_model
+from distill_tasks.students import PretrainedStudent, StudentConfig, digest_start, train_student
+from distill_tasks.students.base import Lesson
+from distill_tasks.students.controls import without_teacher
+from distill_tasks.students.folder import (
+    SERVED,
+    count_parameters,
+    describe_calibration,
+    measure_disk_mb,
+    open_halted,
+)
+from distill_tasks.students.pretrained import find_start
+from distill_tasks.students.transformer import TransformerSettings
+from distill_tasks.teachers import FinetuneTeacher
+from distill_tasks.training.checkpoint import TeacherModel, digest_model, read_truncation_side
+
+if TYPE_CHECKING:
+    from distill_tasks.training.trainer import Curve
+
+
+logger = logging.getLogger("potstill")
+
+
+TIMED_CALLS = 20
+
+
+def find_shape(student: StudentConfig) -> str:
+    """Return what tells students apart that are served differently, whatever their training."""
+    return digest(student.model_dump(exclude=set(TransformerSettings.model_fields)))
+
+
+def time_shapes(
+    config: DistillConfig, corpus: Corpus, folders: dict[str, Path]
+) -> dict[str, Latency]:
+    """Time one student of each shape, side by side and quickly, on validation rows."""
+    models = {shape: Served(str(folder)) for shape, folder in folders.items()}
+    settings = config.measure.model_copy(update={"calls": TIMED_CALLS})
+    return time_served(models, corpus.splits["validation"].texts, settings, config.seed)
+
+
+CODE_VERSION = 7
+"""Raised when a change of the code changes the students that come out."""
+
+
+CLOCK = "seconds.json"
+"""In a student's draft: what its training took so far."""
+
+
+CALIBRATION_VERSION = 1
+"""Raised when a change of the code changes what is fitted on validation after training."""
+
+
+def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
+    """Train one student into the store and calibrate it, or find both done."""
+    config = schooling.config
+    store, key = Store(config.work_dir), digest_training(schooling, trial)
+    manifest = store.manifest("students", key)
+    reused = manifest is not None
+    if manifest is None:
+        lesson = _make_trial_lesson(schooling, trial)
+        logger.info("train %s: learning from %d rows", trial.name, len(lesson.rows))
+        manifest = {"name": trial.name}
+        with store.build("students", key, manifest) as draft:
+            manifest |= _learn(trial, lesson, draft)
+            manifest["parameters"] = count_parameters(draft / SERVED)
+            manifest["content"] = digest_folder(draft / SERVED)
+    trained = identify(key, manifest)
+    served = digest(CALIBRATION_VERSION, trained, config.evaluate.answer_precision)
+    source = store.folder("students", key) / SERVED
+
+    def link_all(folder: Path) -> None:
+        shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
+
+    kept = keep_served(config, schooling.corpus, served, trial.name, link_all)
+    return StudentReference(
+        name=trial.name,
+        student=trial.student.name,
+        candidate=trial.student.name,
+        variant=trial.student.runtime,
+        seed=trial.seed,
+        taught=trial.taught,
+        trained=key,
+        digest=kept.digest,
+        folder=kept.folder,
+        calibration=kept.calibration,
+        parameters=manifest["parameters"],
+        disk_mb=measure_disk_mb(kept.folder),
+        seconds=manifest["seconds"],
+        curve=manifest["curve"],
+        reused=reused,
+    )
+
+
+def train_partly(schooling: Schooling, trial: Trial, share: float) -> PartOfTraining:
+    """Train one student up to a share of its training, from which `train_one` goes on.
+
+    What it says there is kept, so that later runs too compare students at equal shares. Raises
+    PotstillError for one that is past that share without having been asked there.
+    """
+    store = Store(schooling.config.work_dir)
+    answers = AnswerStore(store, schooling.corpus.splits["validation"])
+    key = digest_training(schooling, trial)
+    whole, part = store.manifest("students", key) is not None, digest(key, share)
+    folder = store.folder("students", key) if whole else store.draft("students", key)
+    model = folder / SERVED
+    kept = store.manifest("halts", part)
+    if kept is None:
+        if whole:
+            raise PotstillError("it was trained to its end before, where it is not halted")
+        lesson = _make_trial_lesson(schooling, trial)
+        kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
+        answers.read(part, trial.name, lambda: open_halted(model))
+        store.keep("halts", part, kept)
+    logits = answers.read(part, trial.name, lambda: open_halted(model))
+    return PartOfTraining(share, model, logits, kept["seconds"])
+
+
+def _learn(trial: Trial, lesson: Lesson, draft: Path) -> dict[str, Any]:
+    """Train in a draft, or go on there; return the curve, and the seconds of all its parts."""
+    folder, clock = draft / SERVED, draft / CLOCK
+    folder.mkdir(exist_ok=True)
+    before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    start, losses = time.monotonic(), Losses()
+    with shown(trial.name), heard_by(losses):
+        epochs = train_student(trial.student, lesson, folder)
+    seconds = before + time.monotonic() - start
+    clock.write_text(json.dumps(seconds))
+    return {"curve": losses.join(epochs), "seconds": seconds}
+
+
+class Losses:
+    """Hears the losses that a training tells at some of its steps."""
+
+    def __init__(self) -> None:
+        self.points: dict[float, Curve] = {}
+
+    def __call__(self, step: TrainingStep) -> None:
+        """Keep a step's loss, if it tells one, and the pace so far."""
+        if step.loss is None:
+            return
+        self.points[step.step] = {"step": step.step, "train/loss": step.loss}
+        if step.rows_per_s is not None:
+            self.points[step.step]["train/rows_per_s"] = step.rows_per_s
+
+    def join(self, epochs: list[Curve]) -> list[Curve]:
+        """Return the points of epochs and of the steps inside them as one curve.
+
+        ``train/loss`` of each is the mean of the steps since the point before.
+        """
+        points = {point["step"]: point for point in epochs}
+        for step, point in self.points.items():
+            points[step] = points.get(step, {}) | point
+        return [points[step] for step in sorted(points)]
+
+
+def _make_trial_lesson(schooling: Schooling, trial: Trial) -> Lesson:
+    lesson = make_lesson(schooling, trial.seed)
+    if trial.taught:
+        return lesson
+    return without_teacher(lesson, trial.student, _start_without(schooling))
+
+
+def digest_training(schooling: Schooling, trial: Trial) -> str:
+    """Return the name under which a training is kept: all that its outcome depends on."""
+    corpus = schooling.corpus
+    splits = {
+        name: split.digest
+        for name, split in corpus.splits.items()
+        if name in ("train", "validation", "transfer")
+    }
+    source: list[object] = [schooling.teacher.digest, asdict(schooling.blend)]
+    if not trial.taught:
+        start = _start_without(schooling)
+        source = ["gold", corpus.classes]
+        if start is not None:
+            source += [digest_model(str(start.model), start.revision), start.max_length]
+    if _reads_end(schooling, trial):
+        source.append("left")  # before, these were served by their beginning
+    balanced, own = schooling.config.loss.balance_classes, digest_start(trial.student)
+    settings = trial.student.model_dump(exclude={"model", "revision"})
+    return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
+
+
+def _reads_end(schooling: Schooling, trial: Trial) -> bool:
+    """Return whether of a long text the end is read, not the beginning."""
+    model = schooling.teacher.model if trial.taught else _start_without(schooling)
+    if isinstance(trial.student, PretrainedStudent):
+        model = find_start(trial.student, model)
+    return model is not None and read_truncation_side(str(model.model), model.revision) == "left"
+
+
+def _start_without(schooling: Schooling) -> TeacherModel | None:
+    """Return what a control starts from: the base that the teacher was fine-tuned from.
+
+    Of a teacher that came ready no base is known; its control starts from the teacher itself,
+    which makes the control harder to beat.
+    """
+    base = schooling.config.teacher
+    if isinstance(base, FinetuneTeacher):
+        return TeacherModel(base.base, base.revision, base.max_length)
+    return schooling.teacher.model
+
+
+def identify(key: str, manifest: dict[str, Any]) -> str:
+    """Return the digest by which all that is found of a model is kept.
+
+    It follows from the recipe (``key``) and from the bytes that came of it: a model that was lost
+    and comes out otherwise when it is made again is another one. One of before bytes were looked
+    at is known by its recipe.
+    """
+    content = manifest.get("content")
+    return key if content is None else digest(key, content)
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A model as it is served, in the store."""
+
+    digest: str
+    folder: Path
+    calibration: Calibration
+
+
+def keep_served(
+    config: DistillConfig, corpus: Corpus, key: str, name: str, fill: Callable[[Path], None]
+) -> KeptModel:
+    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
+
+    What it says of validation, which it is calibrated on, is kept under its digest.
+    """
+    store, validation = Store(config.work_dir), corpus.splits["validation"]
+    manifest = store.manifest("served", key)
+    if manifest is None:
+        manifest = {"name": name}
+        with store.build("served", key, manifest) as draft:
+            folder = draft / SERVED
+            folder.mkdir(exist_ok=True)
+            fill(folder)
+            manifest["content"] = digest_folder(folder)
+            answers, made = AnswerStore(store, validation), identify(key, manifest)
+            fitted = fit_calibration(
+                config, corpus, answers.read(made, name, lambda: open_model(folder))
+            )
+            describe_calibration(folder, fitted)
+            manifest |= fitted.to_json()
+    fields = {field: manifest[field] for field in Calibration().to_json()}
+    served = store.folder("served", key) / SERVED
+    return KeptModel(identify(key, manifest), served, Calibration(**fields))
+
+
+def fit_calibration(config: DistillConfig, corpus: Corpus, said: Logits) -> Calibration:
+    """Return the calibration that answers to validation, logits (rows, classes), ask for."""
+    gold = corpus.splits["validation"].decisions(said.shape[1])
+    return calibrate(said, gold, corpus.problem, config.evaluate.answer_precision)
+
+
+def _link(source: str, target: str) -> None:
+    """Make the same file appear in a second place, or copy it where links are not possible."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

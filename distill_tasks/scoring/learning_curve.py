@@ -1,0 +1,42 @@
+"""The learning curve: what unlabelled text bought, and what more of it would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill_tasks.scoring.intervals import Figure
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """The cheapest student with some of the transfer rows, scored on held-out."""
+
+    transfer_rows: int
+    quality: Figure
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """What unlabelled text bought; no points where there is too little of it to halve."""
+
+    student: str
+    points: list[LearningPoint]
+    last_gain: Figure | None
+    """What the last doubling of the transfer rows bought."""
+    reused: bool
+
+    @property
+    def meaning(self) -> str:
+        """What more unlabelled text would buy, in one sentence."""
+        gain = self.last_gain
+        if gain is None:
+            return "There are too few transfer rows to draw a learning curve."
+        before, last = self.points[-2].transfer_rows, self.points[-1].transfer_rows
+        bought = (
+            f"Going from {before:,} to {last:,} transfer rows bought {self.student} {gain.points}"
+        )
+        if gain.low > 0:
+            return f"{bought}: twice as much text would buy up to about as much again."
+        if gain.high <= 0:
+            return f"{bought}: more text of this kind buys nothing."
+        return f"{bought}: no clear gain, so expect little from more text of this kind."

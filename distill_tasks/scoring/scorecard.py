@@ -1,0 +1,179 @@
+"""The scorecard: what a model is worth on gold labels and against the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from distill_tasks.data.corpus import Split
+from distill_tasks.problems.classification import Decisions, Logits, Problem
+from distill_tasks.scoring import statistics as weighted
+from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.intervals import Figure, Statistic, estimate, plain_value
+from distill_tasks.scoring.statistics import Quality
+
+F1_METRICS: dict[Problem, tuple[Quality, ...]] = {
+    "single_label": ("macro_f1", "weighted_f1"),  # micro F1 of a single label is accuracy
+    "multi_label": ("macro_f1", "weighted_f1", "micro_f1"),
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one model said of a split, and how its logits are to be read."""
+
+    logits: Logits
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A split, the teacher's answers to it, and the metric that counts."""
+
+    name: str
+    split: Split
+    teacher: Answered
+    classes: tuple[str, ...]
+    problem: Problem
+    metric: Quality
+
+    @property
+    def gold(self) -> Decisions | None:
+        """Gold as a matrix (rows, classes); None where the split has none."""
+        return self.split.decisions(len(self.classes))
+
+    @property
+    def truth(self) -> Decisions:
+        """What counts as right: gold, or what the teacher says where there is none."""
+        return self.decide(self.teacher) if self.gold is None else self.gold
+
+    def decide(self, answered: Answered) -> Decisions:
+        """Return what a model said as a matrix (rows, classes)."""
+        return answered.calibration.decide(answered.logits, self.problem)
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Every quality figure of one model on one split, with its interval."""
+
+    split: str
+    metric: Quality
+    figures: dict[str, Figure]
+    """By metric name; of several seeds their mean, with the interval over rows."""
+    per_class: list[dict[str, Any]]
+    classes_scored: int
+    """Classes that F1 is taken over: those with rows in the split."""
+    temperature: float
+    """The calibration temperature, fitted on validation; of several seeds the first one's."""
+    spread: dict[str, tuple[float, float]]
+    """Least and greatest value among the seeds, retention left out; empty for a single one."""
+
+    @property
+    def quality(self) -> Figure:
+        """The metric that counts; agreement with the teacher where the split has no gold."""
+        return self.figures.get(f"quality/{self.metric}") or self.figures["fidelity/agreement"]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The figures without their intervals, by metric name."""
+        return {name: figure.value for name, figure in self.figures.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Scorecard:
+        """Return the scorecard that was saved."""
+        figures = {name: Figure(**figure) for name, figure in saved["figures"].items()}
+        spread = {name: (low, high) for name, (low, high) in saved["spread"].items()}
+        return cls(**{**saved, "figures": figures, "spread": spread})
+
+
+def score(exam: Exam, seeds: Sequence[Answered], seed: int = 0) -> Scorecard:
+    """Score a model, trained from one seed or several, against gold and the teacher.
+
+    Gold figures are absent, not zero, where the split has no gold.
+    """
+    each = [_statistics(exam, answered) for answered in seeds]
+    names = dict.fromkeys(name for one in each for name in one)
+    named = {name: [one[name] for one in each if name in one] for name in names}
+    statistics = {name: weighted.average(parts) for name, parts in named.items()}
+    gold = exam.gold
+    if gold is not None:
+        taught = weighted.quality(exam.metric, gold, exam.decide(exam.teacher))
+        ours = statistics[f"quality/{exam.metric}"]
+        statistics["fidelity/retention"] = weighted.ratio(ours, taught)
+    rows = len(exam.split)
+    said = [exam.decide(one) for one in seeds]
+    figures = estimate(statistics, rows, seed, biased=["calibration/ece"])
+    if gold is not None:
+        figures["quality/macro_f1"] = widen_macro_f1(figures["quality/macro_f1"], gold, said)
+    return Scorecard(
+        split=exam.name,
+        metric=exam.metric,
+        figures=figures,
+        per_class=[] if gold is None else weighted.per_class(gold, said[0], exam.classes),
+        temperature=seeds[0].calibration.temperature,
+        classes_scored=0 if gold is None else weighted.count_present(gold),
+        spread=_spread(named, rows) if len(seeds) > 1 else {},
+    )
+
+
+def widen_macro_f1(figure: Figure, gold: Decisions, said: Sequence[Decisions]) -> Figure:
+    """Return a macro F1 whose interval is no narrower than the rows of each class allow.
+
+    A class of a few rows that all came out alike would come out so in every draw of them.
+    """
+    low, high = weighted.macro_f1_ends(gold, said)
+    return replace(figure, low=min(figure.low, low), high=max(figure.high, high))
+
+
+def quality_statistic(exam: Exam, seeds: Sequence[Answered]) -> Statistic:
+    """Return the metric that counts over some seeds; agreement where the split has no gold."""
+    truth, metric = exam.truth, exam.metric if exam.split.has_gold else "accuracy"
+    return weighted.average([weighted.quality(metric, truth, exam.decide(one)) for one in seeds])
+
+
+def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
+    logits, teacher, problem = answered.logits, exam.teacher.logits, exam.problem
+    said = exam.decide(answered)
+    agreed = (said == exam.decide(exam.teacher)).all(axis=1)
+    gold = exam.gold
+    return ({} if gold is None else _gold_statistics(exam, gold, answered, said)) | {
+        "fidelity/agreement": weighted.mean(agreed),
+        "fidelity/kl": weighted.mean(weighted.kl_divergence(logits, teacher, problem)),
+        "fidelity/js": weighted.mean(weighted.js_divergence(logits, teacher, problem)),
+        "fidelity/top_overlap": weighted.mean(weighted.top_overlap(logits, teacher)),
+    }
+
+
+def _gold_statistics(
+    exam: Exam, gold: Decisions, answered: Answered, said: Decisions
+) -> dict[str, Statistic]:
+    logits, problem, temperature = answered.logits, exam.problem, answered.calibration.temperature
+    sure, right = answered.calibration.confidence(logits, problem), (said == gold).all(axis=1)
+    likelihood = weighted.negative_log_likelihood(logits, gold, problem, temperature)
+    metrics: list[Quality] = ["accuracy", *F1_METRICS[problem], exam.metric]
+    statistics = {
+        **{f"quality/{m}": weighted.quality(m, gold, said) for m in dict.fromkeys(metrics)},
+        "calibration/ece": weighted.calibration_error(sure, right),
+        "calibration/nll": weighted.mean(likelihood),
+        "calibration/brier": weighted.mean(
+            weighted.brier_score(logits, gold, problem, temperature)
+        ),
+    }
+    if answered.calibration.answer_from is not None:
+        answers = sure >= answered.calibration.answer_from
+        statistics["answering/coverage"] = weighted.mean(answers)
+        if answers.any():
+            statistics["answering/precision"] = weighted.ratio(
+                weighted.mean(right & answers), weighted.mean(answers)
+            )
+    return statistics
+
+
+def _spread(named: dict[str, list[Statistic]], rows: int) -> dict[str, tuple[float, float]]:
+    values = {name: [plain_value(part, rows) for part in parts] for name, parts in named.items()}
+    return {name: (min(found), max(found)) for name, found in values.items()}

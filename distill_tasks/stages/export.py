@@ -1,0 +1,120 @@
+"""Stage ``export``: every trained transformer in the forms that other runtimes serve."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.errors import say_error, stop_if_disk_full
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.results.outcomes import Exported
+from distill_tasks.results.references import CorpusReference, Grid, StudentReference
+from distill_tasks.results.trained import keep_served
+from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
+from distill_tasks.stages.stage import stage
+from distill_tasks.students.folder import SERVED, check_reading, measure_disk_mb
+from distill_tasks.students.formats import (
+    CALIBRATION_ROWS,
+    Variant,
+    choose_variants,
+    export_variant,
+)
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes what is exported."""
+
+
+@stage("export {config.name}")
+def export(config: DistillConfig, corpus: CorpusReference, grid: Grid) -> Exported:
+    """Export what was trained."""
+    exported = export_all(config, corpus.open(), grid.students)
+    return replace(exported, left_out=grid.failed | exported.left_out)
+
+
+def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentReference]) -> Exported:
+    """Export every taught transformer in every chosen form; one that fails is left out."""
+    served: list[StudentReference] = []
+    left_out: dict[str, str] = {}
+    variants = choose_variants(config.export)
+    for student in students:
+        served.append(student)
+        if student.variant != "torch" or not student.taught:
+            continue
+        for variant in variants:
+            name = name_variant(student.student, variant)
+            if name in left_out:
+                continue
+            try:
+                served.append(export_one(config, student, variant, corpus))
+            except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
+                stop_if_disk_full(error)
+                left_out[name] = f"its export failed: {say_error(error)}"
+                logger.warning("export %s: left out, %s", name, left_out[name])
+    complete = [student for student in served if student.candidate not in left_out]
+    reused = not left_out and all(student.reused for student in complete)
+    return Exported(complete, left_out, reused)
+
+
+def export_one(
+    config: DistillConfig, student: StudentReference, variant: Variant, corpus: Corpus
+) -> StudentReference:
+    """Export a student in one form and calibrate it anew, or find both done."""
+    store, key = Store(config.work_dir), _digest(student, variant)
+    candidate = name_variant(student.student, variant)
+    name = candidate + student.name.removeprefix(student.student)
+    reused = store.manifest("served", key) is not None
+
+    def write(folder: Path) -> None:
+        logger.info("export %s", name)
+        texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
+        export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
+        _check_reading(folder, student, corpus.splits["validation"].texts)
+
+    kept = keep_served(config, corpus, key, name, write)
+    return replace(
+        student,
+        name=name,
+        candidate=candidate,
+        variant=variant,
+        digest=kept.digest,
+        folder=kept.folder,
+        calibration=kept.calibration,
+        disk_mb=measure_disk_mb(kept.folder),
+        reused=reused,
+    )
+
+
+def _check_reading(folder: Path, student: StudentReference, texts: Sequence[str]) -> None:
+    """Raise PotstillError unless a variant reads what its student read in training."""
+    from transformers import AutoTokenizer
+
+    from distill_tasks.training.tokens import encode, pick_rows
+
+    picked = [texts[row] for row in pick_rows(texts)]
+    about = json.loads((student.folder / ABOUT).read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
+    ids = encode(tokenizer, picked, about["max_length"])["input_ids"]
+    check_reading(open_model(folder), picked, ids)
+
+
+def name_variant(student: str, variant: Variant) -> str:
+    """Return the name of a student's variant among the candidates."""
+    return f"{student}-{variant.replace('_', '-')}"
+
+
+def _digest(student: StudentReference, variant: Variant) -> str:
+    return digest(CODE_VERSION, student.digest, variant)
+
+
+def _find_graph(store: Store, student: StudentReference) -> Path | None:
+    """Return the student's float32 graph where it was exported already."""
+    graph = store.folder("served", _digest(student, "onnx")) / SERVED / GRAPH
+    return graph if graph.is_file() else None

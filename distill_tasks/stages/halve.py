@@ -1,0 +1,190 @@
+"""Stage ``halve``: students that others surely beat on the way are trained no further."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distill_tasks.config import AUTO, DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.environment import describe_machine
+from distill_tasks.core.errors import say_error, stop_if_disk_full
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.measuring.latency import find_band, tie
+from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.outcomes import Halving, Stop
+from distill_tasks.results.references import (
+    CorpusReference,
+    LabelsReference,
+    PartOfTraining,
+    TeacherReference,
+    Trial,
+    first_trials,
+)
+from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.trained import find_shape, time_shapes, train_partly
+from distill_tasks.scoring.intervals import lowest_gaps, plain_value
+from distill_tasks.scoring.scorecard import Answered, quality_statistic
+from distill_tasks.stages.progress_artifacts import kept_in_prefect
+from distill_tasks.stages.stage import stage
+from distill_tasks.students import StudentConfig
+from distill_tasks.training.objective import Blend
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 4
+"""Raised when a change of the code changes who is stopped."""
+
+RUNGS = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of its training after which a student is compared. Source: Jamieson and Talwalkar 2016,
+"Non-stochastic Best Arm Identification and Hyperparameter Optimization"; here nobody is stopped for
+its rank, only where another one is surely better and as fast."""
+FEWEST_STUDENTS = 7
+"""From so many on, ``auto`` halves."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A student on a rung."""
+
+    name: str
+    part: PartOfTraining
+    answered: Answered
+    p95_ms: float
+
+
+@stage("halve {config.name}")
+def halve(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Halving:
+    """Stop students on the way."""
+    with kept_in_prefect():
+        return halve_grid(config, corpus.open(), labels.open(), teacher, blend)
+
+
+def halve_grid(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Halving:
+    """Train the grid rung by rung, and stop whom another student surely beats at no more latency.
+
+    Students compete that can be halted; the others train in seconds. One that fails here stays
+    in, so that its training says why.
+    """
+    trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
+    if not will_halve(config) or len(trials) < 2:
+        return Halving(0, [], 0.0, reused=True)
+    key = digest(
+        [CODE_VERSION, RUNGS, describe_machine()],
+        [trial.student.model_dump() for trial in trials],
+        [corpus.digest, teacher.digest, config.seed, config.select.metric],
+        [config.loss.model_dump(), blend.temperature, blend.alpha],
+        config.measure.model_dump(),
+    )
+
+    def run() -> Halving:
+        schooling = read_schooling(config, corpus, labels, teacher, blend)
+        race = Race(schooling, Examiner(config, corpus, labels, "validation"))
+        for share in RUNGS:
+            race.reach(share, trials)
+        return race.finish()
+
+    found, kept = Store(config.work_dir).remember("halvings", key, Halving, run)
+    return replace(found, reused=kept)
+
+
+class Race:
+    """The students of one grid on their way."""
+
+    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
+        self.schooling = schooling
+        self.examiner = examiner
+        self.latencies: dict[str, float] = {}
+        self.parts: dict[str, PartOfTraining] = {}
+        self.stops: dict[str, Stop] = {}
+
+    def reach(self, share: float, trials: list[Trial]) -> None:
+        """Train all who still run up to a share of their training, and stop whom others beat."""
+        running = [trial for trial in trials if trial.student.name not in self.stops]
+        parts = {}
+        for trial in running:
+            name = trial.student.name
+            logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
+            try:
+                parts[name] = train_partly(self.schooling, trial, share)
+            except Exception as error:  # noqa: BLE001  # its own training says why
+                stop_if_disk_full(error)
+                logger.warning("halve %s: %s", name, say_error(error))
+        if not parts:
+            return
+        self.parts |= parts
+        if not self.latencies:
+            self.latencies = self._time([t.student for t in running if t.student.name in parts])
+        runners = [
+            Runner(name, part, self._answered(part), self.latencies[name])
+            for name, part in parts.items()
+            if name in self.latencies
+        ]
+        for stop in self._compare(runners, share):
+            logger.info("halve %s: %s", stop.name, stop.reason)
+            self.stops[stop.name] = stop
+
+    def finish(self) -> Halving:
+        """Return who was stopped and what that saved."""
+        whole_s = sum(part.seconds / part.share for part in self.parts.values())
+        return Halving(len(self.parts), list(self.stops.values()), whole_s, reused=False)
+
+    def _answered(self, part: PartOfTraining) -> Answered:
+        return Answered(part.validation, self.examiner.calibrate(part.validation))
+
+    def _time(self, students: list[StudentConfig]) -> dict[str, float]:
+        """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
+        shapes = {student.name: find_shape(student) for student in students}
+        folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
+        found = time_shapes(self.schooling.config, self.schooling.corpus, folders)
+        band = find_band(list(found.values()))
+        tied = tie(np.array([latency.p95_ms for latency in found.values()]), band)
+        by_shape = dict(zip(found, tied.tolist(), strict=True))
+        return {name: by_shape[shape] for name, shape in shapes.items()}
+
+    def _compare(self, runners: list[Runner], share: float) -> list[Stop]:
+        exam = self.examiner.exam
+        statistics = [quality_statistic(exam, [runner.answered]) for runner in runners]
+        gaps = lowest_gaps(statistics, len(exam.split), self.schooling.config.seed)
+        values = [plain_value(statistic, len(exam.split)) for statistic in statistics]
+        order = sorted(range(len(runners)), key=lambda n: (-values[n], runners[n].p95_ms))
+        stops: list[Stop] = []
+        ahead: list[int] = []
+        for number in order:
+            runner = runners[number]
+            as_fast = [n for n in ahead if runners[n].p95_ms <= runner.p95_ms]
+            best = max(as_fast, key=lambda n: gaps[n, number], default=None)
+            if best is None or gaps[best, number] <= 0:
+                ahead.append(number)
+                continue
+            saved_s = runner.part.seconds * (1 - share) / share
+            gap = 100 * float(gaps[best, number])
+            stops.append(Stop(runner.name, share, runners[best].name, gap, saved_s))
+        return stops
+
+
+def will_halve(config: DistillConfig) -> bool:
+    """Return whether students are compared on the way."""
+    wanted = config.search.halving
+    return wanted is True or (wanted == AUTO and len(config.students) >= FEWEST_STUDENTS)
+
+
+def find_trials(config: DistillConfig, halving: Halving) -> list[Trial]:
+    """Return the first trials of all that were not stopped."""
+    return [t for t in first_trials(config) if t.student.name not in halving.reasons]

@@ -1,0 +1,185 @@
+"""`potstill plan`: what training a grid would take, from a few steps of each shape of student."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.progress import TrainingStep, heard_by, shown
+from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.results.references import TeacherReference, further_trials
+from distill_tasks.results.run import Schooling, make_lesson, take
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StudentConfig, train_student
+from distill_tasks.students.base import Lesson
+from distill_tasks.students.folder import count_parameters
+from distill_tasks.students.transformer import TransformerSettings
+from distill_tasks.teachers import FinetuneTeacher
+from distill_tasks.training.checkpoint import TeacherModel
+
+logger = logging.getLogger("potstill")
+
+PROBE_STEPS = 20
+PROBE_ROWS = 2048
+"""Of the lesson, those from which a student of another family learns."""
+WARM_STEPS = 2
+"""The first ones are not timed."""
+COURSE = {"learning_rate", "epochs", "patience_epochs"}
+"""What a step's time does not depend on."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One student of the grid, and what training it once would take."""
+
+    name: str
+    parameters: int
+    at_least: bool
+    """Whether words that the probe did not see may make it larger."""
+    steps: int | None
+    """None where it does not learn in steps."""
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was seen while one shape of student learnt from some rows of the lesson."""
+
+    rows: int
+    parameters: int
+    seconds: float
+    """All of it, what comes before the first step included."""
+    steps: int
+    step_s: float
+
+
+class Pace:
+    """Hears when each step of a training was done."""
+
+    def __init__(self) -> None:
+        self.times: dict[int, float] = {}
+
+    def __call__(self, step: TrainingStep) -> None:
+        """Note the time, once for each step."""
+        if step.step not in self.times:
+            self.times[step.step] = time.monotonic()
+
+    @property
+    def steps(self) -> int:
+        """Return the steps taken, 0 where none was heard."""
+        return max(self.times, default=0)
+
+    @property
+    def step_s(self) -> float:
+        """Return the mean time of a step in seconds, 0 where none was heard."""
+        if not self.steps:
+            return 0.0
+        warm = WARM_STEPS if self.steps > 2 * WARM_STEPS else 0
+        return (self.times[self.steps] - self.times[warm]) / (self.steps - warm)
+
+
+def plan_grid(config: DistillConfig, corpus: Corpus) -> list[Planned]:
+    """Return what each student of the grid is and takes, from a few steps of each shape.
+
+    It learns made-up answers to real rows, in a folder that is thrown away. Students that differ
+    only in the course of their training share the probe. The base of a teacher that is still to be
+    fine-tuned stands in for it.
+    """
+    planned, probes = [], dict[str, Probe]()
+    with TemporaryDirectory() as scratch:
+        lesson = _make_lesson(config, corpus, Path(scratch))
+        for student in config.students:
+            shape = digest(student.model_dump(exclude=COURSE))
+            if shape not in probes:
+                logger.info("plan: a few steps of %s", student.name)
+                probes[shape] = _try(student, lesson)
+            planned.append(foresee(student, probes[shape], len(lesson.rows)))
+    return planned
+
+
+def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
+    """Return the minutes that all trainings take at most.
+
+    That is the grid, and the further seeds and the controls of as many finalists as there may be,
+    those that take longest. Halving takes less.
+    """
+    further = [one.minutes * len(further_trials(config, [one.name])) for one in planned]
+    longest = sorted(further, reverse=True)[: config.evaluate.finalists]
+    return sum(one.minutes for one in planned) + sum(longest)
+
+
+def _make_lesson(config: DistillConfig, corpus: Corpus, scratch: Path) -> Lesson:
+    """Return the lesson of a run with random answers, none of its files outside ``scratch``."""
+    teacher, rows = _find_teacher(config, corpus), corpus.lesson
+    shape = len(rows), len(teacher.classes)
+    logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
+    answers = SoftLabels(logits, teacher.classes, teacher.digest)
+    blend = config.loss.blend(temperature=1.0, alpha=0.5)  # any others take as long
+    lesson = make_lesson(Schooling(config, corpus, answers, teacher, blend), config.seed)
+    return replace(lesson, work_dir=scratch)
+
+
+def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
+    """Return the teacher if it is ready, or else the base that it will be made of."""
+    if not isinstance(config.teacher, FinetuneTeacher):
+        return make_teacher(config, corpus)
+    base = config.teacher
+    model = TeacherModel(base.base, base.revision, base.max_length)
+    return TeacherReference("base", corpus.classes, model, 0.0, [], reused=False)
+
+
+def _try(student: StudentConfig, lesson: Lesson) -> Probe:
+    """Train a student on some rows for one epoch.
+
+    The rows are drawn from the whole lesson. Its own first batches would be the longest: on R8
+    their steps are a third longer than the mean one.
+    """
+    rows = PROBE_ROWS
+    if isinstance(student, TransformerSettings):
+        rows = PROBE_STEPS * student.batch_rows * student.accumulated_batches
+    drawn = np.random.default_rng(lesson.seed).permutation(len(lesson.rows))[:rows]
+    part = take(lesson, np.sort(drawn))
+    # Without gold on validation nothing is scored.
+    nothing = Split(part.rows.texts[:1], np.full_like(part.rows.gold[:1], NO_LABEL))
+    part = replace(part, validation=nothing)
+    once = student.model_copy(update={"epochs": 1} if hasattr(student, "epochs") else {})
+    with shown(student.name):
+        probe = _train(once, part)
+        # What does not tell its steps is timed as a whole, which the first time has imports in it.
+        return probe if probe.steps else _train(once, part)
+
+
+def _train(student: StudentConfig, lesson: Lesson) -> Probe:
+    """Train a student and throw it away."""
+    pace, start = Pace(), time.monotonic()
+    with TemporaryDirectory() as folder, heard_by(pace):
+        train_student(student, lesson, Path(folder))
+        seconds = time.monotonic() - start
+        parameters = count_parameters(Path(folder))
+    return Probe(len(lesson.rows), parameters, seconds, pace.steps, pace.step_s)
+
+
+def foresee(student: StudentConfig, probe: Probe, rows: int) -> Planned:
+    """Return what a student takes that learns from so many rows."""
+    at_least = probe.rows < rows and _keeps_words(student)
+    if not probe.steps:
+        seconds = probe.seconds * rows / probe.rows
+        return Planned(student.name, probe.parameters, at_least, None, seconds / 60)
+    steps = getattr(student, "epochs", 1) * math.ceil(probe.steps * rows / probe.rows)
+    return Planned(student.name, probe.parameters, at_least, steps, steps * probe.step_s / 60)
+
+
+def _keeps_words(student: StudentConfig) -> bool:
+    """Return whether a student is the larger the more words there are in its lesson."""
+    if isinstance(student, BagOfWordsStudent):
+        return not student.hashed
+    return isinstance(student, LayersStudent) and student.vocabulary == "corpus"

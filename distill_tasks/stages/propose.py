@@ -1,0 +1,173 @@
+"""Stage ``propose``: further students, each drawn in the light of those tried before it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.environment import describe_machine, list_versions
+from distill_tasks.core.errors import say_error, stop_if_disk_full
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.measuring.latency import Latency
+from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.outcomes import Proposal
+from distill_tasks.results.references import (
+    CorpusReference,
+    LabelsReference,
+    TeacherReference,
+    Trial,
+)
+from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.trained import find_shape, time_shapes, train_one
+from distill_tasks.scoring.intervals import plain_value
+from distill_tasks.scoring.scorecard import quality_statistic
+from distill_tasks.stages.progress_artifacts import kept_in_prefect
+from distill_tasks.stages.stage import stage
+from distill_tasks.students import StudentConfig
+from distill_tasks.students.search_space import check_optuna
+from distill_tasks.training.objective import Blend
+
+if TYPE_CHECKING:
+    import optuna
+
+logger = logging.getLogger("potstill")
+
+CODE_VERSION = 1
+"""Raised when a change of the code changes the latencies that a search is told."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a search wants to know of a student."""
+
+    quality: float
+    """The metric that counts, on validation."""
+    p95_ms: float
+
+
+@stage("propose {config.name}")
+def propose(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Proposal:
+    """Search for further students."""
+    with kept_in_prefect():
+        return propose_students(config, corpus.open(), labels.open(), teacher, blend)
+
+
+def propose_students(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    teacher: TeacherReference,
+    blend: Blend,
+) -> Proposal:
+    """Draw students of high validation quality and low p95 latency, train them, and return them.
+
+    Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
+    depends on the configuration and on what the store keeps alone, so that a search that was killed
+    goes through the same trials again without training. One that fails stays in, so that its
+    training in the run says why.
+
+    Source: Ozaki et al. 2020, "Multiobjective Tree-Structured Parzen Estimator for Computationally
+    Expensive Optimization Problems".
+    Raises InputError where optuna is not installed.
+    """
+    wanted = config.search.optuna
+    if wanted is None:
+        return Proposal([], reused=True)
+    check_optuna(wanted)
+    schooling = read_schooling(config, corpus, labels, teacher, blend)
+    tasting = Tasting(schooling, Examiner(config, corpus, labels, "validation"))
+    study = start_study(config.seed)
+    for number in range(wanted.trials):
+        trial, point = study.ask(), None
+        try:
+            student = wanted.draw(trial)
+            logger.info("propose %s: trial %d of %d", student.name, number + 1, wanted.trials)
+            point = tasting.taste(student)
+        except Exception as error:  # noqa: BLE001  # one that crashes must not end the search
+            stop_if_disk_full(error)
+            logger.warning("propose: trial %d failed, %s", number + 1, say_error(error))
+        tell(study, trial, point)
+    found = tasting.further
+    logger.info("propose: %d trials found %d further students", wanted.trials, len(found))
+    return Proposal(found, tasting.reused)
+
+
+class Tasting:
+    """The students that a search tries."""
+
+    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
+        self.schooling = schooling
+        self.examiner = examiner
+        self.points: dict[str, Point | None] = {}
+        self.further: list[StudentConfig] = []
+        """Those that are not of the grid."""
+        self.reused = True
+
+    def taste(self, student: StudentConfig) -> Point | None:
+        """Return what is known of a student, or train it to know; None where that failed before.
+
+        Students of one name count as one: the name is what tells their runs apart.
+        """
+        name = student.name
+        if name not in self.points:
+            self.points[name] = None
+            if name not in [known.name for known in self.schooling.config.students]:
+                self.further.append(student)
+            self.points[name] = self._find_point(student)
+        return self.points[name]
+
+    def _find_point(self, student: StudentConfig) -> Point:
+        trained = train_one(self.schooling, Trial(student, self.schooling.config.seed))
+        self.reused = self.reused and trained.reused
+        exam = self.examiner.exam
+        statistic = quality_statistic(exam, [self.examiner.ask(trained)])
+        p95_ms = self._time(student, trained.folder).p95_ms
+        return Point(plain_value(statistic, len(exam.split)), p95_ms)
+
+    def _time(self, student: StudentConfig, folder: Path) -> Latency:
+        """Return the times of a student's shape, kept so that a search sees the same ones again."""
+        config, corpus = self.schooling.config, self.schooling.corpus
+        shape = find_shape(student)
+        key = digest(
+            [CODE_VERSION, describe_machine(), list_versions()],
+            [shape, corpus.digest, self.schooling.teacher.digest],
+            config.measure.model_dump(),
+        )
+
+        def run() -> Latency:
+            return time_shapes(config, corpus, {shape: folder})[shape]
+
+        found, kept = Store(config.work_dir).remember("shapes", key, Latency, run)
+        self.reused = self.reused and kept
+        return found
+
+
+def start_study(seed: int) -> optuna.Study:
+    """Return a study in memory that wants much quality at little latency."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces itself
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, point: Point | None) -> None:
+    """Tell a study what a trial came to; None where it failed."""
+    import optuna
+
+    if point is None:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, (point.quality, point.p95_ms))

@@ -1,0 +1,194 @@
+"""Stage ``prove``: held-out rows say of every finalist whether its teacher helped, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.outcomes import Judgement, Proof
+from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
+from distill_tasks.scoring.fidelity import draw_panel
+from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.production import ProductionCheck, check_production
+from distill_tasks.scoring.scorecard import quality_statistic
+from distill_tasks.scoring.verdicts import (
+    PairedComparison,
+    Verdict,
+    compare_answers,
+    correct_holm,
+    decide,
+    estimate_ratio,
+    name_scarce,
+    rows_needed,
+)
+from distill_tasks.stages.stage import stage
+
+NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
+
+CODE_VERSION = 3
+"""Raised when a change of the code changes what is proven."""
+
+
+@stage("prove on held_out")
+def prove(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    labels: LabelsReference,
+    students: list[StudentReference],
+    leading: list[str],
+) -> Proof:
+    """Judge the finalists, each in the form in which it would be served."""
+    return prove_all(config, corpus.open(), labels.open(), students, leading)
+
+
+def prove_all(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    students: list[StudentReference],
+    leading: list[str],
+) -> Proof:
+    """Judge every finalist against its control, and draw where it differs from the teacher.
+
+    ``leading`` names one candidate of each, so that as many verdicts are given as there are
+    finalists, however many variants compete. A control always runs as it was trained.
+    """
+    seeds = {name: _find_seeds(students, name) for name in leading}
+    key = digest(
+        CODE_VERSION,
+        [leading, [student.digest for student in students]],
+        [labels.teacher, corpus.digest, config.select.metric, config.seed],
+    )
+    proof, kept = Store(config.work_dir).remember(
+        "proofs", key, Proof, lambda: _prove_seeds(config, corpus, labels, students, seeds)
+    )
+    return replace(proof, reused=kept)
+
+
+def _prove_seeds(
+    config: DistillConfig,
+    corpus: Corpus,
+    labels: SoftLabelStore,
+    students: list[StudentReference],
+    seeds: dict[str, list[StudentReference]],
+) -> Proof:
+    examiner = Examiner(config, corpus, labels, "held_out")
+    judgements = {name: judge_student(config, examiner, group) for name, group in seeds.items()}
+    served = {name: next(s for s in group if s.served) for name, group in seeds.items()}
+    panels = {name: draw_panel(examiner.exam, examiner.ask(s)) for name, s in served.items()}
+    production: dict[str, ProductionCheck] = {}
+    if "production" in corpus.splits:
+        seen = Examiner(config, corpus, labels, "production")
+        production = {
+            name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
+            for name, s in served.items()
+        }
+    parities = examiner.compare_variants(students, examiner.ask_candidates(students))
+    exam = examiner.exam
+    scarce = "" if exam.gold is None else name_scarce(exam.gold, exam.classes, exam.metric)
+    judged = _flag(_correct(judgements, scarce), production)
+    return Proof(judged, panels, parities, production, reused=False)
+
+
+def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:
+    """Return the seeds of a candidate, then those of its student's control."""
+    taught = [student for student in students if student.taught and student.candidate == candidate]
+    alone = [s for s in students if not s.taught and s.student == taught[0].student]
+    return taught + alone
+
+
+def judge_student(
+    config: DistillConfig, examiner: Examiner, seeds: list[StudentReference]
+) -> Judgement:
+    """Judge a student, over its seeds, against its control; p is not corrected yet."""
+    exam, metric = examiner.exam, config.select.metric
+    taught = [examiner.ask(student) for student in seeds if student.taught]
+    alone = [examiner.ask(student) for student in seeds if not student.taught]
+    if exam.gold is None:
+        return _undecided("held_out has no gold: only agreement with the teacher was measured")
+    if not alone:
+        return _undecided("there is no control to compare with: evaluate.controls is off")
+    ours, theirs = ([exam.decide(one) for one in group] for group in (taught, alone))
+    comparison = compare_answers(exam.gold, ours, theirs, metric, config.seed)
+    student, control, teacher = (
+        quality_statistic(exam, group) for group in (taught, alone, [exam.teacher])
+    )
+    lead, ratio = estimate_ratio(student, control, teacher, len(exam.split), config.seed)
+    return Judgement(
+        verdict=comparison.verdict,
+        reason="",
+        comparison=comparison,
+        distillation_ratio=ratio,
+        teacher_lead=lead,
+        flags=[NO_RATIO] if ratio is None else [],
+    )
+
+
+def _correct(judgements: dict[str, Judgement], scarce: str) -> dict[str, Judgement]:
+    """Correct the p-values for the number of students judged, and say what follows.
+
+    ``scarce`` is what `name_scarce` says of the rows.
+    """
+    judged = {name: j.comparison for name, j in judgements.items() if j.comparison is not None}
+    p_values = correct_holm([comparison.p_value for comparison in judged.values()])
+    corrected = dict(judgements)
+    for (name, comparison), p_value in zip(judged.items(), p_values, strict=True):
+        verdict = decide(comparison.difference, p_value)
+        final = PairedComparison(comparison.difference, p_value, verdict)
+        corrected[name] = replace(
+            judgements[name], verdict=verdict, comparison=final, reason=_explain(final, scarce)
+        )
+    return corrected
+
+
+def _explain(comparison: PairedComparison, scarce: str) -> str:
+    gap = comparison.difference
+    p_value = _say_p(comparison.p_value)
+    points = f"{gap.points} against the same student on gold alone, {p_value}"
+    if comparison.verdict is not Verdict.INCONCLUSIVE:
+        return points
+    needed = rows_needed(gap)
+    more = (
+        f"about {needed:,} held-out rows would be needed to call a difference of this size"
+        if needed and needed > gap.rows
+        else "more held-out rows would narrow the interval"
+    )
+    return "; ".join(filter(None, [points, f"{more}, there are {gap.rows:,}", scarce]))
+
+
+def _say_p(p_value: float) -> str:
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+
+
+def _flag(
+    judgements: dict[str, Judgement], production: dict[str, ProductionCheck]
+) -> dict[str, Judgement]:
+    """Add what the production sample says to the verdicts."""
+    flagged = dict(judgements)
+    for name, check in production.items():
+        flags = list(judgements[name].flags)
+        if check.is_worse:
+            flags.append(
+                f"worse on production: it agrees with the teacher on {_percent(check.agreement)} "
+                f"there, on {_percent(check.held_out_agreement)} of held-out"
+            )
+        if check.is_foreign:
+            flags.append(
+                f"{_percent(check.out_of_distribution)} of production is less familiar to it than "
+                "95 % of held-out"
+            )
+        flagged[name] = replace(judgements[name], flags=flags)
+    return flagged
+
+
+def _undecided(reason: str) -> Judgement:
+    return Judgement(Verdict.INCONCLUSIVE, reason, None, None, None, [])
+
+
+def _percent(figure: Figure) -> str:
+    return f"{100 * figure.value:.1f} % [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"

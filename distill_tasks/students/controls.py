@@ -1,0 +1,156 @@
+"""Controls: what the gold labels alone would have given, without any teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.problems.classification import find_known
+from distill_tasks.training.objective import Blend
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
+
+    from distill_tasks.core.settings import StudentSettings
+    from distill_tasks.data.corpus import Split
+    from distill_tasks.problems.classification import Problem
+    from distill_tasks.students.base import Lesson
+    from distill_tasks.training.checkpoint import TeacherModel
+
+WORDS_ON_GOLD = "words-on-gold"
+MAJORITY_CLASS = "majority-class"
+
+WORD_RUNS = (1, 2)
+"""Shortest and longest run of words that is one term."""
+
+MEMORY_GB = 4.0
+"""What fitting the words of `WordsOnGold` may take; the rarest terms that do not fit are left out.
+
+Beyond 86 million weights scikit-learn's L-BFGS would crash the process, as its sizes are 32 bits.
+"""
+SOLVER_COPIES = 34
+"""Arrays of all weights in float64 that a fit holds at once, as measured (docs/decisions.md)."""
+
+LOWEST_LOGIT = -30.0
+"""The logit of a class that train has no row of; of a label that all its rows have, the reverse."""
+
+
+def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherModel | None) -> Lesson:
+    """Return the lesson that the same student gets from the gold rows alone, for as many steps.
+
+    The gold rows are repeated until they are as many as the lesson had, so that epochs, steps and
+    schedule are the same; a student that sees all rows at once needs no repeating. ``start`` is
+    what the student starts from in place of the teacher.
+    """
+    gold = lesson.rows.take(find_known(lesson.rows.gold))
+    if student.in_steps:
+        gold = gold.take(np.resize(np.arange(len(gold)), len(lesson.rows)))
+    # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
+    nothing = np.zeros((len(gold), len(lesson.classes)), np.float32)
+    answers = SoftLabels(nothing, lesson.classes, lesson.soft_labels.teacher)
+    blend = Blend(temperature=1.0, alpha=0.0)
+    return replace(lesson, rows=gold, soft_labels=answers, blend=blend, teacher=start)
+
+
+class WordsOnGold:
+    """TF-IDF and logistic regression on the gold rows: the baseline that a teacher must beat."""
+
+    about: ClassVar[str] = "TF-IDF and logistic regression on gold"
+
+    def __init__(self, train: Split, classes: int, problem: Problem) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        limit = find_limit(train, classes, problem)
+        most = None if limit is None else limit.terms
+        self.vectorizer = TfidfVectorizer(
+            ngram_range=WORD_RUNS, sublinear_tf=True, max_features=most
+        )
+        self.classes = classes
+        features = self.vectorizer.fit_transform(train.texts)
+        targets = [train.gold] if problem == "single_label" else list(train.gold.T)
+        self.models = [_fit(features, target) for target in targets]
+        self.always = train.rows_per_class(classes) == len(train)
+        self.problem = problem
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return logits (rows, classes), very low for classes that train lacks."""
+        features = self.vectorizer.transform(texts)
+        values = np.where(self.always, -LOWEST_LOGIT, LOWEST_LOGIT).astype(np.float32)
+        values = np.tile(values, (len(texts), 1))
+        if self.problem == "single_label":
+            (model,) = self.models
+            assert model is not None  # `check` refuses train with one class
+            values[:, model.classes_] = model.predict_log_proba(features)
+        else:
+            for number, model in enumerate(self.models):
+                if model is not None:
+                    values[:, number] = model.decision_function(features)
+        return np.maximum(values, LOWEST_LOGIT)
+
+
+class MajorityClass:
+    """Says of every text what gold says most often."""
+
+    about: ClassVar[str] = "the most frequent class of gold, whatever the text"
+
+    def __init__(self, train: Split, classes: int, problem: Problem) -> None:
+        share = (train.rows_per_class(classes) + 0.5) / (len(train) + 1)
+        odds = np.log(share) if problem == "single_label" else np.log(share / (1 - share))
+        self.row = odds.astype(np.float32)
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the same logits (rows, classes) for every text."""
+        return np.tile(self.row, (len(texts), 1))
+
+
+def has_words(train: Split) -> bool:
+    """Return whether any text has a word as `WordsOnGold` reads them: of two characters or more."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return any(map(CountVectorizer().build_tokenizer(), train.texts))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many terms `WordsOnGold` reads of those that the gold rows have."""
+
+    terms: int
+    found: int
+
+    def __str__(self) -> str:
+        return (
+            f"{WORDS_ON_GOLD} reads the {self.terms:,} most frequent of {self.found:,} terms, as "
+            f"fitting it may take {MEMORY_GB:g} GB of memory: with all it might be better"
+        )
+
+
+def find_limit(train: Split, classes: int, problem: Problem) -> Limit | None:
+    """Return how many terms words on gold read of train, or None where they read all of them."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if problem == "multi_label":  # one regression after the other, of which the weights are kept
+        arrays = SOLVER_COPIES + classes
+    else:
+        arrays = SOLVER_COPIES * (classes if classes > 2 else 1)
+    terms = int(MEMORY_GB * 1e9 / (8 * arrays))
+    counter = CountVectorizer(ngram_range=WORD_RUNS)
+    words = sum(map(len, map(counter.build_tokenizer(), train.texts)))
+    if WORD_RUNS[1] * words <= terms:
+        return None  # were every word another one, it would read all
+    found = len(counter.fit(train.texts).vocabulary_)
+    return Limit(terms, found) if found > terms else None
+
+
+def _fit(features: csr_matrix, target: NDArray[np.int64]) -> LogisticRegression | None:
+    """Return a fitted model, or None where the target never changes."""
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(target)) < 2:
+        return None
+    return LogisticRegression(C=30, max_iter=2000).fit(features, target)

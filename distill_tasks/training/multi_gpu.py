@@ -1,0 +1,138 @@
+"""Several processes that train one model, each on a GPU and its share of every batch.
+
+accelerate finds them in the environment; the others are this module, started as ``python -m``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import cloudpickle
+import torch
+from accelerate.state import AcceleratorState, GradientState
+
+from distill_tasks.core.environment import variables
+from distill_tasks.core.errors import PotstillError
+from distill_tasks.core.orphans import Watch
+
+logger = logging.getLogger("potstill")
+
+Meet = Callable[[], None]
+Made = TypeVar("Made")
+
+LONGEST_WAIT_S = 300
+"""How long a process waits for the others in a step, as one may have failed."""
+
+
+def count_ranks(gpus: int, batch_rows: int) -> int:
+    """Return the most processes, one for each GPU, that can share a batch evenly."""
+    return max(ranks for ranks in range(1, max(1, gpus) + 1) if batch_rows % ranks == 0)
+
+
+def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
+    """Have so many processes do some work, this one the first, and return what it made here.
+
+    Each calls what the work is given when it is about to meet the others. Those are sent the work
+    by cloudpickle, and are ended with it. Raises PotstillError if one fails before they met.
+    """
+    if ranks == 1:
+        return work(lambda: None)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_find_port())}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    others: list[_Other] = []
+
+    def meet() -> None:
+        for other in others:
+            other.meet()
+
+    with tempfile.TemporaryDirectory() as folder, variables(places[0]):
+        sent = Path(folder, "work")
+        sent.write_bytes(cloudpickle.dumps(work))
+        try:
+            others += (_Other(place, sent) for place in places[1:])
+            _forget_state()
+            return work(meet)
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            _forget_state()
+            for other in others:
+                other.end()
+
+
+def told_anyone(told: bool, device: torch.device) -> bool:
+    """Return whether this process was told something, or another that trains with it."""
+    if not torch.distributed.is_initialized():
+        return told
+    count = torch.tensor(int(told), device=device)
+    torch.distributed.all_reduce(count)
+    return bool(count)
+
+
+class _Other:
+    """Another process; what it says of itself is kept, since the terminal is the first one's."""
+
+    def __init__(self, place: dict[str, str], sent: Path) -> None:
+        self.said = sent.with_name(f"said by {place['RANK']}")
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(  # noqa: S603  # our own code
+                [sys.executable, "-m", __name__, sent],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=os.environ | place,
+            )
+        self.watch = Watch(self.process)
+
+    def meet(self) -> None:
+        """Wait until it is about to meet this one; raise PotstillError if it ended before."""
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            self.process.wait()
+            raise PotstillError(f"Another process of the training failed: {self._reason()}")
+
+    def end(self) -> None:
+        """End it, and say why it failed if it did."""
+        if self.process.poll():
+            logger.warning("train: another process failed: %s", self._reason())
+        self.watch.end()
+        self.process.communicate()
+
+    def _reason(self) -> str:
+        lines = self.said.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.process.returncode}"
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _forget_state() -> None:
+    """Have accelerate look at the environment once more."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def main() -> None:
+    """Do the work that the first process sends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first one decides
+    work = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301  # by our own parent
+    work(lambda: print("met", flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,446 @@
+"""The training loop of transformer teachers and students: `transformers.Trainer`, kept quick."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
+
+from distill_tasks.core.digests import digest
+from distill_tasks.core.memory import collect_garbage
+from distill_tasks.core.progress import Training, shown
+from distill_tasks.data.corpus import NO_LABEL
+from distill_tasks.problems.classification import Problem
+from distill_tasks.scoring.metrics import F1, Accuracy
+from distill_tasks.training.compilation import FasterReader, Read
+from distill_tasks.training.device import Device, choose_device, present_ranks
+from distill_tasks.training.hidden_states import TeacherBeside
+from distill_tasks.training.interruption import StopBetweenSteps
+from distill_tasks.training.losses import check_finite, distillation_loss, gold_loss
+from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Meet, count_ranks, work_together
+from distill_tasks.training.objective import Blend
+from distill_tasks.training.tokens import LENGTH, Tokens, pad
+from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
+
+logger = logging.getLogger("potstill")
+
+CHECKPOINTS = "checkpoints"
+"""The folder, inside a student's, from which a training goes on."""
+SORTED_STEPS = 4
+"""Steps whose rows are drawn together and sorted by length. With more of them batches are one-sided
+where the length of a text tells its class (docs/decisions.md)."""
+
+Curve = dict[str, float]
+"""One epoch of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to learn from: texts, gold labels (-1 where absent), teacher logits (rows, classes)."""
+
+    texts: Sequence[str]
+    labels: NDArray[np.int64]
+    teacher_logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of one training; the blend matters where teacher logits are given."""
+
+    epochs: int
+    learning_rate: float
+    batch_rows: int
+    max_length: int
+    seed: int
+    blend: Blend | None = None
+    problem: Problem = "single_label"
+    class_weights: NDArray[np.float32] | None = None
+    patience_epochs: int | None = None
+    """Stop after so many epochs without a better validation loss, and keep the best epoch."""
+    accumulated_batches: int = 1
+    """Batches whose gradients make one step."""
+    share: float = 1.0
+    """Of all steps, those to take now; a later call with more goes on from there."""
+
+    def split_batch(self) -> Recipe:
+        """Return the recipe of the same steps in half the memory, or less where rows are odd."""
+        parts = next(n for n in range(2, self.batch_rows + 1) if self.batch_rows % n == 0)
+        return replace(
+            self,
+            batch_rows=self.batch_rows // parts,
+            accumulated_batches=parts * self.accumulated_batches,
+        )
+
+
+def name_classes(classes: Sequence[str]) -> dict[str, Any]:
+    """Return the keyword arguments that give a model its class names."""
+    return {
+        "num_labels": len(classes),
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: number for number, name in enumerate(classes)},
+    }
+
+
+def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
+    """Return the configuration with every dropout rate at zero.
+
+    Dropout's random numbers took 30 % of a training step on CPU and cost accuracy
+    (docs/decisions.md).
+    """
+    for key, value in config.to_dict().items():
+        if "drop" in key and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config
+
+
+def train_classifier(
+    make_model: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Rows,
+    validation: Rows,
+    recipe: Recipe,
+    folder: Path,
+    token_cache: Path | None = None,
+    beside: TeacherBeside | None = None,
+) -> list[Curve]:
+    """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
+
+    Token ids are read from ``token_cache`` where it has them; ``beside`` reads each batch too, for
+    the terms of the blend that need it. A checkpoint found in the folder is continued: a kill
+    loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once more
+    with half the batch and as many steps.
+    """
+    collect_garbage()  # accelerate does once more, with little left to look at
+    tokens = Tokens(tokenizer, recipe.max_length, token_cache)
+    datasets = _add_answers(tokens, rows), _add_answers(tokens, validation)
+
+    def train(recipe: Recipe) -> list[Curve]:
+        device = choose_device()
+        gpus = device.gpus if beside is None else 1  # the teacher stands beside one student
+        work = partial(_train, make_model, tokenizer, *datasets, recipe, folder, device, beside)
+        return work_together(count_ranks(gpus, recipe.batch_rows), work)
+
+    try:
+        return train(recipe)
+    except (RuntimeError, MemoryError) as error:
+        if recipe.batch_rows < 2 or not is_out_of_memory(error):
+            raise
+    split = recipe.split_batch()
+    logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
+    collect_garbage()
+    torch.cuda.empty_cache()
+    return train(split)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on the CPU or on a GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in said)
+    )
+
+
+def _train(
+    make_model: Callable[[], PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    folder: Path,
+    device: Device,
+    beside: TeacherBeside | None,
+    meet: Meet,
+) -> list[Curve]:
+    model, checkpoints = make_model(), folder / CHECKPOINTS
+    stop = StopBetweenSteps(recipe.share)
+    meet()
+    validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
+    with nullcontext() if beside is None else beside.joined(model):
+        copied = device.working_copy and not learns_embeddings(model)
+        trainer = _DistillationTrainer(
+            recipe,
+            beside,
+            WorkingCopy(model) if copied else None,
+            model=model,
+            args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
+            train_dataset=rows,
+            eval_dataset=validation,
+            data_collator=_Collator(tokenizer, recipe.max_length),
+            compute_metrics=_score_with(recipe.problem),
+            callbacks=[*_callbacks(recipe, validated), stop],
+        )
+        trainer.remove_callback(PrinterCallback)
+        compiles = device.compiles_training and beside is None and present_ranks() == 1
+        reader = (
+            closing(FasterReader(model, recipe.epochs * recipe.share * sum(rows[LENGTH])))
+            if compiles
+            else nullcontext()
+        )
+        with shown(), stop.listening(), reader as trainer.reader:
+            trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
+    if trainer.is_world_process_zero():
+        model.float().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        if recipe.share == 1:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    return _curve(trainer.state.log_history)
+
+
+def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
+    """Return the token ids of rows with their labels and teacher logits as columns."""
+    columns = {"labels": rows.labels, "teacher_logits": rows.teacher_logits}
+    dataset = tokens.read(rows.texts)
+    for name, column in columns.items():
+        if column is not None:  # named, since hashing a column takes longer than adding it
+            dataset = dataset.add_column(name, list(column), new_fingerprint=name)
+    return dataset
+
+
+class _DistillationTrainer(Trainer):
+    """A Trainer whose teacher is a column of the data set, and a model only where it must be."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        beside: TeacherBeside | None,
+        working: WorkingCopy | None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.recipe = recipe
+        self.beside = beside
+        self.model_accepts_loss_kwargs = False
+        self.working = working
+        self.reader: Read | None = None
+        """Reads the batches that are learnt from, where the model itself does not."""
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Find the gradients of a batch."""
+        loss = super().training_step(*arguments, **keywords)
+        if self.working is not None:
+            self.working.hand_over()
+        return loss
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a batch: distillation with teacher logits, cross-entropy without."""
+        teacher = inputs.pop("teacher_logits", None)
+        labels = inputs["labels"]
+        read = {key: value for key, value in inputs.items() if key != "labels"}
+        outputs = self._choose_reader(model)(**read)
+        logits = outputs.logits.float()
+        recipe, class_weights = self.recipe, None
+        if recipe.class_weights is not None:
+            class_weights = torch.from_numpy(recipe.class_weights).to(logits.device)
+        if teacher is None or recipe.blend is None:
+            loss = gold_loss(logits, labels, class_weights).mean()
+        else:
+            loss = distillation_loss(logits, teacher, labels, recipe.blend, class_weights)
+            if self.beside is not None:
+                loss = loss + self.beside.loss(read, labels)
+        if model.training:
+            check_finite(loss, self.state.global_step + 1, recipe.learning_rate)
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _choose_reader(self, model: torch.nn.Module) -> Read:
+        if self.working is not None:
+            return self.working.refresh(model.training)
+        return self.reader if self.reader is not None and model.training else model
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
+        """Return the order of rows, which is the same wherever in an epoch training goes on."""
+        rows: Any = self.train_dataset
+        return _Order(self.recipe, rows[LENGTH], lambda: int(self.state.epoch or 0))
+
+
+class _Order(LengthGroupedSampler):
+    """Rows in batches of similar length, in an order that follows from seed and epoch alone."""
+
+    def __init__(
+        self, recipe: Recipe, lengths: Sequence[int], read_epoch: Callable[[], int]
+    ) -> None:
+        rows = recipe.batch_rows * recipe.accumulated_batches
+        super().__init__(rows, lengths=list(lengths), generator=torch.Generator())
+        self.seed = recipe.seed
+        self.read_epoch = read_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        # asked, because a Trainer tells no epoch where several processes go on within one
+        self.generator.manual_seed(int(digest(self.seed, self.read_epoch()), 16))
+        return iter(
+            get_length_grouped_indices(
+                self.lengths, self.batch_size, SORTED_STEPS, generator=self.generator
+            )
+        )
+
+
+class _Collator:
+    """Pads the token ids of a batch and stacks the other columns."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        extra: dict[str, Tensor] = {
+            key: torch.from_numpy(np.array([row.pop(key) for row in rows]))
+            for key in ("labels", "teacher_logits")
+            if key in rows[0]
+        }
+        if "teacher_logits" in extra:
+            extra["teacher_logits"] = extra["teacher_logits"].float()
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name != LENGTH}
+        return {**pad(self.tokenizer, columns, self.max_length), **extra}
+
+
+class _Patience(TrainerCallback):
+    """Stops after so many epochs without a better validation loss, halted on the way or not."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+        if len(losses) - losses.index(min(losses)) > self.epochs:
+            control.should_training_stop = True
+
+
+class _TellProgress(TrainerCallback):
+    """Tells every step, and has the Trainer say its loss at some of them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.rows = recipe.batch_rows * recipe.accumulated_batches
+        self.share = recipe.share
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.training = Training(state.max_steps, self.rows, self.share, state.global_step)
+        for line in state.log_history:  # of a training that goes on
+            self._tell(line)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.training.reach(state.global_step)
+        control.should_log |= self.training.wants_loss(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._tell(state.log_history[-1])
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        self.training.reach(line["step"], line.get("loss"), line.get("eval_accuracy"))
+
+
+def _arguments(
+    recipe: Recipe, device: Device, checkpoints: Path, validated: bool, autocast: bool
+) -> TrainingArguments:
+    patient = validated and recipe.patience_epochs is not None
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=0.1,
+        lr_scheduler_type="linear",
+        weight_decay=0.01,
+        per_device_train_batch_size=recipe.batch_rows // present_ranks(),
+        gradient_accumulation_steps=recipe.accumulated_batches,
+        per_device_eval_batch_size=32,
+        train_sampling_strategy="group_by_length",
+        bf16=autocast,
+        use_cpu=device.kind == "cpu",
+        dataloader_pin_memory=device.kind == "cuda",
+        optim="adamw_torch_fused",
+        eval_strategy="epoch" if validated else "no",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=patient,
+        metric_for_best_model="eval_loss" if patient else None,
+        greater_is_better=False,
+        logging_strategy="epoch",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to=[],
+        disable_tqdm=True,
+        seed=recipe.seed,
+        ddp_timeout=LONGEST_WAIT_S,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process with several GPUs would take as many batches for a step
+    return arguments
+
+
+def _callbacks(recipe: Recipe, validated: bool) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [_TellProgress(recipe)]
+    if validated and recipe.patience_epochs is not None:
+        callbacks.append(_Patience(recipe.patience_epochs))
+    return callbacks
+
+
+def _last_whole(checkpoints: Path) -> str | None:
+    """Return the newest checkpoint that is whole: the Trainer writes its state last."""
+    whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
+    steps = {int(path.name.rsplit("-", 1)[1]): path for path in whole}
+    return str(steps[max(steps)]) if steps else None
+
+
+def _score_with(problem: Problem) -> Callable[[Any], Mapping[str, float]]:
+    """Return what the Trainer scores validation with: our modules, combined."""
+    metric = evaluate.combine([Accuracy(config_name=problem), F1(config_name=problem)])
+
+    def compute(prediction: Any) -> Mapping[str, float]:
+        found = metric.compute(prediction.predictions, prediction.label_ids)
+        return {name: found[name] for name in ("accuracy", "macro_f1")}
+
+    return compute
+
+
+def _curve(log: list[dict[str, float]]) -> list[Curve]:
+    """Merge the Trainer's training and validation lines of each epoch into one point.
+
+    The mean loss of an epoch's steps stands in several lines, each for those since the one before.
+    """
+    names = {
+        "eval_loss": "validation/loss",
+        "eval_accuracy": "validation/accuracy",
+        "eval_macro_f1": "validation/macro_f1",
+    }
+    epochs: dict[int, Curve] = {}
+    begun = told = 0.0
+    for line in log:
+        number = math.ceil(line["epoch"])
+        if number not in epochs:
+            epochs[number], begun = {}, told
+        point = epochs[number]
+        point |= {"epoch": line["epoch"], "step": line["step"]}
+        point |= {names[key]: value for key, value in line.items() if key in names}
+        if "loss" in line:
+            before = point.get("train/loss", 0.0) * (told - begun)
+            now = line["loss"] * (line["step"] - told)
+            told = line["step"]
+            point["train/loss"] = (before + now) / (told - begun)
+    return list(epochs.values())

@@ -1,0 +1,339 @@
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from samples import CLASSES, WORDS, make_rows
+from transformers import AutoModelForSequenceClassification, MiniMaxConfig
+
+from distill_tasks.config import parse_config
+from distill_tasks.core.errors import InputError
+from distill_tasks.core.store import MANIFEST
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.soft_labels import SoftLabels
+from distill_tasks.results.references import TeacherReference, Trial
+from distill_tasks.results.run import Schooling
+from distill_tasks.results.trained import train_one
+from distill_tasks.scoring.calibration import calibrate
+from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
+from distill_tasks.stages.export import export_all, name_variant
+from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.objective import Blend
+
+VARIANTS = ("onnx", "onnx_int8")
+
+
+@pytest.fixture(scope="module")
+def config(tiny_base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    rows = make_rows(300, seed=1)
+    splits = {"train": rows[:90], "transfer": rows[90:200][["text"]], "held_out": rows[200:]}
+    for name, split in splits.items():
+        split.to_parquet(folder / f"{name}.parquet", index=False)
+    written = {
+        "name": "animals",
+        "work_dir": str(folder / "work"),
+        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "teacher": {"kind": "finetune", "base": str(tiny_base), "max_length": 16},
+        "students": [
+            {
+                "family": "layers",
+                "layers": 1,
+                "epochs": 8,
+                "learning_rate": 0.005,
+                "batch_rows": 16,
+            },
+            {"family": "static", "dimensions": 8, "epochs": 1},
+            {"family": "bag_of_words", "max_features": 100},
+        ],
+        "evaluate": {"answer_precision": 0.9},
+        "export": {"variants": list(VARIANTS)},
+        "registry": {"model": "animals"},
+    }
+    return parse_config(written, "test")
+
+
+@pytest.fixture(scope="module")
+def corpus(config):
+    return read_corpus(config.data, config.seed)
+
+
+@pytest.fixture(scope="module")
+def students(config, corpus, tiny_base):
+    """A transformer from two seeds and without a teacher, and the students of numpy."""
+    model = TeacherModel(tiny_base, None, 16)
+    teacher = TeacherReference("teacher", CLASSES, model, 0.0, [], reused=True)
+    wanted = [
+        next(number for number, name in enumerate(CLASSES) if set(text.split()) & set(WORDS[name]))
+        for text in corpus.lesson.texts
+    ]
+    answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[wanted], CLASSES, "teacher")
+    layers, static, words = config.students
+    trials = [
+        Trial(layers, 7),
+        Trial(static, 7),
+        Trial(layers, 8, served=False),
+        Trial(layers, 7, taught=False, served=False),
+        Trial(words, 7),
+    ]
+    schooling = Schooling(config, corpus, answers, teacher, Blend(2.0, 0.9))
+    return [train_one(schooling, trial) for trial in trials]
+
+
+@pytest.fixture(scope="module")
+def exported(config, corpus, students):
+    return export_all(config, corpus, students)
+
+
+@pytest.fixture
+def layers(students):
+    """The transformer from its first seed."""
+    return students[0]
+
+
+def named(found, name):
+    (student,) = (student for student in found.students if student.name == name)
+    return student
+
+
+def asking_for(config, *variants):
+    return config.model_copy(
+        update={"export": config.export.model_copy(update={"variants": variants})}
+    )
+
+
+def times(found):
+    """When each file of the variants was written."""
+    files = [path for s in found.students if "onnx" in s.variant for path in s.folder.iterdir()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_every_taught_transformer_is_followed_by_its_variants_and_the_others_are_left_alone(
+    exported, students
+):
+    layers, static, second, control, words = (student.name for student in students)
+    assert [student.name for student in exported.students] == [
+        layers,
+        f"{layers}-onnx",
+        f"{layers}-onnx-int8",
+        static,
+        second,
+        f"{layers}-onnx-seed-8",
+        f"{layers}-onnx-int8-seed-8",
+        control,
+        words,
+    ]
+    assert [student for student in exported.students if student in students] == students
+    assert exported.left_out == {}
+    assert not exported.reused
+
+
+def test_a_variant_is_its_student_under_another_name_in_another_folder(exported, layers):
+    for variant in VARIANTS:
+        found = named(exported, name_variant(layers.student, variant))
+        assert (found.variant, found.candidate, found.served) == (variant, found.name, True)
+        kept = ("student", "seed", "taught", "trained", "parameters", "seconds", "curve")
+        assert all(getattr(found, field) == getattr(layers, field) for field in kept)
+        assert found.digest != layers.digest
+        assert found.folder != layers.folder
+        assert {path.name for path in found.folder.iterdir()} == {ABOUT, GRAPH, "tokenizer.json"}
+        sizes = [path.stat().st_size for path in found.folder.iterdir()]
+        assert found.disk_mb == sum(sizes) / 1e6
+
+
+def test_a_variant_answers_as_the_student_of_its_own_seed(exported, students, corpus):
+    texts = corpus.splits["held_out"].texts
+    first, _, second, *_ = students
+    torches = [open_model(student.folder).logits(texts) for student in (first, second)]
+    assert np.abs(torches[0] - torches[1]).max() > 0.1
+    for seed, suffix in enumerate(("", "-seed-8")):
+        onnx = named(exported, f"{first.student}-onnx{suffix}")
+        assert onnx.candidate == f"{first.student}-onnx"
+        assert onnx.served == (not suffix)
+        logits = open_model(onnx.folder).logits(texts)
+        np.testing.assert_allclose(logits, torches[seed], atol=1e-4)
+        int8 = open_model(named(exported, f"{first.student}-onnx-int8{suffix}").folder)
+        gap = np.abs(int8.logits(texts) - torches[seed]).max()
+        assert 0 < gap < 0.1 * np.ptp(torches[seed])
+
+
+def test_variants_of_seeds_have_digests_of_their_own(exported):
+    digests = [student.digest for student in exported.students]
+    assert len(set(digests)) == len(digests)
+
+
+def test_calibration_is_the_variants_own_and_lies_in_its_description(exported, corpus, layers):
+    validation = corpus.splits["validation"]
+    for variant in VARIANTS:
+        found = named(exported, name_variant(layers.student, variant))
+        model = open_model(found.folder)
+        logits = model.logits(validation.texts)
+        expected = calibrate(logits, validation.decisions(3), "single_label", 0.9)
+        assert found.calibration.temperature == pytest.approx(expected.temperature, rel=1e-6)
+        assert found.calibration.answer_from == pytest.approx(expected.answer_from, rel=1e-6)
+        about = json.loads((found.folder / ABOUT).read_text())
+        assert about["calibration"] == found.calibration.to_json()
+        assert about["runtime"] == "onnx"
+        assert model.temperature == found.calibration.temperature
+    assert found.calibration.temperature != layers.calibration.temperature  # int8's own
+    about = json.loads((layers.folder / ABOUT).read_text())
+    assert about["calibration"] == layers.calibration.to_json()
+    assert about["runtime"] == "transformers"
+
+
+def test_a_second_run_exports_nothing_again(config, corpus, exported, students):
+    before = times(exported)
+    again = export_all(config, corpus, [replace(student, reused=True) for student in students])
+    assert again.reused
+    assert all(student.reused for student in again.students)
+    assert again.students == [replace(student, reused=True) for student in exported.students]
+    assert times(again) == before
+    assert len(before) == 2 * 2 * 3
+
+
+def test_what_is_added_later_is_all_that_is_exported(config, corpus, exported, students):
+    before = times(exported)
+    wider = export_all(asking_for(config, *VARIANTS, "onnx_int8_static"), corpus, students[:1])
+    assert [s.variant for s in wider.students] == ["torch", *VARIANTS, "onnx_int8_static"]
+    assert [s.reused for s in wider.students] == [False, True, True, False]
+    assert not wider.reused
+    assert before.items() <= (times(exported) | times(wider)).items()
+    static = open_model(wider.students[-1].folder)
+    gap = static.logits(["purr kitten"]) - open_model(students[0].folder).logits(["purr kitten"])
+    assert np.abs(gap).max() < 1
+
+
+def test_asked_for_no_variants_all_students_stay_as_they_are(config, corpus, students):
+    found = export_all(asking_for(config), corpus, students)
+    assert found.students == students
+    assert found.left_out == {}
+
+
+def test_no_students_are_nothing_to_export(config, corpus):
+    found = export_all(config, corpus, [])
+    assert (found.students, found.left_out) == ([], {})
+
+
+def test_missing_packages_are_an_error_and_no_reason_to_leave_out(
+    config, corpus, students, monkeypatch
+):
+    monkeypatch.setattr("distill_tasks.students.formats.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"potstill\[onnx\]"):
+        export_all(config, corpus, students)
+
+
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "num_labels": 3,
+    "id2label": dict(enumerate(CLASSES)),
+    "label2id": {name: number for number, name in enumerate(CLASSES)},
+    "pad_token_id": 0,
+}
+
+
+@pytest.fixture
+def strange(students, tmp_path):
+    """Make a student of another architecture out of a trained one."""
+
+    def make(student, architecture):
+        folder = Path(shutil.copytree(students[0].folder, tmp_path / architecture.model_type))
+        vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+        settings = TINY | {"vocab_size": vocabulary}
+        settings |= {"num_key_value_heads": 2, "num_local_experts": 2, "head_dim": 16}
+        settings |= {"layer_types": ["linear_attention"], "block_size": 4}
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(architecture(**settings))
+        model.save_pretrained(folder)
+        (folder / ABOUT).write_text((students[0].folder / ABOUT).read_text())
+        return replace(student, folder=folder, digest=architecture.model_type)
+
+    return make
+
+
+def test_a_student_that_cannot_be_exported_is_left_out_and_the_others_go_on(
+    config, corpus, exported, students, strange, caplog
+):
+    """The graph of MiniMax's linear attention fits no other length than that of its sample."""
+    odd = strange(replace(students[0], name="odd", student="odd", candidate="odd"), MiniMaxConfig)
+    assert len(open_model(odd.folder).answer(["purr kitten", "the puppy"])) == 2
+    with caplog.at_level(logging.WARNING, "potstill"):
+        found = export_all(asking_for(config, "onnx"), corpus, [odd, *students])
+    assert set(found.left_out) == {"odd-onnx"}
+    reason = found.left_out["odd-onnx"]
+    assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
+    assert "\n" not in reason
+    assert len(reason) <= 230
+    assert f"export odd-onnx: left out, {reason}" in caplog.text
+    names = [student.name for student in exported.students if student.variant != "onnx_int8"]
+    assert [student.name for student in found.students] == ["odd", *names]
+    assert not found.reused
+    store = Path(config.work_dir) / "served"
+    assert not [f for f in store.glob("*/" + MANIFEST) if "minimax" in f.read_text()]
+
+
+@pytest.mark.usefixtures("exported")
+def test_where_one_seed_fails_the_whole_candidate_is_left_out(config, corpus, students, strange):
+    first, second = students[0], strange(students[2], MiniMaxConfig)
+    found = export_all(asking_for(config, "onnx"), corpus, [first, second])
+    ((name, reason),) = found.left_out.items()
+    assert name == f"{first.student}-onnx"
+    assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
+    assert found.students == [first, second]
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_student_whose_folder_is_damaged_is_left_out_until_it_is_mended(
+    config, corpus, students, tmp_path
+):
+    folder = Path(shutil.copytree(students[2].folder, tmp_path / "damaged"))
+    damaged = replace(students[2], folder=folder)
+    one, name = asking_for(config, "onnx_int8_static"), f"{damaged.student}-onnx-int8-static"
+    tokenizer = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").unlink()
+    found = export_all(one, corpus, [damaged, students[1]])
+    assert (found.students, set(found.left_out)) == ([damaged, students[1]], {name})
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    found = export_all(one, corpus, [damaged, students[1]])
+    assert [student.candidate for student in found.students] == [
+        damaged.candidate,
+        name,
+        students[1].candidate,
+    ]
+    assert found.left_out == {}
+
+
+def test_an_export_that_was_killed_is_finished_by_the_next_run(config, corpus, exported, students):
+    found = named(exported, f"{students[0].student}-onnx-int8")
+    texts = corpus.splits["held_out"].texts
+    answers, about = open_model(found.folder).logits(texts), (found.folder / ABOUT).read_text()
+    final = found.folder.parent
+    draft = final.rename(final.with_name(f"{final.name}.partial"))
+    (draft / MANIFEST).unlink()
+    (draft / found.folder.name / ABOUT).unlink()
+    (draft / found.folder.name / GRAPH).write_bytes(b"half a graph")
+    again = export_all(config, corpus, students[:1])
+    assert [student.reused for student in again.students] == [False, True, False]
+    assert again.students[-1] == found
+    np.testing.assert_array_equal(open_model(found.folder).logits(texts), answers)
+    assert (found.folder / ABOUT).read_text() == about
+    assert not draft.exists()
+    assert (final / MANIFEST).is_file()
+
+
+def test_a_deleted_variant_is_exported_again_to_the_same_answers(
+    config, corpus, exported, students
+):
+    found = named(exported, f"{students[0].student}-onnx-int8")
+    answers = open_model(found.folder).logits(["purr kitten"])
+    shutil.rmtree(found.folder.parent)
+    again = export_all(config, corpus, students[:1])
+    assert again.students[-1] == found
+    np.testing.assert_array_equal(open_model(found.folder).logits(["purr kitten"]), answers)

@@ -1,0 +1,150 @@
+"""Whom halving stops, and that what it leaves behind is worth what it cost."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from samples import make_rows
+
+from distill_tasks.config import parse_config
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.outcomes import Halving, Stop
+from distill_tasks.results.references import PartOfTraining, first_trials
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import find_shape
+from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.scorecard import Answered
+from distill_tasks.stages.halve import (
+    FEWEST_STUDENTS,
+    RUNGS,
+    Race,
+    Runner,
+    find_trials,
+    halve_grid,
+    will_halve,
+)
+from distill_tasks.stages.label import label_rows
+from distill_tasks.students import LayersStudent
+
+GOOD, RUINED = (f"layers-2-epochs-4-learning-rate-{rate}" for rate in ("0.0003", "0.5"))
+
+
+@pytest.fixture
+def grid(written, data_folder):
+    """Two students alike but for the learning rate, one of which forgets what it started with."""
+    make_rows(300, seed=4).to_parquet(data_folder / "validation.parquet", index=False)
+    written["data"]["validation"] = str(data_folder / "validation.parquet")
+    written["students"] = [
+        {"family": "layers", "layers": 2, "epochs": 4, "learning_rate": [3e-4, 0.5]},
+        {"family": "bag_of_words", "max_features": 50},
+    ]
+    written["search"] = {"halving": True}
+    return parse_config(written, "test")
+
+
+@pytest.fixture
+def taught(grid):
+    corpus = read_corpus(grid.data, grid.seed)
+    teacher = make_teacher(grid, corpus)
+    return corpus, label_rows(grid, corpus, teacher).open(), teacher, grid.loss.blend(2.0, 0.9)
+
+
+def start_race(grid, taught):
+    corpus, labels, *_ = taught
+    return Race(read_schooling(grid, *taught), Examiner(grid, corpus, labels, "validation"))
+
+
+def runner(name, right, p95_ms, gold, seconds=10.0):
+    """A student that is right in the first so many rows of validation and wrong in the others."""
+    said = np.where(np.arange(len(gold)) < right, gold, (gold + 1) % 3)
+    logits = 5 * np.eye(3, dtype=np.float32)[said]
+    part = PartOfTraining(1 / 4, None, logits, seconds)
+    return Runner(name, part, Answered(logits, Calibration()), p95_ms)
+
+
+def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, taught):
+    gold = taught[0].splits["validation"].gold
+    rows = [
+        runner("best", 290, 4.0, gold),
+        runner("merely behind", 287, 4.0, gold),
+        runner("worse", 240, 4.0, gold),
+        runner("worse and slower", 240, 9.0, gold),
+        runner("worse but faster", 240, 3.0, gold),
+        runner("twin", 290, 4.0, gold),
+    ]
+    stops = {stop.name: stop for stop in start_race(grid, taught)._compare(rows, 1 / 4)}
+    assert set(stops) == {"worse", "worse and slower"}
+    assert {stop.better for stop in stops.values()} <= {"best", "twin"}
+    stop = stops["worse"]
+    assert 0 < stop.gap < 100 * 50 / 300
+    assert stop.saved_s == pytest.approx(30)
+    assert stop.reason.startswith("stopped after 25 % of its training: ")
+
+
+def test_whoever_stops_another_one_goes_on(grid, taught):
+    gold = taught[0].splits["validation"].gold
+    rows = [runner(str(right), right, 1.0, gold) for right in range(60, 300, 30)]
+    stops = start_race(grid, taught)._compare(rows, 1 / 2)
+    assert len(stops) == len(rows) - 1
+    assert {stop.better for stop in stops} == {"270"}
+
+
+def test_a_grid_is_halved_and_never_twice(grid, taught):
+    found = halve_grid(grid, *taught)
+    assert (found.students, found.reused) == (2, False)
+    assert list(found.reasons) == [RUINED]
+    (stop,) = found.stops
+    assert stop.better == GOOD
+    assert stop.share in RUNGS
+    assert 0 < found.saved_share < 1
+    names = [trial.student.name for trial in find_trials(grid, found)]
+    assert names == [GOOD, "bag-of-words-50"]
+    again = halve_grid(grid, *taught)
+    assert again == replace(found, reused=True)
+
+
+def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, taught, caplog):
+    teacher = replace(taught[2], model=replace(taught[2].model, model="no/such/folder"))
+    found = halve_grid(grid, taught[0], taught[1], teacher, taught[3])
+    assert (found.students, found.stops, found.saved_share) == (0, [], 0.0)
+    assert len(find_trials(grid, found)) == 3
+    assert "no/such/folder" in caplog.text
+
+
+@pytest.mark.parametrize("wanted", [True, False, "auto"])
+@pytest.mark.parametrize("count", [FEWEST_STUDENTS - 1, FEWEST_STUDENTS])
+def test_large_grids_are_halved_unless_said_otherwise(written, wanted, count):
+    written["students"] = [{"family": "bag_of_words", "max_features": [*range(1, count + 1)]}]
+    written["search"] = {"halving": wanted}
+    config = parse_config(written, "test")
+    expected = wanted if wanted != "auto" else count == FEWEST_STUDENTS
+    assert will_halve(config) is expected
+
+
+def test_what_is_not_halved_costs_nothing(written):
+    found = halve_grid(parse_config(written, "test"), None, None, None, None)
+    assert found == Halving(0, [], 0.0, reused=True)
+
+
+def test_a_large_grid_of_students_that_cannot_be_halted_is_not_halved(written):
+    written["students"] = [{"family": "bag_of_words", "max_features": [*range(1, 10)]}]
+    config = parse_config(written, "test")
+    assert will_halve(config)
+    assert halve_grid(config, None, None, None, None) == Halving(0, [], 0.0, reused=True)
+
+
+def test_students_that_differ_in_their_training_alone_have_one_shape():
+    one = LayersStudent(layers=2)
+    assert find_shape(one) == find_shape(LayersStudent(layers=2, learning_rate=1e-3, epochs=5))
+    assert find_shape(one) != find_shape(LayersStudent(layers=3))
+
+
+def test_what_was_saved_is_a_share_of_the_whole_grid():
+    stops = [Stop("a", 1 / 4, "b", 3.0, 30.0), Stop("c", 1 / 2, "b", 3.0, 10.0)]
+    assert Halving(4, stops, 160.0, reused=False).saved_share == pytest.approx(0.25)
+
+
+def test_trials_that_were_not_stopped_are_the_first_ones(grid):
+    assert find_trials(grid, Halving(2, [], 1.0, reused=False)) == first_trials(grid)

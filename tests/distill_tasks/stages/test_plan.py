@@ -1,0 +1,217 @@
+import logging
+import math
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_distillation import write_rows
+
+from distill_tasks.config import parse_config
+from distill_tasks.core import progress
+from distill_tasks.core.progress import Training, heard_by
+from distill_tasks.results.references import first_trials
+from distill_tasks.results.run import read_schooling
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.trained import train_one
+from distill_tasks.stages import plan
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.plan import (
+    PROBE_STEPS,
+    Pace,
+    Planned,
+    Probe,
+    bound_minutes,
+    foresee,
+    plan_grid,
+)
+from distill_tasks.stages.prepare import check_config
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
+from distill_tasks.training.objective import Blend
+
+
+@pytest.fixture
+def planned(written):
+    """Plan a grid of students, and return it with its configuration and corpus."""
+
+    def run(students, **changes):
+        config = parse_config(written | {"students": students} | changes, "test")
+        corpus = check_config(config)
+        return config, corpus, plan_grid(config, corpus)
+
+    return run
+
+
+@pytest.fixture
+def tried(caplog, monkeypatch):
+    """The students that were tried, from the log."""
+    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="potstill")
+    said = "plan: a few steps of "
+    return lambda: [
+        record.getMessage().removeprefix(said)
+        for record in caplog.records
+        if record.getMessage().startswith(said)
+    ]
+
+
+def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
+    planned, tiny_base, monkeypatch
+):
+    monkeypatch.setattr(plan, "PROBE_ROWS", 128)  # of 182, in batches of 64
+    students = [
+        {"family": "layers", "layers": 1, "batch_rows": 2, "accumulated_batches": 3, "epochs": 2},
+        {"family": "layers", "layers": 2, "batch_rows": 3, "width": 16},
+        {"family": "layers", "layers": 1, "batch_rows": 4, "vocabulary": "corpus"},
+        {"family": "static", "dimensions": 8, "epochs": 3},
+        {"family": "bag_of_words", "max_features": [20, 5000]},
+    ]
+    ready = {"kind": "transformers", "model": str(tiny_base), "max_length": 16}
+    config, corpus, grid = planned(students, teacher=ready)
+    assert [one.name for one in grid] == [student.name for student in config.students]
+    assert all(one.minutes > 0 for one in grid)
+    assert [one.at_least for one in grid] == [False, False, True, False, True, True]
+
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher).open()
+    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
+    for one, trial in zip(grid, first_trials(config), strict=True):
+        pace = Pace()
+        with heard_by(pace):
+            trained = train_one(schooling, trial)
+        assert one.steps == (pace.steps or None), one.name
+        assert (one.parameters < trained.parameters) if one.name == "bag-of-words-5000" else True
+        assert one.parameters <= trained.parameters
+        assert one.at_least or one.parameters == trained.parameters
+
+
+def test_students_that_differ_in_their_course_alone_are_tried_once(planned, tried):
+    students = [
+        {"family": "layers", "layers": 1, "learning_rate": [1e-3, 1e-4], "epochs": [1, 2]},
+        {"family": "layers", "layers": 1, "batch_rows": 16},
+    ]
+    _, _, grid = planned(students)
+    assert len(tried()) == 2
+    assert len(grid) == 5
+    shared = grid[:4]
+    assert len({round(one.minutes / one.steps, 12) for one in shared}) == 1
+    assert sorted(one.steps for one in shared) == [6, 6, 12, 12]  # 182 rows in batches of 32
+
+
+def files(folder):
+    """Return every file and folder below, with the time of its last change."""
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
+
+
+def test_a_plan_leaves_nothing_behind_and_makes_no_teacher(written, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    config = parse_config(written, "test")
+    corpus = check_config(config)
+    before = files(tmp_path)
+    assert len(plan_grid(config, corpus)) == 4
+    after = files(tmp_path)
+    scratch = tmp_path / "scratch"
+    assert {path for path in after if path != scratch} == before.keys() - {scratch}
+    assert {path: when for path, when in after.items() if path != scratch} == {
+        path: when for path, when in before.items() if path != scratch
+    }
+
+
+def test_losses_that_need_the_teacher_beside_have_it(planned):
+    students = [{"family": "layers", "layers": 1, "epochs": 1}]
+    terms = {"terms": {"kl": 1.0, "hidden": 0.5}, "temperature": "auto", "alpha": "auto"}
+    _, _, (one,) = planned(students, loss=terms)
+    assert one.steps == 6
+    assert progress.grid.ends[one.name] == "done"  # and it was shown
+
+
+def test_a_teacher_without_weights_can_be_planned(tmp_path):
+    config = parse_config(write_rows(tmp_path), "test")
+    grid = plan_grid(config, check_config(config))
+    assert [one.name for one in grid] == ["bag-of-words-3000", "bag-of-words-15"]
+    assert [one.steps for one in grid] == [None, None]
+
+
+@given(
+    rows=st.integers(1, 5000),
+    batch_rows=st.integers(1, 64),
+    accumulated=st.integers(1, 4),
+    epochs=st.integers(1, 9),
+)
+def test_steps_are_those_of_the_trainer(rows, batch_rows, accumulated, epochs):
+    student = LayersStudent(
+        layers=1, batch_rows=batch_rows, accumulated_batches=accumulated, epochs=epochs
+    )
+
+    def count(some):
+        """Return the steps of one epoch, as the Trainer counts them."""
+        batches = math.ceil(some / batch_rows)
+        return batches // accumulated + int(batches % accumulated > 0)
+
+    tried = min(rows, PROBE_STEPS * batch_rows * accumulated)
+    probe = Probe(tried, 1, seconds=9.0, steps=count(tried), step_s=0.5)
+    found = foresee(student, probe, rows)
+    assert found.steps == epochs * count(rows)
+    assert found.minutes == pytest.approx(found.steps * 0.5 / 60)
+
+
+def test_minutes_follow_from_the_steps_or_else_from_the_rows():
+    student = StaticStudent(epochs=3)
+    probe = Probe(rows=128, parameters=7, seconds=60.0, steps=2, step_s=0.5)
+    assert foresee(student, probe, 640) == Planned(student.name, 7, False, 30, 0.25)
+    words = BagOfWordsStudent(max_features=50)
+    probe = Probe(rows=100, parameters=7, seconds=6.0, steps=0, step_s=0.0)
+    assert foresee(words, probe, 1000) == Planned(words.name, 7, True, None, 1.0)
+    assert foresee(words, probe, 100).at_least is False
+    hashed = BagOfWordsStudent(max_features=50, hashed=True)
+    assert foresee(hashed, probe, 1000).at_least is False
+
+
+def test_the_first_steps_are_not_timed(monkeypatch):
+    moments = iter([0.0, 9.0, 12.0, 13.0, 14.0, 16.0])
+
+    class Clock:
+        @staticmethod
+        def monotonic():
+            return next(moments)
+
+    monkeypatch.setattr(plan, "time", Clock)
+    pace = Pace()
+    with heard_by(pace):
+        training = Training(5, 1)
+        for _ in range(5):
+            training.take(1.0)
+        training.reach(5, accuracy=0.9)  # told twice, timed once
+    assert pace.steps == 5
+    assert pace.step_s == pytest.approx((16 - 12) / 3)
+    pace.times = {0: 0.0, 1: 9.0, 2: 12.0}
+    assert pace.step_s == 6.0  # there are too few to leave any out
+    assert Pace().step_s == Pace().steps == 0
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "label", "minutes"),
+    [
+        # Once 1 + 2 + 4; then of the two longest that are finalists, two more seeds each.
+        ({"finalists": 2, "seeds": 3, "controls": False}, "label", 7 + 2 * (4 + 2)),
+        # And three controls each.
+        ({"finalists": 2, "seeds": 3}, "label", 7 + 5 * (4 + 2)),
+        ({"finalists": 2, "seeds": 3}, None, 7 + 2 * (4 + 2)),
+        # A bag of words always sees all rows: no other seed, and one control.
+        ({"finalists": 3, "seeds": 3}, "label", 7 + 5 * (4 + 2) + 1),
+        ({"finalists": 1, "seeds": 1, "controls": False}, "label", 7),
+    ],
+)
+def test_all_trainings_take_at_most(written, evaluate, label, minutes):
+    students = [{"family": "bag_of_words"}, {"family": "layers", "layers": [1, 2]}]
+    data = written["data"] | {"label_column": label}
+    config = parse_config(
+        written | {"students": students, "evaluate": evaluate, "data": data}, "test"
+    )
+    grid = [
+        Planned(student.name, 1, False, 1, float(each))
+        for student, each in zip(config.students, (1, 2, 4), strict=True)
+    ]
+    assert bound_minutes(config, grid) == minutes

@@ -1,0 +1,51 @@
+"""The names under which a store keeps things, written down on 2026-11-26.
+
+Were one to change without a reason, everything that users keep would be made again.
+"""
+
+import pytest
+from small_distillation import distil, parse, write_rows
+
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.results.references import TeacherReference, Trial
+from distill_tasks.results.run import Schooling
+from distill_tasks.results.trained import digest_training
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return parse(write_rows(tmp_path_factory.mktemp("golden")))
+
+
+@pytest.fixture(scope="module")
+def corpus(config):
+    return read_corpus(config.data, config.seed)
+
+
+@pytest.mark.parametrize(
+    ("student", "taught", "name"),
+    [
+        (LayersStudent(layers=2), True, "a8c0672aaf501468"),
+        (LayersStudent(layers=2), False, "64efcfda9fdc7d97"),
+        (LayersStudent(layers=1, width=16), True, "c8186fa310e708b9"),
+        (StaticStudent(dimensions=64), True, "3079f4a9972efbc9"),
+        (BagOfWordsStudent(), True, "6d56dbc0f2618ae0"),
+        (BagOfWordsStudent(hidden_units=8), False, "29774d2f20c4c285"),
+    ],
+)
+def test_the_recipe_of_a_student_keeps_its_name(config, corpus, student, taught, name):
+    teacher = TeacherReference("golden", corpus.classes, None, 0.0, [], reused=True)
+    schooling = Schooling(config, corpus, None, teacher, config.loss.blend(2.0, 0.9))
+    assert digest_training(schooling, Trial(student, 7, taught)) == name
+
+
+def test_what_a_distillation_keeps_has_the_names_that_it_had(config, corpus):
+    found = distil(config, corpus, {"bag-of-words-3000": 0.4, "bag-of-words-15": 0.2})
+    assert (found.corpus.digest, found.teacher.digest) == ("a10262e43e6ff5b3", "ab2328924d812007")
+    assert {student.name: student.trained for student in found.students} == {
+        "bag-of-words-3000": "8bf3cff897ea6703",
+        "bag-of-words-15": "903c87c5e796920f",
+        "bag-of-words-3000-on-gold-seed-7": "0741e9ab64aa1bc7",
+        "bag-of-words-15-on-gold-seed-7": "23b5dfe68cb40bbc",
+    }

@@ -1,0 +1,59 @@
+"""What the statistics must reach: error rates, coverage, and the time they take."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill_tasks.data.corpus import Split
+from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.scorecard import Answered, Exam, score
+from distill_tasks.scoring.verdicts import compare_answers
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # eight minutes where nothing else runs
+def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
+    script = ROOT / "benchmarks/verdict_error_rates.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    rates = json.loads(done.stdout.splitlines()[-1])
+    assert rates["false_beats"] <= 0.05
+    assert rates["power_3_points"] >= 0.80
+    for name in ("accuracy", "retention", "agreement"):
+        assert 0.93 <= rates[f"coverage_{name}"] <= 0.97, name
+    assert rates["false_beats_macro_f1"] <= 0.05
+    assert rates["power_macro_f1"] >= 0.80
+    assert rates["coverage_macro_f1"] >= 0.90
+    assert rates["coverage_macro_f1_difference"] >= 0.75  # one rare row, on which most agree
+
+
+@pytest.mark.slow
+def test_statistics_of_three_seeds_of_ten_candidates_take_seconds():
+    rows, classes, candidates, seeds = 2200, 8, 10, 3
+    generator = np.random.default_rng(0)
+    gold = generator.integers(classes, size=rows)
+
+    def answer():
+        logits = generator.normal(size=(rows, classes)) + 4 * np.eye(classes)[gold]
+        return Answered(logits.astype(np.float32), Calibration())
+
+    split = Split(tuple(map(str, range(rows))), gold)
+    names = tuple(f"class {number}" for number in range(classes))
+    exam = Exam("held_out", split, answer(), names, "single_label", "accuracy")
+    groups = [[answer() for _ in range(seeds)] for _ in range(candidates)]
+    controls = [[answer() for _ in range(seeds)] for _ in range(candidates)]
+    start = time.process_time()
+    for ours, theirs in zip(groups, controls, strict=True):
+        for answered in (*ours, *theirs):
+            score(exam, [answered])
+        score(exam, ours)
+        score(exam, theirs)
+        said = [[exam.decide(one) for one in group] for group in (ours, theirs)]
+        compare_answers(exam.gold, *said)
+    assert time.process_time() - start < 20
