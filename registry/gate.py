@@ -161,7 +161,7 @@ def judge(
         reason = f"it was rolled back; `potstill promote --version {registered.version}` retries it"
         return replace(plain, reason=reason)
     earlier = read_gate(client, registered)
-    if earlier and (earlier.compared_to, earlier.basis) == (champion, basis):
+    if earlier and _still_counts(earlier, champion, basis):
         return earlier
     report = _compare(config, held_out, registered, plain, classes)
     if not dry_run:
@@ -206,6 +206,16 @@ def decide(
     if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER and not is_noise:
         return True, f"as good within {100 * allowed_drop:g} points ({points}) at {speed}"
     return False, f"{comparison.verdict}: {points} of {metric} at {speed}"
+
+
+def _still_counts(earlier: GateReport, champion: int | None, basis: str) -> bool:
+    """Return whether a comparison of before refuses a version still.
+
+    One that let it through is made again, with the files as they are now; so is a refusal without
+    a comparison, whose cause may be mended.
+    """
+    refused = earlier.verdict is not None and not earlier.promote
+    return refused and (earlier.compared_to, earlier.basis) == (champion, basis)
 
 
 def _compare(

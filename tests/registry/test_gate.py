@@ -217,6 +217,18 @@ def test_a_champion_that_cannot_be_opened_is_kept_and_the_reason_says_what_to_do
     assert "take the alias champion off it" in report.reason
 
 
+def test_a_champion_whose_files_are_back_is_compared_with(house, model, tmp_path):
+    house.crown_copy(model, STATIC)
+    place = house.files(model, 1)
+    place.download_artifacts("", str(tmp_path))
+    place.delete_artifacts()
+    challenger = house.register(model, WORDS_STUDENT)
+    assert judged(house, challenger).verdict is None
+    place.log_artifacts(str(tmp_path))
+    report = judged(house, challenger)
+    assert (report.verdict, report.promote) == (BEATS, True)
+
+
 @pytest.mark.parametrize("crowned", [False, True])
 def test_a_student_that_is_as_good_without_its_teacher_is_never_promoted(house, crowned):
     model = f"no-beats-{crowned}"
