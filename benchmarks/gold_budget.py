@@ -20,7 +20,7 @@ from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.data.corpus import DataConfig, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.results.run import make_lesson, read_schooling
+from distill_tasks.results.run import make_training_set, open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.scoring.predictions import Answering, answer_sorted
 from distill_tasks.serving.served_model import open_model
@@ -32,14 +32,14 @@ from distill_tasks.students import (
     StudentConfig,
     train_student,
 )
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import WordsOnGold, without_teacher
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples/reuters/data"
-BLEND = Blend(temperature=1.0, alpha=0.9)
+OBJECTIVE = Objective(temperature=1.0, alpha=0.9)
 STUDENTS: tuple[StudentConfig, ...] = (
     LayersStudent(layers=1),
     StaticStudent(),
@@ -65,19 +65,21 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
         "teacher": float((said == held_out.gold).mean()),
         "words on gold": accuracy(words, held_out),
     }
-    lesson = make_lesson(read_schooling(config, corpus, labels, teacher, BLEND), config.seed)
+    training_set = make_training_set(
+        open_run(config, corpus, labels, teacher, OBJECTIVE), config.seed
+    )
     base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
     for student in STUDENTS:
-        found[f"{student.name} distilled"] = trained(student, lesson, held_out)
-        alone = without_teacher(lesson, student, base)
+        found[f"{student.name} distilled"] = trained(student, training_set, held_out)
+        alone = without_teacher(training_set, student, base)
         found[f"{student.name} gold alone"] = trained(student, alone, held_out)
     return found
 
 
-def trained(student: StudentConfig, lesson: Lesson, held_out: Split) -> float:
+def trained(student: StudentConfig, training_set: TrainingSet, held_out: Split) -> float:
     """Return the held-out accuracy of a student after training."""
     with tempfile.TemporaryDirectory() as folder:
-        train_student(student, lesson, Path(folder))
+        train_student(student, training_set, Path(folder))
         return accuracy(open_model(folder), held_out)
 
 

@@ -4,7 +4,7 @@ Three `layers` students (3, 2 and 1 layers) of the demo's teacher, a MiniLM fine
 rows outside the clock, learn from 1,000 and from all 5,485 official training rows, gold included,
 in 2 epochs of batches of 32 rows of at most 96 tokens, on 2 threads. The peers do the same steps: a
 `Trainer` whose loss asks the teacher in every step, with its library's defaults ("recipe") or with
-this library's learning rate, blend and choice of layers ("recipe, our choices"), and TextBrewer's
+this library's learning rate, objective and layers ("recipe, our choices"), and TextBrewer's
 `GeneralDistiller` (benchmarks/peers.py). Everybody's time has models loaded and rows tokenised in
 it; ours has the labelling too, once for the three. In each round ours run first and once more after
 the peers, and the mean of both counts. Nobody is scored on the clock. Peers run in this process, so
@@ -70,15 +70,15 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.latency import fixed_threads
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.references import TeacherReference
-from distill_tasks.results.run import make_lesson, read_schooling
+from distill_tasks.results.run import make_training_set, open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.stages.label import label_rows
 from distill_tasks.students import LayersStudent, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
 from distill_tasks.training.checkpoint import TeacherModel
 from distill_tasks.training.device import choose_device
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 CODE_VERSION = 1
@@ -107,7 +107,7 @@ THREADS = 2
 VALIDATION_ROWS = 1_000
 CHECKS = 16
 """Times that a student of ours is scored on the way."""
-BLEND = Blend(temperature=2.0, alpha=0.9)
+OBJECTIVE = Objective(temperature=2.0, alpha=0.9)
 OURS = "ours"
 RECIPES = ("recipe", "recipe, our choices")
 COUNTED = ("recipe", "TextBrewer")
@@ -195,7 +195,7 @@ class Measured:
         return fmean(grid.seconds_to(self.peers[peer]) for grid in self.ours)
 
 
-class Exam:
+class EvalSplit:
     """Rows with gold, tokenised once, in batches of similar length."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, rows: Split, max_length: int) -> None:
@@ -233,8 +233,8 @@ class Exam:
 class Watch(TrainerCallback):
     """Scores a student on its way, with the clock stopped."""
 
-    def __init__(self, exam: Exam, checks: int) -> None:
-        self.exam = exam
+    def __init__(self, eval_split: EvalSplit, checks: int) -> None:
+        self.eval_split = eval_split
         self.wanted = checks
         self.checks: list[Check] = []
         self.stopped_seconds = 0.0
@@ -254,7 +254,7 @@ class Watch(TrainerCallback):
         ):
             return
         seconds, stopped = self.seconds, time.perf_counter()
-        self.checks.append(Check(seconds, self.exam.score(model)))
+        self.checks.append(Check(seconds, self.eval_split.score(model)))
         self.stopped_seconds += time.perf_counter() - stopped
 
 
@@ -277,8 +277,8 @@ class Bench:
     teacher: TeacherReference
     model: TeacherModel
     train: Split
-    validation: Exam
-    held_out: Exam
+    validation: EvalSplit
+    held_out: EvalSplit
     code: str
     """Digest of what is measured, as it was loaded."""
     store: Store
@@ -292,8 +292,8 @@ class Bench:
         """Return the bench with exams too short to tell anything."""
         tokenizer = AutoTokenizer.from_pretrained(self.model.model, trust_remote_code=False)
         rows = self.validation.rows.take(np.arange(BATCH_ROWS))
-        exam = Exam(tokenizer, rows, self.model.max_length)
-        return replace(self, validation=exam, held_out=exam)
+        eval_split = EvalSplit(tokenizer, rows, self.model.max_length)
+        return replace(self, validation=eval_split, held_out=eval_split)
 
     def remember(self, turn: Round, who: str, make: Callable[[], Grid]) -> Grid:
         """Return what was measured before, or measure it now."""
@@ -345,7 +345,7 @@ def open_bench(scratch: Path | None) -> Bench:
     order = np.random.default_rng(config.seed).permutation(len(test))
     tokenizer = AutoTokenizer.from_pretrained(teacher.model.model, trust_remote_code=False)
     validation, held_out = (
-        Exam(tokenizer, test.take(rows), teacher.model.max_length)
+        EvalSplit(tokenizer, test.take(rows), teacher.model.max_length)
         for rows in (order[:VALIDATION_ROWS], order[VALIDATION_ROWS:])
     )
     code = digest(CODE_VERSION, [digest_file(ROOT / path) for path in CODE])
@@ -400,20 +400,20 @@ def measure_ours(bench: Bench, turn: Round) -> Grid:
         config = bench.config.model_copy(update={"work_dir": work})
         start = time.perf_counter()
         labels = label_rows(config, corpus, bench.teacher).open()
-        schooling = read_schooling(config, corpus, labels, bench.teacher, BLEND)
-        lesson = make_lesson(schooling, turn.seed)
+        run = open_run(config, corpus, labels, bench.teacher, OBJECTIVE)
+        training_set = make_training_set(run, turn.seed)
         labelling_seconds = time.perf_counter() - start
-        students = [train_ours(bench, lesson, turn, depth) for depth in DEPTHS]
+        students = [train_ours(bench, training_set, turn, depth) for depth in DEPTHS]
     return Grid(tuple(students), labelling_seconds)
 
 
-def train_ours(bench: Bench, lesson: Lesson, turn: Round, depth: int) -> Trained:
+def train_ours(bench: Bench, training_set: TrainingSet, turn: Round, depth: int) -> Trained:
     """Train one of our students as a run does, watching it where it is timed."""
     student = LayersStudent(layers=depth, epochs=turn.epochs, batch_rows=BATCH_ROWS)
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(bench.validation, CHECKS if turn.peers else 1)
         with watched(watch):
-            train_student(student, lesson, Path(folder))
+            train_student(student, training_set, Path(folder))
         seconds = watch.seconds
         trained = AutoModelForSequenceClassification.from_pretrained(
             folder, trust_remote_code=False

@@ -33,7 +33,7 @@ from distill_tasks.results.references import (
     Trial,
     first_trials,
 )
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -126,13 +126,13 @@ def train_both(
     config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: LabelsReference
 ) -> Grids:
     """Train the halved grid, and the full one."""
-    store, blend = labels.open(), config.loss.blend(2.0, 0.9)
+    store, objective = labels.open(), config.loss.objective(2.0, 0.9)
 
     def train_all(config: DistillConfig, trials: list[Trial]) -> list[StudentReference]:
-        schooling = read_schooling(config, corpus, store, teacher, blend)
-        return [train_one(schooling, trial) for trial in trials]
+        run = open_run(config, corpus, store, teacher, objective)
+        return [train_one(run, trial) for trial in trials]
 
-    halving = halve_grid(config, corpus, store, teacher, blend)
+    halving = halve_grid(config, corpus, store, teacher, objective)
     stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
     survivors = train_all(config, find_trials(config, halving))
     apart = config.model_copy(update={"work_dir": f"{config.work_dir}/whole"})

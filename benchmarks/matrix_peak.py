@@ -39,12 +39,12 @@ from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
 from distill_tasks.training.checkpoint import TeacherModel
 from distill_tasks.training.classifier import SequenceClassifier
 from distill_tasks.training.compilation import compile_model
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 ROWS, SIDE, DEPTH = 1_920, 8_192, 3
 KINDS = {
@@ -77,23 +77,23 @@ class Clock(TrainerCallback):
 def main() -> None:
     """Print the tables and the JSON line."""
     with tempfile.TemporaryDirectory() as folder:
-        lesson, base = make_lesson(Path(folder))
+        training_set, base = make_training_set(Path(folder))
         teacher, compiled = (SequenceClassifier(base.model, base.max_length) for _ in range(2))
         compiled.model = compile_model(compiled.model)
-        compile_s = time_once(lambda: ask(compiled, lesson))
+        compile_s = time_once(lambda: ask(compiled, training_set))
         peaks = [measure_peak()]
-        train_once(lesson, Path(folder))  # what is compiled and cached once is no part of it
-        train_s = time_training(lesson, Path(folder))
+        train_once(training_set, Path(folder))  # what is compiled and cached once is no part of it
+        train_s = time_training(training_set, Path(folder))
         peaks.append(measure_peak())
         label_s, compiled_s = time_turns(
-            lambda: ask(teacher, lesson), lambda: ask(compiled, lesson)
+            lambda: ask(teacher, training_set), lambda: ask(compiled, training_set)
         )
         peaks.append(measure_peak())
-        train_flops = count(lambda: train_once(lesson, Path(folder)))
-        label_flops = count(lambda: ask(teacher, lesson))
+        train_flops = count(lambda: train_once(training_set, Path(folder)))
+        label_flops = count(lambda: ask(teacher, training_set))
         profiles = {
-            "training": profile_of(lambda: train_once(lesson, Path(folder))),
-            "labelling": profile_of(lambda: ask(teacher, lesson)),
+            "training": profile_of(lambda: train_once(training_set, Path(folder))),
+            "labelling": profile_of(lambda: ask(teacher, training_set)),
         }
     peak = max(peaks)
     fractions = {
@@ -101,7 +101,7 @@ def main() -> None:
         "label_fraction": label_flops / compiled_s / peak,
         "label_fraction_uncompiled": label_flops / label_s / peak,
     }
-    rows = len(lesson.rows)
+    rows = len(training_set.rows)
     table = [
         {
             "work": work,
@@ -131,7 +131,7 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in fractions.items()}))
 
 
-def make_lesson(folder: Path) -> tuple[Lesson, TeacherModel]:
+def make_training_set(folder: Path) -> tuple[TrainingSet, TeacherModel]:
     """Return rows of R8 with answers that no teacher gave: only the time counts."""
     config = configure("r8", folder)
     corpus = check_config(config)
@@ -141,29 +141,31 @@ def make_lesson(folder: Path) -> tuple[Lesson, TeacherModel]:
     base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
     nothing = corpus.splits["validation"].take(np.arange(32))
     nothing = replace(nothing, gold=np.full(32, -1))  # without gold it is not scored
-    return Lesson(rows, soft_labels, nothing, corpus.classes, Blend(2.0, 0.9), 0, base), base
+    return TrainingSet(
+        rows, soft_labels, nothing, corpus.classes, Objective(2.0, 0.9), 0, base
+    ), base
 
 
-def train_once(lesson: Lesson, folder: Path) -> None:
+def train_once(training_set: TrainingSet, folder: Path) -> None:
     """Train one student for one epoch."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        train_student(LayersStudent(layers=DEPTH, epochs=1), lesson, Path(scratch))
+        train_student(LayersStudent(layers=DEPTH, epochs=1), training_set, Path(scratch))
 
 
-def time_training(lesson: Lesson, folder: Path) -> float:
+def time_training(training_set: TrainingSet, folder: Path) -> float:
     """Return the seconds of all steps of one training."""
     clock, callbacks = Clock(), training._callbacks
     training._callbacks = lambda *arguments: [*callbacks(*arguments), clock]
     try:
-        train_once(lesson, folder)
+        train_once(training_set, folder)
     finally:
         training._callbacks = callbacks
     return clock.seconds
 
 
-def ask(teacher: SequenceClassifier, lesson: Lesson) -> None:
+def ask(teacher: SequenceClassifier, training_set: TrainingSet) -> None:
     """Have every row answered."""
-    for _ in teacher.answer(lesson.rows.texts):
+    for _ in teacher.answer(training_set.rows.texts):
         pass
 
 

@@ -27,7 +27,7 @@ from reuters import configure, say_machine, take
 from distill_tasks.config import DistillConfig
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.references import first_trials, further_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -126,14 +126,14 @@ def run_bare(config: DistillConfig) -> None:
     corpus = check_config(config)
     kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
-    store, blend = labels.open(), config.loss.blend(2.0, 0.9)
-    schooling = read_schooling(config, corpus, store, teacher, blend)
-    students = [train_one(schooling, trial) for trial in first_trials(config)]
+    store, objective = labels.open(), config.loss.objective(2.0, 0.9)
+    run = open_run(config, corpus, store, teacher, objective)
+    students = [train_one(run, trial) for trial in first_trials(config)]
     scores = score_all(config, corpus, store, students, "validation")
     latencies = measure_all(config, corpus, teacher, students)
     field = make_field(config, kept, labels, students, scores, latencies)
     finalists = find_finalists(field, config.select, config.evaluate.finalists)
-    students += [train_one(schooling, trial) for trial in further_trials(config, finalists)]
+    students += [train_one(run, trial) for trial in further_trials(config, finalists)]
     scores = score_all(config, corpus, store, students, "validation")
     field = make_field(config, kept, labels, students, scores, latencies)
     selection = select_candidate(field, finalists, config.select)

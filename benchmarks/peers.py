@@ -71,7 +71,7 @@ class Hyperparameters:
     """Whether students are spaced layers that end with the last, or simply the first ones."""
 
 
-AS_TAUGHT = Hyperparameters(learning_rate=5e-5, temperature=2.0, alpha=0.5)
+AS_DISTILLED = Hyperparameters(learning_rate=5e-5, temperature=2.0, alpha=0.5)
 """The Trainer's defaults, and the temperature and α of the usual tutorials."""
 AS_OURS = Hyperparameters(
     learning_rate=None,
@@ -226,7 +226,7 @@ def _copy_layers(task: Task, chosen: Sequence[int]) -> PreTrainedModel:
 
 
 PEERS: dict[str, Peer] = {
-    "recipe": partial(distil_in_trainer, choices=AS_TAUGHT),
+    "recipe": partial(distil_in_trainer, choices=AS_DISTILLED),
     "recipe, our choices": partial(distil_in_trainer, choices=AS_OURS),
     "TextBrewer": distil_with_textbrewer,
 }

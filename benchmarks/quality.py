@@ -31,7 +31,7 @@ from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.evaluator import TEACHER
 from distill_tasks.results.outcomes import Latencies, Scores
 from distill_tasks.results.references import StudentReference, Trial, first_trials, further_trials
-from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.run import OpenRun, open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -41,7 +41,7 @@ from distill_tasks.stages.measure import measure_all
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.controls import MAJORITY_CLASS, WORDS_ON_GOLD
-from distill_tasks.training.objective import Blend, Term
+from distill_tasks.training.objective import Objective, Term
 
 LEAST_RETENTION = 0.99
 TEACHERS: dict[Name, dict[str, float]] = {
@@ -75,14 +75,14 @@ def main() -> None:
             corpus = check_config(config)
             teacher = make_teacher(config, corpus)
             labels = label_rows(config, corpus, teacher).open()
-            usual = config.loss.blend(1.0, 0.9)
-            schooling = read_schooling(config, corpus, labels, teacher, usual)
-            scores, latencies = distil(schooling, labels)
+            usual = config.loss.objective(1.0, 0.9)
+            run = open_run(config, corpus, labels, teacher, usual)
+            scores, latencies = distil(run, labels)
             print(f"{name.upper()}:", end="\n\n")
             print(markdown_table(tabulate(scores, latencies)), end="\n\n")
             if name == "r8":
                 print(f"Losses, {COMPARED.name}, {SEEDS} seeds:", end="\n\n")
-                print(markdown_table(compare_losses(schooling, labels)), end="\n\n")
+                print(markdown_table(compare_losses(run, labels)), end="\n\n")
         speedups[name] = fastest(scores, latencies)
         teachers[name] = round(scores.models[TEACHER].quality.value, 4)
     print(say_machine(), end="\n\n")
@@ -97,22 +97,22 @@ def configure_all(name: Name, folder: Path) -> DistillConfig:
     return config.model_copy(update={"teacher": teacher, "data": data})
 
 
-def distil(schooling: Schooling, labels: SoftLabelStore) -> tuple[Scores, Latencies]:
+def distil(run: OpenRun, labels: SoftLabelStore) -> tuple[Scores, Latencies]:
     """Train all students and their controls, and score and time them."""
-    config, corpus = schooling.config, schooling.corpus
+    config, corpus = run.config, run.corpus
     names = [student.name for student in config.students]
-    controls = [trial for trial in further_trials(config, names) if not trial.taught]
+    controls = [trial for trial in further_trials(config, names) if not trial.distilled]
     trials = [*first_trials(config), *(t for t in controls if t.seed == config.seed)]
-    trained = [train(schooling, trial) for trial in trials]
+    trained = [train(run, trial) for trial in trials]
     students = export_all(config, corpus, trained).students
     scores = score_all(config, corpus, labels, students, "held_out")
-    return scores, measure_all(config, corpus, schooling.teacher, students)
+    return scores, measure_all(config, corpus, run.teacher, students)
 
 
-def train(schooling: Schooling, trial: Trial) -> StudentReference:
+def train(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student, and say so."""
     print(f"train {trial.name}", file=sys.stderr)
-    return train_one(schooling, trial)
+    return train_one(run, trial)
 
 
 def tabulate(scores: Scores, latencies: Latencies) -> list[dict[str, str]]:
@@ -152,14 +152,14 @@ def fastest(scores: Scores, latencies: Latencies) -> float:
     return round(max(good, default=0.0), 2)
 
 
-def compare_losses(schooling: Schooling, labels: SoftLabelStore) -> list[dict[str, str]]:
+def compare_losses(run: OpenRun, labels: SoftLabelStore) -> list[dict[str, str]]:
     """Return the held-out accuracy of one student by distillation loss, mean of its seeds."""
-    config, rows = schooling.config, []
+    config, rows = run.config, []
     for name, (terms, standardize) in LOSSES.items():
-        other = replace(schooling, blend=Blend(1.0, 0.9, terms, standardize))
+        other = replace(run, objective=Objective(1.0, 0.9, terms, standardize))
         trials = [Trial(COMPARED, config.seed + number, served=False) for number in range(SEEDS)]
         seeds = [train(other, trial) for trial in trials]
-        cards = score_all(config, schooling.corpus, labels, seeds, "held_out").models
+        cards = score_all(config, run.corpus, labels, seeds, "held_out").models
         values = [cards[seed.name].quality.value for seed in seeds]
         spread = f"{min(values):.4f} to {max(values):.4f}"
         rows.append({"loss": name, "accuracy": f"{fmean(values):.4f}", "of the seeds": spread})

@@ -36,9 +36,9 @@ from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.scoring.predictions import answer_sorted
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 TIMES = 3
 STUDENTS: tuple[StudentConfig, ...] = (BagOfWordsStudent(), StaticStudent())
@@ -59,13 +59,13 @@ class Found:
 def main() -> None:
     """Print the table and the JSON line."""
     with tempfile.TemporaryDirectory() as folder:
-        lesson, held_out = make_lesson(Path(folder))
+        training_set, held_out = make_training_set(Path(folder))
         contenders: dict[str, Callable[[], Answer]] = {
             **{
-                student.family: lambda student=student: train(student, lesson, Path(folder))
+                student.family: lambda student=student: train(student, training_set, Path(folder))
                 for student in STUDENTS
             },
-            BY_HAND: lambda: by_hand(lesson.rows).predict,
+            BY_HAND: lambda: by_hand(training_set.rows).predict,
         }
         found = {name: Found() for name in contenders}
         for turn in range(TIMES + 1):
@@ -94,7 +94,7 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
-def make_lesson(folder: Path) -> tuple[Lesson, Split]:
+def make_training_set(folder: Path) -> tuple[TrainingSet, Split]:
     """Return all training rows with gold and the answers of a stand-in, and the test rows."""
     config = configure("r8", folder)
     frames = [read_table(config.data.train, "train"), read_table(config.data.held_out, "held_out")]
@@ -105,9 +105,9 @@ def make_lesson(folder: Path) -> tuple[Lesson, Split]:
     )
     answers = by_hand(rows).decision_function(rows.texts).astype(np.float32)
     base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
-    blend = Blend(config.loss.temperature, config.loss.alpha)
+    objective = Objective(config.loss.temperature, config.loss.alpha)
     soft_labels = SoftLabels(answers, classes, "by hand")
-    return Lesson(rows, soft_labels, asked, classes, blend, config.seed, base), asked
+    return TrainingSet(rows, soft_labels, asked, classes, objective, config.seed, base), asked
 
 
 def by_hand(rows: Split) -> Pipeline:
@@ -121,10 +121,10 @@ def by_hand(rows: Split) -> Pipeline:
     )
 
 
-def train(student: StudentConfig, lesson: Lesson, folder: Path) -> Answer:
+def train(student: StudentConfig, training_set: TrainingSet, folder: Path) -> Answer:
     """Train a student into a folder of its own and return what opens it and asks."""
     made = Path(tempfile.mkdtemp(dir=folder))
-    train_student(student, lesson, made)
+    train_student(student, training_set, made)
     return lambda texts: answer_sorted(open_model(made), texts, student.name).argmax(axis=1)
 
 

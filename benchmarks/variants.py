@@ -32,17 +32,17 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.footprint import Footprint, measure_footprint, pin, read_requirements
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.results.evaluator import TEACHER, Examiner
+from distill_tasks.results.evaluator import TEACHER, Evaluator
 from distill_tasks.results.outcomes import Latencies
 from distill_tasks.results.references import StudentReference, first_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.stages.export import export_all
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
-from distill_tasks.stages.tune import choose_blend
+from distill_tasks.stages.tune import tune_objective
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 from distill_tasks.students.formats import ExportConfig
 
@@ -69,17 +69,17 @@ def main() -> None:
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    blend = choose_blend(config, corpus, labels, teacher).blend
-    schooling = read_schooling(config, corpus, labels, teacher, blend)
-    trained = [train_one(schooling, trial) for trial in first_trials(config)]
+    objective = tune_objective(config, corpus, labels, teacher).objective
+    run = open_run(config, corpus, labels, teacher, objective)
+    trained = [train_one(run, trial) for trial in first_trials(config)]
     students = export_all(config, corpus, trained).students
-    examiner = Examiner(config, corpus, labels, "held_out")
+    evaluator = Evaluator(config, corpus, labels, "held_out")
     latencies = measure_all(config, corpus, teacher, students)
     starts = start_all(students, corpus.splits["held_out"].texts[0])
     installed = {s.name: read_requirements(s.folder) for s in students if s.variant != "torch"}
     alone, beside = measure_environments(sorted(set(installed.values())))
-    parities = examiner.compare_variants(students, examiner.ask_candidates(students))
-    print(markdown_table(list_students(examiner, students, latencies, parities)), end="\n\n")
+    parities = evaluator.compare_variants(students, evaluator.ask_candidates(students))
+    print(markdown_table(list_students(evaluator, students, latencies, parities)), end="\n\n")
     print(markdown_table(list_serving(students, starts, installed, alone, beside)), end="\n\n")
     print(say_machine(threads=1), end="\n\n")
     times = {name: latency.p50_ms for name, latency in latencies.by_name.items()}
@@ -151,15 +151,15 @@ def _megabytes(folder: Path) -> float:
 
 
 def list_students(
-    examiner: Examiner,
+    evaluator: Evaluator,
     students: list[StudentReference],
     latencies: Latencies,
     parities: dict[str, Parity],
 ) -> list[dict[str, str]]:
     """Return quality and latency of the teacher and every student."""
     teacher, rows = latencies.by_name[TEACHER], []
-    cards = {TEACHER: examiner.score("teacher", [examiner.exam.teacher])}
-    cards |= {student.name: examiner.score_seeds([student]) for student in students}
+    cards = {TEACHER: evaluator.score("teacher", [evaluator.eval_split.teacher])}
+    cards |= {student.name: evaluator.score_seeds([student]) for student in students}
     for name, card in cards.items():
         latency, parity = latencies.by_name[name], parities.get(name)
         rows.append(

@@ -25,13 +25,13 @@ from distill_tasks.data.corpus import DataConfig
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
-from distill_tasks.scoring.pareto import Choice, Objective
+from distill_tasks.scoring.pareto import Choice, FrontAxis
 from distill_tasks.scoring.statistics import Quality
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.students.search_space import OptunaConfig
 from distill_tasks.teachers import SavedTeacher, TeacherConfig
-from distill_tasks.training.objective import INSIDE, Blend, Term
+from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
 
 AUTO: Literal["auto"] = "auto"
 MAX_CANDIDATES, LARGEST_GRID = 200, 10_000
@@ -64,9 +64,9 @@ class LossConfig(Settings):
         False, description="Weigh gold rows so that every class counts the same, teacher included."
     )
 
-    def blend(self, temperature: float, alpha: float) -> Blend:
+    def objective(self, temperature: float, alpha: float) -> Objective:
         """Return what students lower, at a temperature and α."""
-        return Blend(temperature, alpha, dict(self.terms), self.standardize)
+        return Objective(temperature, alpha, dict(self.terms), self.standardize)
 
 
 class SearchConfig(Settings):
@@ -122,7 +122,7 @@ class SelectConfig(Settings):
         description="What students are compared, chosen and judged by. Of several labels, "
         "accuracy counts the rows with all of them right.",
     )
-    objectives: tuple[Objective, ...] = Field(
+    objectives: tuple[FrontAxis, ...] = Field(
         (),
         description="What the front weighs beside quality and p95 latency: less of these is "
         "better.",
@@ -247,7 +247,7 @@ class DistillConfig(Settings):
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(f"students are listed twice: {shortlist(sorted(twice))}")
-        inside = [term for term in self.loss.terms if term in INSIDE]
+        inside = [term for term in self.loss.terms if term in HIDDEN_TERMS]
         if inside and not any(student.reads_as_teacher for student in possible):
             raise ValueError(
                 f"loss.terms: no student can lower {shortlist(inside)}; add one of family layers "

@@ -19,12 +19,12 @@ from distill_tasks.stages.halve import find_trials, halve
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.measure import measure
 from distill_tasks.stages.prepare import prepare
-from distill_tasks.stages.propose import propose
 from distill_tasks.stages.prove import prove
 from distill_tasks.stages.report import Report, report
+from distill_tasks.stages.search import search
 from distill_tasks.stages.select import narrow, select
 from distill_tasks.stages.train import train
-from distill_tasks.stages.tune import blend, grow
+from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
 from registry.gate import gate
@@ -54,13 +54,13 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
         with tracked(config, corpus.open()) as distillation:
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
-            blended = blend(config, corpus, labels, teacher)
+            tuned = tune(config, corpus, labels, teacher)
 
             def learn(trial: Trial) -> StudentReference:
-                return train(config, trial, corpus, labels, teacher, blended.blend)
+                return train(config, trial, corpus, labels, teacher, tuned.objective)
 
-            halving = halve(config, corpus, labels, teacher, blended.blend)
-            further = propose(config, corpus, labels, teacher, blended.blend).students
+            halving = halve(config, corpus, labels, teacher, tuned.objective)
+            further = search(config, corpus, labels, teacher, tuned.objective).students
             config = config.model_copy(update={"students": (*config.students, *further)})
             grid = Grid([], {}).learn(find_trials(config, halving), learn)
             students = export(config, corpus, grid).students
@@ -76,13 +76,13 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             tested = [student for student in students if student.student in finalists]
             held_out = evaluate(config, corpus, labels, tested, "held_out")
             proof = prove(config, corpus, labels, tested, selection.leading)
-            curve = grow(config, corpus, labels, teacher, blended)
+            curve = learning_curve(config, corpus, labels, teacher, tuned)
             findings = Findings(
                 config,
                 corpus,
                 teacher,
                 labels,
-                blended,
+                tuned,
                 halving,
                 exported,
                 scores,

@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
 from mlflow_server import serve_mlflow
-from samples import CLASSES, FILLERS, WORDS, make_gold_lesson, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_gold_set, make_rows
 
 from distill_tasks.config import DistillConfig, parse_config
 
@@ -67,10 +67,10 @@ def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "bag_of_words": BagOfWordsStudent(max_features=200),
         "static": StaticStudent(dimensions=8, epochs=1),
     }
-    lesson = make_gold_lesson(tiny_base, 120)
+    training_set = make_gold_set(tiny_base, 120)
     folders = {name: tmp_path_factory.mktemp(name) for name in students}
     for name, student in students.items():
-        train_student(student, lesson, folders[name])
+        train_student(student, training_set, folders[name])
     return folders
 
 

@@ -11,9 +11,9 @@ from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 CLASSES = ("cats", "dogs", "fish")
 WORDS = {
@@ -36,14 +36,14 @@ def make_rows(count: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"text": list(texts), "label": list(texts.values())})
 
 
-def make_gold_lesson(base: Path, count: int) -> Lesson:
-    """Return a lesson whose rows all have gold, from a teacher who is sure and right."""
+def make_gold_set(base: Path, count: int) -> TrainingSet:
+    """Return a training set whose rows all have gold, from a teacher who is sure and right."""
     rows = make_rows(count, seed=3)
     gold = np.array([CLASSES.index(name) for name in rows["label"]])
     split = Split(tuple(rows["text"]), gold)
     answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
     teacher = TeacherModel(base, None, 16)
-    return Lesson(split, answers, split, CLASSES, Blend(2.0, 0.9), 5, teacher)
+    return TrainingSet(split, answers, split, CLASSES, Objective(2.0, 0.9), 5, teacher)
 
 
 LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-1-epochs-1", "bag-of-words-200"

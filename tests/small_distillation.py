@@ -14,7 +14,7 @@ from distill_tasks.data.corpus import Corpus
 from distill_tasks.reporting.findings import Findings
 from distill_tasks.results.outcomes import Latencies
 from distill_tasks.results.references import Grid, Trial, further_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -25,7 +25,7 @@ from distill_tasks.stages.measure import measure_all
 from distill_tasks.stages.prepare import keep_corpus
 from distill_tasks.stages.prove import prove_all
 from distill_tasks.stages.select import find_finalists, make_field, select_candidate
-from distill_tasks.stages.tune import choose_blend, draw_learning_curve
+from distill_tasks.stages.tune import draw_learning_curve, tune_objective
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
 """A student that reads all words, and one that reads hardly any."""
@@ -44,16 +44,16 @@ def distil(
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
     store = labels.open()
-    blend = choose_blend(config, corpus, store, teacher)
-    schooling = read_schooling(config, corpus, store, teacher, blend.blend)
+    tuning = tune_objective(config, corpus, store, teacher)
+    run = open_run(config, corpus, store, teacher, tuning.objective)
 
     def learn(trial: Trial):
-        return train_one(schooling, trial)
+        return train_one(run, trial)
 
     def field():
         return make_field(config, kept, labels, students, scores, latencies)
 
-    halving = halve_grid(config, corpus, store, teacher, blend.blend)
+    halving = halve_grid(config, corpus, store, teacher, tuning.objective)
     grid = Grid([], {}).learn(find_trials(config, halving), learn)
     students = export_all(config, corpus, grid.students).students
     scores = score_all(config, corpus, store, students, "validation")
@@ -76,7 +76,7 @@ def distil(
         corpus=kept,
         teacher=teacher,
         labels=labels,
-        blend=blend,
+        tuning=tuning,
         halving=halving,
         exported=exported,
         validation=scores,
@@ -84,7 +84,7 @@ def distil(
         latencies=latencies,
         selection=selection,
         proof=prove_all(config, corpus, store, tested, selection.leading),
-        curve=draw_learning_curve(config, corpus, store, teacher, blend.blend),
+        curve=draw_learning_curve(config, corpus, store, teacher, tuning.objective),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from distill_tasks.data.corpus import Split
 from distill_tasks.scoring.calibration import Calibration
-from distill_tasks.scoring.scorecard import Answered, Exam, score
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions, score
 from distill_tasks.scoring.verdicts import compare_answers
 
 ROOT = Path(__file__).parents[1]
@@ -41,19 +41,19 @@ def test_statistics_of_three_seeds_of_ten_candidates_take_seconds():
 
     def answer():
         logits = generator.normal(size=(rows, classes)) + 4 * np.eye(classes)[gold]
-        return Answered(logits.astype(np.float32), Calibration())
+        return Predictions(logits.astype(np.float32), Calibration())
 
     split = Split(tuple(map(str, range(rows))), gold)
     names = tuple(f"class {number}" for number in range(classes))
-    exam = Exam("held_out", split, answer(), names, "single_label", "accuracy")
+    eval_split = EvalSplit("held_out", split, answer(), names, "single_label", "accuracy")
     groups = [[answer() for _ in range(seeds)] for _ in range(candidates)]
     controls = [[answer() for _ in range(seeds)] for _ in range(candidates)]
     start = time.process_time()
     for ours, theirs in zip(groups, controls, strict=True):
-        for answered in (*ours, *theirs):
-            score(exam, [answered])
-        score(exam, ours)
-        score(exam, theirs)
-        said = [[exam.decide(one) for one in group] for group in (ours, theirs)]
-        compare_answers(exam.gold, *said)
+        for predictions in (*ours, *theirs):
+            score(eval_split, [predictions])
+        score(eval_split, ours)
+        score(eval_split, theirs)
+        said = [[eval_split.decide(one) for one in group] for group in (ours, theirs)]
+        compare_answers(eval_split.gold, *said)
     assert time.process_time() - start < 20

@@ -194,8 +194,8 @@ class LiveGrid:
 
     def end(self, name: str, how: Literal["done", "failed"]) -> None:
         """Show that a training is over; the table is wiped away until the next one begins."""
-        halted = how == "done" and self.rows[name].share < 1
-        self.ends[name] = "halted" if halted else how
+        stopped = how == "done" and self.rows[name].share < 1
+        self.ends[name] = "stopped" if stopped else how
         self._running.discard(name)
         if not self._running and self._live is not None:
             self._live.stop()

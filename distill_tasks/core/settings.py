@@ -58,7 +58,7 @@ class StudentSettings(Settings):
     runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
     """What serves it as it was trained."""
     in_rungs: ClassVar[bool] = False
-    """Whether training can be halted on the way, for halving to compare students there."""
+    """Whether training can be stopped on the way, for halving to compare students there."""
 
     @property
     def in_steps(self) -> bool:

@@ -129,7 +129,7 @@ class Store:
                 damage = DamagedError(f"{MANIFEST} is no {shape.__name__}")
                 self._set_aside(kind, digest, damage)
         found = make()
-        self.keep(kind, digest, adapter.dump_python(found, mode="json"))
+        self.keep(kind, digest, adapter.dump_python(found, mode="json", by_alias=True))
         return found, False
 
     def check_writable(self) -> None:

@@ -131,7 +131,7 @@ class Corpus:
         return list(dict.fromkeys(text for split in self.splits.values() for text in split.texts))
 
     @property
-    def lesson(self) -> Split:
+    def training_rows(self) -> Split:
         """The rows that students learn from: train with its gold, then transfer without."""
         parts = [self.splits[name] for name in ("train", "transfer") if name in self.splits]
         texts = tuple(text for part in parts for text in part.texts)

@@ -15,13 +15,13 @@ from distill_tasks.measuring.latency import Latency
 from distill_tasks.reporting.front import Point, Role
 from distill_tasks.results.evaluator import CONTROLS, TEACHER
 from distill_tasks.results.outcomes import (
-    ChosenBlend,
     Exported,
     Halving,
     Judgement,
     Latencies,
     Proof,
     Scores,
+    Tuning,
 )
 from distill_tasks.results.references import (
     CorpusReference,
@@ -48,7 +48,7 @@ class Findings:
     corpus: CorpusReference
     teacher: TeacherReference
     labels: LabelsReference
-    blend: ChosenBlend
+    tuning: Tuning
     halving: Halving
     exported: Exported
     validation: Scores

@@ -89,8 +89,8 @@ def write_markdown(findings: Findings) -> str:
         _bullets(warn(findings)),
         "## Training",
         as_markdown(say_halving(findings)),
-        as_markdown(_say_blend(findings)),
-        *([markdown_table(list_blends(findings))] if findings.blend.compared else []),
+        as_markdown(_describe_objective(findings)),
+        *([markdown_table(list_objectives(findings))] if findings.tuning.compared else []),
         as_markdown(findings.curve.meaning),
         as_markdown(_say_times(findings)),
     ]
@@ -133,7 +133,7 @@ def list_splits(findings: Findings) -> list[Row]:
     ]
 
 
-def list_blends(findings: Findings) -> list[Row]:
+def list_objectives(findings: Findings) -> list[Row]:
     """Return every temperature and α that was compared."""
     return [
         {
@@ -142,13 +142,14 @@ def list_blends(findings: Findings) -> list[Row]:
             "validation loss": f"{one.loss:.4f}",
             f"validation {findings.validation_metric}": f"{one.quality:.4f}",
         }
-        for one in findings.blend.compared
+        for one in findings.tuning.compared
     ]
 
 
-def _say_blend(findings: Findings) -> str:
-    blend = findings.blend.blend
-    return f"Temperature {blend.temperature:g}, α {blend.alpha:g}: {findings.blend.reason}."
+def _describe_objective(findings: Findings) -> str:
+    objective = findings.tuning.objective
+    temperature, alpha = objective.temperature, objective.alpha
+    return f"Temperature {temperature:g}, α {alpha:g}: {findings.tuning.reason}."
 
 
 def _say_cost(findings: Findings) -> str:
@@ -246,8 +247,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         else [],
         "splits": list_splits(findings),
         "halving": say_halving(findings),
-        "blend": _say_blend(findings),
-        "blends": list_blends(findings),
+        "blend": _describe_objective(findings),
+        "blends": list_objectives(findings),
         "curve": findings.curve.meaning,
         "production": findings.proof.production.get(selection.chosen or ""),
         "charts": _embed(charts),

@@ -17,7 +17,7 @@ from distill_tasks.results.trained import fit_calibration
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
 from distill_tasks.scoring.predictions import Answering, AnswerStore
-from distill_tasks.scoring.scorecard import Answered, Exam, Scorecard, score
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions, Scorecard, score
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students.controls import (
     MAJORITY_CLASS,
@@ -45,7 +45,7 @@ CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
 """The controls that are no students."""
 
 
-class Examiner:
+class Evaluator:
     """Asks models the rows of one split, each at most once, and scores what they say."""
 
     def __init__(
@@ -57,30 +57,32 @@ class Examiner:
         self.store = Store(config.work_dir)
         rows = corpus.splits[split]
         self.answers = AnswerStore(self.store, rows)
-        teacher = Answered(labels.read(rows.texts).logits, self.calibrate(self._validated()))
-        self.exam = Exam(split, rows, teacher, corpus.classes, corpus.problem, config.select.metric)
+        teacher = Predictions(labels.read(rows.texts).logits, self.calibrate(self._validated()))
+        self.eval_split = EvalSplit(
+            split, rows, teacher, corpus.classes, corpus.problem, config.select.metric
+        )
         self.made = 0
 
-    def ask(self, student: StudentReference) -> Answered:
+    def ask(self, student: StudentReference) -> Predictions:
         """Return what a student says of the split, asked as it would be served."""
 
         def open_it() -> Answering:
-            logger.info("evaluate %s on %s", student.name, self.exam.name)
+            logger.info("evaluate %s on %s", student.name, self.eval_split.name)
             return open_model(student.folder)
 
         logits = self.answers.read(student.digest, student.name, open_it)
-        return Answered(logits, student.calibration)
+        return Predictions(logits, student.calibration)
 
-    def ask_candidates(self, students: list[StudentReference]) -> dict[str, list[Answered]]:
-        """Return what the taught seeds of every candidate say, by its name."""
-        asked: dict[str, list[Answered]] = {}
+    def ask_candidates(self, students: list[StudentReference]) -> dict[str, list[Predictions]]:
+        """Return what the distilled seeds of every candidate say, by its name."""
+        asked: dict[str, list[Predictions]] = {}
         for student in students:
-            if student.taught:
+            if student.distilled:
                 asked.setdefault(student.candidate, []).append(self.ask(student))
         return asked
 
     def compare_variants(
-        self, students: list[StudentReference], asked: dict[str, list[Answered]]
+        self, students: list[StudentReference], asked: dict[str, list[Predictions]]
     ) -> dict[str, Parity]:
         """Return how far each variant is from its reference over all seeds, by candidate.
 
@@ -88,13 +90,13 @@ class Examiner:
         """
         return {
             s.candidate: compare_to_reference(
-                self.exam, s.variant, asked[s.candidate], asked[s.student], self.config.seed
+                self.eval_split, s.variant, asked[s.candidate], asked[s.student], self.config.seed
             )
             for s in students
             if s.served and s.candidate != s.student
         }
 
-    def ask_control(self, name: str) -> Answered:
+    def ask_control(self, name: str) -> Predictions:
         """Return what a control says that is no student: words on gold, or the majority class."""
         train, classes = self.corpus.splits["train"], len(self.corpus.classes)
         key = digest(name, train.digest, classes, *self.limit(name))
@@ -104,9 +106,11 @@ class Examiner:
 
         said = self.answers.read(key, name, open_it)
         if name == MAJORITY_CLASS:
-            return Answered(said, Calibration())  # thresholds fitted for F1 would say every label
+            return Predictions(
+                said, Calibration()
+            )  # thresholds fitted for F1 would say every label
         validation = AnswerStore(self.store, self.corpus.splits["validation"])
-        return Answered(said, self.calibrate(validation.read(key, name, open_it)))
+        return Predictions(said, self.calibrate(validation.read(key, name, open_it)))
 
     def limit(self, control: str) -> list[int]:
         """Return how many terms a control may read, nothing where it reads all there are."""
@@ -118,22 +122,22 @@ class Examiner:
         key = digest([student.digest for student in seeds])
         return self.score(key, [self.ask(student) for student in seeds])
 
-    def score(self, key: str, answered: list[Answered]) -> Scorecard:
+    def score(self, key: str, predictions: list[Predictions]) -> Scorecard:
         """Return the scorecard of answers, kept under a key that names the model."""
-        exam = self.exam
+        eval_split = self.eval_split
         key = digest(
             CODE_VERSION,
             key,
-            [asdict(one.calibration) for one in answered],
+            [asdict(one.calibration) for one in predictions],
             self.labels.teacher,
-            asdict(exam.teacher.calibration),
-            [exam.split.digest, exam.problem, exam.metric],
+            asdict(eval_split.teacher.calibration),
+            [eval_split.split.digest, eval_split.problem, eval_split.metric],
         )
         saved = self.store.manifest("scorecards", key)
         if saved is not None:
             return Scorecard.from_json(saved)
         self.made += 1
-        card = score(exam, answered)
+        card = score(eval_split, predictions)
         self.store.keep("scorecards", key, card.to_json())
         return card
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, find_band
@@ -14,7 +17,7 @@ from distill_tasks.scoring.production import ProductionCheck
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.students import StudentConfig
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,12 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class ChosenBlend:
+class Tuning:
     """Temperature and α of the run, and why these."""
 
-    blend: Blend
+    objective: Annotated[
+        Objective, Field(validation_alias="blend", serialization_alias="blend")
+    ]  # its name in stores and MLflow
     reason: str
     compared: list[Comparison]
     reused: bool
@@ -143,7 +148,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class SearchResult:
     """What a search adds to the grid."""
 
     students: list[StudentConfig]

@@ -75,15 +75,15 @@ class Trial:
 
     student: StudentConfig
     seed: int
-    taught: bool = True
+    distilled: bool = True
     served: bool = True
     """Whether this is the one of its seeds that is served."""
 
     @property
     def name(self) -> str:
         """Return a name unique within a run; the served one has its candidate's."""
-        name = self.student.name if self.taught else f"{self.student.name}-on-gold"
-        return name if self.taught and self.served else f"{name}-seed-{self.seed}"
+        name = self.student.name if self.distilled else f"{self.student.name}-on-gold"
+        return name if self.distilled and self.served else f"{name}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class StudentReference:
     variant: str
     """How it is served: `torch` or `numpy` as it was trained, or one of `Variant`."""
     seed: int
-    taught: bool
+    distilled: bool
     """False for a control, which learnt from gold alone."""
     trained: str
     """Digest of the training: seeds, variants and calibrations of the same one share its time."""
@@ -119,7 +119,7 @@ class StudentReference:
 
 @dataclass(frozen=True)
 class PartOfTraining:
-    """A student halted on its way."""
+    """A student stopped on its way."""
 
     share: float
     """Of its training, what it had."""
@@ -177,5 +177,5 @@ def further_trials(config: DistillConfig, finalists: list[str]) -> list[Trial]:
             seeds = seeds[:1]
         trials += [Trial(student, seed, served=False) for seed in seeds[1:]]
         if config.evaluate.controls and config.data.label_column is not None:
-            trials += [Trial(student, seed, taught=False, served=False) for seed in seeds]
+            trials += [Trial(student, seed, distilled=False, served=False) for seed in seeds]
     return trials

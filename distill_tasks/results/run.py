@@ -14,8 +14,8 @@ from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.problems.classification import balance_classes
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.students import BagOfWordsStudent
-from distill_tasks.students.base import Lesson
-from distill_tasks.training.objective import Blend
+from distill_tasks.students.base import TrainingSet
+from distill_tasks.training.objective import Objective
 
 
 def cheapest(config: DistillConfig) -> BagOfWordsStudent:
@@ -25,46 +25,46 @@ def cheapest(config: DistillConfig) -> BagOfWordsStudent:
     return next(mine, BagOfWordsStudent())
 
 
-def take(lesson: Lesson, rows: NDArray[np.int64]) -> Lesson:
-    """Return the lesson of some of its rows."""
-    answers = replace(lesson.soft_labels, logits=lesson.soft_labels.logits[rows])
-    return replace(lesson, rows=lesson.rows.take(rows), soft_labels=answers)
+def take(training_set: TrainingSet, rows: NDArray[np.int64]) -> TrainingSet:
+    """Return the training set of some of its rows."""
+    answers = replace(training_set.soft_labels, logits=training_set.soft_labels.logits[rows])
+    return replace(training_set, rows=training_set.rows.take(rows), soft_labels=answers)
 
 
 @dataclass(frozen=True)
-class Schooling:
+class OpenRun:
     """What all students of a run have in common: rows, a teacher, and how its answers count."""
 
     config: DistillConfig
     corpus: Corpus
     soft_labels: SoftLabels
-    """The teacher's answers to the rows of the lesson."""
+    """The teacher's answers to the rows of the training set."""
     teacher: TeacherReference
-    blend: Blend
+    objective: Objective
 
 
-def read_schooling(
+def open_run(
     config: DistillConfig,
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
-    blend: Blend,
-) -> Schooling:
+    objective: Objective,
+) -> OpenRun:
     """Return what the students of a run learn, with the answers that the teacher gave."""
-    return Schooling(config, corpus, labels.read(corpus.lesson.texts), teacher, blend)
+    return OpenRun(config, corpus, labels.read(corpus.training_rows.texts), teacher, objective)
 
 
-def make_lesson(schooling: Schooling, seed: int) -> Lesson:
+def make_training_set(run: OpenRun, seed: int) -> TrainingSet:
     """Return what students learn from, the teacher included."""
-    config, corpus, teacher = schooling.config, schooling.corpus, schooling.teacher
+    config, corpus, teacher = run.config, run.corpus, run.teacher
     gold = corpus.splits["train"].gold
     weights = balance_classes(gold, len(corpus.classes)) if config.loss.balance_classes else None
-    return Lesson(
-        rows=corpus.lesson,
-        soft_labels=schooling.soft_labels,
+    return TrainingSet(
+        rows=corpus.training_rows,
+        soft_labels=run.soft_labels,
         validation=corpus.splits["validation"],
         classes=teacher.classes,
-        blend=schooling.blend,
+        objective=run.objective,
         seed=seed,
         teacher=teacher.model,
         problem=corpus.problem,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, tie
 from distill_tasks.results.references import StudentReference
-from distill_tasks.scoring.pareto import Objective, Points, find_front
+from distill_tasks.scoring.pareto import FrontAxis, Points, find_front
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.scorecard import Scorecard
 
@@ -44,7 +44,7 @@ class Candidate:
         """Quality on validation as a share of the teacher's; agreement where gold is absent."""
         return self.validation.values.get("fidelity/retention", self.validation.quality.value)
 
-    def read(self, objective: Objective) -> float:
+    def read(self, objective: FrontAxis) -> float:
         """Return what it takes of something."""
         if objective == "resident_mb":
             return self.footprint.resident_mb
@@ -87,7 +87,7 @@ class Field:
     gaps: Gaps
     band: float
     """Noise of p95 as a share of it: latencies within it are ties."""
-    objectives: tuple[Objective, ...]
+    objectives: tuple[FrontAxis, ...]
 
     @property
     def points(self) -> Points:

@@ -22,19 +22,19 @@ from distill_tasks.measuring.latency import Latency
 from distill_tasks.measuring.stopwatch import Served, time_served
 from distill_tasks.problems.classification import Logits
 from distill_tasks.results.references import PartOfTraining, StudentReference, Trial
-from distill_tasks.results.run import Schooling, make_lesson
+from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import PretrainedStudent, StudentConfig, digest_start, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.folder import (
     SERVED,
     count_parameters,
     describe_calibration,
     measure_disk_mb,
-    open_halted,
+    open_stopped,
 )
 from distill_tasks.students.pretrained import find_start
 from distill_tasks.students.transformer import TransformerSettings
@@ -77,18 +77,18 @@ CALIBRATION_VERSION = 1
 """Raised when a change of the code changes what is fitted on validation after training."""
 
 
-def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
+def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, or find both done."""
-    config = schooling.config
-    store, key = Store(config.work_dir), digest_training(schooling, trial)
+    config = run.config
+    store, key = Store(config.work_dir), digest_training(run, trial)
     manifest = store.manifest("students", key)
     reused = manifest is not None
     if manifest is None:
-        lesson = _make_trial_lesson(schooling, trial)
-        logger.info("train %s: learning from %d rows", trial.name, len(lesson.rows))
+        training_set = _make_trial_set(run, trial)
+        logger.info("train %s: learning from %d rows", trial.name, len(training_set.rows))
         manifest = {"name": trial.name}
         with store.build("students", key, manifest) as draft:
-            manifest |= _learn(trial, lesson, draft)
+            manifest |= _learn(trial, training_set, draft)
             manifest["parameters"] = count_parameters(draft / SERVED)
             manifest["content"] = digest_folder(draft / SERVED)
     trained = identify(key, manifest)
@@ -98,14 +98,14 @@ def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
     def link_all(folder: Path) -> None:
         shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
 
-    kept = keep_served(config, schooling.corpus, served, trial.name, link_all)
+    kept = keep_served(config, run.corpus, served, trial.name, link_all)
     return StudentReference(
         name=trial.name,
         student=trial.student.name,
         candidate=trial.student.name,
         variant=trial.student.runtime,
         seed=trial.seed,
-        taught=trial.taught,
+        distilled=trial.distilled,
         trained=key,
         digest=kept.digest,
         folder=kept.folder,
@@ -118,38 +118,38 @@ def train_one(schooling: Schooling, trial: Trial) -> StudentReference:
     )
 
 
-def train_partly(schooling: Schooling, trial: Trial, share: float) -> PartOfTraining:
+def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     """Train one student up to a share of its training, from which `train_one` goes on.
 
     What it says there is kept, so that later runs too compare students at equal shares. Raises
     PotstillError for one that is past that share without having been asked there.
     """
-    store = Store(schooling.config.work_dir)
-    answers = AnswerStore(store, schooling.corpus.splits["validation"])
-    key = digest_training(schooling, trial)
+    store = Store(run.config.work_dir)
+    answers = AnswerStore(store, run.corpus.splits["validation"])
+    key = digest_training(run, trial)
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
     kept = store.manifest("halts", part)
     if kept is None:
         if whole:
-            raise PotstillError("it was trained to its end before, where it is not halted")
-        lesson = _make_trial_lesson(schooling, trial)
-        kept = {"seconds": _learn(trial, replace(lesson, share=share), folder)["seconds"]}
-        answers.read(part, trial.name, lambda: open_halted(model))
+            raise PotstillError("it was trained to its end before, and not stopped there")
+        training_set = _make_trial_set(run, trial)
+        kept = {"seconds": _learn(trial, replace(training_set, share=share), folder)["seconds"]}
+        answers.read(part, trial.name, lambda: open_stopped(model))
         store.keep("halts", part, kept)
-    logits = answers.read(part, trial.name, lambda: open_halted(model))
+    logits = answers.read(part, trial.name, lambda: open_stopped(model))
     return PartOfTraining(share, model, logits, kept["seconds"])
 
 
-def _learn(trial: Trial, lesson: Lesson, draft: Path) -> dict[str, Any]:
+def _learn(trial: Trial, training_set: TrainingSet, draft: Path) -> dict[str, Any]:
     """Train in a draft, or go on there; return the curve, and the seconds of all its parts."""
     folder, clock = draft / SERVED, draft / CLOCK
     folder.mkdir(exist_ok=True)
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
     start, losses = time.monotonic(), Losses()
     with shown(trial.name), heard_by(losses):
-        epochs = train_student(trial.student, lesson, folder)
+        epochs = train_student(trial.student, training_set, folder)
     seconds = before + time.monotonic() - start
     clock.write_text(json.dumps(seconds))
     return {"curve": losses.join(epochs), "seconds": seconds}
@@ -180,52 +180,52 @@ class Losses:
         return [points[step] for step in sorted(points)]
 
 
-def _make_trial_lesson(schooling: Schooling, trial: Trial) -> Lesson:
-    lesson = make_lesson(schooling, trial.seed)
-    if trial.taught:
-        return lesson
-    return without_teacher(lesson, trial.student, _start_without(schooling))
+def _make_trial_set(run: OpenRun, trial: Trial) -> TrainingSet:
+    training_set = make_training_set(run, trial.seed)
+    if trial.distilled:
+        return training_set
+    return without_teacher(training_set, trial.student, _start_without(run))
 
 
-def digest_training(schooling: Schooling, trial: Trial) -> str:
+def digest_training(run: OpenRun, trial: Trial) -> str:
     """Return the name under which a training is kept: all that its outcome depends on."""
-    corpus = schooling.corpus
+    corpus = run.corpus
     splits = {
         name: split.digest
         for name, split in corpus.splits.items()
         if name in ("train", "validation", "transfer")
     }
-    source: list[object] = [schooling.teacher.digest, asdict(schooling.blend)]
-    if not trial.taught:
-        start = _start_without(schooling)
+    source: list[object] = [run.teacher.digest, asdict(run.objective)]
+    if not trial.distilled:
+        start = _start_without(run)
         source = ["gold", corpus.classes]
         if start is not None:
             source += [digest_model(str(start.model), start.revision), start.max_length]
-    if _reads_end(schooling, trial):
+    if _reads_end(run, trial):
         source.append("left")  # before, these were served by their beginning
-    balanced, own = schooling.config.loss.balance_classes, digest_start(trial.student)
+    balanced, own = run.config.loss.balance_classes, digest_start(trial.student)
     settings = trial.student.model_dump(exclude={"model", "revision"})
     return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
 
 
-def _reads_end(schooling: Schooling, trial: Trial) -> bool:
+def _reads_end(run: OpenRun, trial: Trial) -> bool:
     """Return whether of a long text the end is read, not the beginning."""
-    model = schooling.teacher.model if trial.taught else _start_without(schooling)
+    model = run.teacher.model if trial.distilled else _start_without(run)
     if isinstance(trial.student, PretrainedStudent):
         model = find_start(trial.student, model)
     return model is not None and read_truncation_side(str(model.model), model.revision) == "left"
 
 
-def _start_without(schooling: Schooling) -> TeacherModel | None:
+def _start_without(run: OpenRun) -> TeacherModel | None:
     """Return what a control starts from: the base that the teacher was fine-tuned from.
 
     Of a teacher that came ready no base is known; its control starts from the teacher itself,
     which makes the control harder to beat.
     """
-    base = schooling.config.teacher
+    base = run.config.teacher
     if isinstance(base, FinetuneTeacher):
         return TeacherModel(base.base, base.revision, base.max_length)
-    return schooling.teacher.model
+    return run.teacher.model
 
 
 def identify(key: str, manifest: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distill_tasks.problems.classification import Decisions, name_labels
 from distill_tasks.scoring.intervals import Figure, estimate
-from distill_tasks.scoring.scorecard import Answered, Exam
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 from distill_tasks.scoring.statistics import equal_mass_bins, mean
 
 Hits = NDArray[np.bool_]
@@ -102,13 +102,17 @@ class Panel:
     """Of teacher and student; empty without gold."""
 
 
-def draw_panel(exam: Exam, student: Answered) -> Panel:
+def draw_panel(eval_split: EvalSplit, student: Predictions) -> Panel:
     """Compare what a student said with what the teacher said of the same rows."""
-    said, taught, truth = exam.decide(student), exam.decide(exam.teacher), exam.truth
-    right, teacher_right = (said == truth).all(axis=1), (taught == truth).all(axis=1)
+    said, distilled, truth = (
+        eval_split.decide(student),
+        eval_split.decide(eval_split.teacher),
+        eval_split.truth,
+    )
+    right, teacher_right = (said == truth).all(axis=1), (distilled == truth).all(axis=1)
     slices = [
         (Slice(kind, name, int(rows.sum()), _share(right[rows]), _share(teacher_right[rows])), rows)
-        for kind, name, rows in _slice(exam, truth)
+        for kind, name, rows in _slice(eval_split, truth)
         if rows.any()
     ]
     worst, difference = None, None
@@ -117,90 +121,100 @@ def draw_panel(exam: Exam, student: Answered) -> Panel:
         gap = mean(right[rows].astype(np.float32) - teacher_right[rows])
         difference = estimate({"gap": gap}, worst.rows, 0)["gap"]
     return Panel(
-        has_gold=exam.split.has_gold,
-        confusion=_confuse(taught, said, exam),
+        has_gold=eval_split.split.has_gold,
+        confusion=_confuse(distilled, said, eval_split),
         slices=[one for one, _ in slices],
         worst=worst,
         worst_difference=difference,
-        errors=_split_errors(exam, student, right, teacher_right),
+        errors=_split_errors(eval_split, student, right, teacher_right),
         reliability={}
-        if exam.gold is None
+        if eval_split.gold is None
         else {
-            "teacher": _bin_confidence(exam, exam.teacher, teacher_right),
-            "student": _bin_confidence(exam, student, right),
+            "teacher": _bin_confidence(eval_split, eval_split.teacher, teacher_right),
+            "student": _bin_confidence(eval_split, student, right),
         },
     )
 
 
-def _slice(exam: Exam, truth: Decisions) -> Iterator[tuple[str, str, Hits]]:
+def _slice(eval_split: EvalSplit, truth: Decisions) -> Iterator[tuple[str, str, Hits]]:
     """Yield (kind, name, rows) of every slice: by class, by length, by the user's column."""
-    for number, name in enumerate(exam.classes):
+    for number, name in enumerate(eval_split.classes):
         yield "class", name, truth[:, number]
-    words = np.array([len(text.split()) for text in exam.split.texts])
+    words = np.array([len(text.split()) for text in eval_split.split.texts])
     edges = np.unique(np.quantile(words, np.linspace(0, 1, LENGTH_BUCKETS + 1)).round())
     for low, high in itertools.pairwise(edges):
         last = high == edges[-1]
         inside = (words >= low) & ((words <= high) if last else (words < high))
         yield "length", f"{low:.0f} to {high if last else high - 1:.0f} words", inside
-    if exam.split.slices is not None:
-        values = np.array(exam.split.slices)
-        for value in sorted(set(exam.split.slices)):
+    if eval_split.split.slices is not None:
+        values = np.array(eval_split.split.slices)
+        for value in sorted(set(eval_split.split.slices)):
             yield "slice", value, values == value
 
 
-def _confuse(taught: Decisions, said: Decisions, exam: Exam) -> list[list[int]]:
-    if exam.problem == "single_label":
-        counts: list[list[int]] = (taught.astype(np.int64).T @ said.astype(np.int64)).tolist()
+def _confuse(distilled: Decisions, said: Decisions, eval_split: EvalSplit) -> list[list[int]]:
+    if eval_split.problem == "single_label":
+        counts: list[list[int]] = (distilled.astype(np.int64).T @ said.astype(np.int64)).tolist()
         return counts
-    cells = (taught & said, taught & ~said, ~taught & said, ~taught & ~said)
+    cells = (distilled & said, distilled & ~said, ~distilled & said, ~distilled & ~said)
     by_label: list[list[int]] = np.stack([cell.sum(axis=0) for cell in cells], axis=1).tolist()
     return by_label
 
 
 def _split_errors(
-    exam: Exam, student: Answered, right: Hits, teacher_right: Hits
+    eval_split: EvalSplit, student: Predictions, right: Hits, teacher_right: Hits
 ) -> dict[str, ErrorGroup]:
     kinds = {
         "new": ~right & teacher_right,
         "inherited": ~right & ~teacher_right,
         "fixed": right & ~teacher_right,
     }
-    if exam.gold is None:
+    if eval_split.gold is None:
         kinds = {"disagreements": ~right}
-    sure = student.calibration.confidence(student.logits, exam.problem)
+    sure = student.calibration.confidence(student.logits, eval_split.problem)
     return {
         kind: ErrorGroup(
             rows=int(rows.sum()),
-            confusions=_count_confusions(exam, exam.teacher if kind == "fixed" else student, rows),
-            examples=_show(exam, student, rows, sure),
+            confusions=_count_confusions(
+                eval_split, eval_split.teacher if kind == "fixed" else student, rows
+            ),
+            examples=_show(eval_split, student, rows, sure),
         )
         for kind, rows in kinds.items()
     }
 
 
-def _count_confusions(exam: Exam, wrong: Answered, rows: Hits) -> list[Confusion]:
+def _count_confusions(eval_split: EvalSplit, wrong: Predictions, rows: Hits) -> list[Confusion]:
     """Return what the one who is wrong took for what."""
     right, said = (
-        name_labels(matrix[rows], exam.classes) for matrix in (exam.truth, exam.decide(wrong))
+        name_labels(matrix[rows], eval_split.classes)
+        for matrix in (eval_split.truth, eval_split.decide(wrong))
     )
     counted = Counter(zip(right, said, strict=True)).most_common(CONFUSIONS)
     return [Confusion(*pair, count) for pair, count in counted]
 
 
-def _show(exam: Exam, student: Answered, rows: Hits, sure: NDArray[np.float64]) -> list[Example]:
+def _show(
+    eval_split: EvalSplit, student: Predictions, rows: Hits, sure: NDArray[np.float64]
+) -> list[Example]:
     """Return the rows of which the student was surest, to be read."""
     numbers = np.flatnonzero(rows)
     shown = numbers[np.argsort(-sure[numbers], kind="stable")][:EXAMPLES]
-    said, taught = (
-        name_labels(exam.decide(one)[shown], exam.classes) for one in (student, exam.teacher)
+    said, distilled = (
+        name_labels(eval_split.decide(one)[shown], eval_split.classes)
+        for one in (student, eval_split.teacher)
     )
-    gold = [None] * len(shown) if exam.gold is None else name_labels(exam.gold[shown], exam.classes)
+    gold = (
+        [None] * len(shown)
+        if eval_split.gold is None
+        else name_labels(eval_split.gold[shown], eval_split.classes)
+    )
     return [
         Example(
             row=int(row),
-            text=_shorten(exam.split.texts[row]),
+            text=_shorten(eval_split.split.texts[row]),
             gold=gold[place],
-            teacher=taught[place],
+            teacher=distilled[place],
             student=said[place],
             confidence=float(sure[row]),
         )
@@ -217,8 +231,10 @@ def _shorten(text: str) -> str:
     return line if len(line) <= EXAMPLE_CHARACTERS else f"{line[: EXAMPLE_CHARACTERS - 1]}…"
 
 
-def _bin_confidence(exam: Exam, answered: Answered, right: Hits) -> list[ReliabilityBin]:
-    sure = answered.calibration.confidence(answered.logits, exam.problem)
+def _bin_confidence(
+    eval_split: EvalSplit, predictions: Predictions, right: Hits
+) -> list[ReliabilityBin]:
+    sure = predictions.calibration.confidence(predictions.logits, eval_split.problem)
     return [
         ReliabilityBin(float(sure[rows].mean()), float(right[rows].mean()), len(rows))
         for rows in equal_mass_bins(sure)

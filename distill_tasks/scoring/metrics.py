@@ -115,14 +115,14 @@ class Fidelity(_RowMetric):
         self, predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
     ) -> dict[str, float]:
         student, teacher = (np.array(x, np.float32) for x in (predictions, references))
-        said, taught = (decide(x, self.problem) for x in (student, teacher))
+        said, distilled = (decide(x, self.problem) for x in (student, teacher))
         divergences = (
             divergence(student, teacher, self.problem).mean()
             for divergence in (weighted_metrics.kl_divergence, weighted_metrics.js_divergence)
         )
         kl, js = (float(value) for value in divergences)
         return {
-            "agreement": float((said == taught).all(axis=1).mean()),
+            "agreement": float((said == distilled).all(axis=1).mean()),
             "kl": kl,
             "js": js,
             "top_overlap": float(weighted_metrics.top_overlap(student, teacher).mean()),

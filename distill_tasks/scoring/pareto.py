@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Choice = Literal["most_accurate", "fastest", "knee"]
-Objective = Literal["parameters", "disk_mb", "resident_mb"]
+FrontAxis = Literal["parameters", "disk_mb", "resident_mb"]
 
 Points = NDArray[np.float64]
 """One row each: (accuracy, higher is better; latency in ms and further costs, lower is better)."""

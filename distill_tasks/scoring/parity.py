@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill_tasks.scoring.intervals import Figure, estimate
-from distill_tasks.scoring.scorecard import Answered, Exam, quality_statistic
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_statistic
 from distill_tasks.scoring.statistics import difference
 
 ROUNDING = 1e-3
@@ -47,18 +47,23 @@ class Parity:
 
 
 def compare_to_reference(
-    exam: Exam,
+    eval_split: EvalSplit,
     variant: str,
-    ours: Sequence[Answered],
-    reference: Sequence[Answered],
+    ours: Sequence[Predictions],
+    reference: Sequence[Predictions],
     seed: int,
 ) -> Parity:
     """Compare the answers of a variant with those of its reference, seed by seed."""
     pairs = list(zip(ours, reference, strict=True))
     gaps = [np.abs(one.logits - other.logits).max() for one, other in pairs]
-    flips = [(exam.decide(one) != exam.decide(other)).any(axis=1).sum() for one, other in pairs]
-    change = difference(quality_statistic(exam, ours), quality_statistic(exam, reference))
-    rows = len(exam.split)
+    flips = [
+        (eval_split.decide(one) != eval_split.decide(other)).any(axis=1).sum()
+        for one, other in pairs
+    ]
+    change = difference(
+        quality_statistic(eval_split, ours), quality_statistic(eval_split, reference)
+    )
+    rows = len(eval_split.split)
     return Parity(
         variant=variant,
         largest_logit_difference=float(np.max(gaps)),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distill_tasks.problems.classification import Logits, Problem
 from distill_tasks.scoring.intervals import Figure, estimate
-from distill_tasks.scoring.scorecard import Answered, Exam
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 from distill_tasks.scoring.statistics import mean
 
 HISTOGRAM_BINS = 20
@@ -49,16 +49,16 @@ class ProductionCheck:
 
 
 def check_production(
-    held_out: Exam, on_held_out: Answered, production: Exam, on_production: Answered
+    held_out: EvalSplit, on_held_out: Predictions, production: EvalSplit, on_production: Predictions
 ) -> ProductionCheck:
     """Compare a student on production rows with the same student on held-out."""
     limit = np.quantile(familiarity(on_held_out.logits, held_out.problem), UNUSUAL_SHARE)
     unusual = familiarity(on_production.logits, production.problem) < limit
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     shares = [
-        np.histogram(one.calibration.confidence(one.logits, exam.problem), edges)[0]
-        / len(exam.split)
-        for exam, one in ((production, on_production), (held_out, on_held_out))
+        np.histogram(one.calibration.confidence(one.logits, eval_split.problem), edges)[0]
+        / len(eval_split.split)
+        for eval_split, one in ((production, on_production), (held_out, on_held_out))
     ]
     return ProductionCheck(
         agreement=_agree(production, on_production),
@@ -84,6 +84,6 @@ def familiarity(logits: Logits, problem: Problem) -> NDArray[np.float64]:
     return joint
 
 
-def _agree(exam: Exam, answered: Answered) -> Figure:
-    agreed = (exam.decide(answered) == exam.decide(exam.teacher)).all(axis=1)
+def _agree(eval_split: EvalSplit, predictions: Predictions) -> Figure:
+    agreed = (eval_split.decide(predictions) == eval_split.decide(eval_split.teacher)).all(axis=1)
     return estimate({"agreement": mean(agreed)}, len(agreed), 0)["agreement"]

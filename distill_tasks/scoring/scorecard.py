@@ -20,7 +20,7 @@ F1_METRICS: dict[Problem, tuple[Quality, ...]] = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """What one model said of a split, and how its logits are to be read."""
 
     logits: Logits
@@ -28,12 +28,12 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvalSplit:
     """A split, the teacher's answers to it, and the metric that counts."""
 
     name: str
     split: Split
-    teacher: Answered
+    teacher: Predictions
     classes: tuple[str, ...]
     problem: Problem
     metric: Quality
@@ -48,9 +48,9 @@ class Exam:
         """What counts as right: gold, or what the teacher says where there is none."""
         return self.decide(self.teacher) if self.gold is None else self.gold
 
-    def decide(self, answered: Answered) -> Decisions:
+    def decide(self, predictions: Predictions) -> Decisions:
         """Return what a model said as a matrix (rows, classes)."""
-        return answered.calibration.decide(answered.logits, self.problem)
+        return predictions.calibration.decide(predictions.logits, self.problem)
 
 
 @dataclass(frozen=True)
@@ -91,30 +91,30 @@ class Scorecard:
         return cls(**{**saved, "figures": figures, "spread": spread})
 
 
-def score(exam: Exam, seeds: Sequence[Answered], seed: int = 0) -> Scorecard:
+def score(eval_split: EvalSplit, seeds: Sequence[Predictions], seed: int = 0) -> Scorecard:
     """Score a model, trained from one seed or several, against gold and the teacher.
 
     Gold figures are absent, not zero, where the split has no gold.
     """
-    each = [_statistics(exam, answered) for answered in seeds]
+    each = [_statistics(eval_split, predictions) for predictions in seeds]
     names = dict.fromkeys(name for one in each for name in one)
     named = {name: [one[name] for one in each if name in one] for name in names}
     statistics = {name: weighted.average(parts) for name, parts in named.items()}
-    gold = exam.gold
+    gold = eval_split.gold
     if gold is not None:
-        taught = weighted.quality(exam.metric, gold, exam.decide(exam.teacher))
-        ours = statistics[f"quality/{exam.metric}"]
-        statistics["fidelity/retention"] = weighted.ratio(ours, taught)
-    rows = len(exam.split)
-    said = [exam.decide(one) for one in seeds]
+        distilled = weighted.quality(eval_split.metric, gold, eval_split.decide(eval_split.teacher))
+        ours = statistics[f"quality/{eval_split.metric}"]
+        statistics["fidelity/retention"] = weighted.ratio(ours, distilled)
+    rows = len(eval_split.split)
+    said = [eval_split.decide(one) for one in seeds]
     figures = estimate(statistics, rows, seed, biased=["calibration/ece"])
     if gold is not None:
         figures["quality/macro_f1"] = widen_macro_f1(figures["quality/macro_f1"], gold, said)
     return Scorecard(
-        split=exam.name,
-        metric=exam.metric,
+        split=eval_split.name,
+        metric=eval_split.metric,
         figures=figures,
-        per_class=[] if gold is None else weighted.per_class(gold, said[0], exam.classes),
+        per_class=[] if gold is None else weighted.per_class(gold, said[0], eval_split.classes),
         temperature=seeds[0].calibration.temperature,
         classes_scored=0 if gold is None else weighted.count_present(gold),
         spread=_spread(named, rows) if len(seeds) > 1 else {},
@@ -130,18 +130,20 @@ def widen_macro_f1(figure: Figure, gold: Decisions, said: Sequence[Decisions]) -
     return replace(figure, low=min(figure.low, low), high=max(figure.high, high))
 
 
-def quality_statistic(exam: Exam, seeds: Sequence[Answered]) -> Statistic:
+def quality_statistic(eval_split: EvalSplit, seeds: Sequence[Predictions]) -> Statistic:
     """Return the metric that counts over some seeds; agreement where the split has no gold."""
-    truth, metric = exam.truth, exam.metric if exam.split.has_gold else "accuracy"
-    return weighted.average([weighted.quality(metric, truth, exam.decide(one)) for one in seeds])
+    truth, metric = eval_split.truth, eval_split.metric if eval_split.split.has_gold else "accuracy"
+    return weighted.average(
+        [weighted.quality(metric, truth, eval_split.decide(one)) for one in seeds]
+    )
 
 
-def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
-    logits, teacher, problem = answered.logits, exam.teacher.logits, exam.problem
-    said = exam.decide(answered)
-    agreed = (said == exam.decide(exam.teacher)).all(axis=1)
-    gold = exam.gold
-    return ({} if gold is None else _gold_statistics(exam, gold, answered, said)) | {
+def _statistics(eval_split: EvalSplit, predictions: Predictions) -> dict[str, Statistic]:
+    logits, teacher, problem = predictions.logits, eval_split.teacher.logits, eval_split.problem
+    said = eval_split.decide(predictions)
+    agreed = (said == eval_split.decide(eval_split.teacher)).all(axis=1)
+    gold = eval_split.gold
+    return ({} if gold is None else _gold_statistics(eval_split, gold, predictions, said)) | {
         "fidelity/agreement": weighted.mean(agreed),
         "fidelity/kl": weighted.mean(weighted.kl_divergence(logits, teacher, problem)),
         "fidelity/js": weighted.mean(weighted.js_divergence(logits, teacher, problem)),
@@ -150,12 +152,16 @@ def _statistics(exam: Exam, answered: Answered) -> dict[str, Statistic]:
 
 
 def _gold_statistics(
-    exam: Exam, gold: Decisions, answered: Answered, said: Decisions
+    eval_split: EvalSplit, gold: Decisions, predictions: Predictions, said: Decisions
 ) -> dict[str, Statistic]:
-    logits, problem, temperature = answered.logits, exam.problem, answered.calibration.temperature
-    sure, right = answered.calibration.confidence(logits, problem), (said == gold).all(axis=1)
+    logits, problem, temperature = (
+        predictions.logits,
+        eval_split.problem,
+        predictions.calibration.temperature,
+    )
+    sure, right = predictions.calibration.confidence(logits, problem), (said == gold).all(axis=1)
     likelihood = weighted.negative_log_likelihood(logits, gold, problem, temperature)
-    metrics: list[Quality] = ["accuracy", *F1_METRICS[problem], exam.metric]
+    metrics: list[Quality] = ["accuracy", *F1_METRICS[problem], eval_split.metric]
     statistics = {
         **{f"quality/{m}": weighted.quality(m, gold, said) for m in dict.fromkeys(metrics)},
         "calibration/ece": weighted.calibration_error(sure, right),
@@ -164,8 +170,8 @@ def _gold_statistics(
             weighted.brier_score(logits, gold, problem, temperature)
         ),
     }
-    if answered.calibration.answer_from is not None:
-        answers = sure >= answered.calibration.answer_from
+    if predictions.calibration.answer_from is not None:
+        answers = sure >= predictions.calibration.answer_from
         statistics["answering/coverage"] = weighted.mean(answers)
         if answers.any():
             statistics["answering/precision"] = weighted.ratio(

@@ -86,11 +86,11 @@ def f1(gold: Decisions, said: Decisions, metric: Quality) -> Statistic:
     A class that no row of gold has does not count, nor does it in a draw that none of its rows is
     in; see `count_present`.
     """
-    true, answered = gold.astype(np.float32), said.astype(np.float32)
-    both = true * answered
+    true, predictions = gold.astype(np.float32), said.astype(np.float32)
+    both = true * predictions
 
     def statistic(weights: Weights) -> NDArray[np.float64]:
-        return f1_of_counts(weights @ both, weights @ true, weights @ answered, metric)
+        return f1_of_counts(weights @ both, weights @ true, weights @ predictions, metric)
 
     return statistic
 
@@ -216,14 +216,14 @@ def per_class(gold: Decisions, said: Decisions, classes: Sequence[str]) -> list[
     table = []
     for number, name in enumerate(classes):
         both = int((gold[:, number] & said[:, number]).sum())
-        true, answered = int(gold[:, number].sum()), int(said[:, number].sum())
+        true, predictions = int(gold[:, number].sum()), int(said[:, number].sum())
         table.append(
             {
                 "class": name,
                 "rows": true,
-                "precision": both / answered if answered else None,
+                "precision": both / predictions if predictions else None,
                 "recall": both / true if true else None,
-                "f1": 2 * both / (true + answered) if true else None,
+                "f1": 2 * both / (true + predictions) if true else None,
             }
         )
     return table

@@ -6,7 +6,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
-from distill_tasks.results.evaluator import CONTROLS, TEACHER, Examiner
+from distill_tasks.results.evaluator import CONTROLS, TEACHER, Evaluator
 from distill_tasks.results.outcomes import Scores
 from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
 from distill_tasks.stages.stage import stage
@@ -24,27 +24,27 @@ def score_all(
     split: str,
 ) -> Scores:
     """Score teacher, controls and students on a split; what was scored before is read again."""
-    scorer = Examiner(config, corpus, labels, split)
-    models = {TEACHER: scorer.score("teacher", [scorer.exam.teacher])}
+    evaluator = Evaluator(config, corpus, labels, split)
+    models = {TEACHER: evaluator.score("teacher", [evaluator.eval_split.teacher])}
     if corpus.splits["train"].has_gold:
         for name in CONTROLS:
             if name == WORDS_ON_GOLD and not has_words(corpus.splits["train"]):
                 continue
-            key = digest(name, corpus.splits["train"].digest, *scorer.limit(name))
-            models[name] = scorer.score(key, [scorer.ask_control(name)])
+            key = digest(name, corpus.splits["train"].digest, *evaluator.limit(name))
+            models[name] = evaluator.score(key, [evaluator.ask_control(name)])
     for student in students:
         if student.served or student.candidate == student.student:
-            models[student.name] = scorer.score_seeds([student])
+            models[student.name] = evaluator.score_seeds([student])
     candidates, on_gold = (
         {
-            name: scorer.score_seeds(
-                [s for s in students if (s.candidate, s.taught) == (name, taught)]
+            name: evaluator.score_seeds(
+                [s for s in students if (s.candidate, s.distilled) == (name, distilled)]
             )
-            for name in dict.fromkeys(s.candidate for s in students if s.taught == taught)
+            for name in dict.fromkeys(s.candidate for s in students if s.distilled == distilled)
         }
-        for taught in (True, False)
+        for distilled in (True, False)
     )
-    return Scores(split, models, candidates, on_gold, reused=scorer.made == 0)
+    return Scores(split, models, candidates, on_gold, reused=evaluator.made == 0)
 
 
 @stage("evaluate on {split}")

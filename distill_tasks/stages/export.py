@@ -40,13 +40,13 @@ def export(config: DistillConfig, corpus: CorpusReference, grid: Grid) -> Export
 
 
 def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentReference]) -> Exported:
-    """Export every taught transformer in every chosen form; one that fails is left out."""
+    """Export every distilled transformer in every chosen form; one that fails is left out."""
     served: list[StudentReference] = []
     left_out: dict[str, str] = {}
     variants = choose_variants(config.export)
     for student in students:
         served.append(student)
-        if student.variant != "torch" or not student.taught:
+        if student.variant != "torch" or not student.distilled:
             continue
         for variant in variants:
             name = name_variant(student.student, variant)
@@ -74,7 +74,7 @@ def export_one(
 
     def write(folder: Path) -> None:
         logger.info("export %s", name)
-        texts = corpus.lesson.texts[-CALIBRATION_ROWS:]
+        texts = corpus.training_rows.texts[-CALIBRATION_ROWS:]
         export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
         _check_reading(folder, student, corpus.splits["validation"].texts)
 

@@ -15,7 +15,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.measuring.latency import find_band, tie
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import (
     CorpusReference,
@@ -25,14 +25,14 @@ from distill_tasks.results.references import (
     Trial,
     first_trials,
 )
-from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.run import OpenRun, open_run
 from distill_tasks.results.trained import find_shape, time_shapes, train_partly
 from distill_tasks.scoring.intervals import lowest_gaps, plain_value
-from distill_tasks.scoring.scorecard import Answered, quality_statistic
+from distill_tasks.scoring.scorecard import Predictions, quality_statistic
 from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
 
@@ -48,12 +48,12 @@ FEWEST_STUDENTS = 7
 
 
 @dataclass(frozen=True)
-class Runner:
+class Contender:
     """A student on a rung."""
 
     name: str
     part: PartOfTraining
-    answered: Answered
+    predictions: Predictions
     p95_ms: float
 
 
@@ -63,11 +63,11 @@ def halve(
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
-    blend: Blend,
+    objective: Objective,
 ) -> Halving:
     """Stop students on the way."""
     with kept_in_prefect():
-        return halve_grid(config, corpus.open(), labels.open(), teacher, blend)
+        return halve_grid(config, corpus.open(), labels.open(), teacher, objective)
 
 
 def halve_grid(
@@ -75,11 +75,11 @@ def halve_grid(
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
-    blend: Blend,
+    objective: Objective,
 ) -> Halving:
     """Train the grid rung by rung, and stop whom another student surely beats at no more latency.
 
-    Students compete that can be halted; the others train in seconds. One that fails here stays
+    Students compete that can be stopped; the others train in seconds. One that fails here stays
     in, so that its training says why.
     """
     trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
@@ -89,27 +89,27 @@ def halve_grid(
         [CODE_VERSION, RUNGS, describe_machine()],
         [trial.student.model_dump() for trial in trials],
         [corpus.digest, teacher.digest, config.seed, config.select.metric],
-        [config.loss.model_dump(), blend.temperature, blend.alpha],
+        [config.loss.model_dump(), objective.temperature, objective.alpha],
         config.measure.model_dump(),
     )
 
     def run() -> Halving:
-        schooling = read_schooling(config, corpus, labels, teacher, blend)
-        race = Race(schooling, Examiner(config, corpus, labels, "validation"))
+        run = open_run(config, corpus, labels, teacher, objective)
+        halving = SuccessiveHalving(run, Evaluator(config, corpus, labels, "validation"))
         for share in RUNGS:
-            race.reach(share, trials)
-        return race.finish()
+            halving.reach(share, trials)
+        return halving.finish()
 
     found, kept = Store(config.work_dir).remember("halvings", key, Halving, run)
     return replace(found, reused=kept)
 
 
-class Race:
+class SuccessiveHalving:
     """The students of one grid on their way."""
 
-    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
-        self.schooling = schooling
-        self.examiner = examiner
+    def __init__(self, run: OpenRun, evaluator: Evaluator) -> None:
+        self.run = run
+        self.evaluator = evaluator
         self.latencies: dict[str, float] = {}
         self.parts: dict[str, PartOfTraining] = {}
         self.stops: dict[str, Stop] = {}
@@ -122,7 +122,7 @@ class Race:
             name = trial.student.name
             logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
             try:
-                parts[name] = train_partly(self.schooling, trial, share)
+                parts[name] = train_partly(self.run, trial, share)
             except Exception as error:  # noqa: BLE001  # its own training says why
                 stop_if_disk_full(error)
                 logger.warning("halve %s: %s", name, say_error(error))
@@ -131,12 +131,12 @@ class Race:
         self.parts |= parts
         if not self.latencies:
             self.latencies = self._time([t.student for t in running if t.student.name in parts])
-        runners = [
-            Runner(name, part, self._answered(part), self.latencies[name])
+        contenders = [
+            Contender(name, part, self._predictions(part), self.latencies[name])
             for name, part in parts.items()
             if name in self.latencies
         ]
-        for stop in self._compare(runners, share):
+        for stop in self._compare(contenders, share):
             logger.info("halve %s: %s", stop.name, stop.reason)
             self.stops[stop.name] = stop
 
@@ -145,37 +145,39 @@ class Race:
         whole_s = sum(part.seconds / part.share for part in self.parts.values())
         return Halving(len(self.parts), list(self.stops.values()), whole_s, reused=False)
 
-    def _answered(self, part: PartOfTraining) -> Answered:
-        return Answered(part.validation, self.examiner.calibrate(part.validation))
+    def _predictions(self, part: PartOfTraining) -> Predictions:
+        return Predictions(part.validation, self.evaluator.calibrate(part.validation))
 
     def _time(self, students: list[StudentConfig]) -> dict[str, float]:
         """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
         shapes = {student.name: find_shape(student) for student in students}
         folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
-        found = time_shapes(self.schooling.config, self.schooling.corpus, folders)
+        found = time_shapes(self.run.config, self.run.corpus, folders)
         band = find_band(list(found.values()))
         tied = tie(np.array([latency.p95_ms for latency in found.values()]), band)
         by_shape = dict(zip(found, tied.tolist(), strict=True))
         return {name: by_shape[shape] for name, shape in shapes.items()}
 
-    def _compare(self, runners: list[Runner], share: float) -> list[Stop]:
-        exam = self.examiner.exam
-        statistics = [quality_statistic(exam, [runner.answered]) for runner in runners]
-        gaps = lowest_gaps(statistics, len(exam.split), self.schooling.config.seed)
-        values = [plain_value(statistic, len(exam.split)) for statistic in statistics]
-        order = sorted(range(len(runners)), key=lambda n: (-values[n], runners[n].p95_ms))
+    def _compare(self, contenders: list[Contender], share: float) -> list[Stop]:
+        eval_split = self.evaluator.eval_split
+        statistics = [
+            quality_statistic(eval_split, [contender.predictions]) for contender in contenders
+        ]
+        gaps = lowest_gaps(statistics, len(eval_split.split), self.run.config.seed)
+        values = [plain_value(statistic, len(eval_split.split)) for statistic in statistics]
+        order = sorted(range(len(contenders)), key=lambda n: (-values[n], contenders[n].p95_ms))
         stops: list[Stop] = []
         ahead: list[int] = []
         for number in order:
-            runner = runners[number]
-            as_fast = [n for n in ahead if runners[n].p95_ms <= runner.p95_ms]
+            contender = contenders[number]
+            as_fast = [n for n in ahead if contenders[n].p95_ms <= contender.p95_ms]
             best = max(as_fast, key=lambda n: gaps[n, number], default=None)
             if best is None or gaps[best, number] <= 0:
                 ahead.append(number)
                 continue
-            saved_s = runner.part.seconds * (1 - share) / share
+            saved_s = contender.part.seconds * (1 - share) / share
             gap = 100 * float(gaps[best, number])
-            stops.append(Stop(runner.name, share, runners[best].name, gap, saved_s))
+            stops.append(Stop(contender.name, share, contenders[best].name, gap, saved_s))
         return stops
 
 

@@ -17,10 +17,10 @@ from distill_tasks.core.progress import TrainingStep, heard_by, shown
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.results.references import TeacherReference, further_trials
-from distill_tasks.results.run import Schooling, make_lesson, take
+from distill_tasks.results.run import OpenRun, make_training_set, take
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StudentConfig, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import count_parameters
 from distill_tasks.students.transformer import TransformerSettings
 from distill_tasks.teachers import FinetuneTeacher
@@ -30,7 +30,7 @@ logger = logging.getLogger("potstill")
 
 PROBE_STEPS = 20
 PROBE_ROWS = 2048
-"""Of the lesson, those from which a student of another family learns."""
+"""Of the training set, those from which a student of another family learns."""
 WARM_STEPS = 2
 """The first ones are not timed."""
 COURSE = {"learning_rate", "epochs", "patience_epochs"}
@@ -52,7 +52,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was seen while one shape of student learnt from some rows of the lesson."""
+    """What was seen while one shape of student learnt from some rows of the training set."""
 
     rows: int
     parameters: int
@@ -96,13 +96,13 @@ def plan_grid(config: DistillConfig, corpus: Corpus) -> list[Planned]:
     """
     planned, probes = [], dict[str, Probe]()
     with TemporaryDirectory() as scratch:
-        lesson = _make_lesson(config, corpus, Path(scratch))
+        training_set = _make_training_set(config, corpus, Path(scratch))
         for student in config.students:
             shape = digest(student.model_dump(exclude=COURSE))
             if shape not in probes:
                 logger.info("plan: a few steps of %s", student.name)
-                probes[shape] = _try(student, lesson)
-            planned.append(foresee(student, probes[shape], len(lesson.rows)))
+                probes[shape] = _try(student, training_set)
+            planned.append(estimate_student(student, probes[shape], len(training_set.rows)))
     return planned
 
 
@@ -117,15 +117,17 @@ def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
     return sum(one.minutes for one in planned) + sum(longest)
 
 
-def _make_lesson(config: DistillConfig, corpus: Corpus, scratch: Path) -> Lesson:
-    """Return the lesson of a run with random answers, none of its files outside ``scratch``."""
-    teacher, rows = _find_teacher(config, corpus), corpus.lesson
+def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> TrainingSet:
+    """Return a training set with random answers, none of its files outside ``scratch``."""
+    teacher, rows = _find_teacher(config, corpus), corpus.training_rows
     shape = len(rows), len(teacher.classes)
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
     answers = SoftLabels(logits, teacher.classes, teacher.digest)
-    blend = config.loss.blend(temperature=1.0, alpha=0.5)  # any others take as long
-    lesson = make_lesson(Schooling(config, corpus, answers, teacher, blend), config.seed)
-    return replace(lesson, work_dir=scratch)
+    objective = config.loss.objective(temperature=1.0, alpha=0.5)  # any others take as long
+    training_set = make_training_set(
+        OpenRun(config, corpus, answers, teacher, objective), config.seed
+    )
+    return replace(training_set, work_dir=scratch)
 
 
 def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
@@ -137,17 +139,17 @@ def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     return TeacherReference("base", corpus.classes, model, 0.0, [], reused=False)
 
 
-def _try(student: StudentConfig, lesson: Lesson) -> Probe:
+def _try(student: StudentConfig, training_set: TrainingSet) -> Probe:
     """Train a student on some rows for one epoch.
 
-    The rows are drawn from the whole lesson. Its own first batches would be the longest: on R8
-    their steps are a third longer than the mean one.
+    The rows are drawn from the whole training set. Its own first batches would be the longest:
+    on R8 their steps are a third longer than the mean one.
     """
     rows = PROBE_ROWS
     if isinstance(student, TransformerSettings):
         rows = PROBE_STEPS * student.batch_rows * student.accumulated_batches
-    drawn = np.random.default_rng(lesson.seed).permutation(len(lesson.rows))[:rows]
-    part = take(lesson, np.sort(drawn))
+    drawn = np.random.default_rng(training_set.seed).permutation(len(training_set.rows))[:rows]
+    part = take(training_set, np.sort(drawn))
     # Without gold on validation nothing is scored.
     nothing = Split(part.rows.texts[:1], np.full_like(part.rows.gold[:1], NO_LABEL))
     part = replace(part, validation=nothing)
@@ -158,17 +160,17 @@ def _try(student: StudentConfig, lesson: Lesson) -> Probe:
         return probe if probe.steps else _train(once, part)
 
 
-def _train(student: StudentConfig, lesson: Lesson) -> Probe:
+def _train(student: StudentConfig, training_set: TrainingSet) -> Probe:
     """Train a student and throw it away."""
     pace, start = Pace(), time.monotonic()
     with TemporaryDirectory() as folder, heard_by(pace):
-        train_student(student, lesson, Path(folder))
+        train_student(student, training_set, Path(folder))
         seconds = time.monotonic() - start
         parameters = count_parameters(Path(folder))
-    return Probe(len(lesson.rows), parameters, seconds, pace.steps, pace.step_s)
+    return Probe(len(training_set.rows), parameters, seconds, pace.steps, pace.step_s)
 
 
-def foresee(student: StudentConfig, probe: Probe, rows: int) -> Planned:
+def estimate_student(student: StudentConfig, probe: Probe, rows: int) -> Planned:
     """Return what a student takes that learns from so many rows."""
     at_least = probe.rows < rows and _keeps_words(student)
     if not probe.steps:
@@ -179,7 +181,7 @@ def foresee(student: StudentConfig, probe: Probe, rows: int) -> Planned:
 
 
 def _keeps_words(student: StudentConfig) -> bool:
-    """Return whether a student is the larger the more words there are in its lesson."""
+    """Return whether a student is the larger the more words there are in its training set."""
     if isinstance(student, BagOfWordsStudent):
         return not student.hashed
     return isinstance(student, LayersStudent) and student.vocabulary == "corpus"

@@ -159,7 +159,7 @@ def _check_memory(config: DistillConfig, corpus: Corpus) -> None:
     memory_gb = find_memory_gb()
     for student in [*config.students, *config.search.corners]:
         if isinstance(student, BagOfWordsStudent):
-            texts, classes = corpus.lesson.texts, len(corpus.classes)
+            texts, classes = corpus.training_rows.texts, len(corpus.classes)
             bag_of_words.check_memory(student, texts, classes, memory_gb)
 
 
@@ -204,9 +204,9 @@ def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corp
     texts, logits, _ = saved.read_answers(
         teacher, config.data.text_column, corpus.classes, config.problem
     )
-    answered = set(texts)
+    predictions = set(texts)
     for name, split in corpus.splits.items():
-        absent = [row for row, text in enumerate(split.texts) if text not in answered]
+        absent = [row for row, text in enumerate(split.texts) if text not in predictions]
         if absent:
             raise InputError(
                 f"Saved answers {teacher.path} lack {len(absent)} rows of {name}, the first being "

@@ -9,7 +9,7 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Judgement, Proof
 from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
 from distill_tasks.scoring.fidelity import draw_panel
@@ -77,48 +77,58 @@ def _prove_seeds(
     students: list[StudentReference],
     seeds: dict[str, list[StudentReference]],
 ) -> Proof:
-    examiner = Examiner(config, corpus, labels, "held_out")
-    judgements = {name: judge_student(config, examiner, group) for name, group in seeds.items()}
+    evaluator = Evaluator(config, corpus, labels, "held_out")
+    judgements = {name: judge_student(config, evaluator, group) for name, group in seeds.items()}
     served = {name: next(s for s in group if s.served) for name, group in seeds.items()}
-    panels = {name: draw_panel(examiner.exam, examiner.ask(s)) for name, s in served.items()}
+    panels = {
+        name: draw_panel(evaluator.eval_split, evaluator.ask(s)) for name, s in served.items()
+    }
     production: dict[str, ProductionCheck] = {}
     if "production" in corpus.splits:
-        seen = Examiner(config, corpus, labels, "production")
+        seen = Evaluator(config, corpus, labels, "production")
         production = {
-            name: check_production(examiner.exam, examiner.ask(s), seen.exam, seen.ask(s))
+            name: check_production(
+                evaluator.eval_split, evaluator.ask(s), seen.eval_split, seen.ask(s)
+            )
             for name, s in served.items()
         }
-    parities = examiner.compare_variants(students, examiner.ask_candidates(students))
-    exam = examiner.exam
-    scarce = "" if exam.gold is None else name_scarce(exam.gold, exam.classes, exam.metric)
+    parities = evaluator.compare_variants(students, evaluator.ask_candidates(students))
+    eval_split = evaluator.eval_split
+    scarce = (
+        ""
+        if eval_split.gold is None
+        else name_scarce(eval_split.gold, eval_split.classes, eval_split.metric)
+    )
     judged = _flag(_correct(judgements, scarce), production)
     return Proof(judged, panels, parities, production, reused=False)
 
 
 def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:
     """Return the seeds of a candidate, then those of its student's control."""
-    taught = [student for student in students if student.taught and student.candidate == candidate]
-    alone = [s for s in students if not s.taught and s.student == taught[0].student]
-    return taught + alone
+    distilled = [
+        student for student in students if student.distilled and student.candidate == candidate
+    ]
+    alone = [s for s in students if not s.distilled and s.student == distilled[0].student]
+    return distilled + alone
 
 
 def judge_student(
-    config: DistillConfig, examiner: Examiner, seeds: list[StudentReference]
+    config: DistillConfig, evaluator: Evaluator, seeds: list[StudentReference]
 ) -> Judgement:
     """Judge a student, over its seeds, against its control; p is not corrected yet."""
-    exam, metric = examiner.exam, config.select.metric
-    taught = [examiner.ask(student) for student in seeds if student.taught]
-    alone = [examiner.ask(student) for student in seeds if not student.taught]
-    if exam.gold is None:
+    eval_split, metric = evaluator.eval_split, config.select.metric
+    distilled = [evaluator.ask(student) for student in seeds if student.distilled]
+    alone = [evaluator.ask(student) for student in seeds if not student.distilled]
+    if eval_split.gold is None:
         return _undecided("held_out has no gold: only agreement with the teacher was measured")
     if not alone:
         return _undecided("there is no control to compare with: evaluate.controls is off")
-    ours, theirs = ([exam.decide(one) for one in group] for group in (taught, alone))
-    comparison = compare_answers(exam.gold, ours, theirs, metric, config.seed)
+    ours, theirs = ([eval_split.decide(one) for one in group] for group in (distilled, alone))
+    comparison = compare_answers(eval_split.gold, ours, theirs, metric, config.seed)
     student, control, teacher = (
-        quality_statistic(exam, group) for group in (taught, alone, [exam.teacher])
+        quality_statistic(eval_split, group) for group in (distilled, alone, [eval_split.teacher])
     )
-    lead, ratio = estimate_ratio(student, control, teacher, len(exam.split), config.seed)
+    lead, ratio = estimate_ratio(student, control, teacher, len(eval_split.split), config.seed)
     return Judgement(
         verdict=comparison.verdict,
         reason="",

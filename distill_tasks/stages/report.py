@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_table_artifact
+from pydantic import TypeAdapter
 
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.store import check_whole
@@ -17,6 +18,7 @@ from distill_tasks.reporting.findings import Findings, Row, list_points, tabulat
 from distill_tasks.reporting.front import write_png
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
 from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.results.outcomes import Tuning
 from distill_tasks.results.references import StudentReference
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.stages.stage import stage
@@ -139,14 +141,14 @@ def _log_model_figures(
     log_figures(run_id, {}, at_validation, model_id, datasets["validation"])
     if student is not None:
         settings = next(s for s in findings.config.students if s.name == student.student)
-        blend = asdict(findings.blend.blend) if student.taught else {}
+        objective = asdict(findings.tuning.objective) if student.distilled else {}
         about = {
             "seed": student.seed,
             "candidate": student.candidate,
             "variant": student.variant,
-            "taught": student.taught,
+            "taught": student.distilled,
         }
-        log_params(run_id, settings.model_dump() | about | blend)
+        log_params(run_id, settings.model_dump() | about | objective)
         log_curve(run_id, student.curve)
         _log_files(findings, run_id, student, card)
     elif name == TEACHER:
@@ -204,12 +206,13 @@ def _log_summary(
         write_png(list_points(findings), metric, title, Path(scratch) / "front.png")
         client.log_artifacts(run_id, scratch)
     columns = {"columns": list(table[0]), "data": [list(row.values()) for row in table]}
+    tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)
     files = {
         "report.md": markdown,
         CANDIDATES: json.dumps(columns, indent=2),
         "data_report.json": json.dumps(asdict(findings.corpus.report), indent=2),
         "learning_curve.json": json.dumps(asdict(findings.curve), indent=2),
-        "blend.json": json.dumps(asdict(findings.blend), indent=2),
+        "blend.json": tuning.decode(),
     }
     _log_text(run_id, files)
     # MLflow's own log_table would append to the table that a killed run left.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill_tasks.config import DistillConfig, SelectConfig
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Latencies, Scores
 from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
 from distill_tasks.results.selection import Candidate, Field, Selection
@@ -113,9 +113,9 @@ def make_field(
     latencies: Latencies,
 ) -> Field:
     """Compare all candidates with each other on the same validation rows."""
-    examiner = Examiner(config, corpus.open(), labels.open(), scores.split)
-    asked = examiner.ask_candidates(students)
-    parities = examiner.compare_variants(students, asked)
+    evaluator = Evaluator(config, corpus.open(), labels.open(), scores.split)
+    asked = evaluator.ask_candidates(students)
+    parities = evaluator.compare_variants(students, asked)
     candidates = []
     for name, card in scores.candidates.items():
         served = next(s for s in students if s.name == name)
@@ -123,8 +123,10 @@ def make_field(
         rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
         takes = latencies.by_name[name], latencies.footprints[name]
         candidates.append(Candidate(served, card, *takes, parity, rejected))
-    statistics = [quality_statistic(examiner.exam, asked[name]) for name in scores.candidates]
-    gaps = lowest_gaps(statistics, len(examiner.exam.split), config.seed)
+    statistics = [
+        quality_statistic(evaluator.eval_split, asked[name]) for name in scores.candidates
+    ]
+    gaps = lowest_gaps(statistics, len(evaluator.eval_split.split), config.seed)
     return Field(candidates, gaps, latencies.band, config.select.objectives)
 
 

@@ -10,11 +10,11 @@ from distill_tasks.results.references import (
     TeacherReference,
     Trial,
 )
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 @stage("train {trial.name}")
@@ -24,9 +24,9 @@ def train(
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
-    blend: Blend,
+    objective: Objective,
 ) -> StudentReference:
     """Train one student."""
-    schooling = read_schooling(config, corpus.open(), labels.open(), teacher, blend)
+    run = open_run(config, corpus.open(), labels.open(), teacher, objective)
     with kept_in_prefect():
-        return train_one(schooling, trial)
+        return train_one(run, trial)

@@ -1,4 +1,4 @@
-"""Stages ``blend`` and ``grow``: what other settings, and more text, do to the cheapest student."""
+"""Stages ``tune`` and ``learning_curve``: the cheapest student tries settings, and more rows."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import Logits
-from distill_tasks.results.evaluator import Examiner
-from distill_tasks.results.outcomes import ChosenBlend, Comparison
+from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.outcomes import Comparison, Tuning
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
-from distill_tasks.results.run import Schooling, cheapest, make_lesson, read_schooling, take
+from distill_tasks.results.run import OpenRun, cheapest, make_training_set, open_run, take
 from distill_tasks.scoring.calibration import Calibration, fit_temperature
 from distill_tasks.scoring.intervals import estimate, plain_value
 from distill_tasks.scoring.learning_curve import LearningCurve, LearningPoint
 from distill_tasks.scoring.predictions import answer_sorted
-from distill_tasks.scoring.scorecard import Answered, Exam, quality_statistic
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_statistic
 from distill_tasks.scoring.statistics import difference, kl_divergence, negative_log_likelihood
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import BagOfWordsStudent, train_student
-from distill_tasks.students.base import Lesson
-from distill_tasks.training.objective import Blend
+from distill_tasks.students.base import TrainingSet
+from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
 
@@ -47,75 +47,80 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 FEWEST_TRANSFER_ROWS = 80
 
 
-@stage("blend {config.loss.temperature} {config.loss.alpha}")
-def blend(
+@stage("tune {config.loss.temperature} {config.loss.alpha}")
+def tune(
     config: DistillConfig,
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
-) -> ChosenBlend:
+) -> Tuning:
     """Settle temperature and α."""
-    return choose_blend(config, corpus.open(), labels.open(), teacher)
+    return tune_objective(config, corpus.open(), labels.open(), teacher)
 
 
-def choose_blend(
+def tune_objective(
     config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, teacher: TeacherReference
-) -> ChosenBlend:
+) -> Tuning:
     """Return temperature and α as configured, or the best of a few on the cheapest student."""
     temperature, alpha = config.loss.temperature, config.loss.alpha
     if temperature != AUTO and alpha != AUTO:
-        return ChosenBlend(config.loss.blend(temperature, alpha), "as configured", [], reused=False)
+        return Tuning(config.loss.objective(temperature, alpha), "as configured", [], reused=False)
     student = cheapest(config)
     settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
     key = digest(CODE_VERSION, settings, corpus.digest, teacher.digest)
     found, kept = Store(config.work_dir).remember(
         "blends",
         key,
-        ChosenBlend,
-        lambda: _compare_blends(config, corpus, labels, teacher, student),
+        Tuning,
+        lambda: _compare_objectives(config, corpus, labels, teacher, student),
     )
     return replace(found, reused=kept)
 
 
-def _compare_blends(
+def _compare_objectives(
     config: DistillConfig,
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
     student: BagOfWordsStudent,
-) -> ChosenBlend:
-    exam = Examiner(config, corpus, labels, "validation").exam
-    fitted = exam.teacher.calibration.temperature
-    soft_labels = labels.read(corpus.lesson.texts)
+) -> Tuning:
+    eval_split = Evaluator(config, corpus, labels, "validation").eval_split
+    fitted = eval_split.teacher.calibration.temperature
+    soft_labels = labels.read(corpus.training_rows.texts)
 
-    def compare(blend: Blend) -> Comparison:
+    def compare(objective: Objective) -> Comparison:
         logger.info(
-            "blend: %s with T = %.3g, α = %.3g", student.name, blend.temperature, blend.alpha
+            "tune: %s with T = %.3g, α = %.3g",
+            student.name,
+            objective.temperature,
+            objective.alpha,
         )
-        lesson = make_lesson(Schooling(config, corpus, soft_labels, teacher, blend), config.seed)
-        return _compare(exam, blend, _ask_trained(student, lesson, exam))
+        training_set = make_training_set(
+            OpenRun(config, corpus, soft_labels, teacher, objective), config.seed
+        )
+        return _compare(eval_split, objective, _ask_trained(student, training_set, eval_split))
 
     compared = _search(config.loss, fitted, compare)
     best = min(compared, key=lambda found: found.loss)
-    measure = "NLL" if exam.gold is not None else "divergence from the teacher"
+    measure = "NLL" if eval_split.gold is not None else "divergence from the teacher"
     reason = (
         f"least validation {measure}, {best.loss:.4f}, of {len(compared)} compared on "
         f"{student.name}; the teacher's own fitted temperature is {fitted:.2g}"
     )
-    blend = config.loss.blend(best.temperature, best.alpha)
-    return ChosenBlend(blend, reason, compared, reused=False)
+    objective = config.loss.objective(best.temperature, best.alpha)
+    return Tuning(objective, reason, compared, reused=False)
 
 
-@stage("grow the transfer set of {config.name}")
-def grow(
+@stage("learning curve of {config.name}")
+def learning_curve(
     config: DistillConfig,
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
-    chosen: ChosenBlend,
+    chosen: Tuning,
 ) -> LearningCurve:
     """Draw the learning curve."""
-    return draw_learning_curve(config, corpus.open(), labels.open(), teacher, chosen.blend)
+    return draw_learning_curve(config, corpus.open(), labels.open(), teacher, chosen.objective)
 
 
 def draw_learning_curve(
@@ -123,7 +128,7 @@ def draw_learning_curve(
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
-    blend: Blend,
+    objective: Objective,
 ) -> LearningCurve:
     """Train the cheapest student on growing parts of the transfer rows, and score it on held-out.
 
@@ -132,43 +137,48 @@ def draw_learning_curve(
     student, transfer = cheapest(config), len(corpus.splits.get("transfer", ()))
     if transfer < FEWEST_TRANSFER_ROWS:
         return LearningCurve(student.name, [], None, reused=False)
-    settings = [student.model_dump(), asdict(blend), config.select.metric]
+    settings = [student.model_dump(), asdict(objective), config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
     key = digest(CODE_VERSION, settings, weights, corpus.digest, teacher.digest)
     curve, kept = Store(config.work_dir).remember(
-        "curves", key, LearningCurve, lambda: _grow(config, corpus, labels, teacher, blend, student)
+        "curves",
+        key,
+        LearningCurve,
+        lambda: _train_on_parts(config, corpus, labels, teacher, objective, student),
     )
     return replace(curve, reused=kept)
 
 
-def _grow(
+def _train_on_parts(
     config: DistillConfig,
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
-    blend: Blend,
+    objective: Objective,
     student: BagOfWordsStudent,
 ) -> LearningCurve:
-    exam = Examiner(config, corpus, labels, "held_out").exam
-    lesson = make_lesson(read_schooling(config, corpus, labels, teacher, blend), config.seed)
+    eval_split = Evaluator(config, corpus, labels, "held_out").eval_split
+    training_set = make_training_set(
+        open_run(config, corpus, labels, teacher, objective), config.seed
+    )
     gold_rows, transfer = (len(corpus.splits[name]) for name in ("train", "transfer"))
     order = np.random.default_rng(config.seed).permutation(transfer)
     sizes = [round(share * transfer) for share in SHARES]
     statistics = {}
     for size in sizes:
-        logger.info("grow: %s with %d transfer rows", student.name, size)
-        part = take(lesson, np.r_[:gold_rows, gold_rows + np.sort(order[:size])])
-        asked = Answered(_ask_trained(student, part, exam), Calibration())
-        statistics[str(size)] = quality_statistic(exam, [asked])
+        logger.info("learning curve: %s with %d transfer rows", student.name, size)
+        part = take(training_set, np.r_[:gold_rows, gold_rows + np.sort(order[:size])])
+        asked = Predictions(_ask_trained(student, part, eval_split), Calibration())
+        statistics[str(size)] = quality_statistic(eval_split, [asked])
     last, before = str(sizes[-1]), str(sizes[-2])
     gain = {"gain": difference(statistics[last], statistics[before])}
-    figures = estimate(statistics | gain, len(exam.split), config.seed)
+    figures = estimate(statistics | gain, len(eval_split.split), config.seed)
     points = [LearningPoint(size, figures[str(size)]) for size in sizes]
     return LearningCurve(student.name, points, figures["gain"], reused=False)
 
 
 def _search(
-    loss: LossConfig, fitted: float, compare: Callable[[Blend], Comparison]
+    loss: LossConfig, fitted: float, compare: Callable[[Objective], Comparison]
 ) -> list[Comparison]:
     """Compare temperatures first, then α at the best of them."""
     temperature, alpha = loss.temperature, loss.alpha
@@ -176,30 +186,32 @@ def _search(
     temperatures = (
         sorted({*TEMPERATURES, round(fitted, 2)}) if isinstance(temperature, str) else [temperature]
     )
-    compared = [compare(loss.blend(each, first_alpha)) for each in temperatures]
+    compared = [compare(loss.objective(each, first_alpha)) for each in temperatures]
     best = min(compared, key=lambda found: found.loss).temperature
     if isinstance(alpha, str):
-        compared += [compare(loss.blend(best, each)) for each in ALPHAS if each != first_alpha]
+        compared += [compare(loss.objective(best, each)) for each in ALPHAS if each != first_alpha]
     return compared
 
 
-def _compare(exam: Exam, blend: Blend, logits: Logits) -> Comparison:
-    if exam.gold is None:
+def _compare(eval_split: EvalSplit, objective: Objective, logits: Logits) -> Comparison:
+    if eval_split.gold is None:
         calibration = Calibration()
-        loss = kl_divergence(logits, exam.teacher.logits, exam.problem).mean()
+        loss = kl_divergence(logits, eval_split.teacher.logits, eval_split.problem).mean()
     else:
-        calibration = Calibration(fit_temperature(logits, exam.gold, exam.problem))
+        calibration = Calibration(fit_temperature(logits, eval_split.gold, eval_split.problem))
         likelihood = negative_log_likelihood(
-            logits, exam.gold, exam.problem, calibration.temperature
+            logits, eval_split.gold, eval_split.problem, calibration.temperature
         )
         loss = likelihood.mean()
-    quality = quality_statistic(exam, [Answered(logits, calibration)])
+    quality = quality_statistic(eval_split, [Predictions(logits, calibration)])
     value = plain_value(quality, len(logits))
-    return Comparison(blend.temperature, blend.alpha, float(loss), value)
+    return Comparison(objective.temperature, objective.alpha, float(loss), value)
 
 
-def _ask_trained(student: BagOfWordsStudent, lesson: Lesson, exam: Exam) -> Logits:
+def _ask_trained(
+    student: BagOfWordsStudent, training_set: TrainingSet, eval_split: EvalSplit
+) -> Logits:
     """Train a student that is thrown away, and return what it says of a split."""
     with tempfile.TemporaryDirectory() as folder:
-        train_student(student, lesson, Path(folder))
-        return answer_sorted(open_model(folder), exam.split.texts, student.name)
+        train_student(student, training_set, Path(folder))
+        return answer_sorted(open_model(folder), eval_split.split.texts, student.name)

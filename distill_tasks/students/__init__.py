@@ -14,7 +14,7 @@ from distill_tasks.students.pretrained import PretrainedStudent
 from distill_tasks.students.static import StaticStudent
 
 if TYPE_CHECKING:
-    from distill_tasks.students.base import Lesson
+    from distill_tasks.students.base import TrainingSet
     from distill_tasks.training.trainer import Curve
 
 StudentConfig = Annotated[
@@ -23,17 +23,17 @@ StudentConfig = Annotated[
 ]
 
 
-def train_student(config: StudentConfig, lesson: Lesson, folder: Path) -> list[Curve]:
+def train_student(config: StudentConfig, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train a student of any family into ``folder`` and return its training curve."""
     match config:
         case LayersStudent():
-            return layers.train(config, lesson, folder)
+            return layers.train(config, training_set, folder)
         case PretrainedStudent():
-            return pretrained.train(config, lesson, folder)
+            return pretrained.train(config, training_set, folder)
         case StaticStudent():
-            return static.train(config, lesson, folder)
+            return static.train(config, training_set, folder)
         case BagOfWordsStudent():
-            return bag_of_words.train(config, lesson, folder)
+            return bag_of_words.train(config, training_set, folder)
 
 
 def needs_teacher_weights(config: StudentConfig) -> bool:

@@ -19,7 +19,7 @@ from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans, StudentSettings
 from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class BagOfWordsStudent(StudentSettings):
         return self.hidden_units > 0
 
 
-def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+def train(config: BagOfWordsStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Fit the student into ``folder`` as numpy weights and return its curve.
 
     The curve has a point for each epoch, or one where every step sees all rows.
@@ -99,16 +99,16 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
 
     from distill_tasks.training.tokens import pick_rows
 
-    found = count_terms(config, lesson.rows.texts)
+    found = count_terms(config, training_set.rows.texts)
     if not any(names for _, names in found):
         raise PotstillError("no text has a word of two characters or more; set characters to 3")
     kinds = [weigh_terms(config, *one) for one in found]
     features = hstack([kind.features for kind in kinds], format="csr")
     with _one_thread():
         if config.hidden_units:
-            weights, curve = fit_network(features, config.hidden_units, lesson)
+            weights, curve = fit_network(features, config.hidden_units, training_set)
         else:
-            weights, curve = fit_linear(features, lesson)
+            weights, curve = fit_linear(features, training_set)
     if not config.hashed:
         weights["idf"] = np.concatenate([kind.idf for kind in kinds])
         names = json.dumps([name for kind in kinds for name in kind.names], ensure_ascii=False)
@@ -116,9 +116,9 @@ def train(config: BagOfWordsStudent, lesson: Lesson, folder: Path) -> list[Curve
     np.savez(folder / "weights.npz", allow_pickle=False, **weights)
     settings = config.model_dump(include={"ngrams", "characters", "hashed"})
     words = kinds[0].features.shape[1]
-    describe_model(folder, "bag_of_words", lesson, words=words, **settings)
-    rows = pick_rows(lesson.rows.texts)
-    texts = [lesson.rows.texts[row] for row in rows]
+    describe_model(folder, "bag_of_words", training_set, words=words, **settings)
+    rows = pick_rows(training_set.rows.texts)
+    texts = [training_set.rows.texts[row] for row in rows]
     check_served(folder, texts, _answer(features[rows], weights))
     return curve
 
@@ -262,7 +262,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def fit_linear(features: csr_matrix, lesson: Lesson) -> tuple[Weights, list[Curve]]:
+def fit_linear(features: csr_matrix, training_set: TrainingSet) -> tuple[Weights, list[Curve]]:
     """Lower the distillation loss of a linear layer by L-BFGS, stopped early; it is convex.
 
     ``features`` is (rows, terms); the weights are (terms, classes), the bias (classes,).
@@ -270,12 +270,12 @@ def fit_linear(features: csr_matrix, lesson: Lesson) -> tuple[Weights, list[Curv
     """
     import torch
 
-    weights = torch.zeros(features.shape[1] + 1, len(lesson.classes), requires_grad=True)
+    weights = torch.zeros(features.shape[1] + 1, len(training_set.classes), requires_grad=True)
     values, by_term = weights.detach().numpy(), features.T.tocsr()
 
     def loss_and_gradient() -> float:
         scores = features @ values[:-1] + values[-1]
-        loss, slope = loss_and_slope(scores.astype(np.float64), lesson)
+        loss, slope = loss_and_slope(scores.astype(np.float64), training_set)
         decay = WEIGHT_DECAY * values
         decay[-1] = 0
         slope = slope.astype(np.float32)
@@ -295,30 +295,30 @@ def fit_linear(features: csr_matrix, lesson: Lesson) -> tuple[Weights, list[Curv
 
 
 def loss_and_slope(
-    logits: NDArray[np.float64], lesson: Lesson
+    logits: NDArray[np.float64], training_set: TrainingSet
 ) -> tuple[float, NDArray[np.float64]]:
     """Return the distillation loss of logits (rows, classes) and its derivative by the logits."""
     import torch
 
     student = torch.from_numpy(logits).requires_grad_()
-    loss = _loss(student, lesson)
+    loss = _loss(student, training_set)
     (slope,) = torch.autograd.grad(loss, student)
     return float(loss.detach()), slope.numpy()
 
 
 def _loss(
-    student: torch.Tensor, lesson: Lesson, rows: NDArray[np.int64] | slice = slice(None)
+    student: torch.Tensor, training_set: TrainingSet, rows: NDArray[np.int64] | slice = slice(None)
 ) -> torch.Tensor:
-    """Return the distillation loss of a student's logits for some rows of the lesson."""
+    """Return the distillation loss of a student's logits for some rows of the training set."""
     import torch
 
     from distill_tasks.training.losses import distillation_loss
 
-    teacher = torch.from_numpy(lesson.soft_labels.logits[rows]).to(student)
-    gold = torch.from_numpy(lesson.rows.gold[rows])
-    weights = lesson.class_weights
+    teacher = torch.from_numpy(training_set.soft_labels.logits[rows]).to(student)
+    gold = torch.from_numpy(training_set.rows.gold[rows])
+    weights = training_set.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights).to(student)
-    return distillation_loss(student, teacher, gold, lesson.blend, class_weights)
+    return distillation_loss(student, teacher, gold, training_set.objective, class_weights)
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class Network:
 
 
 def fit_network(
-    features: csr_matrix, hidden_units: int, lesson: Lesson
+    features: csr_matrix, hidden_units: int, training_set: TrainingSet
 ) -> tuple[Weights, list[Curve]]:
     """Lower the distillation loss of two layers by Adam, its learning rate falling to zero.
 
@@ -370,23 +370,23 @@ def fit_network(
     """
     import torch
 
-    torch.manual_seed(lesson.seed)
+    torch.manual_seed(training_set.seed)
     start = SPREAD * torch.randn(features.shape[1], hidden_units)
     network = Network(
         torch.nn.EmbeddingBag.from_pretrained(start, freeze=False, mode="sum", sparse=True),
         torch.nn.Parameter(torch.zeros(hidden_units)),
-        torch.nn.Linear(hidden_units, len(lesson.classes)),
+        torch.nn.Linear(hidden_units, len(training_set.classes)),
     )
-    curve = _learn(network, features, lesson)
+    curve = _learn(network, features, training_set)
     return network.weights(), curve
 
 
-def _learn(network: Network, features: csr_matrix, lesson: Lesson) -> list[Curve]:
+def _learn(network: Network, features: csr_matrix, training_set: TrainingSet) -> list[Curve]:
     """Train in batches of rows, each row once in an epoch; return the mean loss of each epoch."""
     import torch
 
     batches = math.ceil(features.shape[0] / BATCH_ROWS)
-    generator, optimizers = np.random.default_rng(lesson.seed), network.optimizers()
+    generator, optimizers = np.random.default_rng(training_set.seed), network.optimizers()
     schedules = [
         torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS * batches)
         for optimizer in optimizers
@@ -395,7 +395,7 @@ def _learn(network: Network, features: csr_matrix, lesson: Lesson) -> list[Curve
     for epoch in range(1, EPOCHS + 1):
         losses: list[float] = []
         for rows in np.array_split(generator.permutation(features.shape[0]), batches):
-            loss = _loss(network.logits(features[rows]), lesson, rows)
+            loss = _loss(network.logits(features[rows]), training_set, rows)
             loss.backward()
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()

@@ -1,4 +1,4 @@
-"""The lesson: all that a student of any family learns from."""
+"""The training set: all that a student of any family learns from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import Problem
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """Rows with the teacher's answers, and how to weigh the two."""
 
     rows: Split
@@ -25,7 +25,7 @@ class Lesson:
     """The teacher's logits (rows, classes) for these rows."""
     validation: Split
     classes: tuple[str, ...]
-    blend: Blend
+    objective: Objective
     seed: int
     teacher: TeacherModel | None
     """The weights to start from: the teacher's own, absent where it has none here."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import find_known
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distill_tasks.core.settings import StudentSettings
     from distill_tasks.data.corpus import Split
     from distill_tasks.problems.classification import Problem
-    from distill_tasks.students.base import Lesson
+    from distill_tasks.students.base import TrainingSet
     from distill_tasks.training.checkpoint import TeacherModel
 
 WORDS_ON_GOLD = "words-on-gold"
@@ -41,21 +41,23 @@ LOWEST_LOGIT = -30.0
 """The logit of a class that train has no row of; of a label that all its rows have, the reverse."""
 
 
-def without_teacher(lesson: Lesson, student: StudentSettings, start: TeacherModel | None) -> Lesson:
-    """Return the lesson that the same student gets from the gold rows alone, for as many steps.
+def without_teacher(
+    training_set: TrainingSet, student: StudentSettings, start: TeacherModel | None
+) -> TrainingSet:
+    """Return the training set of the same student without teacher: gold alone, as many steps.
 
-    The gold rows are repeated until they are as many as the lesson had, so that epochs, steps and
-    schedule are the same; a student that sees all rows at once needs no repeating. ``start`` is
-    what the student starts from in place of the teacher.
+    The gold rows are repeated until they are as many as the training set had, so that epochs,
+    steps and schedule are the same; a student that sees all rows at once needs no repeating.
+    ``start`` is what the student starts from in place of the teacher.
     """
-    gold = lesson.rows.take(find_known(lesson.rows.gold))
+    gold = training_set.rows.take(find_known(training_set.rows.gold))
     if student.in_steps:
-        gold = gold.take(np.resize(np.arange(len(gold)), len(lesson.rows)))
+        gold = gold.take(np.resize(np.arange(len(gold)), len(training_set.rows)))
     # With alpha at zero and gold on every row, the teacher's answers weigh nothing.
-    nothing = np.zeros((len(gold), len(lesson.classes)), np.float32)
-    answers = SoftLabels(nothing, lesson.classes, lesson.soft_labels.teacher)
-    blend = Blend(temperature=1.0, alpha=0.0)
-    return replace(lesson, rows=gold, soft_labels=answers, blend=blend, teacher=start)
+    nothing = np.zeros((len(gold), len(training_set.classes)), np.float32)
+    answers = SoftLabels(nothing, training_set.classes, training_set.soft_labels.teacher)
+    objective = Objective(temperature=1.0, alpha=0.0)
+    return replace(training_set, rows=gold, soft_labels=answers, objective=objective, teacher=start)
 
 
 class WordsOnGold:

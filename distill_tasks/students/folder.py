@@ -14,7 +14,7 @@ from distill_tasks.problems.classification import Logits
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.predictions import Answering
 from distill_tasks.serving.served_model import ABOUT, ServedModel, TokenModel, open_model
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.classifier import SequenceClassifier
 
 ROUNDING = 1e-2
@@ -23,12 +23,12 @@ SERVED = "student"
 """The folder, inside a student's place in the store, that is measured and served as it is."""
 
 
-def describe_model(folder: Path, runtime: str, lesson: Lesson, **settings: Any) -> None:
+def describe_model(folder: Path, runtime: str, training_set: TrainingSet, **settings: Any) -> None:
     """Write the description beside the weights: runtime, problem, classes in logit order."""
     about = {
         "runtime": runtime,
-        "problem": lesson.problem,
-        "classes": list(lesson.classes),
+        "problem": training_set.problem,
+        "classes": list(training_set.classes),
         **settings,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
@@ -67,7 +67,7 @@ def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequen
             )
 
 
-def open_halted(folder: Path) -> Answering:
+def open_stopped(folder: Path) -> Answering:
     """Open a transformer on its way, to be compared with others on theirs.
 
     It answers in the precision that is fastest here, several times faster than as it is served.

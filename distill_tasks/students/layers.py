@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from distill_tasks.core.errors import InputError, say_reason, shortlist
 from distill_tasks.core.settings import Spans
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.narrow import check_sizes, narrow, read_probe
 from distill_tasks.students.transformer import TransformerSettings, fit
 from distill_tasks.students.vocabulary import (
@@ -215,11 +215,11 @@ def _choose_settings(config: PretrainedConfig, chosen: list[int]) -> PretrainedC
     return fewer
 
 
-def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+def train(config: LayersStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as a transformers model and return its curve."""
     from transformers import AutoTokenizer
 
-    teacher, texts = lesson.teacher, lesson.rows.texts
+    teacher, texts = training_set.teacher, training_set.rows.texts
     assert teacher is not None  # `check` refuses the grid otherwise
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         teacher.model, revision=teacher.revision, trust_remote_code=False
@@ -230,7 +230,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         tokenizer = keep_pieces(tokenizer, kept)
 
     def make() -> PreTrainedModel:
-        student = copy_layers(teacher, config.layers, lesson.classes, config.take)
+        student = copy_layers(teacher, config.layers, training_set.classes, config.take)
         if config.width or config.feed_forward:
             probe = read_probe(teacher, texts)
             student = narrow(student, config.width, config.feed_forward, probe)
@@ -239,7 +239,7 @@ def train(config: LayersStudent, lesson: Lesson, folder: Path) -> list[Curve]:
         return student
 
     learning_rate = config.learning_rate or choose_learning_rate(config.layers)
-    return fit(config, learning_rate, tokenizer, teacher.max_length, make, lesson, folder)
+    return fit(config, learning_rate, tokenizer, teacher.max_length, make, training_set, folder)
 
 
 def _renumber(state: dict[str, Any], stack: str, chosen: list[int]) -> dict[str, Any]:

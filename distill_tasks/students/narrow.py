@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 PROBE_TOKENS = 8_192
-"""Tokens of the lesson that a narrow student's start is fitted on."""
+"""Tokens of the training set that a narrow student's start is fitted on."""
 NARROWED = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 """Types of models of which every weight's axes are known, so that they can be narrowed."""
 AXES: Mapping[str, tuple[str | None, ...]] = {
@@ -65,7 +65,7 @@ def check_sizes(config: PretrainedConfig, width: int | None, feed_forward: int |
 
 
 def read_probe(teacher: TeacherModel, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Return the teacher's token ids and mask (rows, tokens) of texts from all over a lesson."""
+    """Return the teacher's token ids and mask (rows, tokens) of texts of every length."""
     import numpy as np
     from transformers import AutoTokenizer
 

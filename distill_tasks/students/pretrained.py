@@ -10,7 +10,7 @@ from pydantic import Field
 
 from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.settings import Spans
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.transformer import TransformerSettings, fit
 from distill_tasks.training.checkpoint import TeacherModel, digest_model, read_config
 from distill_tasks.training.classifier import PROBLEM_TYPES
@@ -98,8 +98,8 @@ def is_encoder(config: PretrainedConfig) -> bool:
     return classifies and not decodes and (masked or not causal)
 
 
-def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
-    """Return the pretrained encoder with a new head for the lesson's classes."""
+def make_classifier(start: TeacherModel, training_set: TrainingSet) -> PreTrainedModel:
+    """Return the pretrained encoder with a new head for the training set's classes."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
     from distill_tasks.training.trainer import name_classes, without_dropout
@@ -108,8 +108,8 @@ def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
         start.model,
         revision=start.revision,
         trust_remote_code=False,
-        problem_type=PROBLEM_TYPES[lesson.problem],
-        **name_classes(lesson.classes),
+        problem_type=PROBLEM_TYPES[training_set.problem],
+        **name_classes(training_set.classes),
     )
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
         without_dropout(config),
@@ -129,11 +129,11 @@ def make_classifier(start: TeacherModel, lesson: Lesson) -> PreTrainedModel:
     return model
 
 
-def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+def train(config: PretrainedStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as a transformers model and return its curve."""
     from transformers import AutoTokenizer
 
-    start = find_start(config, lesson.teacher)
+    start = find_start(config, training_set.teacher)
     tokenizer = AutoTokenizer.from_pretrained(
         start.model, revision=start.revision, trust_remote_code=False
     )
@@ -142,8 +142,8 @@ def train(config: PretrainedStudent, lesson: Lesson, folder: Path) -> list[Curve
         config.learning_rate or LEARNING_RATE,
         tokenizer,
         start.max_length,
-        lambda: make_classifier(start, lesson),
-        lesson,
+        lambda: make_classifier(start, training_set),
+        training_set,
         folder,
     )
 

@@ -16,7 +16,7 @@ from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans, StudentSettings
 from distill_tasks.core.store import Store
 from distill_tasks.serving.served_model import bound, read_ids
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.training.checkpoint import TeacherModel, digest_model
 from distill_tasks.training.device import choose_device
@@ -69,37 +69,39 @@ class StaticStudent(StudentSettings):
     )
 
 
-def train(config: StaticStudent, lesson: Lesson, folder: Path) -> list[Curve]:
+def train(config: StaticStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as numpy weights and return its curve."""
     import torch
 
-    assert lesson.teacher is not None  # `check` refuses the grid otherwise
-    tokenizer = read_tokenizer(lesson.teacher)
-    tokens = _encode(tokenizer, lesson.rows.texts)
-    embeddings = make_embeddings(config, lesson.teacher, tokens, lesson.work_dir)
-    torch.manual_seed(lesson.seed)
+    assert training_set.teacher is not None  # `check` refuses the grid otherwise
+    tokenizer = read_tokenizer(training_set.teacher)
+    tokens = _encode(tokenizer, training_set.rows.texts)
+    embeddings = make_embeddings(config, training_set.teacher, tokens, training_set.work_dir)
+    torch.manual_seed(training_set.seed)
     network = Network(
         bag=torch.nn.EmbeddingBag.from_pretrained(
             torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
         ),
         hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
-        output=torch.nn.Linear(HIDDEN_UNITS, len(lesson.classes)),
+        output=torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes)),
     )
-    curve = _fit(network, tokens, lesson, config)
+    curve = _fit(network, tokens, training_set, config)
     network.save(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    describe_model(folder, "static", lesson, max_length=lesson.teacher.max_length)
-    _check_served(folder, tokenizer, network, lesson)
+    describe_model(folder, "static", training_set, max_length=training_set.teacher.max_length)
+    _check_served(folder, tokenizer, network, training_set)
     return curve
 
 
-def _check_served(folder: Path, tokenizer: Tokenizer, network: Network, lesson: Lesson) -> None:
+def _check_served(
+    folder: Path, tokenizer: Tokenizer, network: Network, training_set: TrainingSet
+) -> None:
     """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
     import torch
 
     from distill_tasks.training.tokens import pick_rows
 
-    texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
+    texts = [training_set.validation.texts[row] for row in pick_rows(training_set.validation.texts)]
     tokens = _encode(tokenizer, texts)
     with torch.inference_mode():
         trained = network.logits(tokens).numpy()
@@ -274,28 +276,33 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64
 
 
 def _fit(
-    network: Network, tokens: list[NDArray[np.int64]], lesson: Lesson, config: StaticStudent
+    network: Network,
+    tokens: list[NDArray[np.int64]],
+    training_set: TrainingSet,
+    config: StaticStudent,
 ) -> list[Curve]:
     """Train with a learning rate that falls linearly to zero."""
     import torch
 
     from distill_tasks.training.losses import check_finite, distillation_loss
 
-    teacher = torch.from_numpy(lesson.soft_labels.logits)
-    gold = torch.from_numpy(lesson.rows.gold)
-    weights = lesson.class_weights
+    teacher = torch.from_numpy(training_set.soft_labels.logits)
+    gold = torch.from_numpy(training_set.rows.gold)
+    weights = training_set.class_weights
     class_weights = None if weights is None else torch.from_numpy(weights)
     optimizers = network.optimizers(config.learning_rate)
     batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
     steps = config.epochs * batches_per_epoch
-    generator = np.random.default_rng(lesson.seed)
+    generator = np.random.default_rng(training_set.seed)
     training, losses = Training(steps, BATCH_ROWS), []
     for step in range(steps):
         if step % batches_per_epoch == 0:
             batches = np.array_split(generator.permutation(len(tokens)), batches_per_epoch)
         rows = batches[step % batches_per_epoch]
         logits = network.logits([tokens[row] for row in rows])
-        loss = distillation_loss(logits, teacher[rows], gold[rows], lesson.blend, class_weights)
+        loss = distillation_loss(
+            logits, teacher[rows], gold[rows], training_set.objective, class_weights
+        )
         check_finite(loss, step + 1, config.learning_rate)
         loss.backward()
         for optimizer in optimizers:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.core.settings import Spans, StudentSettings
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.classifier import SequenceClassifier
-from distill_tasks.training.objective import INSIDE
+from distill_tasks.training.objective import HIDDEN_TERMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from distill_tasks.training.hidden_states import TeacherBeside
+    from distill_tasks.training.hidden_states import OnlineTeacher
     from distill_tasks.training.trainer import Curve
 
 TOKENS = "tokens"
@@ -60,12 +60,12 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     make_model: Callable[[], PreTrainedModel],
-    lesson: Lesson,
+    training_set: TrainingSet,
     folder: Path,
 ) -> list[Curve]:
     """Train a student into ``folder`` and return its curve.
 
-    Of each text ``max_length`` tokens are read. Of the steps ``lesson.share`` are taken.
+    Of each text ``max_length`` tokens are read. Of the steps ``training set.share`` are taken.
     """
     from transformers import set_seed
 
@@ -73,16 +73,16 @@ def fit(
     from distill_tasks.training.first_token import read_first_token
     from distill_tasks.training.trainer import Recipe, Rows, train_classifier
 
-    beside = _place_teacher(config, lesson)
+    online_teacher = _place_teacher(config, training_set)
 
     def make() -> PreTrainedModel:
-        set_seed(lesson.seed)
+        set_seed(training_set.seed)
         model = make_model()
         if config.freeze_embeddings:
             getattr(model.base_model, "embeddings", model.get_input_embeddings()).requires_grad_(
                 False
             )
-        if beside is None:  # else every token's last state is compared
+        if online_teacher is None:  # else every token's last state is compared
             read_first_token(model)
         return model
 
@@ -93,45 +93,45 @@ def fit(
         accumulated_batches=config.accumulated_batches,
         patience_epochs=config.patience_epochs,
         max_length=max_length,
-        seed=lesson.seed,
-        blend=lesson.blend,
-        problem=lesson.problem,
-        class_weights=lesson.class_weights,
-        share=lesson.share,
+        seed=training_set.seed,
+        objective=training_set.objective,
+        problem=training_set.problem,
+        class_weights=training_set.class_weights,
+        share=training_set.share,
     )
     curve = train_classifier(
         make,
         tokenizer,
-        Rows(lesson.rows.texts, lesson.rows.gold, lesson.soft_labels.logits),
-        Rows(lesson.validation.texts, lesson.validation.gold),
+        Rows(training_set.rows.texts, training_set.rows.gold, training_set.soft_labels.logits),
+        Rows(training_set.validation.texts, training_set.validation.gold),
         recipe,
         folder,
-        lesson.work_dir and lesson.work_dir / TOKENS,
-        beside,
+        training_set.work_dir and training_set.work_dir / TOKENS,
+        online_teacher,
     )
-    describe_model(folder, "transformers", lesson, max_length=max_length)
-    if lesson.share == 1:
-        _check_served(folder, tokenizer, max_length, lesson)
+    describe_model(folder, "transformers", training_set, max_length=max_length)
+    if training_set.share == 1:
+        _check_served(folder, tokenizer, max_length, training_set)
     return curve
 
 
 def _check_served(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, lesson: Lesson
+    folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, training_set: TrainingSet
 ) -> None:
     """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
     from distill_tasks.students.folder import check_served
     from distill_tasks.training.tokens import encode, pick_rows
 
-    texts = [lesson.validation.texts[row] for row in pick_rows(lesson.validation.texts)]
+    texts = [training_set.validation.texts[row] for row in pick_rows(training_set.validation.texts)]
     trained = SequenceClassifier(folder, max_length, exact=True).logits(texts)
     check_served(folder, texts, trained, encode(tokenizer, texts, max_length)["input_ids"])
 
 
-def _place_teacher(config: TransformerSettings, lesson: Lesson) -> TeacherBeside | None:
+def _place_teacher(config: TransformerSettings, training_set: TrainingSet) -> OnlineTeacher | None:
     """Return the teacher in memory, where a term that this student can lower needs it."""
-    from distill_tasks.training.hidden_states import place_beside
+    from distill_tasks.training.hidden_states import load_online_teacher
 
-    wanted = any(term in lesson.blend.terms for term in INSIDE)
-    if lesson.teacher is None or not wanted or not config.reads_as_teacher:
+    wanted = any(term in training_set.objective.terms for term in HIDDEN_TERMS)
+    if training_set.teacher is None or not wanted or not config.reads_as_teacher:
         return None
-    return place_beside(lesson.teacher, lesson.blend)
+    return load_online_teacher(training_set.teacher, training_set.objective)

@@ -97,10 +97,10 @@ def _answer_for_first_token(
     layer: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor:
     attended = _attend(layer, hidden_states, attention_mask)
-    answered: Tensor = layer.feed_forward_chunk(
+    predictions: Tensor = layer.feed_forward_chunk(
         layer.attention.output(attended, hidden_states[:, :1])
     )
-    return answered
+    return predictions
 
 
 def _attend(layer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,13 +15,13 @@ from distill_tasks.data.corpus import NO_LABEL
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.first_token import find_layers
 from distill_tasks.training.losses import hidden_distance, relation_divergence
-from distill_tasks.training.objective import INSIDE
+from distill_tasks.training.objective import HIDDEN_TERMS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from distill_tasks.training.checkpoint import TeacherModel
-    from distill_tasks.training.objective import Blend
+    from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
 
@@ -32,13 +32,15 @@ PROJECTION = "hidden_projection"
 """The part of a narrower student, in training and its checkpoints alone, that widens its states."""
 
 
-class TeacherBeside:
+class OnlineTeacher:
     """The frozen teacher, which reads every batch that the student learns from."""
 
-    def __init__(self, teacher: PreTrainedModel, blend: Blend) -> None:
+    def __init__(self, teacher: PreTrainedModel, objective: Objective) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
-        self.blend = blend
-        self.weights = {term: blend.terms[term] for term in INSIDE if term in blend.terms}
+        self.objective = objective
+        self.weights = {
+            term: objective.terms[term] for term in HIDDEN_TERMS if term in objective.terms
+        }
         self.told = _Watch(teacher, related="relations" in self.weights)
         self.said: _Watch | None = None
         self.projection: torch.nn.Linear | None = None
@@ -64,7 +66,7 @@ class TeacherBeside:
     def loss(self, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
         """Return the mean over rows of α·Σ wᵢ·Lᵢ, α being 1 without gold.
 
-        The Lᵢ are the blend's terms about the inside of the models, their weights taken as they
+        The Lᵢ are the objective's terms about the inside of the models, their weights taken as they
         are. ``inputs`` is the batch that the student has just read, ``labels`` are class numbers
         (rows,) or zeros and ones (rows, classes), -1 where there is no gold.
         """
@@ -74,7 +76,9 @@ class TeacherBeside:
             mask = inputs["attention_mask"]
             found = [weight * self._compare(term, mask) for term, weight in self.weights.items()]
             known = (labels if labels.dim() == 1 else labels[:, 0]) != NO_LABEL
-            return (torch.where(known, self.blend.alpha, 1.0) * torch.stack(found).sum(0)).mean()
+            return (
+                torch.where(known, self.objective.alpha, 1.0) * torch.stack(found).sum(0)
+            ).mean()
 
     def _compare(self, term: str, mask: Tensor) -> Tensor:
         """Return one term for each row (rows,)."""
@@ -93,7 +97,7 @@ class TeacherBeside:
             student.add_module(PROJECTION, self.projection)
 
 
-def place_beside(teacher: TeacherModel, blend: Blend) -> TeacherBeside:
+def load_online_teacher(teacher: TeacherModel, objective: Objective) -> OnlineTeacher:
     """Return the teacher in memory, in the precision that is fastest here."""
     from transformers import AutoModelForSequenceClassification
 
@@ -105,9 +109,11 @@ def place_beside(teacher: TeacherModel, blend: Blend) -> TeacherBeside:
         attn_implementation="eager",
         trust_remote_code=False,
     )
-    beside = TeacherBeside(model.to(device.kind), blend)
-    logger.info("train: the teacher is beside the student for %s", " and ".join(beside.weights))
-    return beside
+    online_teacher = OnlineTeacher(model.to(device.kind), objective)
+    logger.info(
+        "train: the teacher is beside the student for %s", " and ".join(online_teacher.weights)
+    )
+    return online_teacher
 
 
 def check_relations(widths: Iterable[int], teacher: TeacherModel) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from distill_tasks.core.errors import DivergedError
 from distill_tasks.data.corpus import NO_LABEL
-from distill_tasks.training.objective import INSIDE, Blend, Term
+from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
 
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0
 """Weights (α, β) of both parts of `decoupled_divergence`, the best of the paper's ablation."""
@@ -159,21 +159,21 @@ def distillation_loss(
     student: Tensor,
     teacher: Tensor,
     labels: Tensor,
-    blend: Blend,
+    objective: Objective,
     class_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over rows of α·Σ wᵢ·Lᵢ + (1−α)·CE, or of Σ wᵢ·Lᵢ alone without gold.
 
-    The Lᵢ are the blend's terms, their weights taken as they are; those that compare what happens
-    inside the models are left out. ``student`` and ``teacher`` are logits (rows, classes),
+    The Lᵢ are the objective's terms, their weights taken as they are; those that compare hidden
+    states are left out. ``student`` and ``teacher`` are logits (rows, classes),
     ``labels`` and ``class_weights`` as in `gold_loss`; the result is a scalar. Every row weighs
     the same. Raises ValueError for a term that cannot compare several labels.
     Source: Hinton et al. 2015, section 2.
     """
-    soft = _soft_loss(student, teacher, labels, blend)
+    soft = _soft_loss(student, teacher, labels, objective)
     hard = gold_loss(student, labels, class_weights)
     known = (labels if labels.dim() == 1 else labels[:, 0]) != NO_LABEL
-    return torch.where(known, blend.alpha * soft + (1 - blend.alpha) * hard, soft).mean()
+    return torch.where(known, objective.alpha * soft + (1 - objective.alpha) * hard, soft).mean()
 
 
 def hidden_distance(
@@ -251,14 +251,14 @@ def _unit_deviations(values: Tensor, dim: int) -> Tensor:
     return functional.normalize(deviations, dim=dim, eps=SHORTEST)
 
 
-def _soft_loss(student: Tensor, teacher: Tensor, labels: Tensor, blend: Blend) -> Tensor:
-    """Return the weighted sum of a blend's terms for each row (rows,)."""
-    if blend.standardize:
+def _soft_loss(student: Tensor, teacher: Tensor, labels: Tensor, objective: Objective) -> Tensor:
+    """Return the weighted sum of an objective's terms for each row (rows,)."""
+    if objective.standardize:
         student, teacher = standardize_logits(student), standardize_logits(teacher)
     total = student.new_zeros(len(student))
-    for term, weight in blend.terms.items():
-        if term not in INSIDE:
-            total = total + weight * _compare(term, student, teacher, labels, blend.temperature)
+    for term, weight in objective.terms.items():
+        if term not in HIDDEN_TERMS:
+            total = total + weight * _compare(term, student, teacher, labels, objective.temperature)
     return total
 
 

@@ -27,7 +27,7 @@ from distill_tasks.core.orphans import Watch
 
 logger = logging.getLogger("potstill")
 
-Meet = Callable[[], None]
+Barrier = Callable[[], None]
 Made = TypeVar("Made")
 
 LONGEST_WAIT_S = 300
@@ -39,7 +39,7 @@ def count_ranks(gpus: int, batch_rows: int) -> int:
     return max(ranks for ranks in range(1, max(1, gpus) + 1) if batch_rows % ranks == 0)
 
 
-def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
+def work_together(ranks: int, work: Callable[[Barrier], Made]) -> Made:
     """Have so many processes do some work, this one the first, and return what it made here.
 
     Each calls what the work is given when it is about to meet the others. Those are sent the work
@@ -52,9 +52,9 @@ def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
     places = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
     others: list[_Other] = []
 
-    def meet() -> None:
+    def barrier() -> None:
         for other in others:
-            other.meet()
+            other.barrier()
 
     with tempfile.TemporaryDirectory() as folder, variables(places[0]):
         sent = Path(folder, "work")
@@ -62,7 +62,7 @@ def work_together(ranks: int, work: Callable[[Meet], Made]) -> Made:
         try:
             others += (_Other(place, sent) for place in places[1:])
             _forget_state()
-            return work(meet)
+            return work(barrier)
         finally:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
@@ -95,7 +95,7 @@ class _Other:
             )
         self.watch = Watch(self.process)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until it is about to meet this one; raise PotstillError if it ended before."""
         assert self.process.stdout is not None
         if not self.process.stdout.readline():

@@ -10,12 +10,12 @@ Term = Literal["kl", "reverse_kl", "js", "dkd", "dist", "hidden", "relations"]
 """A distillation loss."""
 
 
-INSIDE: tuple[Term, ...] = ("hidden", "relations")
+HIDDEN_TERMS: tuple[Term, ...] = ("hidden", "relations")
 """The losses that need more than logits: whoever runs the models adds them."""
 
 
 @dataclass(frozen=True)
-class Blend:
+class Objective:
     """What students lower: the teacher's answers, softened, weighed against gold where it is."""
 
     temperature: float

@@ -179,14 +179,14 @@ def _check_padding(
         )
     try:
         alone = model(**{name: torch.tensor(ids[:1]) for name, ids in rows.items()}).logits
-        beside = model(**pad(tokenizer, rows, start.max_length)).logits[:1]
+        online_teacher = model(**pad(tokenizer, rows, start.max_length)).logits[:1]
     except Exception as error:  # noqa: BLE001  # models name no kinds of errors
         raise InputError(
             f"Model {start.model} cannot answer two rows at once: {say_reason(error)}"
         ) from None
-    if not bool(torch.isfinite(beside).all()):
+    if not bool(torch.isfinite(online_teacher).all()):
         raise InputError(f"Model {start.model} answers NaN or infinity. Its weights are damaged.")
-    apart = (alone - beside).abs().max()
+    apart = (alone - online_teacher).abs().max()
     if apart > _rounding(alone):
         raise InputError(
             f"Model {start.model} answers a text otherwise where it is padded (logits differ by "

@@ -37,11 +37,11 @@ from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.metrics import F1, Accuracy
 from distill_tasks.training.compilation import FasterReader, Read
 from distill_tasks.training.device import Device, choose_device, present_ranks
-from distill_tasks.training.hidden_states import TeacherBeside
+from distill_tasks.training.hidden_states import OnlineTeacher
 from distill_tasks.training.interruption import StopBetweenSteps
 from distill_tasks.training.losses import check_finite, distillation_loss, gold_loss
-from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Meet, count_ranks, work_together
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Barrier, count_ranks, work_together
+from distill_tasks.training.objective import Objective
 from distill_tasks.training.tokens import LENGTH, Tokens, pad
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 
@@ -68,14 +68,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one training; the blend matters where teacher logits are given."""
+    """The settings of one training; the objective matters where teacher logits are given."""
 
     epochs: int
     learning_rate: float
     batch_rows: int
     max_length: int
     seed: int
-    blend: Blend | None = None
+    objective: Objective | None = None
     problem: Problem = "single_label"
     class_weights: NDArray[np.float32] | None = None
     patience_epochs: int | None = None
@@ -124,14 +124,14 @@ def train_classifier(
     recipe: Recipe,
     folder: Path,
     token_cache: Path | None = None,
-    beside: TeacherBeside | None = None,
+    online_teacher: OnlineTeacher | None = None,
 ) -> list[Curve]:
     """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
 
-    Token ids are read from ``token_cache`` where it has them; ``beside`` reads each batch too, for
-    the terms of the blend that need it. A checkpoint found in the folder is continued: a kill
-    loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once more
-    with half the batch and as many steps.
+    Token ids are read from ``token_cache`` where it has them; ``online_teacher`` reads each batch
+    too, for the terms of the objective that need it. A checkpoint found in the folder is continued:
+    a kill loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once
+    more with half the batch and as many steps.
     """
     collect_garbage()  # accelerate does once more, with little left to look at
     tokens = Tokens(tokenizer, recipe.max_length, token_cache)
@@ -139,8 +139,10 @@ def train_classifier(
 
     def train(recipe: Recipe) -> list[Curve]:
         device = choose_device()
-        gpus = device.gpus if beside is None else 1  # the teacher stands beside one student
-        work = partial(_train, make_model, tokenizer, *datasets, recipe, folder, device, beside)
+        gpus = device.gpus if online_teacher is None else 1  # the teacher stands beside one student
+        work = partial(
+            _train, make_model, tokenizer, *datasets, recipe, folder, device, online_teacher
+        )
         return work_together(count_ranks(gpus, recipe.batch_rows), work)
 
     try:
@@ -171,18 +173,18 @@ def _train(
     recipe: Recipe,
     folder: Path,
     device: Device,
-    beside: TeacherBeside | None,
-    meet: Meet,
+    online_teacher: OnlineTeacher | None,
+    barrier: Barrier,
 ) -> list[Curve]:
     model, checkpoints = make_model(), folder / CHECKPOINTS
     stop = StopBetweenSteps(recipe.share)
-    meet()
+    barrier()
     validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
-    with nullcontext() if beside is None else beside.joined(model):
+    with nullcontext() if online_teacher is None else online_teacher.joined(model):
         copied = device.working_copy and not learns_embeddings(model)
         trainer = _DistillationTrainer(
             recipe,
-            beside,
+            online_teacher,
             WorkingCopy(model) if copied else None,
             model=model,
             args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
@@ -193,7 +195,7 @@ def _train(
             callbacks=[*_callbacks(recipe, validated), stop],
         )
         trainer.remove_callback(PrinterCallback)
-        compiles = device.compiles_training and beside is None and present_ranks() == 1
+        compiles = device.compiles_training and online_teacher is None and present_ranks() == 1
         reader = (
             closing(FasterReader(model, recipe.epochs * recipe.share * sum(rows[LENGTH])))
             if compiles
@@ -225,13 +227,13 @@ class _DistillationTrainer(Trainer):
     def __init__(
         self,
         recipe: Recipe,
-        beside: TeacherBeside | None,
+        online_teacher: OnlineTeacher | None,
         working: WorkingCopy | None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.recipe = recipe
-        self.beside = beside
+        self.online_teacher = online_teacher
         self.model_accepts_loss_kwargs = False
         self.working = working
         self.reader: Read | None = None
@@ -260,12 +262,12 @@ class _DistillationTrainer(Trainer):
         recipe, class_weights = self.recipe, None
         if recipe.class_weights is not None:
             class_weights = torch.from_numpy(recipe.class_weights).to(logits.device)
-        if teacher is None or recipe.blend is None:
+        if teacher is None or recipe.objective is None:
             loss = gold_loss(logits, labels, class_weights).mean()
         else:
-            loss = distillation_loss(logits, teacher, labels, recipe.blend, class_weights)
-            if self.beside is not None:
-                loss = loss + self.beside.loss(read, labels)
+            loss = distillation_loss(logits, teacher, labels, recipe.objective, class_weights)
+            if self.online_teacher is not None:
+                loss = loss + self.online_teacher.loss(read, labels)
         if model.training:
             check_finite(loss, self.state.global_step + 1, recipe.learning_rate)
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -322,7 +324,7 @@ class _Collator:
 
 
 class _Patience(TrainerCallback):
-    """Stops after so many epochs without a better validation loss, halted on the way or not."""
+    """Stops after so many epochs without a better validation loss, stopped on the way or not."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs

@@ -18,7 +18,7 @@ from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import kept_in_prefect, name_key
 from distill_tasks.stages.train import train
 from distill_tasks.tracking.runs import connect, find_or_start, log_curve
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 def read_artifacts():
@@ -102,9 +102,9 @@ def train_grid(config):
     """The stages of a distillation up to its first trainings."""
     corpus = prepare(config)
     teacher = teach(config, corpus)
-    labels, blend = label(config, corpus, teacher), Blend(2.0, 0.9)
-    halve(config, corpus, labels, teacher, blend)
-    return [train(config, t, corpus, labels, teacher, blend) for t in first_trials(config)]
+    labels, objective = label(config, corpus, teacher), Objective(2.0, 0.9)
+    halve(config, corpus, labels, teacher, objective)
+    return [train(config, t, corpus, labels, teacher, objective) for t in first_trials(config)]
 
 
 @pytest.mark.usefixtures("prefect_server")

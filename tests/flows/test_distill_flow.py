@@ -94,16 +94,16 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
     kept = [name for name, state in states if state != "Completed"]
     assert kept == [
         "halve animals",  # a grid this small is not halved, and nothing is searched for
-        "propose animals",
+        "search animals",
         "evaluate on validation",  # the second time: finalists got nothing further
     ]
     assert [name for name, _ in states if not name.startswith("train")] == [
         "prepare animals",
         "teach finetune",
         f"label {first_teacher(config)}",
-        "blend 2.0 0.9",
+        "tune 2.0 0.9",
         "halve animals",
-        "propose animals",
+        "search animals",
         "export animals",
         "evaluate on validation",
         "measure animals",
@@ -113,7 +113,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
         "select by most_accurate",
         "evaluate on held_out",
         "prove on held_out",
-        "grow the transfer set of animals",
+        "learning curve of animals",
         "report animals",
         f"register {config.registry.model}",
         f"gate {config.registry.model} 1",
@@ -124,7 +124,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
     assert everything_of(config) == made
     assert not second.promotion.moved
     states = task_states(last_flow_run())
-    makes_nothing = ["blend 2.0 0.9", "narrow to 3 finalists", "select by most_accurate"]
+    makes_nothing = ["tune 2.0 0.9", "narrow to 3 finalists", "select by most_accurate"]
     assert [name for name, state in states if state == "Completed"] == makes_nothing
     assert {state for _, state in states} == {"Completed", "Cached"}
 

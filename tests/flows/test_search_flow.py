@@ -10,13 +10,13 @@ from flows.distill import distill
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def propose_state():
+def search_state():
     """Return how the search of the last flow run ended."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
         one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id]))
         states = {t.name: t.state_name for t in client.read_task_runs(task_run_filter=one)}
-    return states["propose animals"]
+    return states["search animals"]
 
 
 def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
@@ -27,7 +27,7 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
     quick |= {"evaluate": {"controls": False}, "select": {"choose": "most_accurate"}}
     config = parse_config(quick, "test")
     outcome = distill(config)
-    assert propose_state() == "Completed"
+    assert search_state() == "Completed"
 
     grid = {student.name for student in config.students}
     candidates = {candidate.name for candidate in outcome.selection.candidates}
@@ -48,4 +48,4 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
     assert tags["candidate"] == outcome.selection.chosen
 
     assert distill(config).report.run_ids == outcome.report.run_ids
-    assert propose_state() == "Cached"
+    assert search_state() == "Cached"

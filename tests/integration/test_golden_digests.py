@@ -8,7 +8,7 @@ from small_distillation import distil, parse, write_rows
 
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.references import TeacherReference, Trial
-from distill_tasks.results.run import Schooling
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import digest_training
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 
@@ -24,7 +24,7 @@ def corpus(config):
 
 
 @pytest.mark.parametrize(
-    ("student", "taught", "name"),
+    ("student", "distilled", "name"),
     [
         (LayersStudent(layers=2), True, "a8c0672aaf501468"),
         (LayersStudent(layers=2), False, "64efcfda9fdc7d97"),
@@ -34,10 +34,10 @@ def corpus(config):
         (BagOfWordsStudent(hidden_units=8), False, "29774d2f20c4c285"),
     ],
 )
-def test_the_recipe_of_a_student_keeps_its_name(config, corpus, student, taught, name):
+def test_the_recipe_of_a_student_keeps_its_name(config, corpus, student, distilled, name):
     teacher = TeacherReference("golden", corpus.classes, None, 0.0, [], reused=True)
-    schooling = Schooling(config, corpus, None, teacher, config.loss.blend(2.0, 0.9))
-    assert digest_training(schooling, Trial(student, 7, taught)) == name
+    run = OpenRun(config, corpus, None, teacher, config.loss.objective(2.0, 0.9))
+    assert digest_training(run, Trial(student, 7, distilled)) == name
 
 
 def test_what_a_distillation_keeps_has_the_names_that_it_had(config, corpus):

@@ -26,10 +26,10 @@ from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.tracking import logged_models
 from distill_tasks.tracking.logged_models import log_student
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 from registry.gate import compare_models, decide, judge, read_gate
 from registry.promote import promote_version
 
@@ -298,12 +298,14 @@ def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path
     texts = tuple(np.where(np.arange(120) % 3 == 0, rows["text"] + " fin gill", rows["text"]))
     split = Split(texts, gold.astype(np.int64))
     sharp = SoftLabels(np.where(gold, 6.0, -6.0).astype(np.float32), classes, "by hand")
-    lesson = Lesson(split, sharp, split, classes, Blend(1.0, 0.5), 0, None, "multi_label")
+    training_set = TrainingSet(
+        split, sharp, split, classes, Objective(1.0, 0.5), 0, None, "multi_label"
+    )
     models, answers = [], []
     for features in (200, 3):
         folder = tmp_path / str(features)
         folder.mkdir()
-        train_student(BagOfWordsStudent(max_features=features), lesson, folder)
+        train_student(BagOfWordsStudent(max_features=features), training_set, folder)
         with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
             pass
         models.append(f"models:/{log_student(run.info.run_id, 'several', folder, {})}")
@@ -322,8 +324,8 @@ def test_a_single_label_of_any_name_counts_where_it_is_right(house, tmp_path, na
     gold = np.array([CLASSES.index(label) for label in rows["label"]])
     split = Split(tuple(rows["text"]), gold)
     sharp = SoftLabels(8 * np.eye(3, dtype=np.float32)[gold], classes, "by hand")
-    lesson = Lesson(split, sharp, split, classes, Blend(1.0, 0.5), 0, None)
-    train_student(BagOfWordsStudent(max_features=200), lesson, tmp_path)
+    training_set = TrainingSet(split, sharp, split, classes, Objective(1.0, 0.5), 0, None)
+    train_student(BagOfWordsStudent(max_features=200), training_set, tmp_path)
     with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
         pass
     model = f"models:/{log_student(run.info.run_id, 'nameless', tmp_path, {})}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from samples import make_gold_lesson, make_rows
+from samples import make_gold_set, make_rows
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.measuring.footprint import pin
@@ -36,14 +36,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def students(tiny_base, tmp_path_factory):
     """The folders of a small transformer in int8 and of a student that needs numpy alone."""
-    lesson = make_gold_lesson(tiny_base, 120)
+    training_set = make_gold_set(tiny_base, 120)
     trained, *folders = (
         tmp_path_factory.mktemp(name) for name in ("torch", "onnx_int8", "bag_of_words")
     )
     learner = LayersStudent(layers=1, epochs=8, learning_rate=0.005, batch_rows=16)
-    train_student(learner, lesson, trained)
+    train_student(learner, training_set, trained)
     export_variant(trained, "onnx_int8", None, [], folders[0])
-    train_student(BagOfWordsStudent(max_features=60), lesson, folders[1])
+    train_student(BagOfWordsStudent(max_features=60), training_set, folders[1])
     return dict(zip(MODELS, folders, strict=True))
 
 

@@ -135,7 +135,7 @@ def test_what_was_found_is_there_to_be_read_by_a_program(house):
     }
     curve = json.loads(load(run_id, "learning_curve.json"))
     assert [point["transfer_rows"] for point in curve["points"]] == [14, 28, 55, 110]
-    assert json.loads(load(run_id, "blend.json"))["reason"] == findings.blend.reason
+    assert json.loads(load(run_id, "blend.json"))["reason"] == findings.tuning.reason
 
 
 def test_a_variants_run_tells_of_which_student_it_is_and_how_it_runs(house):

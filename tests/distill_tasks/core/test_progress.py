@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import make_gold_lesson
+from samples import make_gold_set
 
 from distill_tasks.core import progress
 from distill_tasks.core.progress import (
@@ -205,7 +205,7 @@ def test_the_table_has_a_row_for_each_training_that_is_or_was():
         ["layers-1", "12.5 %", "10 of 400", "0.7", "–", "–", "failed"],
     ]
     grid.end("layers-2", "done")
-    assert write(grid)[2][-1] == "halted"
+    assert write(grid)[2][-1] == "stopped"
 
 
 def test_names_are_text_in_the_table_the_bar_and_the_lines(watched):
@@ -289,21 +289,21 @@ LAYERS = LayersStudent(layers=1, batch_rows=4)
 
 
 @pytest.fixture
-def lesson(tiny_base):
-    return make_gold_lesson(tiny_base, 96)
+def training_set(tiny_base):
+    return make_gold_set(tiny_base, 96)
 
 
 @pytest.mark.parametrize(
     ("student", "steps"), [(LAYERS, STEPS), (StaticStudent(dimensions=4, epochs=5), 15)]
 )
 def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
-    lesson, student, steps, tmp_path
+    training_set, student, steps, tmp_path
 ):
     losses, curves = Losses(), []
 
     def run():
         with shown(student.name), heard_by(losses):
-            curves.append(train_student(student, lesson, tmp_path))
+            curves.append(train_student(student, training_set, tmp_path))
 
     told = heard(run)
     assert {step.name for step in told} == {student.name}
@@ -328,9 +328,9 @@ def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
     ]
 
 
-def test_a_student_that_goes_on_tells_again_what_it_told(lesson, tmp_path):
+def test_a_student_that_goes_on_tells_again_what_it_told(training_set, tmp_path):
     def part(share, folder):
-        told = heard(lambda: train_student(LAYERS, replace(lesson, share=share), folder))
+        told = heard(lambda: train_student(LAYERS, replace(training_set, share=share), folder))
         return [(step.step, step.loss) for step in told if step.loss is not None], told
 
     whole, _ = part(1.0, tmp_path / "whole")

@@ -46,8 +46,8 @@ def test_rows_become_splits_with_class_numbers(read):
 
 def test_students_learn_from_train_with_gold_and_transfer_without(read):
     corpus = read(train=TRAIN, validation=rows("cats", "seen"), transfer=[("more", None)])
-    assert corpus.lesson.texts == (*(text for text, _ in TRAIN), "more")
-    assert corpus.lesson.gold.tolist() == [0, 1] * 10 + [-1]
+    assert corpus.training_rows.texts == (*(text for text, _ in TRAIN), "more")
+    assert corpus.training_rows.gold.tolist() == [0, 1] * 10 + [-1]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_transfer_row_of_a_multi_label_problem_has_no_gold_at_all(read):
     assert corpus.splits["transfer"].gold.tolist() == [[-1, -1, -1]]
     assert not corpus.splits["transfer"].has_gold
     assert corpus.splits["transfer"].decisions(3) is None
-    assert corpus.lesson.gold.shape == (len(corpus.splits["train"]) + 1, 3)
+    assert corpus.training_rows.gold.shape == (len(corpus.splits["train"]) + 1, 3)
 
 
 @pytest.mark.parametrize(

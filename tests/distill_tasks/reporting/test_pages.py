@@ -486,7 +486,7 @@ def test_the_markdown_tells_the_whole_story(findings):
     for heading in ("Candidates", "Verdicts", f"What {GOOD} gets wrong", "Calibration", "Data"):
         assert f"\n## {heading}\n" in text
     assert findings.curve.meaning in text
-    assert findings.blend.reason in text
+    assert findings.tuning.reason in text
     assert say_front(findings) in text
 
 

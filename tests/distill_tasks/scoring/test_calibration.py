@@ -117,10 +117,10 @@ def test_what_is_fitted_is_what_the_problem_asks_for(rows):
     assert (fitted.thresholds is None) == (problem == "single_label")
     asked = calibrate(logits, gold, problem, precision=0.9)
     assert (asked.temperature, asked.thresholds) == (fitted.temperature, fitted.thresholds)
-    answered = asked.confidence(logits, problem) >= asked.answer_from
+    predictions = asked.confidence(logits, problem) >= asked.answer_from
     right = (asked.decide(logits, problem) == gold).all(axis=1)
-    assert 0 < answered.mean() < 1
-    assert right[answered].mean() >= 0.9 > right.mean()
+    assert 0 < predictions.mean() < 1
+    assert right[predictions].mean() >= 0.9 > right.mean()
 
 
 def test_calibration_never_worsens_the_likelihood_of_the_rows_it_was_fitted_on(rows):

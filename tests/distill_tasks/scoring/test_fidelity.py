@@ -14,7 +14,7 @@ from distill_tasks.scoring.fidelity import (
     Slice,
     draw_panel,
 )
-from distill_tasks.scoring.scorecard import Answered, Exam
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 
 CLASSES = ("cats", "dogs", "fish")
 ROWS = 240
@@ -25,62 +25,64 @@ def sure_of(decisions):
     return (6.0 * decisions - 3).astype(np.float32)
 
 
-def make_exam(gold, taught, said, problem="single_label", texts=None, slices=None):
-    """Return an exam and a student's answers, from class numbers or rows of zeros and ones."""
+def make_eval_split(gold, distilled, said, problem="single_label", texts=None, slices=None):
+    """Return an evaluation split and a student's predictions, from class numbers or 0/1 rows."""
     texts = texts or tuple(f"row {number}" for number in range(len(gold)))
     teacher, student = (
-        Answered(sure_of(to_decisions(np.array(x), 3)), Calibration()) for x in (taught, said)
+        Predictions(sure_of(to_decisions(np.array(x), 3)), Calibration()) for x in (distilled, said)
     )
     split = Split(tuple(texts), np.array(gold), slices)
-    return Exam("held_out", split, teacher, CLASSES, problem, "accuracy"), student
+    return EvalSplit("held_out", split, teacher, CLASSES, problem, "accuracy"), student
 
 
 def make_noisy(problem, seed=0):
-    """Return an exam of many rows, on which teacher and student err at random."""
+    """Return an evaluation split of many rows, on which teacher and student err at random."""
     generator = np.random.default_rng(seed)
     shape, values = (ROWS, 3) if problem == "single_label" else ((ROWS, 3), 2)
     gold = generator.integers(values, size=shape)
-    taught, said = (
+    distilled, said = (
         np.where(generator.random(shape) < share, gold, generator.integers(values, size=shape))
         for share in (0.8, 0.6)
     )
     texts = tuple(" ".join(["word"] * count) for count in generator.integers(1, 30, size=ROWS))
     slices = tuple(generator.choice(["mail", "phone", "web"], size=ROWS).tolist())
-    return make_exam(gold, taught, said, problem, texts, slices)
+    return make_eval_split(gold, distilled, said, problem, texts, slices)
 
 
 @pytest.fixture(scope="module", params=["single_label", "multi_label"])
-def exam(request):
+def eval_split(request):
     return make_noisy(request.param)
 
 
 @pytest.fixture(scope="module")
-def panel(exam):
-    return draw_panel(*exam)
+def panel(eval_split):
+    return draw_panel(*eval_split)
 
 
-def hits(exam):
-    rows, student = exam
+def hits(eval_split):
+    rows, student = eval_split
     return (
         (rows.decide(student) == rows.gold).all(axis=1),
         (rows.decide(rows.teacher) == rows.gold).all(axis=1),
     )
 
 
-def test_the_confusion_is_that_of_scikit_learn_with_the_teacher_as_truth(exam, panel):
-    rows, student = exam
-    taught, said = rows.decide(rows.teacher), rows.decide(student)
+def test_the_confusion_is_that_of_scikit_learn_with_the_teacher_as_truth(eval_split, panel):
+    rows, student = eval_split
+    distilled, said = rows.decide(rows.teacher), rows.decide(student)
     if rows.problem == "single_label":
-        expected = confusion_matrix(taught.argmax(axis=1), said.argmax(axis=1))
+        expected = confusion_matrix(distilled.argmax(axis=1), said.argmax(axis=1))
     else:
-        cells = multilabel_confusion_matrix(taught, said)  # [[neither, student], [teacher, both]]
+        cells = multilabel_confusion_matrix(
+            distilled, said
+        )  # [[neither, student], [teacher, both]]
         expected = cells[:, [1, 1, 0, 0], [1, 0, 1, 0]]
     assert panel.confusion == expected.tolist()
 
 
-def test_slices_say_how_many_student_and_teacher_got_right(exam, panel):
-    rows, _ = exam
-    right, teacher_right = hits(exam)
+def test_slices_say_how_many_student_and_teacher_got_right(eval_split, panel):
+    rows, _ = eval_split
+    right, teacher_right = hits(eval_split)
     chosen = {("class", name): rows.gold[:, number] for number, name in enumerate(CLASSES)} | {
         ("slice", name): np.array(rows.split.slices) == name for name in ("mail", "phone", "web")
     }
@@ -94,8 +96,8 @@ def test_slices_say_how_many_student_and_teacher_got_right(exam, panel):
         assert one.difference == pytest.approx(one.student - one.teacher)
 
 
-def test_every_row_has_one_length_and_lengths_are_about_as_common(exam, panel):
-    rows, _ = exam
+def test_every_row_has_one_length_and_lengths_are_about_as_common(eval_split, panel):
+    rows, _ = eval_split
     lengths = [one for one in panel.slices if one.kind == "length"]
     assert len(lengths) == 4
     assert sum(one.rows for one in lengths) == ROWS
@@ -107,7 +109,7 @@ def test_every_row_has_one_length_and_lengths_are_about_as_common(exam, panel):
 
 
 def test_texts_of_one_length_are_not_sliced_by_it():
-    panel = draw_panel(*make_exam([0, 1], [0, 1], [0, 2]))
+    panel = draw_panel(*make_eval_split([0, 1], [0, 1], [0, 2]))
     assert {one.kind for one in panel.slices} == {"class"}
 
 
@@ -123,22 +125,22 @@ def test_a_slice_of_few_rows_is_never_the_worst():
     few = SMALLEST_SLICE_ROWS - 1
     gold = [0] * few + [1] * 40
     said = [2] * few + [1] * 39 + [0]
-    panel = draw_panel(*make_exam(gold, gold, said, slices=("web",) * len(gold)))
+    panel = draw_panel(*make_eval_split(gold, gold, said, slices=("web",) * len(gold)))
     assert panel.worst == Slice("slice", "web", len(gold), pytest.approx(39 / (40 + few)), 1.0)
     gold, said = [0, *gold], [0, *said]  # one row more and it counts
-    panel = draw_panel(*make_exam(gold, gold, said))
+    panel = draw_panel(*make_eval_split(gold, gold, said))
     assert (panel.worst.kind, panel.worst.name, panel.worst.rows) == ("class", "cats", few + 1)
 
 
 def test_without_a_large_slice_there_is_no_worst_one():
-    panel = draw_panel(*make_exam([0, 1, 2], [0, 1, 2], [0, 1, 1]))
+    panel = draw_panel(*make_eval_split([0, 1, 2], [0, 1, 2], [0, 1, 1]))
     assert panel.worst is None
     assert panel.worst_difference is None
     assert len(panel.slices) == 3
 
 
-def test_errors_are_inherited_new_or_fixed(exam, panel):
-    right, teacher_right = hits(exam)
+def test_errors_are_inherited_new_or_fixed(eval_split, panel):
+    right, teacher_right = hits(eval_split)
     members = {
         "inherited": ~right & ~teacher_right,
         "new": ~right & teacher_right,
@@ -152,8 +154,8 @@ def test_errors_are_inherited_new_or_fixed(exam, panel):
 
 
 def test_confusions_name_what_the_one_who_is_wrong_took_for_what():
-    gold, taught, said = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2], [1, 1, 1, 2, 2, 2]
-    errors = draw_panel(*make_exam(gold, taught, said)).errors
+    gold, distilled, said = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2], [1, 1, 1, 2, 2, 2]
+    errors = draw_panel(*make_eval_split(gold, distilled, said)).errors
     found = {
         kind: [(one.right, one.said, one.rows) for one in group.confusions]
         for kind, group in errors.items()
@@ -174,8 +176,8 @@ def test_only_the_most_frequent_confusions_are_listed(panel):
 
 
 def test_several_labels_are_confused_as_a_whole():
-    gold, taught, said = [[1, 1, 0]] * 2, [[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0]]
-    panel = draw_panel(*make_exam(gold, taught, said, "multi_label"))
+    gold, distilled, said = [[1, 1, 0]] * 2, [[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0]]
+    panel = draw_panel(*make_eval_split(gold, distilled, said, "multi_label"))
     (new,), (inherited,) = (panel.errors[kind].confusions for kind in ("new", "inherited"))
     assert (new.right, new.said) == ("cats|dogs", "cats")
     assert (inherited.right, inherited.said) == ("cats|dogs", "")
@@ -184,10 +186,12 @@ def test_several_labels_are_confused_as_a_whole():
 
 
 def test_examples_are_the_errors_that_the_student_was_surest_of():
-    exam, student = make_exam([0] * 30, [0] * 30, [1] * 30)
+    eval_split, student = make_eval_split([0] * 30, [0] * 30, [1] * 30)
     order = np.random.default_rng(0).permutation(30)
-    surer = Answered(student.logits * (1 + order[:, None] / 30).astype(np.float32), Calibration())
-    examples = draw_panel(exam, surer).errors["new"].examples
+    surer = Predictions(
+        student.logits * (1 + order[:, None] / 30).astype(np.float32), Calibration()
+    )
+    examples = draw_panel(eval_split, surer).errors["new"].examples
     assert [example.row for example in examples] == np.argsort(-order)[:EXAMPLES].tolist()
     first = examples[0]
     assert (first.gold, first.teacher, first.student) == ("cats", "cats", "dogs")
@@ -199,14 +203,16 @@ def test_examples_are_the_errors_that_the_student_was_surest_of():
 
 def test_examples_are_one_line_and_not_endless():
     texts = ("two\n lines", "long " * 200)
-    examples = draw_panel(*make_exam([0, 0], [0, 0], [1, 1], texts=texts)).errors["new"].examples
+    examples = (
+        draw_panel(*make_eval_split([0, 0], [0, 0], [1, 1], texts=texts)).errors["new"].examples
+    )
     assert examples[0].text == "two lines"
     assert len(examples[1].text) == 300
     assert examples[1].text.endswith("…")
 
 
-def test_a_student_equal_to_its_teacher_has_no_errors_of_its_own(exam):
-    rows, _ = exam
+def test_a_student_equal_to_its_teacher_has_no_errors_of_its_own(eval_split):
+    rows, _ = eval_split
     panel = draw_panel(rows, rows.teacher)
     assert panel.errors["new"].rows == panel.errors["fixed"].rows == 0
     assert panel.errors["new"].examples == panel.errors["new"].confusions == []
@@ -214,9 +220,9 @@ def test_a_student_equal_to_its_teacher_has_no_errors_of_its_own(exam):
     assert {one.difference for one in panel.slices} == {0}
 
 
-def test_reliability_bins_hold_every_row_and_the_shares_that_are_right(exam, panel):
+def test_reliability_bins_hold_every_row_and_the_shares_that_are_right(eval_split, panel):
     for bins, right in zip(
-        (panel.reliability["student"], panel.reliability["teacher"]), hits(exam), strict=True
+        (panel.reliability["student"], panel.reliability["teacher"]), hits(eval_split), strict=True
     ):
         assert sum(one.rows for one in bins) == ROWS
         total = sum(one.right * one.rows for one in bins)
@@ -226,17 +232,20 @@ def test_reliability_bins_hold_every_row_and_the_shares_that_are_right(exam, pan
 
 
 def test_fewer_rows_than_bins_leave_no_empty_bin():
-    panel = draw_panel(*make_exam([0, 1], [0, 1], [0, 2]))
+    panel = draw_panel(*make_eval_split([0, 1], [0, 1], [0, 2]))
     assert [one.rows for one in panel.reliability["student"]] == [1, 1]
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
 def test_without_gold_the_teacher_is_the_truth(problem):
-    exam, student = make_noisy(problem)
-    bare = replace(exam, split=replace(exam.split, gold=np.full_like(exam.split.gold, NO_LABEL)))
+    eval_split, student = make_noisy(problem)
+    bare = replace(
+        eval_split,
+        split=replace(eval_split.split, gold=np.full_like(eval_split.split.gold, NO_LABEL)),
+    )
     panel = draw_panel(bare, student)
     assert not panel.has_gold
-    disagreed = (exam.decide(student) != exam.decide(exam.teacher)).any(axis=1)
+    disagreed = (eval_split.decide(student) != eval_split.decide(eval_split.teacher)).any(axis=1)
     assert set(panel.errors) == {"disagreements"}
     group = panel.errors["disagreements"]
     assert group.rows == disagreed.sum()
@@ -244,5 +253,5 @@ def test_without_gold_the_teacher_is_the_truth(problem):
     assert all(example.teacher != example.student for example in group.examples)
     assert {one.teacher for one in panel.slices} == {1}
     assert panel.reliability == {}
-    assert panel.confusion == draw_panel(exam, student).confusion
+    assert panel.confusion == draw_panel(eval_split, student).confusion
     assert sum(one.rows for one in panel.slices if one.kind == "slice") == ROWS

@@ -5,29 +5,29 @@ from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import ROUNDING, Parity, compare_to_reference
-from distill_tasks.scoring.scorecard import Answered, Exam
+from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 
 CLASSES = ("cats", "dogs", "fish")
 DROP = 0.01
 """The loss of quality that is allowed."""
 
 
-def make_exam(gold, problem="single_label", metric="accuracy", teacher=None):
-    """An exam on rows of some gold, whose teacher is right about every row."""
+def make_eval_split(gold, problem="single_label", metric="accuracy", teacher=None):
+    """An evaluation split on rows of some gold, whose teacher is right about every row."""
     gold = np.asarray(gold)
     said = np.eye(3)[gold] if gold.ndim == 1 else gold
     split = Split(tuple(map(str, range(len(gold)))), gold)
-    taught = answered(4 * said - 2) if teacher is None else teacher
-    return Exam("held_out", split, taught, CLASSES, problem, metric)
+    distilled = predictions(4 * said - 2) if teacher is None else teacher
+    return EvalSplit("held_out", split, distilled, CLASSES, problem, metric)
 
 
-def answered(logits, **calibration):
-    return Answered(np.asarray(logits, np.float32), Calibration(**calibration))
+def predictions(logits, **calibration):
+    return Predictions(np.asarray(logits, np.float32), Calibration(**calibration))
 
 
 def saying(classes, height=3.0):
     """The answers of a model that says these classes."""
-    return answered(height * np.eye(3)[np.asarray(classes)])
+    return predictions(height * np.eye(3)[np.asarray(classes)])
 
 
 def mistaken(gold, wrong):
@@ -45,10 +45,14 @@ GOLD = np.arange(300) % 3
 
 
 def test_known_values_are_those_computed_by_hand():
-    exam = make_exam([0, 1, 2, 0])
-    reference = answered([[2, 0, 0], [0, 2, 0], [0, 0, 2], [0, 2, 0]])  # right, right, right, wrong
-    variant = answered([[2, 0.5, 0], [3, 2, 0], [0, 0, 2], [2.25, 2, 0]])  # row 1 lost, row 3 won
-    parity = compare_to_reference(exam, "onnx_int8", [variant], [reference], seed=0)
+    eval_split = make_eval_split([0, 1, 2, 0])
+    reference = predictions(
+        [[2, 0, 0], [0, 2, 0], [0, 0, 2], [0, 2, 0]]
+    )  # right, right, right, wrong
+    variant = predictions(
+        [[2, 0.5, 0], [3, 2, 0], [0, 0, 2], [2.25, 2, 0]]
+    )  # row 1 lost, row 3 won
+    parity = compare_to_reference(eval_split, "onnx_int8", [variant], [reference], seed=0)
     assert parity.largest_logit_difference == 3
     assert (parity.flips, parity.answers) == (2, 4)
     assert parity.change.value == 0
@@ -57,10 +61,10 @@ def test_known_values_are_those_computed_by_hand():
 
 
 def test_flips_are_counted_over_seeds_and_the_change_is_their_mean():
-    exam = make_exam(GOLD)
+    eval_split = make_eval_split(GOLD)
     references = [saying(mistaken(GOLD, [seed])) for seed in range(3)]
     variants = [saying(mistaken(GOLD, [seed, 10, 11])) for seed in range(2)] + references[2:]
-    parity = compare_to_reference(exam, "onnx_int8", variants, references, seed=0)
+    parity = compare_to_reference(eval_split, "onnx_int8", variants, references, seed=0)
     assert (parity.flips, parity.answers) == (4, 900)
     assert parity.change.value == pytest.approx(-4 / 900)
     assert parity.change.rows == 300
@@ -68,13 +72,13 @@ def test_flips_are_counted_over_seeds_and_the_change_is_their_mean():
 
 
 def test_the_difference_of_logits_is_the_largest_of_any_seed_row_and_class():
-    exam, one = make_exam(GOLD), saying(GOLD)
+    eval_split, one = make_eval_split(GOLD), saying(GOLD)
     for seed, row, class_, by in ((0, 5, 1, 0.25), (1, 299, 2, -0.5)):
         logits = one.logits.copy()
         logits[row, class_] += by
         variants = [one, one]
-        variants[seed] = answered(logits)
-        parity = compare_to_reference(exam, "onnx", variants, [one, one], seed=0)
+        variants[seed] = predictions(logits)
+        parity = compare_to_reference(eval_split, "onnx", variants, [one, one], seed=0)
         assert parity.largest_logit_difference == abs(by)
         assert parity.flips == 0
 
@@ -82,7 +86,7 @@ def test_the_difference_of_logits_is_the_largest_of_any_seed_row_and_class():
 @pytest.mark.parametrize("variant", ["onnx", "onnx_int8", "onnx_int8_static"])
 def test_equal_answers_are_not_rejected(variant):
     seeds = [saying(mistaken(GOLD, [seed])) for seed in range(2)]
-    parity = compare_to_reference(make_exam(GOLD), variant, seeds, seeds, seed=0)
+    parity = compare_to_reference(make_eval_split(GOLD), variant, seeds, seeds, seed=0)
     assert (parity.largest_logit_difference, parity.flips) == (0, 0)
     assert (parity.change.low, parity.change.value, parity.change.high) == (0, 0, 0)
     assert parity.why_rejected(0.0) == ""
@@ -90,12 +94,12 @@ def test_equal_answers_are_not_rejected(variant):
 
 def test_each_is_read_with_its_own_calibration():
     gold = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1]])
-    exam = make_exam(gold, "multi_label", "micro_f1")
+    eval_split = make_eval_split(gold, "multi_label", "micro_f1")
     logits = np.where(gold, 1.0, -1.0)
-    plain, shifted = answered(logits), answered(logits - 2, thresholds=[0.2] * 3)
-    careless = answered(logits - 2)  # the same logits without thresholds that fit
+    plain, shifted = predictions(logits), predictions(logits - 2, thresholds=[0.2] * 3)
+    careless = predictions(logits - 2)  # the same logits without thresholds that fit
     fitted, unfitted = (
-        compare_to_reference(exam, "onnx_int8", [ours], [plain], seed=0)
+        compare_to_reference(eval_split, "onnx_int8", [ours], [plain], seed=0)
         for ours in (shifted, careless)
     )
     assert (fitted.flips, fitted.change.value) == (0, 0)
@@ -105,9 +109,9 @@ def test_each_is_read_with_its_own_calibration():
 
 def test_without_gold_quality_is_agreement_with_the_teacher():
     teacher = saying(GOLD)
-    exam = make_exam(np.full(300, NO_LABEL), teacher=teacher)
+    eval_split = make_eval_split(np.full(300, NO_LABEL), teacher=teacher)
     lossy = saying(mistaken(GOLD, np.arange(30)))
-    parity = compare_to_reference(exam, "onnx_int8", [lossy], [teacher], seed=0)
+    parity = compare_to_reference(eval_split, "onnx_int8", [lossy], [teacher], seed=0)
     assert parity.change.value == pytest.approx(-0.1)
     assert parity.why_rejected(DROP).startswith("rejected: ")
 
@@ -120,7 +124,9 @@ def test_float32_is_rejected_where_its_logits_are_off(gap, rejected):
     one = saying(GOLD)
     logits = one.logits.copy()
     logits[7, 1] += gap
-    parity = compare_to_reference(make_exam(GOLD), "onnx", [answered(logits)], [one], seed=0)
+    parity = compare_to_reference(
+        make_eval_split(GOLD), "onnx", [predictions(logits)], [one], seed=0
+    )
     why = parity.why_rejected(1.0)
     assert bool(why) == rejected
     if rejected:
@@ -134,8 +140,8 @@ def test_float32_is_rejected_for_one_broken_number_in_any_seed(seed):
     logits = one.logits.copy()
     logits[7, 1] = np.nan
     variants = [one, one]
-    variants[seed] = answered(logits)
-    parity = compare_to_reference(make_exam(GOLD), "onnx", variants, [one, one], seed=0)
+    variants[seed] = predictions(logits)
+    parity = compare_to_reference(make_eval_split(GOLD), "onnx", variants, [one, one], seed=0)
     assert parity.why_rejected(1.0).startswith("rejected: ")
 
 
@@ -162,9 +168,9 @@ def test_int8_is_rejected_only_where_its_whole_interval_loses_too_much(variant, 
 
 
 def test_int8_that_clearly_loses_is_rejected_with_the_points_and_the_interval():
-    exam, good = make_exam(GOLD), saying(GOLD)
+    eval_split, good = make_eval_split(GOLD), saying(GOLD)
     lossy = saying(mistaken(GOLD, np.arange(30)))
-    parity = compare_to_reference(exam, "onnx_int8", [lossy], [good], seed=0)
+    parity = compare_to_reference(eval_split, "onnx_int8", [lossy], [good], seed=0)
     assert parity.change.value == pytest.approx(-0.1)
     why = parity.why_rejected(DROP)
     assert why == (
@@ -175,9 +181,9 @@ def test_int8_that_clearly_loses_is_rejected_with_the_points_and_the_interval():
 
 
 def test_int8_that_loses_two_of_many_rows_is_uncertain_and_stays():
-    exam, good = make_exam(GOLD), saying(GOLD)
+    eval_split, good = make_eval_split(GOLD), saying(GOLD)
     lossy = saying(mistaken(GOLD, [3, 4, 5, 6]))
-    parity = compare_to_reference(exam, "onnx_int8", [lossy], [good], seed=0)
+    parity = compare_to_reference(eval_split, "onnx_int8", [lossy], [good], seed=0)
     assert parity.change.low < -DROP < parity.change.high < 0
     assert parity.why_rejected(DROP) == ""
     assert parity.why_rejected(0.0).startswith("rejected: loses more than the 0 points allowed")
@@ -212,7 +218,7 @@ def test_the_interval_is_that_of_resampling_the_rows_directly(metric, score):
     ours = [mistaken(GOLD, rows_wrong) for rows_wrong in wrong]
     theirs = [mistaken(GOLD, rows_wrong[:30]) for rows_wrong in wrong]
     parity = compare_to_reference(
-        make_exam(GOLD, metric=metric),
+        make_eval_split(GOLD, metric=metric),
         "onnx_int8",
         [saying(said) for said in ours],
         [saying(said) for said in theirs],

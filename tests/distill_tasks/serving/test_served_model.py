@@ -11,7 +11,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from samples import CLASSES, make_gold_lesson, make_rows
+from samples import CLASSES, make_gold_set, make_rows
 from scipy import special
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -50,15 +50,15 @@ ODD = {
 
 
 @pytest.fixture(scope="module")
-def lesson(tiny_base):
-    return make_gold_lesson(tiny_base, 240)
+def training_set(tiny_base):
+    return make_gold_set(tiny_base, 240)
 
 
 @pytest.fixture(scope="module")
-def folders(lesson, tmp_path_factory):
+def folders(training_set, tmp_path_factory):
     made = {name: tmp_path_factory.mktemp(name) for name in RUNTIMES}
     for name, student in STUDENTS.items():
-        train_student(student, lesson, made[name])
+        train_student(student, training_set, made[name])
     graph = None
     for name in EXPORTED:
         export_variant(made["transformers"], name, graph, [], made[name])
@@ -82,9 +82,9 @@ def words(folders):
 
 
 @pytest.fixture(scope="module")
-def vectorizer(lesson):
+def vectorizer(training_set):
     made = TfidfVectorizer(ngram_range=(1, 3), max_features=60, sublinear_tf=True, dtype=np.float32)
-    return made.fit(lesson.rows.texts)
+    return made.fit(training_set.rows.texts)
 
 
 def test_a_batch_answers_as_one_by_one(model):

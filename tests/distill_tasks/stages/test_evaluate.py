@@ -12,7 +12,7 @@ from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import Trial, first_trials, further_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import Calibration
@@ -20,7 +20,7 @@ from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.label import label_rows
 from distill_tasks.students import controls
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 STUDENT = "bag-of-words-100"
 ON_GOLD = f"{STUDENT}-on-gold-seed-7"
@@ -54,8 +54,8 @@ def prepare(config, corpus, trials):
     """Label and train; return what scores a split, and the students by name."""
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
-    students = [train_one(schooling, trial) for trial in trials]
+    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
+    students = [train_one(run, trial) for trial in trials]
 
     def score(split="held_out", students=students):
         return score_all(config, corpus, labels, students, split)
@@ -69,7 +69,7 @@ def run(light):
 
     def run(corpus, config=light):
         (student,) = config.students
-        trials = [Trial(student, 7), Trial(student, 7, taught=False, served=False)]
+        trials = [Trial(student, 7), Trial(student, 7, distilled=False, served=False)]
         if not corpus.splits["train"].has_gold:
             trials.pop()
         return prepare(config, corpus, trials)
@@ -316,8 +316,8 @@ def test_of_several_seeds_a_candidate_has_the_mean_and_the_spread(several):
     static, words = held_out.candidates
     names = [name for name in students if students[name].candidate == static]
     for scores in (held_out, validation):
-        for taught, cards in ((True, scores.candidates), (False, scores.on_gold)):
-            seeds = [scores.models[name] for name in names if students[name].taught is taught]
+        for distilled, cards in ((True, scores.candidates), (False, scores.on_gold)):
+            seeds = [scores.models[name] for name in names if students[name].distilled is distilled]
             assert len(seeds) == 2
             values = [card.values["quality/macro_f1"] for card in seeds]
             card = cards[static]

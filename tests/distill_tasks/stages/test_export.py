@@ -16,13 +16,13 @@ from distill_tasks.core.store import MANIFEST
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.results.references import TeacherReference, Trial
-from distill_tasks.results.run import Schooling
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import calibrate
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.export import export_all, name_variant
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 VARIANTS = ("onnx", "onnx_int8")
 
@@ -69,7 +69,7 @@ def students(config, corpus, tiny_base):
     teacher = TeacherReference("teacher", CLASSES, model, 0.0, [], reused=True)
     wanted = [
         next(number for number, name in enumerate(CLASSES) if set(text.split()) & set(WORDS[name]))
-        for text in corpus.lesson.texts
+        for text in corpus.training_rows.texts
     ]
     answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[wanted], CLASSES, "teacher")
     layers, static, words = config.students
@@ -77,11 +77,11 @@ def students(config, corpus, tiny_base):
         Trial(layers, 7),
         Trial(static, 7),
         Trial(layers, 8, served=False),
-        Trial(layers, 7, taught=False, served=False),
+        Trial(layers, 7, distilled=False, served=False),
         Trial(words, 7),
     ]
-    schooling = Schooling(config, corpus, answers, teacher, Blend(2.0, 0.9))
-    return [train_one(schooling, trial) for trial in trials]
+    run = OpenRun(config, corpus, answers, teacher, Objective(2.0, 0.9))
+    return [train_one(run, trial) for trial in trials]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_variant_is_its_student_under_another_name_in_another_folder(exported,
     for variant in VARIANTS:
         found = named(exported, name_variant(layers.student, variant))
         assert (found.variant, found.candidate, found.served) == (variant, found.name, True)
-        kept = ("student", "seed", "taught", "trained", "parameters", "seconds", "curve")
+        kept = ("student", "seed", "distilled", "trained", "parameters", "seconds", "curve")
         assert all(getattr(found, field) == getattr(layers, field) for field in kept)
         assert found.digest != layers.digest
         assert found.folder != layers.folder

@@ -8,19 +8,19 @@ from samples import make_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining, first_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import find_shape
 from distill_tasks.scoring.calibration import Calibration
-from distill_tasks.scoring.scorecard import Answered
+from distill_tasks.scoring.scorecard import Predictions
 from distill_tasks.stages.halve import (
     FEWEST_STUDENTS,
     RUNGS,
-    Race,
-    Runner,
+    Contender,
+    SuccessiveHalving,
     find_trials,
     halve_grid,
     will_halve,
@@ -45,36 +45,38 @@ def grid(written, data_folder):
 
 
 @pytest.fixture
-def taught(grid):
+def distilled(grid):
     corpus = read_corpus(grid.data, grid.seed)
     teacher = make_teacher(grid, corpus)
-    return corpus, label_rows(grid, corpus, teacher).open(), teacher, grid.loss.blend(2.0, 0.9)
+    return corpus, label_rows(grid, corpus, teacher).open(), teacher, grid.loss.objective(2.0, 0.9)
 
 
-def start_race(grid, taught):
-    corpus, labels, *_ = taught
-    return Race(read_schooling(grid, *taught), Examiner(grid, corpus, labels, "validation"))
+def start_halving(grid, distilled):
+    corpus, labels, *_ = distilled
+    return SuccessiveHalving(
+        open_run(grid, *distilled), Evaluator(grid, corpus, labels, "validation")
+    )
 
 
-def runner(name, right, p95_ms, gold, seconds=10.0):
+def contender(name, right, p95_ms, gold, seconds=10.0):
     """A student that is right in the first so many rows of validation and wrong in the others."""
     said = np.where(np.arange(len(gold)) < right, gold, (gold + 1) % 3)
     logits = 5 * np.eye(3, dtype=np.float32)[said]
     part = PartOfTraining(1 / 4, None, logits, seconds)
-    return Runner(name, part, Answered(logits, Calibration()), p95_ms)
+    return Contender(name, part, Predictions(logits, Calibration()), p95_ms)
 
 
-def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, taught):
-    gold = taught[0].splits["validation"].gold
+def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, distilled):
+    gold = distilled[0].splits["validation"].gold
     rows = [
-        runner("best", 290, 4.0, gold),
-        runner("merely behind", 287, 4.0, gold),
-        runner("worse", 240, 4.0, gold),
-        runner("worse and slower", 240, 9.0, gold),
-        runner("worse but faster", 240, 3.0, gold),
-        runner("twin", 290, 4.0, gold),
+        contender("best", 290, 4.0, gold),
+        contender("merely behind", 287, 4.0, gold),
+        contender("worse", 240, 4.0, gold),
+        contender("worse and slower", 240, 9.0, gold),
+        contender("worse but faster", 240, 3.0, gold),
+        contender("twin", 290, 4.0, gold),
     ]
-    stops = {stop.name: stop for stop in start_race(grid, taught)._compare(rows, 1 / 4)}
+    stops = {stop.name: stop for stop in start_halving(grid, distilled)._compare(rows, 1 / 4)}
     assert set(stops) == {"worse", "worse and slower"}
     assert {stop.better for stop in stops.values()} <= {"best", "twin"}
     stop = stops["worse"]
@@ -83,16 +85,16 @@ def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, taug
     assert stop.reason.startswith("stopped after 25 % of its training: ")
 
 
-def test_whoever_stops_another_one_goes_on(grid, taught):
-    gold = taught[0].splits["validation"].gold
-    rows = [runner(str(right), right, 1.0, gold) for right in range(60, 300, 30)]
-    stops = start_race(grid, taught)._compare(rows, 1 / 2)
+def test_whoever_stops_another_one_goes_on(grid, distilled):
+    gold = distilled[0].splits["validation"].gold
+    rows = [contender(str(right), right, 1.0, gold) for right in range(60, 300, 30)]
+    stops = start_halving(grid, distilled)._compare(rows, 1 / 2)
     assert len(stops) == len(rows) - 1
     assert {stop.better for stop in stops} == {"270"}
 
 
-def test_a_grid_is_halved_and_never_twice(grid, taught):
-    found = halve_grid(grid, *taught)
+def test_a_grid_is_halved_and_never_twice(grid, distilled):
+    found = halve_grid(grid, *distilled)
     assert (found.students, found.reused) == (2, False)
     assert list(found.reasons) == [RUINED]
     (stop,) = found.stops
@@ -101,13 +103,13 @@ def test_a_grid_is_halved_and_never_twice(grid, taught):
     assert 0 < found.saved_share < 1
     names = [trial.student.name for trial in find_trials(grid, found)]
     assert names == [GOOD, "bag-of-words-50"]
-    again = halve_grid(grid, *taught)
+    again = halve_grid(grid, *distilled)
     assert again == replace(found, reused=True)
 
 
-def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, taught, caplog):
-    teacher = replace(taught[2], model=replace(taught[2].model, model="no/such/folder"))
-    found = halve_grid(grid, taught[0], taught[1], teacher, taught[3])
+def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, distilled, caplog):
+    teacher = replace(distilled[2], model=replace(distilled[2].model, model="no/such/folder"))
+    found = halve_grid(grid, distilled[0], distilled[1], teacher, distilled[3])
     assert (found.students, found.stops, found.saved_share) == (0, [], 0.0)
     assert len(find_trials(grid, found)) == 3
     assert "no/such/folder" in caplog.text

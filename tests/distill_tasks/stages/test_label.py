@@ -79,8 +79,8 @@ def test_only_new_rows_are_asked(either):
     corpus = read(either)
     before = label_all(either, corpus).open().read(corpus.texts).logits
     texts = (*corpus.splits["transfer"].texts, *make_rows(330, seed=1)["text"][300:])
-    grown = Split(texts, np.full(len(texts), -1))
-    more = replace(corpus, splits={**corpus.splits, "transfer": grown})
+    larger = Split(texts, np.full(len(texts), -1))
+    more = replace(corpus, splits={**corpus.splits, "transfer": larger})
     labels = label_all(either, more)
     assert (labels.asked, labels.reused) == (30, False)
     np.testing.assert_array_equal(labels.open().read(corpus.texts).logits, before)
@@ -100,10 +100,10 @@ def test_saved_answers_arrive_beside_their_texts_and_classes(saved):
     corpus = read(saved)
     table = pd.read_parquet(saved.teacher.path).set_index("text")
     labels = label_all(saved, corpus)
-    soft = labels.open().read(corpus.lesson.texts)
+    soft = labels.open().read(corpus.training_rows.texts)
     assert sorted(soft.classes) == list(CLASSES)
     assert soft.classes == corpus.classes
-    expected = table.loc[list(corpus.lesson.texts), list(soft.classes)]
+    expected = table.loc[list(corpus.training_rows.texts), list(soft.classes)]
     np.testing.assert_allclose(soft.logits, expected, atol=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_saved_probabilities_of_several_labels_arrive_as_logits_of_each(saved, w
 
 def test_transformers_answers_arrive_in_the_order_of_the_texts(ready):
     corpus = read(ready)
-    texts = corpus.lesson.texts
+    texts = corpus.training_rows.texts
     soft = label_all(ready, corpus).open().read(texts)
     teacher = SequenceClassifier(ready.teacher.model, 16)
     expected = np.concatenate([next(teacher.answer([text]))[1] for text in texts])

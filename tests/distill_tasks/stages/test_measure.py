@@ -9,12 +9,12 @@ from distill_tasks.core.errors import PotstillError
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.outcomes import Latencies
 from distill_tasks.results.references import TeacherReference, first_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 NAMES = ["static-8-epochs-1", "bag-of-words-100"]
 
@@ -42,8 +42,8 @@ def made(tiny_base, tmp_path_factory):
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
-    students = [train_one(schooling, trial) for trial in first_trials(config)]
+    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
+    students = [train_one(run, trial) for trial in first_trials(config)]
     return written, corpus, students
 
 
@@ -128,7 +128,7 @@ def test_every_size_of_batch_has_its_rate(measure):
 def test_what_is_not_served_is_not_measured(measure, made):
     *_, words = made[2]
     other_seed = replace(words, name=f"{words.name}-seed-8", digest="another")
-    control = replace(words, name=f"{words.name}-on-gold-seed-7", taught=False)
+    control = replace(words, name=f"{words.name}-on-gold-seed-7", distilled=False)
     found = measure(students=[words, other_seed, control])
     assert list(found.by_name) == list(found.footprints) == [words.name]
     assert measure().reused

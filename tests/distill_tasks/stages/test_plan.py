@@ -12,7 +12,7 @@ from distill_tasks.config import parse_config
 from distill_tasks.core import progress
 from distill_tasks.core.progress import Training, heard_by
 from distill_tasks.results.references import first_trials
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages import plan
@@ -23,12 +23,12 @@ from distill_tasks.stages.plan import (
     Planned,
     Probe,
     bound_minutes,
-    foresee,
+    estimate_student,
     plan_grid,
 )
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
 
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    schooling = read_schooling(config, corpus, labels, teacher, Blend(2.0, 0.9))
+    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
     for one, trial in zip(grid, first_trials(config), strict=True):
         pace = Pace()
         with heard_by(pace):
-            trained = train_one(schooling, trial)
+            trained = train_one(run, trial)
         assert one.steps == (pace.steps or None), one.name
         assert (one.parameters < trained.parameters) if one.name == "bag-of-words-5000" else True
         assert one.parameters <= trained.parameters
@@ -152,7 +152,7 @@ def test_steps_are_those_of_the_trainer(rows, batch_rows, accumulated, epochs):
 
     tried = min(rows, PROBE_STEPS * batch_rows * accumulated)
     probe = Probe(tried, 1, seconds=9.0, steps=count(tried), step_s=0.5)
-    found = foresee(student, probe, rows)
+    found = estimate_student(student, probe, rows)
     assert found.steps == epochs * count(rows)
     assert found.minutes == pytest.approx(found.steps * 0.5 / 60)
 
@@ -160,13 +160,13 @@ def test_steps_are_those_of_the_trainer(rows, batch_rows, accumulated, epochs):
 def test_minutes_follow_from_the_steps_or_else_from_the_rows():
     student = StaticStudent(epochs=3)
     probe = Probe(rows=128, parameters=7, seconds=60.0, steps=2, step_s=0.5)
-    assert foresee(student, probe, 640) == Planned(student.name, 7, False, 30, 0.25)
+    assert estimate_student(student, probe, 640) == Planned(student.name, 7, False, 30, 0.25)
     words = BagOfWordsStudent(max_features=50)
     probe = Probe(rows=100, parameters=7, seconds=6.0, steps=0, step_s=0.0)
-    assert foresee(words, probe, 1000) == Planned(words.name, 7, True, None, 1.0)
-    assert foresee(words, probe, 100).at_least is False
+    assert estimate_student(words, probe, 1000) == Planned(words.name, 7, True, None, 1.0)
+    assert estimate_student(words, probe, 100).at_least is False
     hashed = BagOfWordsStudent(max_features=50, hashed=True)
-    assert foresee(hashed, probe, 1000).at_least is False
+    assert estimate_student(hashed, probe, 1000).at_least is False
 
 
 def test_the_first_steps_are_not_timed(monkeypatch):

@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prove import NO_RATIO, judge_student, prove_all
@@ -72,22 +72,22 @@ def test_a_student_that_learnt_words_from_its_teacher_beats_itself_on_gold_alone
 
 
 def test_the_difference_and_p_are_those_of_the_answers_of_the_served_folders(findings):
-    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    distilled, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
     table = [
-        [(taught & alone).sum(), (taught & ~alone).sum()],
-        [(~taught & alone).sum(), (~taught & ~alone).sum()],
+        [(distilled & alone).sum(), (distilled & ~alone).sum()],
+        [(~distilled & alone).sum(), (~distilled & ~alone).sum()],
     ]
-    examiner = Examiner(findings.config, findings.rows, findings.labels.open(), "held_out")
-    comparison = judge_student(findings.config, examiner, seeds_of(findings, GOOD)).comparison
-    assert comparison.difference.value == pytest.approx(taught.mean() - alone.mean())
+    evaluator = Evaluator(findings.config, findings.rows, findings.labels.open(), "held_out")
+    comparison = judge_student(findings.config, evaluator, seeds_of(findings, GOOD)).comparison
+    assert comparison.difference.value == pytest.approx(distilled.mean() - alone.mean())
     assert comparison.difference.rows == 200
     assert comparison.p_value == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-6)
 
 
 def test_p_is_corrected_over_all_finalists_after_holm(findings):
-    examiner = Examiner(findings.config, findings.rows, findings.labels.open(), "held_out")
+    evaluator = Evaluator(findings.config, findings.rows, findings.labels.open(), "held_out")
     plain = [
-        judge_student(findings.config, examiner, seeds_of(findings, name)).comparison.p_value
+        judge_student(findings.config, evaluator, seeds_of(findings, name)).comparison.p_value
         for name in (GOOD, POOR)
     ]
     corrected = [findings.proof.judgements[name].comparison.p_value for name in (GOOD, POOR)]
@@ -98,12 +98,12 @@ def test_p_is_corrected_over_all_finalists_after_holm(findings):
 
 
 def test_the_ratio_is_the_share_of_the_way_from_the_control_to_the_teacher(findings):
-    taught, alone = (right(findings, s).mean() for s in seeds_of(findings, GOOD))
+    distilled, alone = (right(findings, s).mean() for s in seeds_of(findings, GOOD))
     teacher = findings.held_out.models["teacher"].quality.value
     judgement = findings.proof.judgements[GOOD]
     share, lead = judgement.distillation_ratio, judgement.teacher_lead
     assert lead.value == pytest.approx(teacher - alone)
-    assert share.value == pytest.approx((taught - alone) / (teacher - alone))
+    assert share.value == pytest.approx((distilled - alone) / (teacher - alone))
     assert share.low < share.value < share.high
 
 
@@ -116,8 +116,8 @@ def test_an_inconclusive_student_is_told_why_and_how_many_rows_there_are(finding
 
 def test_a_difference_too_small_for_the_rows_names_the_rows_it_would_take(findings):
     held_out = findings.rows.splits["held_out"]
-    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
-    apart, alike = np.flatnonzero(taught & ~alone)[:3], np.flatnonzero(taught == alone)[:37]
+    distilled, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    apart, alike = np.flatnonzero(distilled & ~alone)[:3], np.flatnonzero(distilled == alone)[:37]
     few = replace(
         findings.rows,
         splits=findings.rows.splits | {"held_out": held_out.take(np.r_[apart, alike])},
@@ -132,10 +132,10 @@ def test_a_difference_too_small_for_the_rows_names_the_rows_it_would_take(findin
 
 def test_by_macro_f1_a_class_of_a_few_rows_proves_nothing_and_is_named(findings):
     held_out = findings.rows.splits["held_out"]
-    taught, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
+    distilled, alone = (right(findings, student) for student in seeds_of(findings, GOOD))
     others, rare = (held_out.gold != 2), (held_out.gold == 2)
-    alike = np.flatnonzero(others & (taught == alone))
-    won = np.flatnonzero(rare & taught & ~alone)[:3]  # the rare class is won on all of its rows
+    alike = np.flatnonzero(others & (distilled == alone))
+    won = np.flatnonzero(rare & distilled & ~alone)[:3]  # the rare class is won on all of its rows
     few = replace(
         findings.rows,
         splits=findings.rows.splits | {"held_out": held_out.take(np.r_[won, alike])},
@@ -165,8 +165,8 @@ def test_without_gold_on_held_out_nothing_can_be_proven_and_the_reason_says_so(f
 
 
 def test_without_controls_nothing_can_be_proven_and_the_reason_says_so(findings):
-    taught = [student for student in findings.students if student.taught]
-    judgement = prove_again(findings, students=taught).judgements[GOOD]
+    distilled = [student for student in findings.students if student.distilled]
+    judgement = prove_again(findings, students=distilled).judgements[GOOD]
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "evaluate.controls is off" in judgement.reason
     assert judgement.comparison is None

@@ -49,7 +49,7 @@ def candidate(
         candidate=name,
         variant="onnx_int8" if variant_of else "torch",
         seed=0,
-        taught=True,
+        distilled=True,
         trained=f"training of {variant_of or name}",
         digest=f"digest of {name}",
         folder=Path(name),

@@ -22,7 +22,7 @@ from distill_tasks.results.references import (
     first_trials,
     further_trials,
 )
-from distill_tasks.results.run import Schooling
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import identify, train_one, train_partly
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
@@ -30,7 +30,7 @@ from distill_tasks.serving.served_model import ABOUT, open_model
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 FAMILIES = ("layers", "static", "bag_of_words")
 
@@ -50,7 +50,7 @@ def stage(written, tiny_base):
         share=None,
         student=None,
         splits=None,
-        blend=(2.0, 0.9),
+        objective=(2.0, 0.9),
         teacher="teacher",
         weights=tiny_base,
         classes=None,
@@ -64,11 +64,11 @@ def stage(written, tiny_base):
             corpus = type(corpus)(corpus.splits, classes)
         model = TeacherModel(weights, None, config.teacher.max_length)
         reference = TeacherReference(teacher, corpus.classes, model, 0.0, [], reused=True)
-        answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.lesson), 3))
+        answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.training_rows), 3))
         labels = SoftLabels(answers.astype(np.float32), corpus.classes, teacher)
         chosen = config.students[FAMILIES.index(family)].model_copy(update=student or {})
-        schooling = Schooling(config, corpus, labels, reference, Blend(*blend))
-        given = schooling, Trial(chosen, seed, **trial)
+        run = OpenRun(config, corpus, labels, reference, Objective(*objective))
+        given = run, Trial(chosen, seed, **trial)
         return train_one(*given) if share is None else train_partly(*given, share)
 
     return run
@@ -95,7 +95,7 @@ def test_a_student_is_trained_once(stage, trained, family):
     assert first.seconds == second.seconds > 0
     assert (first.folder, first.calibration) == (second.folder, second.calibration)
     assert len(trained()) == 1
-    assert (first.served, first.taught) == (True, True)
+    assert (first.served, first.distilled) == (True, True)
     assert first.name == first.candidate == first.student
     assert first.variant == ("torch" if family == "layers" else "numpy")
     assert first.trained == second.trained == trained()[0]
@@ -173,12 +173,12 @@ def test_whatever_makes_another_student_makes_another_digest(stage):
     rows = make_rows(400, seed=1)["text"][320:]
     others = [
         stage("bag_of_words"),
-        stage("bag_of_words", blend=(3.0, 0.9)),
-        stage("bag_of_words", blend=(2.0, 0.5)),
+        stage("bag_of_words", objective=(3.0, 0.9)),
+        stage("bag_of_words", objective=(2.0, 0.5)),
         stage("bag_of_words", {"loss": {"balance_classes": True}}),
         stage("bag_of_words", seed=8),
         stage("bag_of_words", teacher="another"),
-        stage("bag_of_words", taught=False),
+        stage("bag_of_words", distilled=False),
         stage("bag_of_words", student={"max_features": 50}),
         stage("bag_of_words", splits={"transfer": Split(tuple(rows), np.full(len(rows), -1))}),
         stage("static"),
@@ -270,32 +270,32 @@ def test_of_several_labels_each_gets_its_threshold(stage, data_folder):
 
 
 def test_a_control_does_not_depend_on_the_teacher_or_the_blend(stage):
-    first = stage("static", taught=False)
-    again = stage("static", taught=False, teacher="another", blend=(5.0, 0.1))
+    first = stage("static", distilled=False)
+    again = stage("static", distilled=False, teacher="another", objective=(5.0, 0.1))
     assert (again.digest, again.reused) == (first.digest, True)
-    assert (first.taught, first.served) == (False, False)
+    assert (first.distilled, first.served) == (False, False)
     assert first.name == "static-8-epochs-1-on-gold-seed-7"
     assert first.candidate == first.student == "static-8-epochs-1"
 
 
 def test_a_control_takes_as_many_steps_as_the_student_it_stands_beside(stage):
     for family in ("layers", "static"):
-        taught, control = stage(family), stage(family, taught=False)
-        assert [point["step"] for point in control.curve] == [p["step"] for p in taught.curve]
+        distilled, control = stage(family), stage(family, distilled=False)
+        assert [point["step"] for point in control.curve] == [p["step"] for p in distilled.curve]
 
 
 def test_a_control_of_a_finetuned_teacher_starts_from_the_base(stage, tmp_path):
-    student = stage("layers", taught=False, weights=tmp_path / "no teacher needed")
+    student = stage("layers", distilled=False, weights=tmp_path / "no teacher needed")
     assert open_model(student.folder).classes == list(CLASSES)
 
 
 def test_a_control_of_a_ready_teacher_starts_from_the_teacher(stage, tiny_base, copied_base):
     ready = {"teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16}}
-    first = stage("static", ready, taught=False)
-    assert first.digest == stage("static", taught=False).digest  # the same weights
+    first = stage("static", ready, distilled=False)
+    assert first.digest == stage("static", distilled=False).digest  # the same weights
     settings = (copied_base / "config.json").read_text()
     (copied_base / "config.json").write_text(settings.replace('"gelu"', '"relu"'))
-    assert stage("static", ready, weights=copied_base, taught=False).digest != first.digest
+    assert stage("static", ready, weights=copied_base, distilled=False).digest != first.digest
 
 
 def test_whatever_makes_another_control_makes_another_digest(stage, written, copied_base):
@@ -303,13 +303,13 @@ def test_whatever_makes_another_control_makes_another_digest(stage, written, cop
     base = {"teacher": written["teacher"] | {"base": str(copied_base)}}
     shorter = {"teacher": written["teacher"] | {"max_length": 9}}
     others = [
-        stage("static", taught=False),
-        stage("static", base, taught=False),
-        stage("static", shorter, taught=False),
-        stage("static", {"loss": {"balance_classes": True}}, taught=False),
-        stage("static", taught=False, seed=8),
-        stage("static", taught=False, classes=("cows", "dogs", "fish")),
-        stage("static", taught=False, student={"dimensions": 4}),
+        stage("static", distilled=False),
+        stage("static", base, distilled=False),
+        stage("static", shorter, distilled=False),
+        stage("static", {"loss": {"balance_classes": True}}, distilled=False),
+        stage("static", distilled=False, seed=8),
+        stage("static", distilled=False, classes=("cows", "dogs", "fish")),
+        stage("static", distilled=False, student={"dimensions": 4}),
     ]
     assert len({student.digest for student in others}) == len(others)
 
@@ -317,7 +317,7 @@ def test_whatever_makes_another_control_makes_another_digest(stage, written, cop
 def test_the_first_trials_are_the_grid_from_one_seed(config):
     trials = first_trials(config)
     assert [trial.name for trial in trials] == [student.name for student in config.students]
-    assert {(trial.seed, trial.taught, trial.served) for trial in trials} == {(7, True, True)}
+    assert {(trial.seed, trial.distilled, trial.served) for trial in trials} == {(7, True, True)}
 
 
 def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(written):
@@ -346,7 +346,7 @@ def test_controls_may_be_declined_and_need_gold(written, evaluate, data):
     config = parse_config(written | changes, "test")
     trials = further_trials(config, [student.name for student in config.students])
     assert [trial.seed for trial in trials] == [8] * 3
-    assert all(trial.taught for trial in trials)
+    assert all(trial.distilled for trial in trials)
 
 
 def test_parameters_of_layers_are_counted_as_torch_counts_them(stage):
@@ -397,19 +397,19 @@ def trained_files(student):
 
 
 @pytest.mark.parametrize("shares", [[1 / 8], [1 / 8, 1 / 4, 1 / 2], [1 / 4, 1 / 4]], ids=str)
-@pytest.mark.parametrize("taught", [True, False])
-def test_a_student_halted_on_its_way_ends_as_one_that_was_not(stage, written, shares, taught):
-    whole = stage("layers", taught=taught)
+@pytest.mark.parametrize("distilled", [True, False])
+def test_a_student_halted_on_its_way_ends_as_one_that_was_not(stage, written, shares, distilled):
+    whole = stage("layers", distilled=distilled)
     expected, texts = trained_files(whole), list(make_rows(5, seed=8)["text"])
     shutil.rmtree(written["work_dir"])
     before = 0.0
     for share in shares:
-        part = stage("layers", share=share, taught=taught)
+        part = stage("layers", share=share, distilled=distilled)
         assert (part.share, part.validation.shape[1]) == (share, 3)
         assert part.seconds >= before
         before = part.seconds
         early = open_model(part.folder).logits(texts)
-    found = stage("layers", taught=taught)
+    found = stage("layers", distilled=distilled)
     assert (found.reused, found.digest, found.trained) == (False, whole.digest, whole.trained)
     assert trained_files(found) == expected
     assert found.seconds > before
@@ -455,7 +455,7 @@ def make_reference(trial):
         candidate=trial.student.name,
         variant="numpy",
         seed=trial.seed,
-        taught=trial.taught,
+        distilled=trial.distilled,
         trained="trained",
         digest="digest",
         folder=Path("folder"),
@@ -498,9 +498,9 @@ def test_a_student_that_fails_is_left_out_with_its_reason_and_the_others_go_on(c
 def test_where_a_further_seed_or_control_fails_the_student_leaves_the_grid():
     grid = Grid([], {}).learn(TRIALS, failing()[0])
     further = [
-        Trial(student, seed, taught=taught, served=False)
+        Trial(student, seed, distilled=distilled, served=False)
         for student in WORDS_STUDENTS[:2]
-        for seed, taught in ((8, True), (7, False))
+        for seed, distilled in ((8, True), (7, False))
     ]
     train, asked = failing("bag-of-words-10-seed-8")
     later = grid.learn(further, train)

@@ -8,18 +8,18 @@ from small_distillation import parse, write_rows
 from distill_tasks.config import LossConfig
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.references import Trial
-from distill_tasks.results.run import make_lesson, read_schooling, take
+from distill_tasks.results.run import make_training_set, open_run, take
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import keep_corpus
-from distill_tasks.stages.tune import choose_blend, draw_learning_curve
+from distill_tasks.stages.tune import draw_learning_curve, tune_objective
 from distill_tasks.students import BagOfWordsStudent
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
-BLEND = Blend(2.0, 0.9)
+OBJECTIVE = Objective(2.0, 0.9)
 
 
 class Still:
@@ -32,17 +32,17 @@ class Still:
         self.teacher = make_teacher(self.config, self.corpus)
         self.labels = label_rows(self.config, self.corpus, self.teacher).open()
 
-    def blend(self, corpus=None, students=None, **loss):
+    def objective(self, corpus=None, students=None, **loss):
         update = {"loss": LossConfig(**loss)} | ({"students": students} if students else {})
         config = self.config.model_copy(update=update)
-        return choose_blend(config, corpus or self.corpus, self.labels, self.teacher)
+        return tune_objective(config, corpus or self.corpus, self.labels, self.teacher)
 
-    def curve(self, corpus=None, blend=BLEND):
+    def curve(self, corpus=None, objective=OBJECTIVE):
         corpus = corpus or self.corpus
-        return draw_learning_curve(self.config, corpus, self.labels, self.teacher, blend)
+        return draw_learning_curve(self.config, corpus, self.labels, self.teacher, objective)
 
-    def schooling(self, blend):
-        return read_schooling(self.config, self.corpus, self.labels, self.teacher, blend)
+    def run(self, objective):
+        return open_run(self.config, self.corpus, self.labels, self.teacher, objective)
 
     def resplit(self, **splits):
         return replace(self.corpus, splits=self.corpus.splits | splits)
@@ -56,7 +56,7 @@ def still(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(still):
     """Temperature and α both left to the run."""
-    return still.blend(temperature="auto", alpha="auto")
+    return still.objective(temperature="auto", alpha="auto")
 
 
 def pairs(chosen):
@@ -64,14 +64,14 @@ def pairs(chosen):
 
 
 def test_a_blend_that_is_configured_is_taken_as_it_is_and_nothing_is_compared(still):
-    chosen = still.blend(temperature=3.0, alpha=0.25)
-    assert chosen.blend == Blend(3.0, 0.25)
+    chosen = still.objective(temperature=3.0, alpha=0.25)
+    assert chosen.objective == Objective(3.0, 0.25)
     assert (chosen.reason, chosen.compared, chosen.reused) == ("as configured", [], False)
 
 
 def test_temperatures_are_compared_first_then_alphas_at_the_best_of_them(still, both):
-    exam = Examiner(still.config, still.corpus, still.labels, "validation").exam
-    fitted = round(exam.teacher.calibration.temperature, 2)
+    eval_split = Evaluator(still.config, still.corpus, still.labels, "validation").eval_split
+    fitted = round(eval_split.teacher.calibration.temperature, 2)
     first = sorted({1.0, 2.0, 4.0, fitted})
     best = min(both.compared[: len(first)], key=lambda one: one.loss).temperature
     assert pairs(both) == [*((each, 0.9) for each in first), (best, 0.5), (best, 1.0)]
@@ -79,23 +79,23 @@ def test_temperatures_are_compared_first_then_alphas_at_the_best_of_them(still, 
 
 def test_the_least_loss_is_taken_and_the_reason_names_it(both):
     best = min(both.compared, key=lambda one: one.loss)
-    assert both.blend == Blend(best.temperature, best.alpha)
+    assert both.objective == Objective(best.temperature, best.alpha)
     assert f"least validation NLL, {best.loss:.4f}, of {len(both.compared)} compared" in both.reason
     assert "bag-of-words-3000" in both.reason
 
 
 def test_only_what_is_left_to_the_run_is_varied(still):
-    assert {pair[1] for pair in pairs(still.blend(temperature="auto", alpha=0.3))} == {0.3}
-    alphas = still.blend(temperature=5.0, alpha="auto")
+    assert {pair[1] for pair in pairs(still.objective(temperature="auto", alpha=0.3))} == {0.3}
+    alphas = still.objective(temperature=5.0, alpha="auto")
     assert pairs(alphas) == [(5.0, 0.9), (5.0, 0.5), (5.0, 1.0)]
 
 
 def test_loss_and_quality_are_those_of_the_student_trained_with_that_blend(still):
-    one = still.blend(temperature=5.0, alpha="auto").compared[1]
-    config, blend = still.config, Blend(one.temperature, one.alpha)
-    student = train_one(still.schooling(blend), Trial(config.students[0], config.seed))
-    examiner = Examiner(config, still.corpus, still.labels, "validation")
-    asked, gold = examiner.ask(student), still.corpus.splits["validation"].gold
+    one = still.objective(temperature=5.0, alpha="auto").compared[1]
+    config, objective = still.config, Objective(one.temperature, one.alpha)
+    student = train_one(still.run(objective), Trial(config.students[0], config.seed))
+    evaluator = Evaluator(config, still.corpus, still.labels, "validation")
+    asked, gold = evaluator.ask(student), still.corpus.splits["validation"].gold
     scaled = asked.logits.astype(np.float64) / student.calibration.temperature
     likelihood = log_softmax(scaled, axis=1)[np.arange(len(gold)), gold]
     assert one.loss == pytest.approx(-likelihood.mean(), rel=1e-4)
@@ -107,7 +107,7 @@ def test_without_gold_the_divergence_from_the_teacher_decides(still):
         name: Split(split.texts, np.full(len(split), NO_LABEL))
         for name, split in still.corpus.splits.items()
     }
-    chosen = still.blend(replace(still.corpus, splits=bare), temperature=2.0, alpha="auto")
+    chosen = still.objective(replace(still.corpus, splits=bare), temperature=2.0, alpha="auto")
     assert chosen.reason.startswith("least validation divergence from the teacher")
     losses = [one.loss for one in chosen.compared]
     assert len(set(losses)) == 1  # α weighs nothing where no row has gold
@@ -118,16 +118,18 @@ def test_without_gold_the_divergence_from_the_teacher_decides(still):
 
 
 def test_what_was_compared_is_read_again_for_the_same_rows_and_settings_alone(still, both):
-    again = still.blend(temperature="auto", alpha="auto")
+    again = still.objective(temperature="auto", alpha="auto")
     assert again == replace(both, reused=True)
     fewer = still.corpus.splits["transfer"].take(np.arange(100))
-    assert not still.blend(still.resplit(transfer=fewer), temperature="auto", alpha="auto").reused
+    assert not still.objective(
+        still.resplit(transfer=fewer), temperature="auto", alpha="auto"
+    ).reused
 
 
 def test_another_cheapest_student_is_compared_afresh(still):
-    still.blend(temperature=7.0, alpha="auto")
+    still.objective(temperature=7.0, alpha="auto")
     other = (BagOfWordsStudent(max_features=40),)
-    chosen = still.blend(students=other, temperature=7.0, alpha="auto")
+    chosen = still.objective(students=other, temperature=7.0, alpha="auto")
     assert not chosen.reused
     assert "bag-of-words-40" in chosen.reason
 
@@ -155,15 +157,15 @@ def test_text_with_words_that_gold_lacks_is_worth_something_and_the_sentence_say
 
 def test_the_last_point_is_the_student_that_has_all_rows(still, curve):
     config = still.config
-    student = train_one(still.schooling(BLEND), Trial(config.students[0], config.seed))
-    asked = Examiner(config, still.corpus, still.labels, "held_out").ask(student)
+    student = train_one(still.run(OBJECTIVE), Trial(config.students[0], config.seed))
+    asked = Evaluator(config, still.corpus, still.labels, "held_out").ask(student)
     right = asked.logits.argmax(axis=1) == still.corpus.splits["held_out"].gold
     assert curve.points[-1].quality.value == pytest.approx(right.mean())
 
 
 def test_a_curve_is_read_again_for_the_same_rows_and_blend_alone(still, curve):
     assert still.curve() == replace(curve, reused=True)
-    assert not still.curve(blend=Blend(4.0, 0.9)).reused
+    assert not still.curve(objective=Objective(4.0, 0.9)).reused
 
 
 def test_too_little_transfer_or_none_draws_no_curve(still):
@@ -180,11 +182,11 @@ def test_too_little_transfer_or_none_draws_no_curve(still):
 
 
 def test_a_part_of_a_lesson_keeps_rows_gold_and_answers_together(still):
-    lesson = make_lesson(still.schooling(BLEND), 0)
+    training_set = make_training_set(still.run(OBJECTIVE), 0)
     rows = np.array([0, 3, 75, 200])
-    part = take(lesson, rows)
-    assert part.rows.texts == tuple(lesson.rows.texts[row] for row in rows)
-    assert part.rows.gold.tolist() == lesson.rows.gold[rows].tolist()
+    part = take(training_set, rows)
+    assert part.rows.texts == tuple(training_set.rows.texts[row] for row in rows)
+    assert part.rows.gold.tolist() == training_set.rows.gold[rows].tolist()
     assert part.rows.gold.tolist()[2:] == [NO_LABEL, NO_LABEL]
     np.testing.assert_array_equal(
         part.soft_labels.logits, still.labels.read(part.rows.texts).logits

@@ -41,12 +41,12 @@ from distill_tasks.students.bag_of_words import (
     loss_and_slope,
     weigh_terms,
 )
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 ROWS, GOLD_ROWS = 600, 200
-PURE = Blend(1.0, 1.0)
+PURE = Objective(1.0, 1.0)
 LONGEST = 4
 STUDENTS = {
     "words": BagOfWordsStudent(),
@@ -60,28 +60,30 @@ texts = st.lists(st.sampled_from([*make_rows(9, seed=4)["text"], *FILLERS]), max
 any_texts = st.lists(st.text(max_size=40) | texts.map(" ".join), min_size=1, max_size=4)
 
 
-def make_lesson(texts, logits, blend=PURE, gold=None, **changes):
+def make_training_set(texts, logits, objective=PURE, gold=None, **changes):
     """A teacher's answers to texts, without gold where none is given."""
     logits = np.asarray(logits, np.float32)
     classes = CLASSES[: logits.shape[1]]
     rows = Split(tuple(texts), np.full(len(texts), NO_LABEL) if gold is None else gold)
-    lesson = Lesson(rows, SoftLabels(logits, classes, "teacher"), rows, classes, blend, 5, None)
-    return replace(lesson, **changes)
+    training_set = TrainingSet(
+        rows, SoftLabels(logits, classes, "teacher"), rows, classes, objective, 5, None
+    )
+    return replace(training_set, **changes)
 
 
 @pytest.fixture(scope="module")
-def lesson():
+def training_set():
     rows = make_rows(ROWS, seed=3)
     gold = np.array([CLASSES.index(name) for name in rows["label"]])
     some = np.where(np.arange(ROWS) < GOLD_ROWS, gold, NO_LABEL)
-    return make_lesson(rows["text"], 4 * np.eye(3)[gold], Blend(2.0, 0.9), some)
+    return make_training_set(rows["text"], 4 * np.eye(3)[gold], Objective(2.0, 0.9), some)
 
 
 @pytest.fixture(scope="module")
-def folders(lesson, tmp_path_factory):
+def folders(training_set, tmp_path_factory):
     made = {name: tmp_path_factory.mktemp(name.replace(" ", "-")) for name in STUDENTS}
     for name, student in STUDENTS.items():
-        train_student(student, lesson, made[name])
+        train_student(student, training_set, made[name])
     return made
 
 
@@ -117,26 +119,26 @@ def test_runs_of_characters_of_one_word():
 
 @settings(deadline=None, max_examples=40)
 @given(any_texts)
-def test_words_and_characters_are_two_tfidf_side_by_side(lesson, models, rows):
+def test_words_and_characters_are_two_tfidf_side_by_side(training_set, models, rows):
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     inside = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, LONGEST), sublinear_tf=True)
     for name, kinds in {"words": [words], "characters": [words, inside]}.items():
         model = models[name]
-        theirs = hstack([kind.fit(lesson.rows.texts).transform(rows) for kind in kinds])
+        theirs = hstack([kind.fit(training_set.rows.texts).transform(rows) for kind in kinds])
         expected = theirs @ model.output + model.output_bias
         np.testing.assert_allclose(model.logits(rows), expected, atol=1e-4)
 
 
-def test_the_most_frequent_terms_of_each_kind_are_kept(lesson, tmp_path):
+def test_the_most_frequent_terms_of_each_kind_are_kept(training_set, tmp_path):
     student = BagOfWordsStudent(characters=LONGEST, max_features=50)
-    train_student(student, lesson, tmp_path)
+    train_student(student, training_set, tmp_path)
     model = open_model(tmp_path)
     for kept, kind in (
         (model.words, {"ngram_range": (1, 2)}),
         (model.runs, {"analyzer": "char_wb", "ngram_range": (3, LONGEST)}),
     ):
         counter = CountVectorizer(**kind)
-        counts = np.asarray(counter.fit_transform(lesson.rows.texts).sum(axis=0)).ravel()
+        counts = np.asarray(counter.fit_transform(training_set.rows.texts).sum(axis=0)).ravel()
         totals = dict(zip(counter.get_feature_names_out(), counts.tolist(), strict=True))
         assert len(kept) == 50
         assert sorted(kept) == list(kept)
@@ -170,15 +172,15 @@ def test_a_hash_is_the_published_check_value_of_crc32_and_falls_into_the_columns
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_the_served_model_has_the_logits_that_training_saw(name, lesson, models):
-    features, model = features_of(STUDENTS[name], lesson.rows.texts), models[name]
+def test_the_served_model_has_the_logits_that_training_saw(name, training_set, models):
+    features, model = features_of(STUDENTS[name], training_set.rows.texts), models[name]
     scores = torch.from_numpy(features.toarray()) @ torch.from_numpy(model.first)
     scores += torch.from_numpy(model.first_bias)
     if STUDENTS[name].hidden_units:
         scores = torch.relu(scores) @ torch.from_numpy(model.output)
         scores += torch.from_numpy(model.output_bias)
-    np.testing.assert_allclose(model.logits(lesson.rows.texts), scores, atol=1e-5)
-    assert (scores.argmax(dim=1).numpy() == lesson.soft_labels.logits.argmax(axis=1)).all()
+    np.testing.assert_allclose(model.logits(training_set.rows.texts), scores, atol=1e-5)
+    assert (scores.argmax(dim=1).numpy() == training_set.soft_labels.logits.argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -202,11 +204,11 @@ def test_new_rows_get_the_teachers_answer(name, models):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_the_same_seed_gives_the_same_bytes_and_only_random_steps_know_another(
-    name, lesson, folders, tmp_path
+    name, training_set, folders, tmp_path
 ):
     for seed in (5, 6):
         (tmp_path / str(seed)).mkdir()
-        train_student(STUDENTS[name], replace(lesson, seed=seed), tmp_path / str(seed))
+        train_student(STUDENTS[name], replace(training_set, seed=seed), tmp_path / str(seed))
     files = {path.name for path in folders[name].iterdir()}
     assert ("vocabulary.json" in files) == (not STUDENTS[name].hashed)
     for file in files:
@@ -216,11 +218,11 @@ def test_the_same_seed_gives_the_same_bytes_and_only_random_steps_know_another(
 
 
 @pytest.mark.parametrize("name", ["words", "hidden"])
-def test_threads_change_nothing_and_are_as_many_as_before(name, lesson, folders, tmp_path):
+def test_threads_change_nothing_and_are_as_many_as_before(name, training_set, folders, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        train_student(STUDENTS[name], lesson, tmp_path)
+        train_student(STUDENTS[name], training_set, tmp_path)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -255,17 +257,17 @@ def test_a_folder_from_before_there_were_characters_answers_as_it_did(folders, t
     np.testing.assert_array_equal(open_model(tmp_path).logits(rows), expected)
 
 
-def draw_lesson(blend, rows=150, words=8):
+def draw_training_set(objective, rows=150, words=8):
     """Texts whose answers are drawn at random, so that the best weights are finite."""
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(FILLERS[:words], 5)) for _ in range(rows)]
-    return make_lesson(texts, generator.normal(size=(rows, 3)), blend)
+    return make_training_set(texts, generator.normal(size=(rows, 3)), objective)
 
 
 def test_the_linear_layer_is_the_best_there_is():
-    lesson = draw_lesson(Blend(1.0, 1.0))
-    features = features_of(BagOfWordsStudent(ngrams=1), lesson.rows.texts)
-    told = lesson.soft_labels.logits.astype(float)
+    training_set = draw_training_set(Objective(1.0, 1.0))
+    features = features_of(BagOfWordsStudent(ngrams=1), training_set.rows.texts)
+    told = training_set.soft_labels.logits.astype(float)
 
     def loss(flat):
         weights = flat.reshape(-1, 3)
@@ -274,16 +276,19 @@ def test_the_linear_layer_is_the_best_there_is():
         return soft + 0.5 * WEIGHT_DECAY * (weights[:-1] ** 2).sum()
 
     best = minimize(loss, np.zeros(3 * features.shape[1] + 3), options={"maxiter": 500})
-    weights, (point,) = fit_linear(features, lesson)
+    weights, (point,) = fit_linear(features, training_set)
     assert point["train/loss"] == pytest.approx(best.fun, abs=1e-5)
     found = np.vstack([weights["output"], weights["output_bias"]])
     assert loss(found.ravel()) == pytest.approx(point["train/loss"], abs=1e-5)
     assert best.fun < 0.98 * loss(np.zeros(3 * features.shape[1] + 3))
 
 
-def test_the_linear_layer_stops_where_fifty_iterations_of_scipy_do(lesson):
-    features, told = features_of(STUDENTS["words"], lesson.rows.texts), lesson.soft_labels.logits
-    sure = replace(lesson, soft_labels=replace(lesson.soft_labels, logits=8 * told))
+def test_the_linear_layer_stops_where_fifty_iterations_of_scipy_do(training_set):
+    features, told = (
+        features_of(STUDENTS["words"], training_set.rows.texts),
+        training_set.soft_labels.logits,
+    )
+    sure = replace(training_set, soft_labels=replace(training_set.soft_labels, logits=8 * told))
     (point,) = fit_linear(features, sure)[1]
 
     def loss(flat):
@@ -301,10 +306,10 @@ def test_the_linear_layer_stops_where_fifty_iterations_of_scipy_do(lesson):
 @pytest.mark.parametrize("hashed", [False, True])
 def test_texts_without_a_word_of_two_characters_are_learnt_by_their_characters(hashed, tmp_path):
     texts = ["我 爱 你", "你 好 吗"] * 20
-    lesson = make_lesson(texts, np.tile([[3, -3], [-3, 3]], (20, 1)))
+    training_set = make_training_set(texts, np.tile([[3, -3], [-3, 3]], (20, 1)))
     with pytest.raises(PotstillError, match="no text has a word of two characters"):
-        train_student(BagOfWordsStudent(hashed=hashed), lesson, tmp_path)
-    train_student(BagOfWordsStudent(hashed=hashed, characters=3), lesson, tmp_path)
+        train_student(BagOfWordsStudent(hashed=hashed), training_set, tmp_path)
+    train_student(BagOfWordsStudent(hashed=hashed, characters=3), training_set, tmp_path)
     assert open_model(tmp_path).logits(texts[:2]).argmax(axis=1).tolist() == [0, 1]
 
 
@@ -314,11 +319,11 @@ def test_l_bfgs_remembers_all_its_steps_but_for_millions_of_weights():
     assert [count_pairs(weights) for weights in (5 * 10**7, 10**9)] == 2 * [FEWEST_PAIRS]
 
 
-def test_with_few_steps_remembered_the_linear_layer_still_learns(lesson, monkeypatch):
-    features = features_of(STUDENTS["words"], lesson.rows.texts)
-    (whole,) = fit_linear(features, lesson)[1]
+def test_with_few_steps_remembered_the_linear_layer_still_learns(training_set, monkeypatch):
+    features = features_of(STUDENTS["words"], training_set.rows.texts)
+    (whole,) = fit_linear(features, training_set)[1]
     monkeypatch.setattr(bag_of_words, "PAIRS_GB", 0.0)
-    (part,) = fit_linear(features, lesson)[1]
+    (part,) = fit_linear(features, training_set)[1]
     assert whole["train/loss"] != part["train/loss"] < 2 * whole["train/loss"]
 
 
@@ -350,17 +355,17 @@ from tempfile import TemporaryDirectory
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.students import BagOfWordsStudent, bag_of_words, train_student
-from distill_tasks.students.base import Blend, Lesson
+from distill_tasks.students.base import Blend, Training set
 
 generator, classes = np.random.default_rng(0), tuple(map(str, range(400)))
 texts = [" ".join(map(str, row)) for row in generator.integers(10, 9_999, size=(1_000, 30))]
 rows = Split(tuple(texts), np.full(1_000, -1))
 answers = SoftLabels(generator.normal(size=(1_000, 400)).astype(np.float32), classes, "teacher")
-lesson = Lesson(rows, answers, rows, classes, Blend(2.0, 1.0), 0, None)
+training set = Training set(rows, answers, rows, classes, Blend(2.0, 1.0), 0, None)
 student = BagOfWordsStudent(max_features=20_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with TemporaryDirectory() as folder:
-    train_student(student, lesson, Path(folder))
+    train_student(student, training set, Path(folder))
 taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
 print(taken, bag_of_words.estimate_memory_gb(student, 1_000, 20_000, 400))
 """
@@ -383,21 +388,21 @@ def test_a_hidden_layer_learns_what_no_linear_one_can(tmp_path):
         for row in there
     ]
     differ = there[:, 0] ^ there[:, 1]
-    lesson = make_lesson(texts, np.where(differ[:, None], [3, -3], [-3, 3]))
+    training_set = make_training_set(texts, np.where(differ[:, None], [3, -3], [-3, 3]))
     right = {}
     for units in (0, 16):
         (tmp_path / str(units)).mkdir()
         student = BagOfWordsStudent(ngrams=1, hidden_units=units)
-        train_student(student, lesson, tmp_path / str(units))
+        train_student(student, training_set, tmp_path / str(units))
         said = open_model(tmp_path / str(units)).logits(texts).argmax(axis=1) == 0
         right[units] = np.mean(said == differ)
     assert right[0] < 0.8 < 0.97 < right[16]
 
 
-def test_a_curve_has_a_point_for_each_epoch_of_random_steps(lesson, tmp_path):
-    (only,) = train_student(STUDENTS["characters"], lesson, tmp_path)
+def test_a_curve_has_a_point_for_each_epoch_of_random_steps(training_set, tmp_path):
+    (only,) = train_student(STUDENTS["characters"], training_set, tmp_path)
     assert (only["epoch"], only["step"]) == (1, 1)
-    curve = train_student(STUDENTS["hidden"], lesson, tmp_path)
+    curve = train_student(STUDENTS["hidden"], training_set, tmp_path)
     assert [point["epoch"] for point in curve] == list(range(1, EPOCHS + 1))
     assert [point["step"] for point in curve] == list(range(10, 10 * EPOCHS + 1, 10))
     losses = [point["train/loss"] for point in curve]
@@ -407,19 +412,21 @@ def test_a_curve_has_a_point_for_each_epoch_of_random_steps(lesson, tmp_path):
 
 @pytest.mark.parametrize("hidden_units", [0, 16])
 @pytest.mark.parametrize("term", ["kl", "reverse_kl", "js", "dkd", "dist"])
-def test_every_loss_of_logits_can_be_lowered(term, hidden_units, lesson, tmp_path):
+def test_every_loss_of_logits_can_be_lowered(term, hidden_units, training_set, tmp_path):
     student = BagOfWordsStudent(hidden_units=hidden_units)
-    blend = Blend(2.0, 0.9, {term: 1.0}, standardize=term == "js")
-    train_student(student, replace(lesson, blend=blend), tmp_path)
+    objective = Objective(2.0, 0.9, {term: 1.0}, standardize=term == "js")
+    train_student(student, replace(training_set, objective=objective), tmp_path)
     rows = make_rows(90, seed=8)
     said = open_model(tmp_path).logits(list(rows["text"])).argmax(axis=1)
     assert np.mean(np.array(CLASSES)[said] == rows["label"]) > 0.8
 
 
 @pytest.mark.parametrize("name", ["words", "hidden"])
-def test_losses_inside_a_transformer_are_none_of_this_family(name, lesson, folders, tmp_path):
+def test_losses_inside_a_transformer_are_none_of_this_family(name, training_set, folders, tmp_path):
     terms = {"kl": 1.0, "hidden": 2.0, "relations": 3.0}
-    train_student(STUDENTS[name], replace(lesson, blend=Blend(2.0, 0.9, terms)), tmp_path)
+    train_student(
+        STUDENTS[name], replace(training_set, objective=Objective(2.0, 0.9, terms)), tmp_path
+    )
     expected = (folders[name] / "weights.npz").read_bytes()
     assert (tmp_path / "weights.npz").read_bytes() == expected
 
@@ -428,30 +435,30 @@ def test_losses_inside_a_transformer_are_none_of_this_family(name, lesson, folde
 def test_a_hidden_layer_learns_the_weighted_share_of_gold(several, tmp_path):
     gold = (np.arange(640) % 4 > 0).astype(np.int64)
     gold = 1 - np.tile(gold[:, None], 2) if several else gold
-    lesson = make_lesson(
+    training_set = make_training_set(
         ["the puppy likes the house"] * 640,
         np.zeros((640, 2)),
-        Blend(1.0, 0.0),
+        Objective(1.0, 0.0),
         gold,
         class_weights=np.array([3, 1], np.float32),
         problem="multi_label" if several else "single_label",
     )
-    train_student(BagOfWordsStudent(hidden_units=8), lesson, tmp_path)
-    (answer,) = open_model(tmp_path).answer(lesson.rows.texts[:1])
+    train_student(BagOfWordsStudent(hidden_units=8), training_set, tmp_path)
+    (answer,) = open_model(tmp_path).answer(training_set.rows.texts[:1])
     # A quarter of the rows is of the first class: 1 to 3, with weight 3 as much as the rest.
     assert answer.probabilities["cats"] == pytest.approx(0.5, abs=0.05)
     assert answer.probabilities["dogs"] == pytest.approx(0.25 if several else 0.5, abs=0.05)
 
 
-def test_only_a_hidden_layer_takes_random_steps(lesson):
+def test_only_a_hidden_layer_takes_random_steps(training_set):
     assert {name: student.in_steps for name, student in STUDENTS.items()} == {
         name: bool(student.hidden_units) for name, student in STUDENTS.items()
     }
     assert LayersStudent(layers=1).in_steps
     assert StaticStudent().in_steps
-    repeated = without_teacher(lesson, STUDENTS["hidden"], None)
+    repeated = without_teacher(training_set, STUDENTS["hidden"], None)
     assert len(repeated.rows) == ROWS
-    assert len(without_teacher(lesson, STUDENTS["words"], None).rows) == GOLD_ROWS
+    assert len(without_teacher(training_set, STUDENTS["words"], None).rows) == GOLD_ROWS
 
 
 def test_names_tell_what_is_not_at_its_default(written):

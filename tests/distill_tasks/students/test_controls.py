@@ -14,7 +14,7 @@ from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import decide, probabilities
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, controls, train_student
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import (
     LOWEST_LOGIT,
     SOLVER_COPIES,
@@ -24,7 +24,7 @@ from distill_tasks.students.controls import (
     without_teacher,
 )
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 
 def make_split(count, seed, problem="single_label"):
@@ -35,17 +35,17 @@ def make_split(count, seed, problem="single_label"):
     return Split(tuple(rows["text"]), gold)
 
 
-def make_lesson(problem, answers=1.0):
+def make_training_set(problem, answers=1.0):
     """Sixty rows of gold among 150; the teacher's answers are the same for every row."""
     rows = make_split(150, 3, problem)
     gold = rows.gold.copy()
     gold[np.arange(150) % 5 > 1] = NO_LABEL
-    return Lesson(
+    return TrainingSet(
         rows=Split(rows.texts, gold),
         soft_labels=SoftLabels(np.full((150, 3), answers, np.float32), CLASSES, "teacher"),
         validation=rows,
         classes=CLASSES,
-        blend=Blend(2.0, 0.9),
+        objective=Objective(2.0, 0.9),
         seed=5,
         teacher=TeacherModel("teacher", None, 16),
         problem=problem,
@@ -59,30 +59,30 @@ def problem(request):
 
 
 def test_a_control_that_learns_in_steps_sees_gold_rows_alone_as_often_as_all(problem):
-    lesson, start = make_lesson(problem), TeacherModel("base", None, 16)
-    control = without_teacher(lesson, StaticStudent(), start)
-    assert len(control.rows) == len(control.soft_labels.logits) == len(lesson.rows) == 150
-    known = [text for number, text in enumerate(lesson.rows.texts) if number % 5 < 2]
+    training_set, start = make_training_set(problem), TeacherModel("base", None, 16)
+    control = without_teacher(training_set, StaticStudent(), start)
+    assert len(control.rows) == len(control.soft_labels.logits) == len(training_set.rows) == 150
+    known = [text for number, text in enumerate(training_set.rows.texts) if number % 5 < 2]
     assert control.rows.texts == (*known, *known, *known[:30])
     assert control.rows.has_gold
-    gold = dict(zip(lesson.rows.texts, lesson.rows.gold.tolist(), strict=True))
+    gold = dict(zip(training_set.rows.texts, training_set.rows.gold.tolist(), strict=True))
     assert [gold[text] for text in control.rows.texts] == control.rows.gold.tolist()
-    assert (control.blend.alpha, control.teacher) == (0.0, start)
+    assert (control.objective.alpha, control.teacher) == (0.0, start)
     assert not control.soft_labels.logits.any()
 
 
 def test_a_control_that_sees_all_rows_at_once_sees_each_gold_row_once(problem):
-    control = without_teacher(make_lesson(problem), BagOfWordsStudent(), None)
+    control = without_teacher(make_training_set(problem), BagOfWordsStudent(), None)
     assert len(control.rows) == len(control.soft_labels.logits) == 60
     assert len(set(control.rows.texts)) == 60
     assert control.teacher is None
 
 
 def test_a_control_keeps_all_else_of_the_lesson(problem):
-    lesson = make_lesson(problem)
-    control = without_teacher(lesson, StaticStudent(), None)
+    training_set = make_training_set(problem)
+    control = without_teacher(training_set, StaticStudent(), None)
     for name in ("validation", "classes", "seed", "problem", "class_weights"):
-        assert getattr(control, name) is getattr(lesson, name)
+        assert getattr(control, name) is getattr(training_set, name)
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,19 @@ def test_the_weights_of_a_control_do_not_depend_on_the_teachers_answers(
     weights, curves = [], []
     for number, answers in enumerate((1.0, -7.0)):
         (tmp_path / str(number)).mkdir()
-        lesson = make_lesson(problem, answers)
-        control = without_teacher(lesson, student, TeacherModel(tiny_base, None, 16))
+        training_set = make_training_set(problem, answers)
+        control = without_teacher(training_set, student, TeacherModel(tiny_base, None, 16))
         curves.append(train_student(student, control, tmp_path / str(number)))
         weights.append((tmp_path / str(number) / "weights.npz").read_bytes())
     assert weights[0] == weights[1]
     assert curves[0] == curves[1]
     if student.in_steps:
         (tmp_path / "taught").mkdir()
-        lesson = replace(make_lesson(problem), teacher=TeacherModel(tiny_base, None, 16))
-        taught = train_student(student, lesson, tmp_path / "taught")
-        assert [point["step"] for point in taught] == [point["step"] for point in curves[0]]
+        training_set = replace(
+            make_training_set(problem), teacher=TeacherModel(tiny_base, None, 16)
+        )
+        distilled = train_student(student, training_set, tmp_path / "taught")
+        assert [point["step"] for point in distilled] == [point["step"] for point in curves[0]]
 
 
 def test_words_on_gold_is_tfidf_and_logistic_regression():

@@ -23,11 +23,11 @@ from distill_tasks.students import (
     StaticStudent,
     train_student,
 )
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.layers import choose_layers, copy_layers
 from distill_tasks.training.checkpoint import TeacherModel
 from distill_tasks.training.losses import distillation_loss
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 STACKS = {
     "bert": "bert.encoder.layer",
@@ -141,19 +141,19 @@ def test_a_base_without_a_head_for_the_classes_gets_one(copied_base, headless):
     assert student.classifier.weight.std() > 0
 
 
-def make_lesson(base, with_gold=True):
+def make_training_set(base, with_gold=True):
     """Half the rows have gold; the teacher knows every row's class, but is never certain."""
     rows = make_rows(270, seed=3)
     true = np.array([CLASSES.index(name) for name in rows["label"]])
     gold = np.where((np.arange(270) < 120) & with_gold, true, NO_LABEL)
     logits = np.float32(4) * np.eye(3, dtype=np.float32)[true]
     every = Split(tuple(rows["text"]), gold)
-    return Lesson(
+    return TrainingSet(
         rows=every.take(np.arange(240)),
         soft_labels=SoftLabels(logits[:240], CLASSES, "teacher"),
         validation=Split(every.texts[240:], true[240:] if with_gold else gold[240:]),
         classes=CLASSES,
-        blend=Blend(2.0, 0.9),
+        objective=Objective(2.0, 0.9),
         seed=5,
         teacher=TeacherModel(base, None, 16),
     )
@@ -162,23 +162,23 @@ def make_lesson(base, with_gold=True):
 @pytest.fixture(scope="module", params=STUDENTS)
 def trained(request, tiny_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    lesson = make_lesson(tiny_base)
-    return request.param, folder, train_student(STUDENTS[request.param], lesson, folder)
+    training_set = make_training_set(tiny_base)
+    return request.param, folder, train_student(STUDENTS[request.param], training_set, folder)
 
 
 def test_students_learn_to_say_what_the_teacher_says_of_new_rows(trained, tiny_base):
     _, folder, _ = trained
-    lesson = make_lesson(tiny_base)
-    teacher_says = lesson.validation.gold
-    said = open_model(folder).logits(lesson.validation.texts).argmax(axis=1)
+    training_set = make_training_set(tiny_base)
+    teacher_says = training_set.validation.gold
+    said = open_model(folder).logits(training_set.validation.texts).argmax(axis=1)
     assert np.mean(said == teacher_says) > 0.8
 
 
 def test_curves_have_a_point_for_each_epoch_and_end_well_below_chance(trained, tiny_base):
     family, _, curve = trained
-    rows = make_lesson(tiny_base)
+    rows = make_training_set(tiny_base)
     logits, gold = torch.from_numpy(rows.soft_labels.logits), torch.from_numpy(rows.rows.gold)
-    chance = distillation_loss(torch.zeros_like(logits), logits, gold, rows.blend)
+    chance = distillation_loss(torch.zeros_like(logits), logits, gold, rows.objective)
     assert len(curve) == getattr(STUDENTS[family], "epochs", 1)
     assert [point["epoch"] for point in curve] == list(range(1, len(curve) + 1))
     assert curve[-1]["train/loss"] < 0.5 * chance
@@ -186,7 +186,7 @@ def test_curves_have_a_point_for_each_epoch_and_end_well_below_chance(trained, t
 
 def test_same_seed_gives_the_same_weights_file(trained, tiny_base, tmp_path):
     family, folder, _ = trained
-    train_student(STUDENTS[family], make_lesson(tiny_base), tmp_path)
+    train_student(STUDENTS[family], make_training_set(tiny_base), tmp_path)
     name = WEIGHTS[family]
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -205,13 +205,13 @@ FURTHER = {
 def test_same_seed_gives_the_same_folder_whatever_was_kept_before(student, tiny_base, tmp_path):
     if student.family == "pretrained":
         student = student.model_copy(update={"model": str(tiny_base)})
-    lesson = make_lesson(tiny_base)
-    kept = replace(lesson, work_dir=tmp_path / "work")
+    training_set = make_training_set(tiny_base)
+    kept = replace(training_set, work_dir=tmp_path / "work")
     folders = [tmp_path / name for name in ("alone", "keeping", "kept", "other seed")]
-    lessons = [lesson, kept, kept, replace(kept, seed=6)]
-    for folder, given_lesson in zip(folders, lessons, strict=True):
+    training_sets = [training_set, kept, kept, replace(kept, seed=6)]
+    for folder, given_set in zip(folders, training_sets, strict=True):
         folder.mkdir()
-        train_student(student, given_lesson, folder)
+        train_student(student, given_set, folder)
     digests = [digest_folder(folder) for folder in folders]
     assert digests[0] == digests[1] == digests[2]
     assert (digests[3] == digests[0]) is not student.in_steps
@@ -219,10 +219,10 @@ def test_same_seed_gives_the_same_folder_whatever_was_kept_before(student, tiny_
 
 @pytest.mark.parametrize("family", STUDENTS)
 def test_students_learn_where_no_row_has_gold(family, tiny_base, tmp_path):
-    teacher_says = make_lesson(tiny_base).validation.gold
-    lesson = make_lesson(tiny_base, with_gold=False)
-    train_student(STUDENTS[family], lesson, tmp_path)
-    said = open_model(tmp_path).logits(lesson.validation.texts).argmax(axis=1)
+    teacher_says = make_training_set(tiny_base).validation.gold
+    training_set = make_training_set(tiny_base, with_gold=False)
+    train_student(STUDENTS[family], training_set, tmp_path)
+    said = open_model(tmp_path).logits(training_set.validation.texts).argmax(axis=1)
     assert np.mean(said == teacher_says) > 0.8
 
 
@@ -230,7 +230,7 @@ def test_static_reads_a_tokenizer_that_pads_as_one_that_does_not(copied_base, tm
     prints = []
     for name in ("plain", "padding"):
         (tmp_path / name).mkdir()
-        train_student(STUDENTS["static"], make_lesson(copied_base), tmp_path / name)
+        train_student(STUDENTS["static"], make_training_set(copied_base), tmp_path / name)
         prints.append((tmp_path / name / "weights.npz").read_bytes())
         tokenizer = transformers.AutoTokenizer.from_pretrained(copied_base)
         tokenizer.backend_tokenizer.enable_padding(length=16)
@@ -259,19 +259,19 @@ def make_traits(base, **changes):
     there = np.array([[bool(marks & row) for marks in TRAITS.values()] for row in words])
     gold = np.where((np.arange(330) % 3 == 0)[:, None], there, NO_LABEL)
     every = Split(texts, gold)
-    lesson = Lesson(
+    training_set = TrainingSet(
         rows=every.take(np.arange(270)),
         soft_labels=SoftLabels(
             np.where(there, 3, -3)[:270].astype(np.float32), tuple(TRAITS), "teacher"
         ),
         validation=Split(texts[270:], there[270:].astype(np.int64)),
         classes=tuple(TRAITS),
-        blend=Blend(2.0, 0.9),
+        objective=Objective(2.0, 0.9),
         seed=5,
         teacher=TeacherModel(base, None, 16),
         problem="multi_label",
     )
-    return replace(lesson, **changes)
+    return replace(training_set, **changes)
 
 
 @pytest.mark.parametrize("family", STUDENTS)
@@ -280,32 +280,32 @@ def test_students_learn_to_say_any_number_of_labels(family, copied_base, tmp_pat
     torch.manual_seed(0)
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.5)  # words tell apart at once
     model.save_pretrained(copied_base)
-    lesson = make_traits(copied_base)
-    train_student(STUDENTS[family], lesson, tmp_path)
+    training_set = make_traits(copied_base)
+    train_student(STUDENTS[family], training_set, tmp_path)
     model = open_model(tmp_path)
     assert (model.problem, model.classes) == ("multi_label", list(TRAITS))
-    gold = lesson.validation.gold == 1
-    said = model.logits(lesson.validation.texts) > 0
+    gold = training_set.validation.gold == 1
+    said = model.logits(training_set.validation.texts) > 0
     assert f1_score(gold, said, average="macro") > 0.85
-    labels = [answer.label for answer in model.answer(lesson.validation.texts)]
+    labels = [answer.label for answer in model.answer(training_set.validation.texts)]
     assert labels == ["|".join(np.array(list(TRAITS))[row]) for row in said]
     assert set(labels) >= {"", "pet", "pet|sly"}
 
 
 @pytest.mark.parametrize("family", STUDENTS)
-@pytest.mark.parametrize("make", [make_lesson, make_traits])
+@pytest.mark.parametrize("make", [make_training_set, make_traits])
 def test_of_one_text_a_student_learns_the_weighted_share_of_its_gold(
     family, make, tiny_base, tmp_path
 ):
-    lesson = make(tiny_base)
-    several = lesson.problem == "multi_label"
-    gold = (np.arange(len(lesson.rows)) % 4 > 0).astype(np.int64)
+    training_set = make(tiny_base)
+    several = training_set.problem == "multi_label"
+    gold = (np.arange(len(training_set.rows)) % 4 > 0).astype(np.int64)
     if several:
-        gold = 1 - np.tile(gold[:, None], len(lesson.classes))
-    weights = np.ones(len(lesson.classes), np.float32)
+        gold = 1 - np.tile(gold[:, None], len(training_set.classes))
+    weights = np.ones(len(training_set.classes), np.float32)
     weights[0] = 3
     same = Split(("the puppy likes the house",) * len(gold), gold)
-    alone = replace(lesson, rows=same, blend=Blend(2.0, 0.0), class_weights=weights)
+    alone = replace(training_set, rows=same, objective=Objective(2.0, 0.0), class_weights=weights)
     train_student(STUDENTS[family], alone, tmp_path)
     (answer,) = open_model(tmp_path).answer(same.texts[:1])
     first, second, *_ = answer.probabilities.values()

@@ -9,7 +9,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import CLASSES, make_gold_lesson, make_rows
+from samples import CLASSES, make_gold_set, make_rows
 from sklearn.decomposition import TruncatedSVD
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -395,14 +395,14 @@ def teacher(tiny_base, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lesson(teacher):
-    return make_gold_lesson(teacher.model, 160)
+def training_set(teacher):
+    return make_gold_set(teacher.model, 160)
 
 
 @pytest.fixture(scope="module")
-def trained(lesson, tmp_path_factory):
+def trained(training_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("narrow")
-    return folder, train_student(CONFIG, lesson, folder)
+    return folder, train_student(CONFIG, training_set, folder)
 
 
 def test_a_narrow_student_learns_what_the_teacher_says(trained):
@@ -425,33 +425,33 @@ def test_a_narrow_student_is_a_plain_model_of_its_own_sizes_and_tokens(trained):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_fewer_layers_the_higher_the_usual_learning_rate(lesson, tmp_path, layers):
+def test_the_fewer_layers_the_higher_the_usual_learning_rate(training_set, tmp_path, layers):
     usual = LayersStudent(layers=layers, epochs=1)
     chosen = usual.model_copy(update={"learning_rate": 1e-3 / layers})
     other = usual.model_copy(update={"learning_rate": 2e-3 / layers})
     weights = []
     for name, student in {"usual": usual, "chosen": chosen, "other": other}.items():
-        train_student(student, lesson, tmp_path / name)
+        train_student(student, training_set, tmp_path / name)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
 
 def test_the_served_student_answers_as_the_model_that_training_began_with(
-    lesson, teacher, tmp_path
+    training_set, teacher, tmp_path
 ):
     """Steps too small to change a weight show both ends of training at once."""
     still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-30})
-    train_student(still, lesson, tmp_path)
+    train_student(still, training_set, tmp_path)
     model = copy_layers(teacher, 2, CLASSES, "1-3")
-    model = narrow(model, 16, 32, read_probe(teacher, lesson.rows.texts))
+    model = narrow(model, 16, 32, read_probe(teacher, training_set.rows.texts))
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher.model)
     expected = say(model, dict(tokenizer(TEXTS, padding=True, return_tensors="pt")))
     assert float(expected.std(dim=0).min()) > 1e-3
     np.testing.assert_allclose(open_model(tmp_path).logits(TEXTS), expected, atol=1e-5)
 
 
-def test_the_less_is_cut_the_nearer_a_student_starts_to_the_teacher(teacher, lesson):
-    probe = read_probe(teacher, lesson.rows.texts)
+def test_the_less_is_cut_the_nearer_a_student_starts_to_the_teacher(teacher, training_set):
+    probe = read_probe(teacher, training_set.rows.texts)
     full = copy_layers(teacher, 4, CLASSES)
     before = say(full, probe)
     gaps = [

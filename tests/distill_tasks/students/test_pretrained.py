@@ -10,7 +10,7 @@ import torch
 import transformers
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from samples import CLASSES, FILLERS, WORDS, make_gold_lesson, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_gold_set, make_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
@@ -84,8 +84,8 @@ def copied(encoder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lesson(tiny_base):
-    return make_gold_lesson(tiny_base, 160)
+def training_set(tiny_base):
+    return make_gold_set(tiny_base, 160)
 
 
 def make_config(encoder, **changes):
@@ -157,9 +157,9 @@ def test_other_families_bring_no_model(student):
 
 
 @pytest.fixture(scope="module")
-def trained(encoder, lesson, tmp_path_factory):
+def trained(encoder, training_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    return folder, train_student(make_config(encoder), lesson, folder)
+    return folder, train_student(make_config(encoder), training_set, folder)
 
 
 def test_a_pretrained_student_learns_what_the_teacher_says(trained):
@@ -170,14 +170,14 @@ def test_a_pretrained_student_learns_what_the_teacher_says(trained):
     assert [point["epoch"] for point in curve] == list(range(1, 9))
 
 
-def test_it_reads_with_its_own_tokenizer_as_much_as_the_teacher(trained, encoder, lesson):
+def test_it_reads_with_its_own_tokenizer_as_much_as_the_teacher(trained, encoder, training_set):
     folder, _ = trained
     ours, theirs = (
         transformers.AutoTokenizer.from_pretrained(where).get_vocab()
-        for where in (folder, lesson.teacher.model)
+        for where in (folder, training_set.teacher.model)
     )
     assert ours == transformers.AutoTokenizer.from_pretrained(encoder).get_vocab() != theirs
-    assert json.loads((folder / ABOUT).read_text())["max_length"] == lesson.teacher.max_length
+    assert json.loads((folder / ABOUT).read_text())["max_length"] == training_set.teacher.max_length
 
 
 def test_the_served_student_answers_as_the_trained_model_does(trained):
@@ -192,25 +192,27 @@ def test_the_served_student_answers_as_the_trained_model_does(trained):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_embeddings_learn_only_where_they_are_not_frozen(encoder, lesson, tmp_path, frozen):
+def test_embeddings_learn_only_where_they_are_not_frozen(encoder, training_set, tmp_path, frozen):
     config = make_config(encoder, epochs=1, freeze_embeddings=frozen)
-    train_student(config, lesson, tmp_path)
+    train_student(config, training_set, tmp_path)
     name = "embeddings.word_embeddings.weight"
     before = load_file(encoder / "model.safetensors")[name]
     after = load_file(tmp_path / "model.safetensors")[f"electra.{name}"]
     assert torch.equal(before, after) is frozen
 
 
-def test_same_seed_gives_the_same_bytes(encoder, lesson, tmp_path):
+def test_same_seed_gives_the_same_bytes(encoder, training_set, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        train_student(make_config(encoder, epochs=1), lesson, tmp_path / name)
+        train_student(make_config(encoder, epochs=1), training_set, tmp_path / name)
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
     assert one == two
 
 
-def test_a_student_starts_from_every_weight_of_the_pretrained_encoder(encoder, lesson, tmp_path):
-    train_student(make_config(encoder, **STILL), lesson, tmp_path)
+def test_a_student_starts_from_every_weight_of_the_pretrained_encoder(
+    encoder, training_set, tmp_path
+):
+    train_student(make_config(encoder, **STILL), training_set, tmp_path)
     ours = load_file(tmp_path / "model.safetensors")
     theirs = load_file(encoder / "model.safetensors")
     for name, weight in theirs.items():
@@ -230,13 +232,13 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_head_that_a_model_brings_from_another_task_is_left_behind(kind, lesson, tmp_path):
+def test_a_head_that_a_model_brings_from_another_task_is_left_behind(kind, training_set, tmp_path):
     config = KINDS[kind]
     config.num_labels = 3
     write_encoder(tmp_path, config, transformers.AutoModelForSequenceClassification)
     check_start(TeacherModel(str(tmp_path), None, 16))
     torch.manual_seed(0)
-    model = make_classifier(TeacherModel(str(tmp_path), None, 16), lesson)
+    model = make_classifier(TeacherModel(str(tmp_path), None, 16), training_set)
     brought = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     inside = f"{model.base_model_prefix}."
     theirs = brought.state_dict()
@@ -248,9 +250,9 @@ def test_a_head_that_a_model_brings_from_another_task_is_left_behind(kind, lesso
     assert rates <= {0.0}
 
 
-def test_a_checkpoint_that_fills_in_words_lends_its_encoder(lesson, tmp_path):
+def test_a_checkpoint_that_fills_in_words_lends_its_encoder(training_set, tmp_path):
     write_encoder(tmp_path, transformers.BertConfig(**TINY), transformers.AutoModelForMaskedLM)
-    model = make_classifier(TeacherModel(str(tmp_path), None, 16), lesson)
+    model = make_classifier(TeacherModel(str(tmp_path), None, 16), training_set)
     theirs = load_file(tmp_path / "model.safetensors")
     ours = model.state_dict()
     shared = [name for name in theirs if name.startswith("bert.")]
@@ -258,22 +260,24 @@ def test_a_checkpoint_that_fills_in_words_lends_its_encoder(lesson, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in shared)
 
 
-def test_a_control_starts_from_the_same_pretrained_model(encoder, lesson, tiny_base, tmp_path):
+def test_a_control_starts_from_the_same_pretrained_model(
+    encoder, training_set, tiny_base, tmp_path
+):
     student = make_config(encoder, **STILL)
-    control = without_teacher(lesson, student, TeacherModel(tiny_base, None, 16))
-    for name, one in {"taught": lesson, "alone": control}.items():
+    control = without_teacher(training_set, student, TeacherModel(tiny_base, None, 16))
+    for name, one in {"taught": training_set, "alone": control}.items():
         (tmp_path / name).mkdir()
         train_student(student, one, tmp_path / name)
-    taught, alone = (
+    distilled, alone = (
         load_file(tmp_path / name / "model.safetensors") for name in ("taught", "alone")
     )
-    for name, weight in taught.items():
+    for name, weight in distilled.items():
         torch.testing.assert_close(weight, alone[name])
 
 
-def test_without_weights_of_the_teacher_it_learns_as_well(encoder, lesson, tmp_path):
+def test_without_weights_of_the_teacher_it_learns_as_well(encoder, training_set, tmp_path):
     student = make_config(encoder, epochs=1, max_length=24)
-    (point,) = train_student(student, replace(lesson, teacher=None), tmp_path)
+    (point,) = train_student(student, replace(training_set, teacher=None), tmp_path)
     assert 0 < point["train/loss"] < 10
     assert json.loads((tmp_path / ABOUT).read_text())["max_length"] == 24
     assert len(open_model(tmp_path).answer(TEXTS)) == len(TEXTS)

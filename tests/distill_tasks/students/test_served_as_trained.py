@@ -22,11 +22,11 @@ from distill_tasks.students import (
     StaticStudent,
     train_student,
 )
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_reading, check_served
 from distill_tasks.students.formats import export_variant
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 from distill_tasks.training.tokens import encode, pick_rows
 
 MAX_LENGTH = 8
@@ -54,19 +54,19 @@ def served(request, tiny_base, tmp_path_factory):
     base = shutil.copytree(tiny_base, folder / "base")
     AutoTokenizer.from_pretrained(base, truncation_side=side).save_pretrained(base)
     rows, validation = make_dialogues(side, 150, 1), make_dialogues(side, 40, 2)
-    lesson = Lesson(
+    training_set = TrainingSet(
         rows,
         SoftLabels(4 * np.eye(3, dtype=np.float32)[rows.gold], CLASSES, "teacher"),
         validation,
         CLASSES,
-        Blend(2.0, 0.9),
+        Objective(2.0, 0.9),
         5,
         TeacherModel(base, None, MAX_LENGTH),
     )
-    taught = {"epochs": 12, "learning_rate": 0.005, "batch_rows": 8, "freeze_embeddings": False}
+    distilled = {"epochs": 12, "learning_rate": 0.005, "batch_rows": 8, "freeze_embeddings": False}
     students = {
-        "layers": LayersStudent(layers=1, **taught),
-        "pretrained": PretrainedStudent(model=str(base), **taught),
+        "layers": LayersStudent(layers=1, **distilled),
+        "pretrained": PretrainedStudent(model=str(base), **distilled),
         "static": StaticStudent(dimensions=8, epochs=8),
         "bag_of_words": BagOfWordsStudent(max_features=60),
     }
@@ -74,7 +74,7 @@ def served(request, tiny_base, tmp_path_factory):
     for name, made in folders.items():
         made.mkdir()
         if name in students:
-            train_student(students[name], lesson, made)
+            train_student(students[name], training_set, made)
     graph = None
     for name in EXPORTED:
         export_variant(folders["layers"], name, graph, [], folders[name])

@@ -12,7 +12,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from samples import CLASSES, make_gold_lesson
+from samples import CLASSES, make_gold_set
 from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 
@@ -257,53 +257,53 @@ def test_same_seed_gives_the_same_bytes_kept_or_not_and_another_seed_others(
     config, tiny_base, tmp_path
 ):
     config = config.model_copy(update={"dimensions": 8, "epochs": 1})
-    lesson = make_gold_lesson(tiny_base, 90)
-    keeping = replace(lesson, work_dir=tmp_path / "work")
-    lessons = [lesson, keeping, keeping, replace(lesson, seed=6)]
+    training_set = make_gold_set(tiny_base, 90)
+    keeping = replace(training_set, work_dir=tmp_path / "work")
+    training_sets = [training_set, keeping, keeping, replace(training_set, seed=6)]
     bytes_of = []
-    for number, given_lesson in enumerate(lessons):
+    for number, given_set in enumerate(training_sets):
         folder = tmp_path / str(number)
         folder.mkdir()
-        train(config, given_lesson, folder)
+        train(config, given_set, folder)
         bytes_of.append((folder / "weights.npz").read_bytes())
     assert bytes_of[0] == bytes_of[1] == bytes_of[2] != bytes_of[3]
     assert (tmp_path / "work" / VOCABULARIES).is_dir() == (config.start == "teacher")
 
 
 def test_every_start_gives_other_weights(tiny_base, tmp_path):
-    lesson, weights = make_gold_lesson(tiny_base, 90), set()
+    training_set, weights = make_gold_set(tiny_base, 90), set()
     for config in STARTS:
         folder = tmp_path / config.name
         folder.mkdir()
-        train(config.model_copy(update={"dimensions": 8, "epochs": 1}), lesson, folder)
+        train(config.model_copy(update={"dimensions": 8, "epochs": 1}), training_set, folder)
         weights.add((folder / "weights.npz").read_bytes())
     assert len(weights) == len(STARTS)
 
 
 @pytest.mark.parametrize("start", ["tokens", "teacher"])
 def test_classes_stay_in_the_order_of_the_teachers_logits(start, tiny_base, tmp_path):
-    lesson, order = make_gold_lesson(tiny_base, 240), [2, 0, 1]
+    training_set, order = make_gold_set(tiny_base, 240), [2, 0, 1]
     classes = tuple(CLASSES[number] for number in order)
-    gold = np.argsort(order)[lesson.rows.gold]
-    rows = Split(lesson.rows.texts, gold)
-    answers = SoftLabels(lesson.soft_labels.logits[:, order], classes, "teacher")
-    turned = replace(lesson, rows=rows, validation=rows, classes=classes, soft_labels=answers)
+    gold = np.argsort(order)[training_set.rows.gold]
+    rows = Split(training_set.rows.texts, gold)
+    answers = SoftLabels(training_set.soft_labels.logits[:, order], classes, "teacher")
+    turned = replace(training_set, rows=rows, validation=rows, classes=classes, soft_labels=answers)
     train(small(start=start), turned, tmp_path)
     model = open_model(tmp_path)
     assert model.classes == list(classes)
     assert json.loads((tmp_path / "model.json").read_text())["classes"] == list(classes)
     said = [answer.label for answer in model.answer(rows.texts)]
-    assert np.mean([said[row] == CLASSES[lesson.rows.gold[row]] for row in range(240)]) > 0.9
+    assert np.mean([said[row] == CLASSES[training_set.rows.gold[row]] for row in range(240)]) > 0.9
 
 
 @pytest.mark.parametrize("start", ["tokens", "teacher"])
 def test_any_number_of_labels_is_learnt_from_either_start(start, tiny_base, tmp_path):
-    lesson = make_gold_lesson(tiny_base, 240)
-    there = np.stack([lesson.rows.gold != 0, lesson.rows.gold == 2], axis=1)
-    rows = Split(lesson.rows.texts, there.astype(np.int64))
+    training_set = make_gold_set(tiny_base, 240)
+    there = np.stack([training_set.rows.gold != 0, training_set.rows.gold == 2], axis=1)
+    rows = Split(training_set.rows.texts, there.astype(np.int64))
     answers = SoftLabels(np.where(there, 3, -3).astype(np.float32), ("wet", "fish"), "teacher")
     several = replace(
-        lesson,
+        training_set,
         rows=rows,
         validation=rows,
         classes=("wet", "fish"),
@@ -317,7 +317,7 @@ def test_any_number_of_labels_is_learnt_from_either_start(start, tiny_base, tmp_
 
 
 def test_what_is_served_is_half_precision_embeddings_and_a_small_net(tiny_base, tmp_path):
-    train(small(), make_gold_lesson(tiny_base, 90), tmp_path)
+    train(small(), make_gold_set(tiny_base, 90), tmp_path)
     with np.load(tmp_path / "weights.npz", allow_pickle=False) as weights:
         types = {name: weights[name].dtype for name in weights}
     assert types.pop("embeddings") == np.float16

@@ -37,7 +37,7 @@ def recipe(tiny_base):
 
 
 @pytest.fixture(scope="module")
-def taught(recipe, corpus, tmp_path_factory):
+def distilled(recipe, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("taught")
     finetune.fit(recipe, corpus, folder, seed=7, balanced=False)
     return folder
@@ -62,23 +62,23 @@ def change_weights(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_sorted_batches_answer_every_row_once_like_a_plain_forward_pass(taught, corpus):
+def test_sorted_batches_answer_every_row_once_like_a_plain_forward_pass(distilled, corpus):
     held_out = corpus.splits["held_out"].texts
     texts = [" ".join([text] * (1 + number % 3)) for number, text in enumerate(held_out)]
-    rows, logits = answer_all(taught, texts)
-    plain = answer_plainly(taught, texts)
+    rows, logits = answer_all(distilled, texts)
+    plain = answer_plainly(distilled, texts)
     assert sorted(rows) == list(range(len(texts)))
     assert rows.tolist() != sorted(rows)
     np.testing.assert_allclose(logits, plain[rows], atol=0.05 * np.abs(plain).max())
-    np.testing.assert_array_equal(SequenceClassifier(taught, 16).logits(texts)[rows], logits)
+    np.testing.assert_array_equal(SequenceClassifier(distilled, 16).logits(texts)[rows], logits)
     assert np.mean(logits.argmax(1) == plain[rows].argmax(1)) >= 0.95
 
 
-def test_finetuning_beats_chance_on_held_out_and_names_the_classes(taught, corpus):
+def test_finetuning_beats_chance_on_held_out_and_names_the_classes(distilled, corpus):
     held_out = corpus.splits["held_out"]
-    said = answer_plainly(taught, held_out.texts).argmax(axis=1)
+    said = answer_plainly(distilled, held_out.texts).argmax(axis=1)
     assert np.mean(said == held_out.gold) > 0.6
-    model = AutoModelForSequenceClassification.from_pretrained(taught)
+    model = AutoModelForSequenceClassification.from_pretrained(distilled)
     assert model.config.id2label == dict(enumerate(CLASSES))
 
 

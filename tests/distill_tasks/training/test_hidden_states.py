@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from samples import CLASSES, make_gold_lesson
+from samples import CLASSES, make_gold_set
 from scipy import special, stats
 
 from distill_tasks.config import parse_config
@@ -19,9 +19,9 @@ from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStude
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.layers import copy_layers
 from distill_tasks.training.checkpoint import TeacherModel
-from distill_tasks.training.hidden_states import PROJECTION, TeacherBeside, place_beside
+from distill_tasks.training.hidden_states import PROJECTION, OnlineTeacher, load_online_teacher
 from distill_tasks.training.losses import hidden_distance
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 IDS = torch.tensor([[2, 7, 9, 11, 8, 3], [2, 12, 3, 0, 0, 0], [2, 15, 6, 20, 3, 0]])
 BATCH = {"input_ids": IDS, "attention_mask": (IDS != 0).long()}
@@ -82,12 +82,12 @@ def make_bert(width, heads):
     ).eval()
 
 
-def loss_of(model, student, blend, labels=GOLD["single_label"], inputs=BATCH):
+def loss_of(model, student, objective, labels=GOLD["single_label"], inputs=BATCH):
     """Return the loss of a batch that both have read."""
-    beside = TeacherBeside(model, blend)
-    with beside.joined(student):
+    online_teacher = OnlineTeacher(model, objective)
+    with online_teacher.joined(student):
         student(**inputs)
-        return beside.loss(inputs, labels)
+        return online_teacher.loss(inputs, labels)
 
 
 def last_states(model):
@@ -140,16 +140,16 @@ def test_the_loss_of_a_batch_is_the_one_by_hand(model, teacher, terms, problem):
     assert relations.min() > 0.001
     rows = terms.get("hidden", 0) * hidden + terms.get("relations", 0) * relations
     expected = (0.3 * rows[0] + rows[1] + 0.3 * rows[2]) / 3
-    found = loss_of(model, student, Blend(2, 0.3, {"kl": 5, **terms}), GOLD[problem])
+    found = loss_of(model, student, Objective(2, 0.3, {"kl": 5, **terms}), GOLD[problem])
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_of_another_width_the_projected_states_are_compared(model):
     student = make_bert(16, 4)
-    beside = TeacherBeside(model, Blend(2, 1, BOTH))
-    with beside.joined(student):
+    online_teacher = OnlineTeacher(model, Objective(2, 1, BOTH))
+    with online_teacher.joined(student):
         student(**BATCH)
-        loss = beside.loss(BATCH, GOLD["single_label"])
+        loss = online_teacher.loss(BATCH, GOLD["single_label"])
         loss.backward()
         projection = student.get_submodule(PROJECTION)
         assert projection.weight.grad.abs().max() > 0
@@ -162,24 +162,24 @@ def test_of_another_width_the_projected_states_are_compared(model):
 @pytest.mark.parametrize("term", ["hidden", "relations"])
 def test_a_term_of_half_the_weight_is_half_the_term(model, teacher, term):
     student = copy(teacher, 1)
-    whole, half = (loss_of(model, student, Blend(2, 0.9, {term: w})) for w in (1.0, 0.5))
+    whole, half = (loss_of(model, student, Objective(2, 0.9, {term: w})) for w in (1.0, 0.5))
     assert whole > 0
     assert half.item() == whole.item() / 2
 
 
 def test_the_whole_teacher_has_nothing_to_learn(model, teacher):
     whole = copy(teacher, 4)
-    loss = loss_of(model, whole, Blend(2, 0.9, BOTH))
+    loss = loss_of(model, whole, Objective(2, 0.9, BOTH))
     loss.backward()
     assert loss.item() == 0
     slopes = [weight.grad for weight in whole.parameters() if weight.grad is not None]
     assert max(slope.abs().max() for slope in slopes) < 1e-6
-    assert loss_of(model, copy(teacher, 3), Blend(2, 0.9, BOTH)) > 0.01
+    assert loss_of(model, copy(teacher, 3), Objective(2, 0.9, BOTH)) > 0.01
 
 
 def test_the_student_learns_and_the_teacher_does_not(model, teacher):
     student = copy(teacher, 1)
-    loss_of(model, student, Blend(2, 0.9, BOTH)).backward()
+    loss_of(model, student, Objective(2, 0.9, BOTH)).backward()
     layer = student.bert.encoder.layer[0]
     assert all(weight.grad.abs().max() > 0 for weight in layer.attention.self.parameters())
     assert layer.output.dense.weight.grad.abs().max() > 0
@@ -189,28 +189,28 @@ def test_the_student_learns_and_the_teacher_does_not(model, teacher):
 
 def test_states_in_bf16_are_compared_in_float32(model, teacher):
     student = copy(teacher, 1)
-    exact = loss_of(model, student, Blend(2, 0.9, BOTH))
+    exact = loss_of(model, student, Objective(2, 0.9, BOTH))
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = loss_of(model.bfloat16(), student, Blend(2, 0.9, BOTH))
+        rounded = loss_of(model.bfloat16(), student, Objective(2, 0.9, BOTH))
     assert rounded.dtype == torch.float32
     assert rounded.item() == pytest.approx(exact.item(), rel=0.05)
 
 
 def test_padding_changes_nothing(model, teacher):
-    student, blend = copy(teacher, 1), Blend(2, 0.9, BOTH)
+    student, objective = copy(teacher, 1), Objective(2, 0.9, BOTH)
     padded = {name: torch.nn.functional.pad(value, (0, 3)) for name, value in BATCH.items()}
-    found = loss_of(model, student, blend, inputs=padded)
-    torch.testing.assert_close(found, loss_of(model, student, blend))
+    found = loss_of(model, student, objective, inputs=padded)
+    torch.testing.assert_close(found, loss_of(model, student, objective))
 
 
 @pytest.mark.parametrize("width", [32, 16])
 def test_a_student_that_leaves_is_as_it_came(model, width):
-    beside = TeacherBeside(model, Blend(2, 0.9, BOTH))
+    online_teacher = OnlineTeacher(model, Objective(2, 0.9, BOTH))
     student = make_bert(width, 2)
     before = {name: value.clone() for name, value in student.state_dict().items()}
 
     def fail():
-        with beside.joined(student):
+        with online_teacher.joined(student):
             student(**BATCH)
             assert (f"{PROJECTION}.weight" in student.state_dict()) == (width != 32)
             raise MemoryError
@@ -220,7 +220,7 @@ def test_a_student_that_leaves_is_as_it_came(model, width):
     assert student.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     assert not any(module._forward_hooks for module in student.modules())
-    assert loss_of(model, student, Blend(2, 0.9, BOTH)) > 0
+    assert loss_of(model, student, Objective(2, 0.9, BOTH)) > 0
 
 
 # Teachers and students that cannot be compared
@@ -235,9 +235,9 @@ def make_distilbert():
 
 def test_a_teacher_without_queries_of_its_own_is_refused_for_relations_alone():
     with pytest.raises(InputError, match=r"DistilBert.* have no query, key, value as BERT's"):
-        TeacherBeside(make_distilbert(), Blend(2, 0.9, {"relations": 1}))
+        OnlineTeacher(make_distilbert(), Objective(2, 0.9, {"relations": 1}))
     student = make_distilbert().train()
-    assert loss_of(make_distilbert(), student, Blend(2, 0.9, {"hidden": 1})) > 0  # dropout
+    assert loss_of(make_distilbert(), student, Objective(2, 0.9, {"hidden": 1})) > 0  # dropout
 
 
 def write(written, *students, term="hidden"):
@@ -288,15 +288,15 @@ def test_a_grid_of_which_no_student_can_lower_a_term_is_refused(written):
 
 
 @pytest.fixture
-def lesson(base):
-    """A lesson of which half the rows have gold."""
-    lesson = make_gold_lesson(base, 96)
-    gold = np.where(np.arange(96) % 2, lesson.rows.gold, NO_LABEL)
-    return replace(lesson, rows=replace(lesson.rows, gold=gold))
+def training_set(base):
+    """A training set of which half the rows have gold."""
+    training_set = make_gold_set(base, 96)
+    gold = np.where(np.arange(96) % 2, training_set.rows.gold, NO_LABEL)
+    return replace(training_set, rows=replace(training_set.rows, gold=gold))
 
 
-def with_terms(lesson, **terms):
-    return replace(lesson, blend=Blend(2.0, 0.9, {"kl": 1.0, **terms}))
+def with_terms(training_set, **terms):
+    return replace(training_set, objective=Objective(2.0, 0.9, {"kl": 1.0, **terms}))
 
 
 def student_of(width=None, **changes):
@@ -312,33 +312,35 @@ def open_saved(folder):
     return transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
-def test_the_loss_of_a_training_step_holds_the_terms(lesson, model, teacher, tmp_path):
-    once = student_of(epochs=1, batch_rows=len(lesson.rows))
+def test_the_loss_of_a_training_step_holds_the_terms(training_set, model, teacher, tmp_path):
+    once = student_of(epochs=1, batch_rows=len(training_set.rows))
     losses = [
-        train_student(once, with_terms(lesson, **terms), tmp_path)[0]["train/loss"]
+        train_student(once, with_terms(training_set, **terms), tmp_path)[0]["train/loss"]
         for terms in ({}, {"hidden": 2.0})
     ]
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher.model)
-    batch = tokenizer(list(lesson.rows.texts), padding=True, return_tensors="pt")
-    labels = torch.from_numpy(lesson.rows.gold)
-    expected = loss_of(model, copy(teacher, 1), Blend(2, 0.9, {"hidden": 2.0}), labels, batch)
+    batch = tokenizer(list(training_set.rows.texts), padding=True, return_tensors="pt")
+    labels = torch.from_numpy(training_set.rows.gold)
+    expected = loss_of(model, copy(teacher, 1), Objective(2, 0.9, {"hidden": 2.0}), labels, batch)
     assert expected > 0.1
     assert losses[1] - losses[0] == pytest.approx(expected.item(), rel=0.05)
 
 
 @pytest.mark.parametrize("term", ["hidden", "relations"])
-def test_a_student_gets_closer_to_the_teacher_in_what_it_lowers(lesson, model, tmp_path, term):
+def test_a_student_gets_closer_to_the_teacher_in_what_it_lowers(
+    training_set, model, tmp_path, term
+):
     distances = []
     for terms in ({}, {term: 4.0}):
-        train_student(student_of(epochs=4), with_terms(lesson, **terms), tmp_path)
-        distances.append(loss_of(model, open_saved(tmp_path), Blend(2, 1, {term: 1.0})).item())
+        train_student(student_of(epochs=4), with_terms(training_set, **terms), tmp_path)
+        distances.append(loss_of(model, open_saved(tmp_path), Objective(2, 1, {term: 1.0})).item())
     assert distances[1] < 0.8 * distances[0]
 
 
 @widths
-def test_a_killed_training_goes_on_to_the_same_bytes(lesson, tmp_path, monkeypatch, width):
-    taught, student = with_terms(lesson, **BOTH), student_of(width, epochs=3)
-    curve = train_student(student, taught, tmp_path / "whole")
+def test_a_killed_training_goes_on_to_the_same_bytes(training_set, tmp_path, monkeypatch, width):
+    distilled, student = with_terms(training_set, **BOTH), student_of(width, epochs=3)
+    curve = train_student(student, distilled, tmp_path / "whole")
     step = transformers.Trainer.training_step
     count = iter(range(100))
 
@@ -350,74 +352,76 @@ def test_a_killed_training_goes_on_to_the_same_bytes(lesson, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(transformers.Trainer, "training_step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train_student(student, taught, tmp_path / "killed")
+            train_student(student, distilled, tmp_path / "killed")
     (checkpoint,) = (tmp_path / "killed" / "checkpoints").iterdir()
     kept = load_file(checkpoint / "model.safetensors")
     assert (f"{PROJECTION}.weight" in kept) == (width is not None)
-    assert train_student(student, taught, tmp_path / "killed") == curve
+    assert train_student(student, distilled, tmp_path / "killed") == curve
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
 @widths
-def test_a_training_in_parts_ends_in_the_same_bytes(lesson, tmp_path, width):
-    taught, student = with_terms(lesson, **BOTH), student_of(width)
-    train_student(student, taught, tmp_path / "whole")
+def test_a_training_in_parts_ends_in_the_same_bytes(training_set, tmp_path, width):
+    distilled, student = with_terms(training_set, **BOTH), student_of(width)
+    train_student(student, distilled, tmp_path / "whole")
     for share in (0.25, 0.5, 1.0):
-        train_student(student, replace(taught, share=share), tmp_path / "parts")
+        train_student(student, replace(distilled, share=share), tmp_path / "parts")
         assert PROJECTION not in str(load_file(tmp_path / "parts" / "model.safetensors").keys())
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("patience_epochs", [None, 1])
-def test_what_is_saved_has_no_projection_and_is_served(lesson, tmp_path, patience_epochs):
+def test_what_is_saved_has_no_projection_and_is_served(training_set, tmp_path, patience_epochs):
     student = student_of(16, patience_epochs=patience_epochs)
     for name, terms in {"plain": {}, "beside": BOTH}.items():
-        train_student(student, with_terms(lesson, **terms), tmp_path / name)
-    plain, beside = (load_file(tmp_path / n / "model.safetensors") for n in ("plain", "beside"))
-    assert plain.keys() == beside.keys()
-    assert any(not torch.equal(plain[name], beside[name]) for name in plain)
-    answers = open_model(tmp_path / "beside").answer(lesson.validation.texts[:3])
+        train_student(student, with_terms(training_set, **terms), tmp_path / name)
+    plain, online_teacher = (
+        load_file(tmp_path / n / "model.safetensors") for n in ("plain", "beside")
+    )
+    assert plain.keys() == online_teacher.keys()
+    assert any(not torch.equal(plain[name], online_teacher[name]) for name in plain)
+    answers = open_model(tmp_path / "beside").answer(training_set.validation.texts[:3])
     assert {answer.label for answer in answers} <= set(CLASSES)
     assert not (tmp_path / "beside" / "checkpoints").exists()
 
 
-def test_the_teacher_is_in_memory_only_where_a_term_needs_it(lesson, tmp_path, caplog):
+def test_the_teacher_is_in_memory_only_where_a_term_needs_it(training_set, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="potstill")
-    taught = with_terms(lesson, **BOTH)
-    train_student(student_of(epochs=1), taught, tmp_path)
+    distilled = with_terms(training_set, **BOTH)
+    train_student(student_of(epochs=1), distilled, tmp_path)
     assert caplog.messages == [BESIDE + "hidden and relations"]
     caplog.clear()
-    train_student(student_of(epochs=1), with_terms(lesson, relations=1.0), tmp_path)
+    train_student(student_of(epochs=1), with_terms(training_set, relations=1.0), tmp_path)
     assert caplog.messages == [BESIDE + "relations"]
     caplog.clear()
-    control = without_teacher(taught, student_of(), taught.teacher)
-    for learnt in (lesson, control):
+    control = without_teacher(distilled, student_of(), distilled.teacher)
+    for learnt in (training_set, control):
         train_student(student_of(epochs=1), learnt, tmp_path)
-    train_student(student_of(epochs=1, vocabulary="corpus"), taught, tmp_path)
+    train_student(student_of(epochs=1, vocabulary="corpus"), distilled, tmp_path)
     assert not [message for message in caplog.messages if BESIDE in message]
 
 
-def test_a_control_learns_as_if_there_were_no_such_terms(lesson, tmp_path):
+def test_a_control_learns_as_if_there_were_no_such_terms(training_set, tmp_path):
     for name, terms in {"plain": {}, "beside": BOTH}.items():
-        taught = with_terms(lesson, **terms)
-        control = without_teacher(taught, student_of(), taught.teacher)
+        distilled = with_terms(training_set, **terms)
+        control = without_teacher(distilled, student_of(), distilled.teacher)
         train_student(student_of(epochs=1), control, tmp_path / name)
     assert weights_of(tmp_path / "plain") == weights_of(tmp_path / "beside")
 
 
 @pytest.mark.parametrize("student", [StaticStudent(dimensions=8, epochs=1), BagOfWordsStudent()])
-def test_students_of_other_families_lower_the_other_terms(lesson, tmp_path, student):
+def test_students_of_other_families_lower_the_other_terms(training_set, tmp_path, student):
     found = []
     for terms in ({}, BOTH):
-        train_student(student, with_terms(lesson, **terms), tmp_path)
+        train_student(student, with_terms(training_set, **terms), tmp_path)
         found.append((tmp_path / "weights.npz").read_bytes())
     assert found[0] == found[1]
 
 
 def test_the_teacher_is_placed_in_the_precision_of_this_device(teacher):
-    beside = place_beside(teacher, Blend(2, 0.9, BOTH))
-    assert beside.weights == BOTH
-    assert beside.teacher.config._attn_implementation == "eager"
-    weights = list(beside.teacher.parameters())
+    online_teacher = load_online_teacher(teacher, Objective(2, 0.9, BOTH))
+    assert online_teacher.weights == BOTH
+    assert online_teacher.teacher.config._attn_implementation == "eager"
+    weights = list(online_teacher.teacher.parameters())
     assert not any(weight.requires_grad for weight in weights)
     assert len({(weight.dtype, weight.device) for weight in weights}) == 1

@@ -75,14 +75,14 @@ def train(tiny_base):
 
 @pytest.fixture(scope="module")
 def whole(train, tmp_path_factory):
-    """The bytes and the curve of a training that was never halted."""
+    """The bytes and the curve of a training that was never stopped."""
     folder = tmp_path_factory.mktemp("whole")
     return train(folder), read(folder)
 
 
 @pytest.fixture(scope="module")
 def patient(train, tmp_path_factory):
-    """The bytes and the curve of a training that ended for patience and was never halted."""
+    """The bytes and the curve of a training that ended for patience and was never stopped."""
     folder = tmp_path_factory.mktemp("patient")
     curve = train(folder, PATIENT, shift=1)
     losses = [point["validation/loss"] for point in curve]
@@ -118,7 +118,7 @@ def checkpoints(folder):
 
 
 def assert_same(found, expected):
-    """Curves are the same; of a halted epoch the mean loss is put together from its parts."""
+    """Curves are the same; of a stopped epoch the mean loss is put together from its parts."""
     assert [set(point) for point in found] == [set(point) for point in expected]
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-6)

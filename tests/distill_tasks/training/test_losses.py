@@ -14,7 +14,7 @@ from distill_tasks.core.errors import DivergedError
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.students.bag_of_words import loss_and_slope
-from distill_tasks.students.base import Lesson
+from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.losses import (
     SHORTEST,
     check_finite,
@@ -31,7 +31,7 @@ from distill_tasks.training.losses import (
     soft_divergence,
     standardize_logits,
 )
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 number = st.floats(-20, 20)
 pairs = st.tuples(st.integers(1, 5), st.integers(2, 6)).flatmap(
@@ -430,7 +430,7 @@ def test_alpha_weighs_the_teacher_and_the_rest_goes_to_gold(problem):
     soft = divergence_of(problem).mean()
     for alpha in (0.0, 0.3, 1.0):
         for weights in (None, WEIGHTS):
-            loss = distillation_loss(STUDENT, TEACHER, GOLD[problem], Blend(2, alpha), weights)
+            loss = distillation_loss(STUDENT, TEACHER, GOLD[problem], Objective(2, alpha), weights)
             hard = cross_entropy(problem, weights=weights)
             torch.testing.assert_close(loss, alpha * soft + (1 - alpha) * hard)
 
@@ -444,7 +444,7 @@ def test_rows_without_gold_learn_from_the_teacher_alone(problem):
         assert gold_loss(STUDENT, gold, weights)[1:].tolist() == [0, 0]
         hard = cross_entropy(problem, slice(1), weights)
         expected = (0.3 * soft[0] + 0.7 * hard + soft[1] + soft[2]) / 3
-        loss = distillation_loss(STUDENT, TEACHER, gold, Blend(2, 0.3), weights)
+        loss = distillation_loss(STUDENT, TEACHER, gold, Objective(2, 0.3), weights)
         torch.testing.assert_close(loss, expected)
 
 
@@ -452,7 +452,7 @@ def test_rows_without_gold_learn_from_the_teacher_alone(problem):
 def test_without_any_gold_neither_alpha_nor_class_weights_matter(problem):
     gold = torch.full_like(GOLD[problem], NO_LABEL)
     for alpha in (0.0, 0.5, 1.0):
-        loss = distillation_loss(STUDENT, TEACHER, gold, Blend(2, alpha), WEIGHTS)
+        loss = distillation_loss(STUDENT, TEACHER, gold, Objective(2, alpha), WEIGHTS)
         torch.testing.assert_close(loss, divergence_of(problem).mean())
 
 
@@ -464,7 +464,7 @@ def test_terms_are_added_by_their_weights_as_they_are():
         loss = OF_ROWS[term] if term != "dkd" else partial(decoupled_divergence, labels=gold)
         expected += weight * loss(STUDENT, TEACHER, temperature=2).mean()
     for alpha in (0.3, 1.0):
-        found = distillation_loss(STUDENT, TEACHER, gold, Blend(2, alpha, terms))
+        found = distillation_loss(STUDENT, TEACHER, gold, Objective(2, alpha, terms))
         hard = cross_entropy("single_label")
         torch.testing.assert_close(found, alpha * expected + (1 - alpha) * hard)
 
@@ -472,7 +472,7 @@ def test_terms_are_added_by_their_weights_as_they_are():
 @pytest.mark.parametrize("term", ["kl", "reverse_kl", "js"])
 def test_a_term_compares_several_labels_one_by_one(term):
     gold = GOLD["multi_label"]
-    found = distillation_loss(STUDENT, TEACHER, gold, Blend(2, 1, {term: 3}))
+    found = distillation_loss(STUDENT, TEACHER, gold, Objective(2, 1, {term: 3}))
     of_each = [
         OF_ROWS[term](*(torch.stack((x[:, at], torch.zeros(3)), -1) for x in (STUDENT, TEACHER)), 2)
         for at in range(3)
@@ -483,16 +483,16 @@ def test_a_term_compares_several_labels_one_by_one(term):
 @pytest.mark.parametrize("term", ["dkd", "dist"])
 def test_a_term_of_one_label_refuses_several(term):
     with pytest.raises(ValueError, match=f"{term} compares .* several labels take kl, reverse_kl"):
-        distillation_loss(STUDENT, TEACHER, GOLD["multi_label"], Blend(2, 0.5, {term: 1}))
+        distillation_loss(STUDENT, TEACHER, GOLD["multi_label"], Objective(2, 0.5, {term: 1}))
 
 
 @problems
 def test_terms_about_the_inside_of_models_are_left_out(problem):
     gold = GOLD[problem]
-    blend = Blend(2, 0.5, {"hidden": 9, "kl": 1, "relations": 3})
-    expected = distillation_loss(STUDENT, TEACHER, gold, Blend(2, 0.5))
-    assert distillation_loss(STUDENT, TEACHER, gold, blend) == expected
-    alone = distillation_loss(STUDENT, TEACHER, gold, Blend(2, 0.5, {"hidden": 9}))
+    objective = Objective(2, 0.5, {"hidden": 9, "kl": 1, "relations": 3})
+    expected = distillation_loss(STUDENT, TEACHER, gold, Objective(2, 0.5))
+    assert distillation_loss(STUDENT, TEACHER, gold, objective) == expected
+    alone = distillation_loss(STUDENT, TEACHER, gold, Objective(2, 0.5, {"hidden": 9}))
     torch.testing.assert_close(alone, cross_entropy(problem) / 2)
 
 
@@ -502,8 +502,8 @@ def test_the_teacher_is_compared_by_standardized_logits_and_gold_by_plain_ones(p
     soft = divergence_of(problem, *scores).mean()
     hard = cross_entropy(problem, slice(2))
     for alpha in (0.0, 0.3, 1.0):
-        blend = Blend(2, alpha, standardize=True)
-        found = distillation_loss(STUDENT[:2], TEACHER[:2], GOLD[problem][:2], blend)
+        objective = Objective(2, alpha, standardize=True)
+        found = distillation_loss(STUDENT[:2], TEACHER[:2], GOLD[problem][:2], objective)
         torch.testing.assert_close(found, alpha * soft + (1 - alpha) * hard)
 
 
@@ -521,16 +521,18 @@ def test_the_bag_of_words_lowers_the_same_loss(pair, problem, weighed, data):
         gold = data.draw(arrays(np.int64, (rows, count), elements=st.integers(0, 1)))
         gold[data.draw(arrays(bool, rows))] = NO_LABEL
     terms = data.draw(st.dictionaries(st.sampled_from(TERMS[problem]), tenths, min_size=1))
-    blend = Blend(data.draw(temperatures), data.draw(tenths), terms, data.draw(st.booleans()))
+    objective = Objective(
+        data.draw(temperatures), data.draw(tenths), terms, data.draw(st.booleans())
+    )
     weights = np.linspace(0.25, 4, count, dtype=np.float32) if weighed else None
     classes = tuple("abcdef"[:count])
     split = Split(("row",) * rows, gold)
-    lesson = Lesson(
+    training_set = TrainingSet(
         rows=split,
         soft_labels=SoftLabels(told, classes, "t1"),
         validation=split,
         classes=classes,
-        blend=blend,
+        objective=objective,
         seed=0,
         teacher=None,
         problem=problem,
@@ -541,11 +543,11 @@ def test_the_bag_of_words_lowers_the_same_loss(pair, problem, weighed, data):
         student,
         torch.from_numpy(told).double(),
         torch.from_numpy(gold),
-        blend,
+        objective,
         None if weights is None else torch.from_numpy(weights).double(),
     )
     loss.backward()
-    found, slope = loss_and_slope(logits, lesson)
+    found, slope = loss_and_slope(logits, training_set)
     assert found == pytest.approx(loss.item(), rel=1e-9, abs=1e-9)
     np.testing.assert_allclose(slope, student.grad, rtol=1e-9, atol=1e-9)
 
@@ -557,9 +559,11 @@ def test_the_gradient_is_the_slope_of_the_loss(problem):
     gold[1] = NO_LABEL
     teacher = draw(1, 3, 3)
     for standardize in (False, True):
-        blend = Blend(2, 0.3, terms, standardize)
+        objective = Objective(2, 0.3, terms, standardize)
         assert torch.autograd.gradcheck(
-            lambda student, blend=blend: distillation_loss(student, teacher, gold, blend),
+            lambda student, objective=objective: distillation_loss(
+                student, teacher, gold, objective
+            ),
             draw(2, 3, 3).requires_grad_(),
         )
 
@@ -574,12 +578,12 @@ def test_a_broken_loss_names_its_step_and_learning_rate(broken):
 # What happens inside
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [0, 1, 0, 1]])
-INSIDE = {
+HIDDEN_TERMS = {
     "cosine": hidden_distance,
     "mse": hidden_mse,
     "relations": partial(relation_divergence, heads=2),
 }
-inside_losses = pytest.mark.parametrize("loss", INSIDE.values(), ids=INSIDE)
+hidden_losses = pytest.mark.parametrize("loss", HIDDEN_TERMS.values(), ids=HIDDEN_TERMS)
 
 
 def test_the_distance_of_hidden_states_is_the_one_by_hand():
@@ -600,7 +604,7 @@ def test_the_relations_of_two_tokens_are_those_by_hand():
     assert found.tolist() == pytest.approx([(0 + second) / 2])
 
 
-@inside_losses
+@hidden_losses
 @given(seeds)
 @quick
 def test_inside_a_loss_is_never_negative_and_zero_at_equality(loss, seed):
@@ -614,7 +618,7 @@ def test_inside_a_loss_is_never_negative_and_zero_at_equality(loss, seed):
     assert student.grad.abs().max() < 1e-9
 
 
-@inside_losses
+@hidden_losses
 @given(seeds, st.integers(0, 3), st.integers(0, 3), st.sampled_from([1.0, 1e4]))
 @quick
 def test_padding_changes_nothing(loss, seed, before, after, size):
@@ -630,7 +634,7 @@ def test_padding_changes_nothing(loss, seed, before, after, size):
     assert padded[0].grad[mask == 0].count_nonzero() == 0
 
 
-@inside_losses
+@hidden_losses
 def test_a_row_of_padding_alone_costs_nothing(loss):
     student, teacher = draw(0, 2, 2, 4, 6)
     student.requires_grad_()
@@ -642,7 +646,7 @@ def test_a_row_of_padding_alone_costs_nothing(loss):
     assert student.grad.isfinite().all()
 
 
-@inside_losses
+@hidden_losses
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_huge_and_empty_states_have_finite_gradients(loss, dtype):
     teacher = 1e4 * draw(0, 3, 4, 6).to(dtype).sign()

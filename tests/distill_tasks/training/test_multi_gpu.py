@@ -32,8 +32,8 @@ def test_a_batch_is_shared_evenly(gpus, batch_rows, ranks):
 def test_alone_nothing_is_started_or_asked():
     before = dict(os.environ)
 
-    def work(meet):
-        meet()
+    def work(barrier):
+        barrier()
         assert os.environ == before
         told = [told_anyone(one, torch.device("cpu")) for one in (True, False)]
         return present_ranks(), told

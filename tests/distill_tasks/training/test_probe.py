@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from samples import CLASSES, make_gold_lesson, make_rows
+from samples import CLASSES, make_gold_set, make_rows
 from tokenizers import processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -286,7 +286,7 @@ def test_a_copied_layer_keeps_its_own_settings_and_weights(build):
 def test_students_of_other_builds_learn_and_are_served_as_they_were_trained(build, name, tmp_path):
     teacher = build(name)
     check_copies([LayersStudent(layers=1)], *probe(teacher, "teacher.max_length", ready=True))
-    rows = make_gold_lesson(teacher.model, 60)
+    rows = make_gold_set(teacher.model, 60)
     student = LayersStudent(layers=1, epochs=15, learning_rate=0.005, batch_rows=16)
     (tmp_path / "out").mkdir()
     curve = train_student(student, rows, tmp_path / "out")

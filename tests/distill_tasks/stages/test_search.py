@@ -8,20 +8,20 @@ from small_distillation import write_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
-from distill_tasks.results.evaluator import Examiner
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.references import Trial
-from distill_tasks.results.run import read_schooling
+from distill_tasks.results.run import open_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import find_shape, train_one
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.stages.propose import Point, Tasting, propose_students, start_study, tell
+from distill_tasks.stages.search import Point, Search, search_students, start_study, tell
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, search_space
 from distill_tasks.students.search_space import OptunaConfig
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
-BLEND = Blend(2.0, 0.9)
+OBJECTIVE = Objective(2.0, 0.9)
 GRID = ("bag-of-words-3000", "bag-of-words-15")
 WORDS = {"family": "bag_of_words", "max_features": {"low": 20, "high": 200, "log": True}}
 
@@ -42,8 +42,8 @@ def search(rows, tmp_path, caplog):
         written = rows | {"work_dir": str(tmp_path / "work"), "search": wanted} | changes
         config = parse_config(written, "test")
         with caplog.at_level("INFO", "potstill"):
-            proposal = propose_students(*open_all(config), BLEND)
-        return proposal, re.findall(r"propose (\S+): trial", caplog.text)
+            found = search_students(*open_all(config), OBJECTIVE)
+        return found, re.findall(r"search (\S+): trial", caplog.text)
 
     return run
 
@@ -58,19 +58,19 @@ def trained(caplog):
     return re.findall(r"train (\S+): learning", caplog.text)
 
 
-def test_without_spaces_nothing_is_proposed(rows, tmp_path):
+def test_without_spaces_nothing_is_searched(rows, tmp_path):
     config = parse_config(rows | {"work_dir": str(tmp_path)}, "test")
-    proposal = propose_students(*open_all(config), BLEND)
-    assert (proposal.students, proposal.reused) == ([], True)
+    found = search_students(*open_all(config), OBJECTIVE)
+    assert (found.students, found.reused) == ([], True)
 
 
-def test_what_is_proposed_lies_in_its_space_and_is_trained_once(search, caplog):
-    proposal, drawn = search(2, WORDS | {"ngrams": [1, 2]})
-    assert [student.name for student in proposal.students] == list(dict.fromkeys(drawn))
+def test_what_is_found_lies_in_its_space_and_is_trained_once(search, caplog):
+    found, drawn = search(2, WORDS | {"ngrams": [1, 2]})
+    assert [student.name for student in found.students] == list(dict.fromkeys(drawn))
     assert trained(caplog) == list(dict.fromkeys(drawn))
-    assert all(20 <= student.max_features <= 200 for student in proposal.students)
-    assert all(student.ngrams in (1, 2) for student in proposal.students)
-    assert not proposal.reused
+    assert all(20 <= student.max_features <= 200 for student in found.students)
+    assert all(student.ngrams in (1, 2) for student in found.students)
+    assert not found.reused
 
 
 def test_a_search_that_was_cut_short_goes_on_without_training_again(search, caplog):
@@ -95,21 +95,21 @@ def test_what_is_drawn_after_the_first_ten_rests_on_results_and_is_the_same_agai
 
 
 def test_students_of_the_grid_are_no_proposals_and_are_trained_once(search, caplog):
-    proposal, drawn = search(5, {"family": "bag_of_words", "max_features": [3000, 15]})
-    assert proposal.students == []
+    found, drawn = search(5, {"family": "bag_of_words", "max_features": [3000, 15]})
+    assert found.students == []
     assert set(drawn) == set(trained(caplog)) == set(GRID)
     assert len(trained(caplog)) == 2
 
 
 def test_spaces_are_drawn_from_side_by_side(search):
     spaces = [{"family": "bag_of_words", "max_features": size} for size in (30, 40)]
-    proposal, _ = search(6, *spaces)
-    assert {student.max_features for student in proposal.students} == {30, 40}
+    found, _ = search(6, *spaces)
+    assert {student.max_features for student in found.students} == {30, 40}
 
 
 @pytest.fixture
 def with_weights(tiny_base, tmp_path):
-    """The changes that give students a teacher with weights, which was never taught."""
+    """The changes that give students a teacher with weights, which was never distilled."""
     counts = {"train": 150, "validation": 60, "held_out": 60}
     data = {name: str(tmp_path / f"{name}.parquet") for name in counts}
     for seed, (name, count) in enumerate(counts.items()):
@@ -123,42 +123,42 @@ def test_a_trial_that_fails_is_told_once_and_stays_in_and_the_search_goes_on(
 ):
     rates = {"learning_rate": [0.02, 1e30]}
     space = {"family": "static", "dimensions": 4, "epochs": 1, **rates}
-    proposal, drawn = search(6, space, **with_weights)
+    found, drawn = search(6, space, **with_weights)
     good, wild = "static-4-epochs-1-learning-rate-0.02", "static-4-epochs-1-learning-rate-1e+30"
     assert {good, wild} == set(drawn)
     assert min(drawn.count(good), drawn.count(wild)) > 1
-    assert {student.name for student in proposal.students} == {good, wild}
+    assert {student.name for student in found.students} == {good, wild}
     assert trained(caplog).count(wild) == caplog.text.count("failed, the loss became") == 1
 
 
 def test_what_a_family_does_not_allow_between_the_ends_is_a_failed_trial(search, caplog):
     """Terms of no characters are allowed, and of three, but not of one."""
     space = {"family": "bag_of_words", "max_features": 50, "characters": {"low": 0, "high": 3}}
-    proposal, drawn = search(8, space)
-    failed = re.findall(r"propose: trial \d failed, .*the shortest run has", caplog.text)
+    found, drawn = search(8, space)
+    failed = re.findall(r"search: trial \d failed, .*the shortest run has", caplog.text)
     assert failed
     assert len(drawn) + len(failed) == 8
-    assert {student.name for student in proposal.students} == set(drawn)
-    assert 1 not in {student.characters for student in proposal.students}
+    assert {student.name for student in found.students} == set(drawn)
+    assert 1 not in {student.characters for student in found.students}
 
 
 @pytest.fixture(scope="module")
-def tasting(rows, tmp_path_factory):
-    config = parse_config(rows | {"work_dir": str(tmp_path_factory.mktemp("tasted"))}, "test")
+def tried(rows, tmp_path_factory):
+    config = parse_config(rows | {"work_dir": str(tmp_path_factory.mktemp("tried"))}, "test")
     opened = open_all(config)
-    return Tasting(read_schooling(*opened, BLEND), Examiner(*opened[:3], "validation"))
+    return Search(open_run(*opened, OBJECTIVE), Evaluator(*opened[:3], "validation"))
 
 
-def test_a_student_is_scored_as_it_will_be_on_validation(tasting):
+def test_a_student_is_scored_as_it_will_be_on_validation(tried):
     student = BagOfWordsStudent(max_features=60)
-    point = tasting.taste(student)
-    config, corpus, labels, _ = open_all(tasting.schooling.config)
-    reference = train_one(tasting.schooling, Trial(student, config.seed))
+    point = tried.try_student(student)
+    config, corpus, labels, _ = open_all(tried.run.config)
+    reference = train_one(tried.run, Trial(student, config.seed))
     assert reference.reused
     scores = score_all(config, corpus, labels, [reference], "validation")
     assert point.quality == scores.candidates[student.name].quality.value
     assert point.p95_ms > 0
-    assert tasting.taste(student.model_copy()) is point
+    assert tried.try_student(student.model_copy()) is point
 
 
 def test_only_what_is_served_makes_a_shape():
@@ -207,7 +207,7 @@ def test_without_optuna_a_search_is_refused_before_any_work(rows, tmp_path, monk
     config = parse_config(rows | {"work_dir": str(tmp_path), "search": wanted}, "test")
     opened = open_all(config)
     monkeypatch.setattr(search_space, "find_spec", lambda _: None)
-    for work in (lambda: check_config(config), lambda: propose_students(*opened, BLEND)):
+    for work in (lambda: check_config(config), lambda: search_students(*opened, OBJECTIVE)):
         with pytest.raises(InputError, match=r"pip install 'potstill\[optuna\]'"):
             work()
     assert not (tmp_path / "students").exists()

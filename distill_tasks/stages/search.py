@@ -1,4 +1,4 @@
-"""Stage ``propose``: further students, each drawn in the light of those tried before it."""
+"""Stage ``search``: further students, each drawn in the light of those tried before it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.measuring.latency import Latency
-from distill_tasks.results.evaluator import Examiner
-from distill_tasks.results.outcomes import Proposal
+from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.outcomes import SearchResult
 from distill_tasks.results.references import (
     CorpusReference,
     LabelsReference,
     TeacherReference,
     Trial,
 )
-from distill_tasks.results.run import Schooling, read_schooling
+from distill_tasks.results.run import OpenRun, open_run
 from distill_tasks.results.trained import find_shape, time_shapes, train_one
 from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.scorecard import quality_statistic
@@ -31,7 +31,7 @@ from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
 from distill_tasks.students.search_space import check_optuna
-from distill_tasks.training.objective import Blend
+from distill_tasks.training.objective import Objective
 
 if TYPE_CHECKING:
     import optuna
@@ -51,26 +51,26 @@ class Point:
     p95_ms: float
 
 
-@stage("propose {config.name}")
-def propose(
+@stage("search {config.name}")
+def search(
     config: DistillConfig,
     corpus: CorpusReference,
     labels: LabelsReference,
     teacher: TeacherReference,
-    blend: Blend,
-) -> Proposal:
+    objective: Objective,
+) -> SearchResult:
     """Search for further students."""
     with kept_in_prefect():
-        return propose_students(config, corpus.open(), labels.open(), teacher, blend)
+        return search_students(config, corpus.open(), labels.open(), teacher, objective)
 
 
-def propose_students(
+def search_students(
     config: DistillConfig,
     corpus: Corpus,
     labels: SoftLabelStore,
     teacher: TeacherReference,
-    blend: Blend,
-) -> Proposal:
+    objective: Objective,
+) -> SearchResult:
     """Draw students of high validation quality and low p95 latency, train them, and return them.
 
     Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
@@ -84,38 +84,38 @@ def propose_students(
     """
     wanted = config.search.optuna
     if wanted is None:
-        return Proposal([], reused=True)
+        return SearchResult([], reused=True)
     check_optuna(wanted)
-    schooling = read_schooling(config, corpus, labels, teacher, blend)
-    tasting = Tasting(schooling, Examiner(config, corpus, labels, "validation"))
+    run = open_run(config, corpus, labels, teacher, objective)
+    search = Search(run, Evaluator(config, corpus, labels, "validation"))
     study = start_study(config.seed)
     for number in range(wanted.trials):
         trial, point = study.ask(), None
         try:
             student = wanted.draw(trial)
-            logger.info("propose %s: trial %d of %d", student.name, number + 1, wanted.trials)
-            point = tasting.taste(student)
+            logger.info("search %s: trial %d of %d", student.name, number + 1, wanted.trials)
+            point = search.try_student(student)
         except Exception as error:  # noqa: BLE001  # one that crashes must not end the search
             stop_if_disk_full(error)
-            logger.warning("propose: trial %d failed, %s", number + 1, say_error(error))
+            logger.warning("search: trial %d failed, %s", number + 1, say_error(error))
         tell(study, trial, point)
-    found = tasting.further
-    logger.info("propose: %d trials found %d further students", wanted.trials, len(found))
-    return Proposal(found, tasting.reused)
+    found = search.further
+    logger.info("search: %d trials found %d further students", wanted.trials, len(found))
+    return SearchResult(found, search.reused)
 
 
-class Tasting:
+class Search:
     """The students that a search tries."""
 
-    def __init__(self, schooling: Schooling, examiner: Examiner) -> None:
-        self.schooling = schooling
-        self.examiner = examiner
+    def __init__(self, run: OpenRun, evaluator: Evaluator) -> None:
+        self.run = run
+        self.evaluator = evaluator
         self.points: dict[str, Point | None] = {}
         self.further: list[StudentConfig] = []
         """Those that are not of the grid."""
         self.reused = True
 
-    def taste(self, student: StudentConfig) -> Point | None:
+    def try_student(self, student: StudentConfig) -> Point | None:
         """Return what is known of a student, or train it to know; None where that failed before.
 
         Students of one name count as one: the name is what tells their runs apart.
@@ -123,26 +123,26 @@ class Tasting:
         name = student.name
         if name not in self.points:
             self.points[name] = None
-            if name not in [known.name for known in self.schooling.config.students]:
+            if name not in [known.name for known in self.run.config.students]:
                 self.further.append(student)
             self.points[name] = self._find_point(student)
         return self.points[name]
 
     def _find_point(self, student: StudentConfig) -> Point:
-        trained = train_one(self.schooling, Trial(student, self.schooling.config.seed))
+        trained = train_one(self.run, Trial(student, self.run.config.seed))
         self.reused = self.reused and trained.reused
-        exam = self.examiner.exam
-        statistic = quality_statistic(exam, [self.examiner.ask(trained)])
+        eval_split = self.evaluator.eval_split
+        statistic = quality_statistic(eval_split, [self.evaluator.ask(trained)])
         p95_ms = self._time(student, trained.folder).p95_ms
-        return Point(plain_value(statistic, len(exam.split)), p95_ms)
+        return Point(plain_value(statistic, len(eval_split.split)), p95_ms)
 
     def _time(self, student: StudentConfig, folder: Path) -> Latency:
         """Return the times of a student's shape, kept so that a search sees the same ones again."""
-        config, corpus = self.schooling.config, self.schooling.corpus
+        config, corpus = self.run.config, self.run.corpus
         shape = find_shape(student)
         key = digest(
             [CODE_VERSION, describe_machine(), list_versions()],
-            [shape, corpus.digest, self.schooling.teacher.digest],
+            [shape, corpus.digest, self.run.teacher.digest],
             config.measure.model_dump(),
         )
 
