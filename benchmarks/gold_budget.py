@@ -20,7 +20,7 @@ from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.data.corpus import DataConfig, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.results.run import make_training_set, open_run
+from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.scoring.predictions import Answering, answer_sorted
 from distill_tasks.serving.served_model import open_model
@@ -66,7 +66,7 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
         "words on gold": accuracy(words, held_out),
     }
     training_set = make_training_set(
-        open_run(config, corpus, labels, teacher, OBJECTIVE), config.seed
+        OpenRun(config, corpus, teacher, labels, OBJECTIVE), config.seed
     )
     base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
     for student in STUDENTS:

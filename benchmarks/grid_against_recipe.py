@@ -70,7 +70,7 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.latency import fixed_threads
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.references import TeacherReference
-from distill_tasks.results.run import make_training_set, open_run
+from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.stages.label import label_rows
 from distill_tasks.students import LayersStudent, train_student
@@ -400,7 +400,7 @@ def measure_ours(bench: Bench, turn: Round) -> Grid:
         config = bench.config.model_copy(update={"work_dir": work})
         start = time.perf_counter()
         labels = label_rows(config, corpus, bench.teacher).open()
-        run = open_run(config, corpus, labels, bench.teacher, OBJECTIVE)
+        run = OpenRun(config, corpus, bench.teacher, labels, OBJECTIVE)
         training_set = make_training_set(run, turn.seed)
         labelling_seconds = time.perf_counter() - start
         students = [train_ours(bench, training_set, turn, depth) for depth in DEPTHS]

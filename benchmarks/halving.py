@@ -16,31 +16,24 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from reuters import configure, say_machine
 
-from distill_tasks.config import DistillConfig
-from distill_tasks.data.corpus import Corpus
 from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Latencies, Scores
-from distill_tasks.results.references import (
-    LabelsReference,
-    StudentReference,
-    TeacherReference,
-    Trial,
-    first_trials,
-)
-from distill_tasks.results.run import open_run
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
-from distill_tasks.stages.halve import find_trials, halve_grid
+from distill_tasks.stages.halve import halve_grid
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
-from distill_tasks.stages.prepare import check_config, keep_corpus
+from distill_tasks.stages.prepare import check_config
 from distill_tasks.stages.select import find_finalists, make_field
 
 SEEDS = (13, 14, 15)
@@ -55,7 +48,7 @@ STUDENTS = [
 class Grids:
     """The students of one seed, with halving and without."""
 
-    config: DistillConfig
+    run: OpenRun
     survivors: list[StudentReference]
     everybody: list[StudentReference]
     stopped_s: float
@@ -96,14 +89,15 @@ def main() -> None:
         config = config.model_copy(update={"data": data})
         corpus = check_config(config)
         teacher = make_teacher(config, corpus)
-        labels = label_rows(config, corpus, teacher)
-        seeds = [config.model_copy(update={"seed": seed}) for seed in SEEDS]
-        trained = [train_both(config, corpus, teacher, labels) for config in seeds]
-        latencies = measure_all(config, corpus, teacher, trained[0].everybody)
-        choices = [choose_both(grids, corpus, labels, latencies) for grids in trained]
+        labels = label_rows(config, corpus, teacher).open()
+        run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
+        seeds = [replace(run, config=config.model_copy(update={"seed": s})) for s in SEEDS]
+        trained = [train_both(run) for run in seeds]
+        latencies = measure_all(run, trained[0].everybody)
+        choices = [choose_both(grids, latencies) for grids in trained]
     table = [
         {
-            "seed": str(grids.config.seed),
+            "seed": str(grids.run.config.seed),
             "stopped of 12": str(len(grids.everybody) - len(grids.survivors)),
             "halved s": f"{grids.halved_s:.0f}",
             "full s": f"{grids.full_s:.0f}",
@@ -122,37 +116,27 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
-def train_both(
-    config: DistillConfig, corpus: Corpus, teacher: TeacherReference, labels: LabelsReference
-) -> Grids:
+def train_both(run: OpenRun) -> Grids:
     """Train the halved grid, and the full one."""
-    store, objective = labels.open(), config.loss.objective(2.0, 0.9)
-
-    def train_all(config: DistillConfig, trials: list[Trial]) -> list[StudentReference]:
-        run = open_run(config, corpus, store, teacher, objective)
-        return [train_one(run, trial) for trial in trials]
-
-    halving = halve_grid(config, corpus, store, teacher, objective)
+    trials = first_trials(run.config)
+    halving = halve_grid(run)
     stopped_s = sum(stop.saved_s * stop.share / (1 - stop.share) for stop in halving.stops)
-    survivors = train_all(config, find_trials(config, halving))
-    apart = config.model_copy(update={"work_dir": f"{config.work_dir}/whole"})
-    everybody = train_all(apart, first_trials(config))
-    return Grids(config, survivors, everybody, stopped_s)
+    survivors = [train_one(run, trial) for trial in halving.remaining(trials)]
+    apart = run.config.model_copy(update={"work_dir": f"{run.config.work_dir}/whole"})
+    everybody = [train_one(replace(run, config=apart), trial) for trial in trials]
+    return Grids(run, survivors, everybody, stopped_s)
 
 
-def choose_both(
-    grids: Grids, corpus: Corpus, labels: LabelsReference, latencies: Latencies
-) -> Choice:
+def choose_both(grids: Grids, latencies: Latencies) -> Choice:
     """Choose from the halved grid, and from the full one."""
-    config, kept = grids.config, keep_corpus(grids.config, corpus)
-    scores = score_all(config, corpus, labels.open(), grids.everybody, "validation")
+    scores = score_all(grids.run, grids.everybody, "validation")
 
     def choose(students: list[StudentReference]) -> str:
         names = {student.name for student in students}
         candidates = {name: card for name, card in scores.candidates.items() if name in names}
         known = Scores("validation", scores.models, candidates, {}, reused=True)
-        field = make_field(config, kept, labels, students, known, latencies)
-        return find_finalists(field, config.select, 1)[0]
+        field = make_field(grids.run, students, known, latencies)
+        return find_finalists(field, grids.run.config.select, 1)[0]
 
     chosen, best = choose(grids.survivors), choose(grids.everybody)
     quality = {name: card.quality for name, card in scores.candidates.items()}

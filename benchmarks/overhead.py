@@ -26,8 +26,8 @@ from reuters import configure, say_machine, take
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.results.references import first_trials, further_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.grid import Grid, first_trials
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -124,22 +124,23 @@ def run_whole(config: DistillConfig) -> None:
 def run_bare(config: DistillConfig) -> None:
     """Do what the flow computes, and nothing else."""
     corpus = check_config(config)
-    kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher)
-    store, objective = labels.open(), config.loss.objective(2.0, 0.9)
-    run = open_run(config, corpus, store, teacher, objective)
-    students = [train_one(run, trial) for trial in first_trials(config)]
-    scores = score_all(config, corpus, store, students, "validation")
-    latencies = measure_all(config, corpus, teacher, students)
-    field = make_field(config, kept, labels, students, scores, latencies)
+    keep_corpus(config, corpus)
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher).open()
+    run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
+    grid = Grid().add(first_trials(config), lambda trial: train_one(run, trial))
+    scores = score_all(run, grid.students, "validation")
+    latencies = measure_all(run, grid.students)
+    field = make_field(run, grid.students, scores, latencies)
     finalists = find_finalists(field, config.select, config.evaluate.finalists)
-    students += [train_one(run, trial) for trial in further_trials(config, finalists)]
-    scores = score_all(config, corpus, store, students, "validation")
-    field = make_field(config, kept, labels, students, scores, latencies)
+    further = grid.further_trials(config, finalists)
+    grid = grid.add(further, lambda trial: train_one(run, trial))
+    scores = score_all(run, grid.students, "validation")
+    field = make_field(run, grid.students, scores, latencies)
     selection = select_candidate(field, finalists, config.select)
-    tested = [student for student in students if student.student in finalists]
-    score_all(config, corpus, store, tested, "held_out")
-    prove_all(config, corpus, store, tested, selection.leading)
+    tested = grid.of(finalists)
+    score_all(run, tested, "held_out")
+    prove_all(run, tested, selection.leading)
 
 
 if __name__ == "__main__":

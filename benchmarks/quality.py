@@ -26,12 +26,12 @@ from typing import Any, get_args
 from reuters import Name, configure, say_machine
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
 from distill_tasks.results.outcomes import Latencies, Scores
-from distill_tasks.results.references import StudentReference, Trial, first_trials, further_trials
-from distill_tasks.results.run import OpenRun, open_run
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
@@ -76,13 +76,13 @@ def main() -> None:
             teacher = make_teacher(config, corpus)
             labels = label_rows(config, corpus, teacher).open()
             usual = config.loss.objective(1.0, 0.9)
-            run = open_run(config, corpus, labels, teacher, usual)
-            scores, latencies = distil(run, labels)
+            run = OpenRun(config, corpus, teacher, labels, usual)
+            scores, latencies = distil(run)
             print(f"{name.upper()}:", end="\n\n")
             print(markdown_table(tabulate(scores, latencies)), end="\n\n")
             if name == "r8":
                 print(f"Losses, {COMPARED.name}, {SEEDS} seeds:", end="\n\n")
-                print(markdown_table(compare_losses(run, labels)), end="\n\n")
+                print(markdown_table(compare_losses(run)), end="\n\n")
         speedups[name] = fastest(scores, latencies)
         teachers[name] = round(scores.models[TEACHER].quality.value, 4)
     print(say_machine(), end="\n\n")
@@ -97,16 +97,14 @@ def configure_all(name: Name, folder: Path) -> DistillConfig:
     return config.model_copy(update={"teacher": teacher, "data": data})
 
 
-def distil(run: OpenRun, labels: SoftLabelStore) -> tuple[Scores, Latencies]:
+def distil(run: OpenRun) -> tuple[Scores, Latencies]:
     """Train all students and their controls, and score and time them."""
-    config, corpus = run.config, run.corpus
-    names = [student.name for student in config.students]
-    controls = [trial for trial in further_trials(config, names) if not trial.distilled]
-    trials = [*first_trials(config), *(t for t in controls if t.seed == config.seed)]
-    trained = [train(run, trial) for trial in trials]
-    students = export_all(config, corpus, trained).students
-    scores = score_all(config, corpus, labels, students, "held_out")
-    return scores, measure_all(config, corpus, run.teacher, students)
+    config = run.config
+    further = [each for student in config.students for each in further_trials(config, student)]
+    controls = [each for each in further if not each.distilled and each.seed == config.seed]
+    trained = [train(run, trial) for trial in [*first_trials(config), *controls]]
+    students = export_all(run, Grid(trained)).students
+    return score_all(run, students, "held_out"), measure_all(run, students)
 
 
 def train(run: OpenRun, trial: Trial) -> StudentReference:
@@ -152,14 +150,14 @@ def fastest(scores: Scores, latencies: Latencies) -> float:
     return round(max(good, default=0.0), 2)
 
 
-def compare_losses(run: OpenRun, labels: SoftLabelStore) -> list[dict[str, str]]:
+def compare_losses(run: OpenRun) -> list[dict[str, str]]:
     """Return the held-out accuracy of one student by distillation loss, mean of its seeds."""
     config, rows = run.config, []
     for name, (terms, standardize) in LOSSES.items():
         other = replace(run, objective=Objective(1.0, 0.9, terms, standardize))
         trials = [Trial(COMPARED, config.seed + number, served=False) for number in range(SEEDS)]
         seeds = [train(other, trial) for trial in trials]
-        cards = score_all(config, run.corpus, labels, seeds, "held_out").models
+        cards = score_all(run, seeds, "held_out").models
         values = [cards[seed.name].quality.value for seed in seeds]
         spread = f"{min(values):.4f} to {max(values):.4f}"
         rows.append({"loss": name, "accuracy": f"{fmean(values):.4f}", "of the seeds": spread})

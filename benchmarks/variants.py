@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -33,9 +34,10 @@ from distill_tasks.measuring.footprint import Footprint, measure_footprint, pin,
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.evaluator import TEACHER, Evaluator
+from distill_tasks.results.grid import Grid, first_trials
 from distill_tasks.results.outcomes import Latencies
-from distill_tasks.results.references import StudentReference, first_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.parity import Parity
@@ -69,12 +71,12 @@ def main() -> None:
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    objective = tune_objective(config, corpus, labels, teacher).objective
-    run = open_run(config, corpus, labels, teacher, objective)
+    run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
+    run = replace(run, objective=tune_objective(run).objective)
     trained = [train_one(run, trial) for trial in first_trials(config)]
-    students = export_all(config, corpus, trained).students
-    evaluator = Evaluator(config, corpus, labels, "held_out")
-    latencies = measure_all(config, corpus, teacher, students)
+    students = export_all(run, Grid(trained)).students
+    evaluator = Evaluator(run, "held_out")
+    latencies = measure_all(run, students)
     starts = start_all(students, corpus.splits["held_out"].texts[0])
     installed = {s.name: read_requirements(s.folder) for s in students if s.variant != "torch"}
     alone, beside = measure_environments(sorted(set(installed.values())))

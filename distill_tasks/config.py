@@ -68,6 +68,15 @@ class LossConfig(Settings):
         """Return what students lower, at a temperature and α."""
         return Objective(temperature, alpha, dict(self.terms), self.standardize)
 
+    @property
+    def usual_objective(self) -> Objective:
+        """What students lower as configured, with the usual values in place of `auto`."""
+        temperature, alpha = (
+            type(self).model_fields[name].default if value == AUTO else value
+            for name, value in (("temperature", self.temperature), ("alpha", self.alpha))
+        )
+        return self.objective(temperature, alpha)
+
 
 class SearchConfig(Settings):
     """How the grid is gone through."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefect import flow
 
@@ -11,11 +11,11 @@ from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.reporting.findings import Findings
-from distill_tasks.results.references import Grid, StudentReference, Trial, further_trials
+from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.stages.evaluate import evaluate
 from distill_tasks.stages.export import export
-from distill_tasks.stages.halve import find_trials, halve
+from distill_tasks.stages.halve import halve
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.measure import measure
 from distill_tasks.stages.prepare import prepare
@@ -23,7 +23,7 @@ from distill_tasks.stages.prove import prove
 from distill_tasks.stages.report import Report, report
 from distill_tasks.stages.search import search
 from distill_tasks.stages.select import narrow, select
-from distill_tasks.stages.train import train
+from distill_tasks.stages.train import train_all
 from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
@@ -37,10 +37,15 @@ class Outcome:
     """What a distillation came to."""
 
     distillation: Distillation
-    selection: Selection
+    findings: Findings
     report: Report
     registered: Registered
     promotion: Promotion
+
+    @property
+    def selection(self) -> Selection:
+        """The candidates and the one that was chosen."""
+        return self.findings.selection
 
 
 @flow(name="distill", flow_run_name="{config.name}")
@@ -54,43 +59,29 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
         with tracked(config, corpus.open()) as distillation:
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
-            tuned = tune(config, corpus, labels, teacher)
-
-            def learn(trial: Trial) -> StudentReference:
-                return train(config, trial, corpus, labels, teacher, tuned.objective)
-
-            halving = halve(config, corpus, labels, teacher, tuned.objective)
-            further = search(config, corpus, labels, teacher, tuned.objective).students
-            config = config.model_copy(update={"students": (*config.students, *further)})
-            grid = Grid([], {}).learn(find_trials(config, halving), learn)
-            students = export(config, corpus, grid).students
-            scores = evaluate(config, corpus, labels, students, "validation")
-            latencies = measure(config, corpus, teacher, students)
-            finalists = narrow(config, corpus, labels, students, scores, latencies)
-            grid = grid.learn(further_trials(config, finalists), learn)
-            exported = export(config, corpus, grid)
-            students = exported.students
-            finalists = [name for name in finalists if name not in grid.failed]
-            scores = evaluate(config, corpus, labels, students, "validation")
-            selection = select(config, corpus, labels, students, scores, latencies, finalists)
-            tested = [student for student in students if student.student in finalists]
-            held_out = evaluate(config, corpus, labels, tested, "held_out")
-            proof = prove(config, corpus, labels, tested, selection.leading)
-            curve = learning_curve(config, corpus, labels, teacher, tuned)
+            run = start_run(config=config, corpus=corpus, teacher=teacher, labels=labels)
+            tuning = tune(run)
+            run = replace(run, objective=tuning.objective)
+            halving = halve(run)
+            grid = export(run, train_all(run, search(run, halving).trials))
+            scores = evaluate(run, grid.students, split="validation")
+            latencies = measure(run, grid.students)
+            finalists = narrow(run, grid, scores, latencies)
+            grid = export(run, train_all(run, grid.further_trials(config, finalists), grid))
+            scores = evaluate(run, grid.students, split="validation")
+            selection = select(run, grid, scores, latencies, finalists=finalists)
+            tested = grid.of(selection.finalists)
             findings = Findings(
-                config,
-                corpus,
-                teacher,
-                labels,
-                tuned,
-                halving,
-                exported,
-                scores,
-                held_out,
-                latencies,
-                selection,
-                proof,
-                curve,
+                run=run,
+                tuning=tuning,
+                halving=halving,
+                grid=grid,
+                validation=scores,
+                held_out=evaluate(run, tested, split="held_out"),
+                latencies=latencies,
+                selection=selection,
+                proof=prove(run, tested, selection.leading),
+                curve=learning_curve(run),
             )
             written = report(findings, distillation)
             if selection.choice is None:
@@ -98,4 +89,4 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)
-    return Outcome(distillation, selection, written, registered, promotion)
+    return Outcome(distillation, findings, written, registered, promotion)

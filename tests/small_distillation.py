@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from samples import CLASSES, make_footprint, make_latency
 from distill_tasks.config import DistillConfig, parse_config
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.grid import Grid, Trial, first_trials
 from distill_tasks.results.outcomes import Latencies
-from distill_tasks.results.references import Grid, Trial, further_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.run import start_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.export import export_all
-from distill_tasks.stages.halve import find_trials, halve_grid
+from distill_tasks.stages.halve import halve_grid
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
 from distill_tasks.stages.prepare import keep_corpus
@@ -43,48 +44,43 @@ def distil(
     kept = keep_corpus(config, corpus)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
-    store = labels.open()
-    tuning = tune_objective(config, corpus, store, teacher)
-    run = open_run(config, corpus, store, teacher, tuning.objective)
+    run = start_run(config, kept, teacher, labels)
+    tuning = tune_objective(run.open())
+    run = replace(run, objective=tuning.objective)
+    opened = run.open()
 
-    def learn(trial: Trial):
-        return train_one(run, trial)
+    def train(trial: Trial):
+        return train_one(opened, trial)
 
     def field():
-        return make_field(config, kept, labels, students, scores, latencies)
+        return make_field(opened, grid.students, scores, latencies)
 
-    halving = halve_grid(config, corpus, store, teacher, tuning.objective)
-    grid = Grid([], {}).learn(find_trials(config, halving), learn)
-    students = export_all(config, corpus, grid.students).students
-    scores = score_all(config, corpus, store, students, "validation")
+    halving = halve_grid(opened)
+    grid = export_all(opened, Grid().add(halving.remaining(first_trials(config)), train))
+    scores = score_all(opened, grid.students, "validation")
     if p95_ms is None:
-        latencies = measure_all(config, corpus, teacher, students)
+        latencies = measure_all(opened, grid.students)
     else:
         by_name = {name: make_latency(milliseconds) for name, milliseconds in p95_ms.items()}
         footprints = {name: make_footprint() for name in p95_ms}
         latencies = Latencies(by_name, footprints, {}, reused=False)
     if finalists is None:
         finalists = find_finalists(field(), config.select, config.evaluate.finalists)
-    grid = grid.learn(further_trials(config, finalists), learn)
-    exported = export_all(config, corpus, grid.students)
-    students = exported.students
-    scores = score_all(config, corpus, store, students, "validation")
+    grid = export_all(opened, grid.add(grid.further_trials(config, finalists), train))
+    scores = score_all(opened, grid.students, "validation")
     selection = select_candidate(field(), finalists, config.select)
-    tested = [student for student in students if student.student in finalists]
+    tested = grid.of(finalists)
     return Findings(
-        config=config,
-        corpus=kept,
-        teacher=teacher,
-        labels=labels,
+        run=run,
         tuning=tuning,
         halving=halving,
-        exported=exported,
+        grid=grid,
         validation=scores,
-        held_out=score_all(config, corpus, store, tested, "held_out"),
+        held_out=score_all(opened, tested, "held_out"),
         latencies=latencies,
         selection=selection,
-        proof=prove_all(config, corpus, store, tested, selection.leading),
-        curve=draw_learning_curve(config, corpus, store, teacher, tuning.objective),
+        proof=prove_all(opened, tested, selection.leading),
+        curve=draw_learning_curve(opened),
     )
 
 

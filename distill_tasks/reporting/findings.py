@@ -14,8 +14,8 @@ from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency
 from distill_tasks.reporting.front import Point, Role
 from distill_tasks.results.evaluator import CONTROLS, TEACHER
+from distill_tasks.results.grid import Grid
 from distill_tasks.results.outcomes import (
-    Exported,
     Halving,
     Judgement,
     Latencies,
@@ -29,6 +29,7 @@ from distill_tasks.results.references import (
     StudentReference,
     TeacherReference,
 )
+from distill_tasks.results.run import Run
 from distill_tasks.results.selection import Candidate, Selection
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.learning_curve import LearningCurve
@@ -44,13 +45,10 @@ Row = dict[str, str]
 class Findings:
     """What one distillation found: what its reports are written from."""
 
-    config: DistillConfig
-    corpus: CorpusReference
-    teacher: TeacherReference
-    labels: LabelsReference
+    run: Run
     tuning: Tuning
     halving: Halving
-    exported: Exported
+    grid: Grid
     validation: Scores
     held_out: Scores
     latencies: Latencies
@@ -59,9 +57,29 @@ class Findings:
     curve: LearningCurve
 
     @property
+    def config(self) -> DistillConfig:
+        """What the user asked for."""
+        return self.run.config
+
+    @property
+    def corpus(self) -> CorpusReference:
+        """Where the rows lie."""
+        return self.run.corpus
+
+    @property
+    def teacher(self) -> TeacherReference:
+        """The teacher."""
+        return self.run.teacher
+
+    @property
+    def labels(self) -> LabelsReference:
+        """Where the teacher's answers lie."""
+        return self.run.labels
+
+    @property
     def students(self) -> list[StudentReference]:
         """All that was trained and exported."""
-        return self.exported.students
+        return self.grid.students
 
     @cached_property
     def rows(self) -> Corpus:
@@ -106,7 +124,7 @@ def tabulate(findings: Findings) -> list[Row]:
         rows.append(
             _row(findings, candidate.name, card, selection.reasons[candidate.name], candidate)
         )
-    for name, reason in findings.exported.left_out.items():
+    for name, reason in findings.grid.failed.items():
         rows.append(_row(findings, name, None, f"left out: {reason}"))
     for name, reason in findings.halving.reasons.items():
         rows.append(_row(findings, name, None, reason))
@@ -130,7 +148,7 @@ def warn(findings: Findings) -> list[str]:
         )
     for name, judgement in findings.proof.judgements.items():
         warnings += [f"{name}: {flag}" for flag in judgement.flags]
-    for name, reason in findings.exported.left_out.items():
+    for name, reason in findings.grid.failed.items():
         warnings.append(f"{name} was left out: {reason}")
     settings = findings.config.export
     torch = [student.name for student in findings.students if student.variant == "torch"]

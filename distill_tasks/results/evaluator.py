@@ -6,13 +6,10 @@ import logging
 from dataclasses import asdict
 from functools import cached_property
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import Logits
 from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import fit_calibration
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
@@ -48,19 +45,13 @@ CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
 class Evaluator:
     """Asks models the rows of one split, each at most once, and scores what they say."""
 
-    def __init__(
-        self, config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, split: str
-    ) -> None:
-        self.config = config
-        self.corpus = corpus
-        self.labels = labels
-        self.store = Store(config.work_dir)
-        rows = corpus.splits[split]
-        self.answers = AnswerStore(self.store, rows)
-        teacher = Predictions(labels.read(rows.texts).logits, self.calibrate(self._validated()))
-        self.eval_split = EvalSplit(
-            split, rows, teacher, corpus.classes, corpus.problem, config.select.metric
-        )
+    def __init__(self, run: OpenRun, split: str) -> None:
+        self.run = run
+        rows = run.corpus.splits[split]
+        self.answers = AnswerStore(run.store, rows)
+        teacher = Predictions(run.labels.read(rows.texts).logits, self.calibrate(self._validated()))
+        corpus, metric = run.corpus, run.config.select.metric
+        self.eval_split = EvalSplit(split, rows, teacher, corpus.classes, corpus.problem, metric)
         self.made = 0
 
     def ask(self, student: StudentReference) -> Predictions:
@@ -90,7 +81,11 @@ class Evaluator:
         """
         return {
             s.candidate: compare_to_reference(
-                self.eval_split, s.variant, asked[s.candidate], asked[s.student], self.config.seed
+                self.eval_split,
+                s.variant,
+                asked[s.candidate],
+                asked[s.student],
+                self.run.config.seed,
             )
             for s in students
             if s.served and s.candidate != s.student
@@ -98,18 +93,18 @@ class Evaluator:
 
     def ask_control(self, name: str) -> Predictions:
         """Return what a control says that is no student: words on gold, or the majority class."""
-        train, classes = self.corpus.splits["train"], len(self.corpus.classes)
+        train, classes = self.run.corpus.splits["train"], len(self.run.corpus.classes)
         key = digest(name, train.digest, classes, *self.limit(name))
 
         def open_it() -> Answering:
-            return CONTROLS[name](train, classes, self.corpus.problem)
+            return CONTROLS[name](train, classes, self.run.corpus.problem)
 
         said = self.answers.read(key, name, open_it)
         if name == MAJORITY_CLASS:
             return Predictions(
                 said, Calibration()
             )  # thresholds fitted for F1 would say every label
-        validation = AnswerStore(self.store, self.corpus.splits["validation"])
+        validation = AnswerStore(self.run.store, self.run.corpus.splits["validation"])
         return Predictions(said, self.calibrate(validation.read(key, name, open_it)))
 
     def limit(self, control: str) -> list[int]:
@@ -129,27 +124,28 @@ class Evaluator:
             CODE_VERSION,
             key,
             [asdict(one.calibration) for one in predictions],
-            self.labels.teacher,
+            self.run.labels.teacher,
             asdict(eval_split.teacher.calibration),
             [eval_split.split.digest, eval_split.problem, eval_split.metric],
         )
-        saved = self.store.manifest("scorecards", key)
+        saved = self.run.store.manifest("scorecards", key)
         if saved is not None:
             return Scorecard.from_json(saved)
         self.made += 1
         card = score(eval_split, predictions)
-        self.store.keep("scorecards", key, card.to_json())
+        self.run.store.keep("scorecards", key, card.to_json())
         return card
 
     def calibrate(self, at_validation: Logits) -> Calibration:
         """Return the calibration that a model's answers to validation ask for."""
-        return fit_calibration(self.config, self.corpus, at_validation)
+        precision = self.run.config.evaluate.answer_precision
+        return fit_calibration(self.run.corpus, at_validation, precision)
 
     @cached_property
     def _limit(self) -> Limit | None:
         return find_limit(
-            self.corpus.splits["train"], len(self.corpus.classes), self.corpus.problem
+            self.run.corpus.splits["train"], len(self.run.corpus.classes), self.run.corpus.problem
         )
 
     def _validated(self) -> Logits:
-        return self.labels.read(self.corpus.splits["validation"].texts).logits
+        return self.run.labels.read(self.run.corpus.splits["validation"].texts).logits

@@ -9,14 +9,13 @@ from pydantic import Field
 
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, find_band
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.grid import Trial
 from distill_tasks.scoring.fidelity import Panel
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.production import ProductionCheck
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
-from distill_tasks.students import StudentConfig
 from distill_tasks.training.objective import Objective
 
 
@@ -41,17 +40,6 @@ class Tuning:
     ]  # its name in stores and MLflow
     reason: str
     compared: list[Comparison]
-    reused: bool
-
-
-@dataclass(frozen=True)
-class Exported:
-    """All that may be served, and what could not be exported."""
-
-    students: list[StudentReference]
-    """The students as trained, each followed by its variants."""
-    left_out: dict[str, str]
-    """Why a student or a candidate is absent, by its name."""
     reused: bool
 
 
@@ -93,6 +81,10 @@ class Halving:
     def reasons(self) -> dict[str, str]:
         """Why each stopped student is no candidate, by its name."""
         return {stop.name: stop.reason for stop in self.stops}
+
+    def remaining(self, trials: list[Trial]) -> list[Trial]:
+        """Return the trials of students that were not stopped."""
+        return [trial for trial in trials if trial.student.name not in self.reasons]
 
     @property
     def saved_share(self) -> float:
@@ -148,10 +140,11 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What a search adds to the grid."""
+class Searched:
+    """What is to be trained: one trial of each student that is still in the run."""
 
-    students: list[StudentConfig]
+    trials: list[Trial]
+    """Those of the grid that were not stopped, then those that the search added."""
     reused: bool
 
 

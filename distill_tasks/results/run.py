@@ -1,21 +1,73 @@
-"""What all students of a run have in common, and what each of them learns from."""
+"""A run: what was asked and references to what is made of it, and what its students train on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.problems.classification import balance_classes
-from distill_tasks.results.references import TeacherReference
+from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Run:
+    """One distillation: its configuration, and references to its rows, teacher and labels.
+
+    It is small and pickles, so it travels to wherever a stage works.
+    """
+
+    config: DistillConfig
+    corpus: CorpusReference
+    teacher: TeacherReference
+    labels: LabelsReference
+    objective: Objective
+
+    def open(self) -> OpenRun:
+        """Return the run with its rows and the teacher's labels at hand."""
+        corpus, labels = self.corpus.open(), self.labels.open()
+        return OpenRun(self.config, corpus, self.teacher, labels, self.objective)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run whose rows were read and whose labels can be."""
+
+    config: DistillConfig
+    corpus: Corpus
+    teacher: TeacherReference
+    labels: SoftLabelStore
+    objective: Objective
+
+    @property
+    def store(self) -> Store:
+        """Where the run keeps what it makes."""
+        return Store(self.config.work_dir)
+
+    @cached_property
+    def soft_labels(self) -> SoftLabels:
+        """The teacher's answers to the training rows."""
+        return self.labels.read(self.corpus.training_rows.texts)
+
+
+def start_run(
+    config: DistillConfig,
+    corpus: CorpusReference,
+    teacher: TeacherReference,
+    labels: LabelsReference,
+) -> Run:
+    """Return a run under the configured objective; `auto` stands for the usual values."""
+    return Run(config, corpus, teacher, labels, config.loss.usual_objective)
 
 
 def cheapest(config: DistillConfig) -> BagOfWordsStudent:
@@ -31,31 +83,8 @@ def take(training_set: TrainingSet, rows: NDArray[np.int64]) -> TrainingSet:
     return replace(training_set, rows=training_set.rows.take(rows), soft_labels=answers)
 
 
-@dataclass(frozen=True)
-class OpenRun:
-    """What all students of a run have in common: rows, a teacher, and how its answers count."""
-
-    config: DistillConfig
-    corpus: Corpus
-    soft_labels: SoftLabels
-    """The teacher's answers to the rows of the training set."""
-    teacher: TeacherReference
-    objective: Objective
-
-
-def open_run(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> OpenRun:
-    """Return what the students of a run learn, with the answers that the teacher gave."""
-    return OpenRun(config, corpus, labels.read(corpus.training_rows.texts), teacher, objective)
-
-
 def make_training_set(run: OpenRun, seed: int) -> TrainingSet:
-    """Return what students learn from, the teacher included."""
+    """Return what students train on, the teacher included."""
     config, corpus, teacher = run.config, run.corpus, run.teacher
     gold = corpus.splits["train"].gold
     weights = balance_classes(gold, len(corpus.classes)) if config.loss.balance_classes else None

@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.core.progress import TrainingStep, heard_by, shown
-from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
-from distill_tasks.measuring.latency import Latency
+from distill_tasks.measuring.latency import Latency, MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
 from distill_tasks.problems.classification import Logits
-from distill_tasks.results.references import PartOfTraining, StudentReference, Trial
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.references import PartOfTraining, StudentReference
 from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
@@ -56,13 +55,11 @@ def find_shape(student: StudentConfig) -> str:
     return digest(student.model_dump(exclude=set(TransformerSettings.model_fields)))
 
 
-def time_shapes(
-    config: DistillConfig, corpus: Corpus, folders: dict[str, Path]
-) -> dict[str, Latency]:
+def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
     """Time one student of each shape, side by side and quickly, on validation rows."""
     models = {shape: Served(str(folder)) for shape, folder in folders.items()}
-    settings = config.measure.model_copy(update={"calls": TIMED_CALLS})
-    return time_served(models, corpus.splits["validation"].texts, settings, config.seed)
+    quick = MeasureConfig(**{**run.config.measure.model_dump(), "calls": TIMED_CALLS})
+    return time_served(models, run.corpus.splits["validation"].texts, quick, run.config.seed)
 
 
 CODE_VERSION = 7
@@ -79,8 +76,7 @@ CALIBRATION_VERSION = 1
 
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, or find both done."""
-    config = run.config
-    store, key = Store(config.work_dir), digest_training(run, trial)
+    store, key = run.store, digest_training(run, trial)
     manifest = store.manifest("students", key)
     reused = manifest is not None
     if manifest is None:
@@ -92,13 +88,13 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
             manifest["parameters"] = count_parameters(draft / SERVED)
             manifest["content"] = digest_folder(draft / SERVED)
     trained = identify(key, manifest)
-    served = digest(CALIBRATION_VERSION, trained, config.evaluate.answer_precision)
+    served = digest(CALIBRATION_VERSION, trained, run.config.evaluate.answer_precision)
     source = store.folder("students", key) / SERVED
 
     def link_all(folder: Path) -> None:
         shutil.copytree(source, folder, copy_function=_link, dirs_exist_ok=True)
 
-    kept = keep_served(config, run.corpus, served, trial.name, link_all)
+    kept = keep_served(run, served, trial.name, link_all)
     return StudentReference(
         name=trial.name,
         student=trial.student.name,
@@ -124,7 +120,7 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     What it says there is kept, so that later runs too compare students at equal shares. Raises
     PotstillError for one that is past that share without having been asked there.
     """
-    store = Store(run.config.work_dir)
+    store = run.store
     answers = AnswerStore(store, run.corpus.splits["validation"])
     key = digest_training(run, trial)
     whole, part = store.manifest("students", key) is not None, digest(key, share)
@@ -248,14 +244,12 @@ class KeptModel:
     calibration: Calibration
 
 
-def keep_served(
-    config: DistillConfig, corpus: Corpus, key: str, name: str, fill: Callable[[Path], None]
-) -> KeptModel:
+def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None]) -> KeptModel:
     """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
 
     What it says of validation, which it is calibrated on, is kept under its digest.
     """
-    store, validation = Store(config.work_dir), corpus.splits["validation"]
+    store, validation = run.store, run.corpus.splits["validation"]
     manifest = store.manifest("served", key)
     if manifest is None:
         manifest = {"name": name}
@@ -265,9 +259,8 @@ def keep_served(
             fill(folder)
             manifest["content"] = digest_folder(folder)
             answers, made = AnswerStore(store, validation), identify(key, manifest)
-            fitted = fit_calibration(
-                config, corpus, answers.read(made, name, lambda: open_model(folder))
-            )
+            logits = answers.read(made, name, lambda: open_model(folder))
+            fitted = fit_calibration(run.corpus, logits, run.config.evaluate.answer_precision)
             describe_calibration(folder, fitted)
             manifest |= fitted.to_json()
     fields = {field: manifest[field] for field in Calibration().to_json()}
@@ -275,10 +268,10 @@ def keep_served(
     return KeptModel(identify(key, manifest), served, Calibration(**fields))
 
 
-def fit_calibration(config: DistillConfig, corpus: Corpus, said: Logits) -> Calibration:
+def fit_calibration(corpus: Corpus, logits: Logits, answer_precision: float | None) -> Calibration:
     """Return the calibration that answers to validation, logits (rows, classes), ask for."""
-    gold = corpus.splits["validation"].decisions(said.shape[1])
-    return calibrate(said, gold, corpus.problem, config.evaluate.answer_precision)
+    gold = corpus.splits["validation"].decisions(logits.shape[1])
+    return calibrate(logits, gold, corpus.problem, answer_precision)
 
 
 def _link(source: str, target: str) -> None:

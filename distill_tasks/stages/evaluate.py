@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.evaluator import CONTROLS, TEACHER, Evaluator
 from distill_tasks.results.outcomes import Scores
-from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun, Run
+from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.stages.stage import stage
-from distill_tasks.students.controls import (
-    WORDS_ON_GOLD,
-    has_words,
-)
+from distill_tasks.students.controls import WORDS_ON_GOLD, has_words
 
 
-def score_all(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    students: list[StudentReference],
-    split: str,
-) -> Scores:
+@stage("evaluate on {split}")
+def evaluate(run: Run, students: list[StudentReference], split: str) -> Scores:
+    """Score every model on a split."""
+    return score_all(run.open(), students, split)
+
+
+def score_all(run: OpenRun, students: list[StudentReference], split: str) -> Scores:
     """Score teacher, controls and students on a split; what was scored before is read again."""
-    evaluator = Evaluator(config, corpus, labels, split)
+    evaluator = Evaluator(run, split)
     models = {TEACHER: evaluator.score("teacher", [evaluator.eval_split.teacher])}
-    if corpus.splits["train"].has_gold:
-        for name in CONTROLS:
-            if name == WORDS_ON_GOLD and not has_words(corpus.splits["train"]):
-                continue
-            key = digest(name, corpus.splits["train"].digest, *evaluator.limit(name))
-            models[name] = evaluator.score(key, [evaluator.ask_control(name)])
+    models |= _score_controls(evaluator)
     for student in students:
         if student.served or student.candidate == student.student:
             models[student.name] = evaluator.score_seeds([student])
@@ -47,13 +38,14 @@ def score_all(
     return Scores(split, models, candidates, on_gold, reused=evaluator.made == 0)
 
 
-@stage("evaluate on {split}")
-def evaluate(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    students: list[StudentReference],
-    split: str,
-) -> Scores:
-    """Score every model on a split."""
-    return score_all(config, corpus.open(), labels.open(), students, split)
+def _score_controls(evaluator: Evaluator) -> dict[str, Scorecard]:
+    """Score the controls that are no students, where there is gold for them to learn from."""
+    train, cards = evaluator.run.corpus.splits["train"], {}
+    if not train.has_gold:
+        return {}
+    for name in CONTROLS:
+        if name == WORDS_ON_GOLD and not has_words(train):
+            continue
+        key = digest(name, train.digest, *evaluator.limit(name))
+        cards[name] = evaluator.score(key, [evaluator.ask_control(name)])
+    return cards

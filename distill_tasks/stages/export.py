@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import say_error, stop_if_disk_full
 from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.results.outcomes import Exported
-from distill_tasks.results.references import CorpusReference, Grid, StudentReference
+from distill_tasks.results.grid import Grid
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import keep_served
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.stage import stage
@@ -32,53 +31,53 @@ CODE_VERSION = 1
 """Raised when a change of the code changes what is exported."""
 
 
-@stage("export {config.name}")
-def export(config: DistillConfig, corpus: CorpusReference, grid: Grid) -> Exported:
+@stage("export {run.config.name}")
+def export(run: Run, grid: Grid) -> Grid:
     """Export what was trained."""
-    exported = export_all(config, corpus.open(), grid.students)
-    return replace(exported, left_out=grid.failed | exported.left_out)
+    return export_all(run.open(), grid)
 
 
-def export_all(config: DistillConfig, corpus: Corpus, students: list[StudentReference]) -> Exported:
-    """Export every distilled transformer in every chosen form; one that fails is left out."""
+def export_all(run: OpenRun, grid: Grid) -> Grid:
+    """Return the grid with every distilled transformer in every chosen form.
+
+    A form in which one seed of a student cannot be exported is left out.
+    """
     served: list[StudentReference] = []
-    left_out: dict[str, str] = {}
-    variants = choose_variants(config.export)
-    for student in students:
+    failed = dict(grid.failed)
+    variants = choose_variants(run.config.export)
+    for student in grid.trained:
         served.append(student)
         if student.variant != "torch" or not student.distilled:
             continue
         for variant in variants:
             name = name_variant(student.student, variant)
-            if name in left_out:
+            if name in failed:
                 continue
             try:
-                served.append(export_one(config, student, variant, corpus))
+                served.append(export_one(run, student, variant))
             except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
                 stop_if_disk_full(error)
-                left_out[name] = f"its export failed: {say_error(error)}"
-                logger.warning("export %s: left out, %s", name, left_out[name])
-    complete = [student for student in served if student.candidate not in left_out]
-    reused = not left_out and all(student.reused for student in complete)
-    return Exported(complete, left_out, reused)
+                failed[name] = f"its export failed: {say_error(error)}"
+                logger.warning("export %s: left out, %s", name, failed[name])
+    whole = [student for student in served if student.candidate not in failed]
+    reused = failed == grid.failed and all(student.reused for student in whole)
+    return replace(grid, students=whole, failed=failed, reused=reused)
 
 
-def export_one(
-    config: DistillConfig, student: StudentReference, variant: Variant, corpus: Corpus
-) -> StudentReference:
+def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> StudentReference:
     """Export a student in one form and calibrate it anew, or find both done."""
-    store, key = Store(config.work_dir), _digest(student, variant)
+    store, key = run.store, _digest(student, variant)
     candidate = name_variant(student.student, variant)
     name = candidate + student.name.removeprefix(student.student)
     reused = store.manifest("served", key) is not None
 
     def write(folder: Path) -> None:
         logger.info("export %s", name)
-        texts = corpus.training_rows.texts[-CALIBRATION_ROWS:]
+        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
         export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
-        _check_reading(folder, student, corpus.splits["validation"].texts)
+        _check_reading(folder, student, run.corpus.splits["validation"].texts)
 
-    kept = keep_served(config, corpus, key, name, write)
+    kept = keep_served(run, key, name, write)
     return replace(
         student,
         name=name,

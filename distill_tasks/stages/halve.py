@@ -11,28 +11,18 @@ from distill_tasks.config import AUTO, DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine
 from distill_tasks.core.errors import say_error, stop_if_disk_full
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.measuring.latency import find_band, tie
 from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.grid import Trial, first_trials
 from distill_tasks.results.outcomes import Halving, Stop
-from distill_tasks.results.references import (
-    CorpusReference,
-    LabelsReference,
-    PartOfTraining,
-    TeacherReference,
-    Trial,
-    first_trials,
-)
-from distill_tasks.results.run import OpenRun, open_run
+from distill_tasks.results.references import PartOfTraining
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import find_shape, time_shapes, train_partly
 from distill_tasks.scoring.intervals import lowest_gaps, plain_value
 from distill_tasks.scoring.scorecard import Predictions, quality_statistic
 from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
-from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
 
@@ -57,50 +47,38 @@ class Contender:
     p95_ms: float
 
 
-@stage("halve {config.name}")
-def halve(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> Halving:
+@stage("halve {run.config.name}")
+def halve(run: Run) -> Halving:
     """Stop students on the way."""
     with kept_in_prefect():
-        return halve_grid(config, corpus.open(), labels.open(), teacher, objective)
+        return halve_grid(run.open())
 
 
-def halve_grid(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> Halving:
+def halve_grid(run: OpenRun) -> Halving:
     """Train the grid rung by rung, and stop whom another student surely beats at no more latency.
 
     Students compete that can be stopped; the others train in seconds. One that fails here stays
     in, so that its training says why.
     """
+    config, objective = run.config, run.objective
     trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
     if not will_halve(config) or len(trials) < 2:
         return Halving(0, [], 0.0, reused=True)
     key = digest(
         [CODE_VERSION, RUNGS, describe_machine()],
         [trial.student.model_dump() for trial in trials],
-        [corpus.digest, teacher.digest, config.seed, config.select.metric],
+        [run.corpus.digest, run.teacher.digest, config.seed, config.select.metric],
         [config.loss.model_dump(), objective.temperature, objective.alpha],
         config.measure.model_dump(),
     )
 
-    def run() -> Halving:
-        run = open_run(config, corpus, labels, teacher, objective)
-        halving = SuccessiveHalving(run, Evaluator(config, corpus, labels, "validation"))
+    def race() -> Halving:
+        halving = SuccessiveHalving(run, Evaluator(run, "validation"))
         for share in RUNGS:
             halving.reach(share, trials)
         return halving.finish()
 
-    found, kept = Store(config.work_dir).remember("halvings", key, Halving, run)
+    found, kept = run.store.remember("halvings", key, Halving, race)
     return replace(found, reused=kept)
 
 
@@ -152,7 +130,7 @@ class SuccessiveHalving:
         """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
         shapes = {student.name: find_shape(student) for student in students}
         folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
-        found = time_shapes(self.run.config, self.run.corpus, folders)
+        found = time_shapes(self.run, folders)
         band = find_band(list(found.values()))
         tied = tie(np.array([latency.p95_ms for latency in found.values()]), band)
         by_shape = dict(zip(found, tied.tolist(), strict=True))
@@ -185,8 +163,3 @@ def will_halve(config: DistillConfig) -> bool:
     """Return whether students are compared on the way."""
     wanted = config.search.halving
     return wanted is True or (wanted == AUTO and len(config.students) >= FEWEST_STUDENTS)
-
-
-def find_trials(config: DistillConfig, halving: Halving) -> list[Trial]:
-    """Return the first trials of all that were not stopped."""
-    return [t for t in first_trials(config) if t.student.name not in halving.reasons]

@@ -6,16 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine, list_versions
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
 from distill_tasks.measuring.footprint import Footprint, measure_footprint
+from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
 from distill_tasks.results.evaluator import TEACHER
 from distill_tasks.results.outcomes import Latencies
-from distill_tasks.results.references import CorpusReference, StudentReference, TeacherReference
+from distill_tasks.results.references import StudentReference, TeacherReference
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.stages.stage import stage
 
 logger = logging.getLogger("potstill")
@@ -24,15 +23,17 @@ CODE_VERSION = 3
 """Raised when a change of the code changes the times that come out."""
 
 
-def measure_all(
-    config: DistillConfig,
-    corpus: Corpus,
-    teacher: TeacherReference,
-    students: list[StudentReference],
-) -> Latencies:
+@stage("measure {run.config.name}")
+def measure(run: Run, students: list[StudentReference]) -> Latencies:
+    """Measure every model."""
+    return measure_all(run.open(), students)
+
+
+def measure_all(run: OpenRun, students: list[StudentReference]) -> Latencies:
     """Time all that may be served in one run, or read the times of the same on this machine."""
+    config, teacher = run.config, run.teacher
     served = [student for student in students if student.served]
-    held_out = corpus.splits["held_out"]
+    held_out = run.corpus.splits["held_out"]
     key = digest(
         CODE_VERSION,
         [describe_machine(), list_versions()],
@@ -46,34 +47,21 @@ def measure_all(
         logger.info("measure: %d students, %s", len(served), describe_machine())
         models = _name_models(teacher, served)
         by_name = time_served(models, held_out.texts, config.measure, config.seed)
-        footprints = _find_footprints(config, served, held_out.texts)
+        footprints = _find_footprints(config.measure, served, held_out.texts)
         return Latencies(by_name, footprints, list_versions(), reused=False)
 
-    found, kept = Store(config.work_dir).remember("latencies", key, Latencies, time_all)
+    found, kept = run.store.remember("latencies", key, Latencies, time_all)
     return replace(found, reused=kept)
 
 
-@stage("measure {config.name}")
-def measure(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    teacher: TeacherReference,
-    students: list[StudentReference],
-) -> Latencies:
-    """Measure every model."""
-    return measure_all(config, corpus.open(), teacher, students)
-
-
 def _find_footprints(
-    config: DistillConfig, students: list[StudentReference], texts: Sequence[str]
+    config: MeasureConfig, students: list[StudentReference], texts: Sequence[str]
 ) -> dict[str, Footprint]:
     """Return what serving each student takes, in a Python of its own."""
     footprints = {}
     for student in students:
         logger.info("measure %s: memory and cold start", student.name)
-        footprints[student.name] = measure_footprint(
-            student.folder, texts[0], config.measure.threads
-        )
+        footprints[student.name] = measure_footprint(student.folder, texts[0], config.threads)
     return footprints
 
 

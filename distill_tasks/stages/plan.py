@@ -15,8 +15,9 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.progress import TrainingStep, heard_by, shown
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
-from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.results.references import TeacherReference, further_trials
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.results.grid import further_trials
+from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun, make_training_set, take
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StudentConfig, train_student
@@ -112,7 +113,10 @@ def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
     That is the grid, and the further seeds and the controls of as many finalists as there may be,
     those that take longest. Halving takes less.
     """
-    further = [one.minutes * len(further_trials(config, [one.name])) for one in planned]
+    further = [
+        one.minutes * len(further_trials(config, student))
+        for student, one in zip(config.students, planned, strict=True)
+    ]
     longest = sorted(further, reverse=True)[: config.evaluate.finalists]
     return sum(one.minutes for one in planned) + sum(longest)
 
@@ -122,12 +126,10 @@ def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> 
     teacher, rows = _find_teacher(config, corpus), corpus.training_rows
     shape = len(rows), len(teacher.classes)
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
-    answers = SoftLabels(logits, teacher.classes, teacher.digest)
-    objective = config.loss.objective(temperature=1.0, alpha=0.5)  # any others take as long
-    training_set = make_training_set(
-        OpenRun(config, corpus, answers, teacher, objective), config.seed
-    )
-    return replace(training_set, work_dir=scratch)
+    labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, teacher.classes)
+    labels.add(rows.texts, logits)
+    run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
+    return replace(make_training_set(run, config.seed), work_dir=scratch)
 
 
 def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:

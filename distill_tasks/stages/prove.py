@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Judgement, Proof
-from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.scoring.fidelity import draw_panel
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.production import ProductionCheck, check_production
@@ -35,24 +32,12 @@ CODE_VERSION = 3
 
 
 @stage("prove on held_out")
-def prove(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    students: list[StudentReference],
-    leading: list[str],
-) -> Proof:
+def prove(run: Run, students: list[StudentReference], leading: list[str]) -> Proof:
     """Judge the finalists, each in the form in which it would be served."""
-    return prove_all(config, corpus.open(), labels.open(), students, leading)
+    return prove_all(run.open(), students, leading)
 
 
-def prove_all(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    students: list[StudentReference],
-    leading: list[str],
-) -> Proof:
+def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]) -> Proof:
     """Judge every finalist against its control, and draw where it differs from the teacher.
 
     ``leading`` names one candidate of each, so that as many verdicts are given as there are
@@ -62,30 +47,26 @@ def prove_all(
     key = digest(
         CODE_VERSION,
         [leading, [student.digest for student in students]],
-        [labels.teacher, corpus.digest, config.select.metric, config.seed],
+        [run.labels.teacher, run.corpus.digest, run.config.select.metric, run.config.seed],
     )
-    proof, kept = Store(config.work_dir).remember(
-        "proofs", key, Proof, lambda: _prove_seeds(config, corpus, labels, students, seeds)
+    proof, kept = run.store.remember(
+        "proofs", key, Proof, lambda: _prove_seeds(run, students, seeds)
     )
     return replace(proof, reused=kept)
 
 
 def _prove_seeds(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    students: list[StudentReference],
-    seeds: dict[str, list[StudentReference]],
+    run: OpenRun, students: list[StudentReference], seeds: dict[str, list[StudentReference]]
 ) -> Proof:
-    evaluator = Evaluator(config, corpus, labels, "held_out")
-    judgements = {name: judge_student(config, evaluator, group) for name, group in seeds.items()}
+    evaluator = Evaluator(run, "held_out")
+    judgements = {name: judge_student(evaluator, group) for name, group in seeds.items()}
     served = {name: next(s for s in group if s.served) for name, group in seeds.items()}
     panels = {
         name: draw_panel(evaluator.eval_split, evaluator.ask(s)) for name, s in served.items()
     }
     production: dict[str, ProductionCheck] = {}
-    if "production" in corpus.splits:
-        seen = Evaluator(config, corpus, labels, "production")
+    if "production" in run.corpus.splits:
+        seen = Evaluator(run, "production")
         production = {
             name: check_production(
                 evaluator.eval_split, evaluator.ask(s), seen.eval_split, seen.ask(s)
@@ -112,11 +93,9 @@ def _find_seeds(students: list[StudentReference], candidate: str) -> list[Studen
     return distilled + alone
 
 
-def judge_student(
-    config: DistillConfig, evaluator: Evaluator, seeds: list[StudentReference]
-) -> Judgement:
+def judge_student(evaluator: Evaluator, seeds: list[StudentReference]) -> Judgement:
     """Judge a student, over its seeds, against its control; p is not corrected yet."""
-    eval_split, metric = evaluator.eval_split, config.select.metric
+    eval_split, seed = evaluator.eval_split, evaluator.run.config.seed
     distilled = [evaluator.ask(student) for student in seeds if student.distilled]
     alone = [evaluator.ask(student) for student in seeds if not student.distilled]
     if eval_split.gold is None:
@@ -124,11 +103,11 @@ def judge_student(
     if not alone:
         return _undecided("there is no control to compare with: evaluate.controls is off")
     ours, theirs = ([eval_split.decide(one) for one in group] for group in (distilled, alone))
-    comparison = compare_answers(eval_split.gold, ours, theirs, metric, config.seed)
+    comparison = compare_answers(eval_split.gold, ours, theirs, eval_split.metric, seed)
     student, control, teacher = (
         quality_statistic(eval_split, group) for group in (distilled, alone, [eval_split.teacher])
     )
-    lead, ratio = estimate_ratio(student, control, teacher, len(eval_split.split), config.seed)
+    lead, ratio = estimate_ratio(student, control, teacher, len(eval_split.split), seed)
     return Judgement(
         verdict=comparison.verdict,
         reason="",

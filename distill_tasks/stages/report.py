@@ -140,7 +140,7 @@ def _log_model_figures(
     at_validation = {f"validation/{key}": value for key, value in validation.values.items()}
     log_figures(run_id, {}, at_validation, model_id, datasets["validation"])
     if student is not None:
-        settings = next(s for s in findings.config.students if s.name == student.student)
+        settings = findings.grid.settings(student.student)
         objective = asdict(findings.tuning.objective) if student.distilled else {}
         about = {
             "seed": student.seed,
@@ -225,7 +225,7 @@ def _log_summary(
         figures = findings.held_out.candidates[choice.name].figures
         log_figures(run_id, figures, choice.latency.values, None, None)
         _log_verdict(findings, run_id, choice.name)
-    if not findings.exported.left_out:  # what failed is tried again by the next run
+    if not findings.grid.failed:  # what failed is tried again by the next run
         finish(run_id)
 
 

@@ -7,31 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine, list_versions
 from distill_tasks.core.errors import say_error, stop_if_disk_full
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.measuring.latency import Latency
 from distill_tasks.results.evaluator import Evaluator
-from distill_tasks.results.outcomes import SearchResult
-from distill_tasks.results.references import (
-    CorpusReference,
-    LabelsReference,
-    TeacherReference,
-    Trial,
-)
-from distill_tasks.results.run import OpenRun, open_run
+from distill_tasks.results.grid import Trial, first_trials
+from distill_tasks.results.outcomes import Halving, Searched
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import find_shape, time_shapes, train_one
 from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.scorecard import quality_statistic
 from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
-from distill_tasks.students.search_space import check_optuna
-from distill_tasks.training.objective import Objective
+from distill_tasks.students.search_space import OptunaConfig, check_optuna
 
 if TYPE_CHECKING:
     import optuna
@@ -51,27 +41,25 @@ class Point:
     p95_ms: float
 
 
-@stage("search {config.name}")
-def search(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> SearchResult:
-    """Search for further students."""
+@stage("search {run.config.name}")
+def search(run: Run, halving: Halving) -> Searched:
+    """Find what is to be trained."""
     with kept_in_prefect():
-        return search_students(config, corpus.open(), labels.open(), teacher, objective)
+        return find_trials(run, halving)
 
 
-def search_students(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> SearchResult:
-    """Draw students of high validation quality and low p95 latency, train them, and return them.
+def find_trials(run: Run, halving: Halving) -> Searched:
+    """Return what was not stopped of the grid, and the further students that a search finds."""
+    kept = halving.remaining(first_trials(run.config))
+    if run.config.search.optuna is None:
+        return Searched(kept, reused=True)
+    found = search_students(run.open(), run.config.search.optuna)
+    further = [Trial(student, run.config.seed) for student in found.further]
+    return Searched(kept + further, found.reused)
+
+
+def search_students(run: OpenRun, wanted: OptunaConfig) -> Search:
+    """Draw and train students, those of high validation quality and low p95 latency being sought.
 
     Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
     depends on the configuration and on what the store keeps alone, so that a search that was killed
@@ -82,26 +70,21 @@ def search_students(
     Expensive Optimization Problems".
     Raises InputError where optuna is not installed.
     """
-    wanted = config.search.optuna
-    if wanted is None:
-        return SearchResult([], reused=True)
     check_optuna(wanted)
-    run = open_run(config, corpus, labels, teacher, objective)
-    search = Search(run, Evaluator(config, corpus, labels, "validation"))
-    study = start_study(config.seed)
+    found = Search(run, Evaluator(run, "validation"))
+    study = start_study(run.config.seed)
     for number in range(wanted.trials):
         trial, point = study.ask(), None
         try:
             student = wanted.draw(trial)
             logger.info("search %s: trial %d of %d", student.name, number + 1, wanted.trials)
-            point = search.try_student(student)
+            point = found.try_student(student)
         except Exception as error:  # noqa: BLE001  # one that crashes must not end the search
             stop_if_disk_full(error)
             logger.warning("search: trial %d failed, %s", number + 1, say_error(error))
         tell(study, trial, point)
-    found = search.further
-    logger.info("search: %d trials found %d further students", wanted.trials, len(found))
-    return SearchResult(found, search.reused)
+    logger.info("search: %d trials found %d further students", wanted.trials, len(found.further))
+    return found
 
 
 class Search:
@@ -138,18 +121,15 @@ class Search:
 
     def _time(self, student: StudentConfig, folder: Path) -> Latency:
         """Return the times of a student's shape, kept so that a search sees the same ones again."""
-        config, corpus = self.run.config, self.run.corpus
-        shape = find_shape(student)
+        run, shape = self.run, find_shape(student)
         key = digest(
             [CODE_VERSION, describe_machine(), list_versions()],
-            [shape, corpus.digest, self.run.teacher.digest],
-            config.measure.model_dump(),
+            [shape, run.corpus.digest, run.teacher.digest],
+            run.config.measure.model_dump(),
         )
-
-        def run() -> Latency:
-            return time_shapes(config, corpus, {shape: folder})[shape]
-
-        found, kept = Store(config.work_dir).remember("shapes", key, Latency, run)
+        found, kept = run.store.remember(
+            "shapes", key, Latency, lambda: time_shapes(run, {shape: folder})[shape]
+        )
         self.reused = self.reused and kept
         return found
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill_tasks.config import DistillConfig, SelectConfig
+from distill_tasks.config import SelectConfig
 from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.grid import Grid
 from distill_tasks.results.outcomes import Latencies, Scores
-from distill_tasks.results.references import CorpusReference, LabelsReference, StudentReference
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.selection import Candidate, Field, Selection
 from distill_tasks.scoring.intervals import lowest_gaps
 from distill_tasks.scoring.pareto import Choice, find_front, rank
@@ -75,45 +77,28 @@ def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfi
     )
 
 
-@stage("narrow to {config.evaluate.finalists} finalists")
-def narrow(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    students: list[StudentReference],
-    scores: Scores,
-    latencies: Latencies,
-) -> list[str]:
+@stage("narrow to {run.config.evaluate.finalists} finalists")
+def narrow(run: Run, grid: Grid, scores: Scores, latencies: Latencies) -> list[str]:
     """Name the finalists among the students of the grid."""
-    field = make_field(config, corpus, labels, students, scores, latencies)
-    return find_finalists(field, config.select, config.evaluate.finalists)
+    field = make_field(run.open(), grid.students, scores, latencies)
+    return find_finalists(field, run.config.select, run.config.evaluate.finalists)
 
 
-@stage("select by {config.select.choose}")
+@stage("select by {run.config.select.choose}")
 def select(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    students: list[StudentReference],
-    scores: Scores,
-    latencies: Latencies,
-    finalists: list[str],
+    run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, finalists: list[str]
 ) -> Selection:
-    """Choose among the finalists."""
-    field = make_field(config, corpus, labels, students, scores, latencies)
-    return select_candidate(field, finalists, config.select)
+    """Choose among the finalists; one whose further trainings failed is none any more."""
+    field = make_field(run.open(), grid.students, scores, latencies)
+    left = [name for name in finalists if name not in grid.failed]
+    return select_candidate(field, left, run.config.select)
 
 
 def make_field(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    students: list[StudentReference],
-    scores: Scores,
-    latencies: Latencies,
+    run: OpenRun, students: list[StudentReference], scores: Scores, latencies: Latencies
 ) -> Field:
     """Compare all candidates with each other on the same validation rows."""
-    evaluator = Evaluator(config, corpus.open(), labels.open(), scores.split)
+    config, evaluator = run.config, Evaluator(run, scores.split)
     asked = evaluator.ask_candidates(students)
     parities = evaluator.compare_variants(students, asked)
     candidates = []

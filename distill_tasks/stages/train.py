@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from distill_tasks.config import DistillConfig
-from distill_tasks.results.references import (
-    CorpusReference,
-    LabelsReference,
-    StudentReference,
-    TeacherReference,
-    Trial,
-)
-from distill_tasks.results.run import open_run
+from collections.abc import Sequence
+
+from distill_tasks.results.grid import Grid, Trial
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import Run
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
-from distill_tasks.training.objective import Objective
 
 
 @stage("train {trial.name}")
-def train(
-    config: DistillConfig,
-    trial: Trial,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> StudentReference:
+def train(run: Run, trial: Trial) -> StudentReference:
     """Train one student."""
-    run = open_run(config, corpus.open(), labels.open(), teacher, objective)
     with kept_in_prefect():
-        return train_one(run, trial)
+        return train_one(run.open(), trial)
+
+
+def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Grid:
+    """Train students one after another, each a task of its own, and return the grid with them."""
+    return (grid or Grid()).add(trials, lambda trial: train(run, trial))

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill_tasks.config import AUTO, DistillConfig, LossConfig
+from distill_tasks.config import AUTO, LossConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import Logits
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Comparison, Tuning
-from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
-from distill_tasks.results.run import OpenRun, cheapest, make_training_set, open_run, take
+from distill_tasks.results.run import OpenRun, Run, cheapest, make_training_set, take
 from distill_tasks.scoring.calibration import Calibration, fit_temperature
 from distill_tasks.scoring.intervals import estimate, plain_value
 from distill_tasks.scoring.learning_curve import LearningCurve, LearningPoint
@@ -47,46 +43,29 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 FEWEST_TRANSFER_ROWS = 80
 
 
-@stage("tune {config.loss.temperature} {config.loss.alpha}")
-def tune(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    teacher: TeacherReference,
-) -> Tuning:
+@stage("tune {run.config.loss.temperature} {run.config.loss.alpha}")
+def tune(run: Run) -> Tuning:
     """Settle temperature and α."""
-    return tune_objective(config, corpus.open(), labels.open(), teacher)
+    return tune_objective(run.open())
 
 
-def tune_objective(
-    config: DistillConfig, corpus: Corpus, labels: SoftLabelStore, teacher: TeacherReference
-) -> Tuning:
+def tune_objective(run: OpenRun) -> Tuning:
     """Return temperature and α as configured, or the best of a few on the cheapest student."""
-    temperature, alpha = config.loss.temperature, config.loss.alpha
-    if temperature != AUTO and alpha != AUTO:
-        return Tuning(config.loss.objective(temperature, alpha), "as configured", [], reused=False)
+    config = run.config
+    if AUTO not in (config.loss.temperature, config.loss.alpha):
+        return Tuning(config.loss.usual_objective, "as configured", [], reused=False)
     student = cheapest(config)
     settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
-    key = digest(CODE_VERSION, settings, corpus.digest, teacher.digest)
-    found, kept = Store(config.work_dir).remember(
-        "blends",
-        key,
-        Tuning,
-        lambda: _compare_objectives(config, corpus, labels, teacher, student),
+    key = digest(CODE_VERSION, settings, run.corpus.digest, run.teacher.digest)
+    found, kept = run.store.remember(
+        "blends", key, Tuning, lambda: _compare_objectives(run, student)
     )
     return replace(found, reused=kept)
 
 
-def _compare_objectives(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    student: BagOfWordsStudent,
-) -> Tuning:
-    eval_split = Evaluator(config, corpus, labels, "validation").eval_split
+def _compare_objectives(run: OpenRun, student: BagOfWordsStudent) -> Tuning:
+    loss, eval_split = run.config.loss, Evaluator(run, "validation").eval_split
     fitted = eval_split.teacher.calibration.temperature
-    soft_labels = labels.read(corpus.training_rows.texts)
 
     def compare(objective: Objective) -> Comparison:
         logger.info(
@@ -95,74 +74,49 @@ def _compare_objectives(
             objective.temperature,
             objective.alpha,
         )
-        training_set = make_training_set(
-            OpenRun(config, corpus, soft_labels, teacher, objective), config.seed
-        )
+        training_set = make_training_set(replace(run, objective=objective), run.config.seed)
         return _compare(eval_split, objective, _ask_trained(student, training_set, eval_split))
 
-    compared = _search(config.loss, fitted, compare)
+    compared = _search(loss, fitted, compare)
     best = min(compared, key=lambda found: found.loss)
     measure = "NLL" if eval_split.gold is not None else "divergence from the teacher"
     reason = (
         f"least validation {measure}, {best.loss:.4f}, of {len(compared)} compared on "
         f"{student.name}; the teacher's own fitted temperature is {fitted:.2g}"
     )
-    objective = config.loss.objective(best.temperature, best.alpha)
+    objective = loss.objective(best.temperature, best.alpha)
     return Tuning(objective, reason, compared, reused=False)
 
 
-@stage("learning curve of {config.name}")
-def learning_curve(
-    config: DistillConfig,
-    corpus: CorpusReference,
-    labels: LabelsReference,
-    teacher: TeacherReference,
-    chosen: Tuning,
-) -> LearningCurve:
+@stage("learning curve of {run.config.name}")
+def learning_curve(run: Run) -> LearningCurve:
     """Draw the learning curve."""
-    return draw_learning_curve(config, corpus.open(), labels.open(), teacher, chosen.objective)
+    return draw_learning_curve(run.open())
 
 
-def draw_learning_curve(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    objective: Objective,
-) -> LearningCurve:
+def draw_learning_curve(run: OpenRun) -> LearningCurve:
     """Train the cheapest student on growing parts of the transfer rows, and score it on held-out.
 
     No choice rests on the curve, so held-out may draw it.
     """
-    student, transfer = cheapest(config), len(corpus.splits.get("transfer", ()))
+    config = run.config
+    student, transfer = cheapest(config), len(run.corpus.splits.get("transfer", ()))
     if transfer < FEWEST_TRANSFER_ROWS:
         return LearningCurve(student.name, [], None, reused=False)
-    settings = [student.model_dump(), asdict(objective), config.select.metric]
+    settings = [student.model_dump(), asdict(run.objective), config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
-    key = digest(CODE_VERSION, settings, weights, corpus.digest, teacher.digest)
-    curve, kept = Store(config.work_dir).remember(
-        "curves",
-        key,
-        LearningCurve,
-        lambda: _train_on_parts(config, corpus, labels, teacher, objective, student),
+    key = digest(CODE_VERSION, settings, weights, run.corpus.digest, run.teacher.digest)
+    curve, kept = run.store.remember(
+        "curves", key, LearningCurve, lambda: _train_on_parts(run, student)
     )
     return replace(curve, reused=kept)
 
 
-def _train_on_parts(
-    config: DistillConfig,
-    corpus: Corpus,
-    labels: SoftLabelStore,
-    teacher: TeacherReference,
-    objective: Objective,
-    student: BagOfWordsStudent,
-) -> LearningCurve:
-    eval_split = Evaluator(config, corpus, labels, "held_out").eval_split
-    training_set = make_training_set(
-        open_run(config, corpus, labels, teacher, objective), config.seed
-    )
-    gold_rows, transfer = (len(corpus.splits[name]) for name in ("train", "transfer"))
-    order = np.random.default_rng(config.seed).permutation(transfer)
+def _train_on_parts(run: OpenRun, student: BagOfWordsStudent) -> LearningCurve:
+    eval_split, seed = Evaluator(run, "held_out").eval_split, run.config.seed
+    training_set = make_training_set(run, seed)
+    gold_rows, transfer = (len(run.corpus.splits[name]) for name in ("train", "transfer"))
+    order = np.random.default_rng(seed).permutation(transfer)
     sizes = [round(share * transfer) for share in SHARES]
     statistics = {}
     for size in sizes:
@@ -172,7 +126,7 @@ def _train_on_parts(
         statistics[str(size)] = quality_statistic(eval_split, [asked])
     last, before = str(sizes[-1]), str(sizes[-2])
     gain = {"gain": difference(statistics[last], statistics[before])}
-    figures = estimate(statistics | gain, len(eval_split.split), config.seed)
+    figures = estimate(statistics | gain, len(eval_split.split), seed)
     points = [LearningPoint(size, figures[str(size)]) for size in sizes]
     return LearningCurve(student.name, points, figures["gain"], reused=False)
 

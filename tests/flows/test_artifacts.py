@@ -10,7 +10,8 @@ from prefect.types.names import LOWERCASE_LETTERS_NUMBERS_AND_DASHES_ONLY_REGEX 
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.progress import Training, shown
-from distill_tasks.results.references import first_trials
+from distill_tasks.results.grid import first_trials
+from distill_tasks.results.run import start_run
 from distill_tasks.stages import progress_artifacts as artifacts
 from distill_tasks.stages.halve import halve
 from distill_tasks.stages.label import label, teach
@@ -18,7 +19,6 @@ from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import kept_in_prefect, name_key
 from distill_tasks.stages.train import train
 from distill_tasks.tracking.runs import connect, find_or_start, log_curve
-from distill_tasks.training.objective import Objective
 
 
 def read_artifacts():
@@ -102,9 +102,9 @@ def train_grid(config):
     """The stages of a distillation up to its first trainings."""
     corpus = prepare(config)
     teacher = teach(config, corpus)
-    labels, objective = label(config, corpus, teacher), Objective(2.0, 0.9)
-    halve(config, corpus, labels, teacher, objective)
-    return [train(config, t, corpus, labels, teacher, objective) for t in first_trials(config)]
+    run = start_run(config, corpus, teacher, label(config, corpus, teacher))
+    halve(run)
+    return [train(run, trial) for trial in first_trials(config)]
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -7,7 +7,8 @@ import pytest
 from small_distillation import distil, parse, write_rows
 
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.references import TeacherReference, Trial
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import digest_training
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent

@@ -62,7 +62,10 @@ class House:
 
     def register(self, model: str, name: str, verdict: Verdict | None = None) -> Registered:
         """Register a candidate, under another verdict than the one found if there is one."""
-        findings, judgement = replace(self.findings, config=self.named(model)), self.judgement(name)
+        findings, judgement = (
+            replace(self.findings, run=replace(self.findings.run, config=self.named(model))),
+            self.judgement(name),
+        )
         judgement = replace(judgement, verdict=verdict or judgement.verdict)
         judgements = findings.proof.judgements | {name: judgement}
         findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
@@ -132,7 +135,7 @@ def write_config(folder: Path, base: Path) -> DistillConfig:
 def build(findings: Findings, tracking: TrackingConfig) -> House:
     """Write a distillation to an MLflow."""
     config = findings.config.model_copy(update={"tracking": tracking})
-    findings = replace(findings, config=config)
+    findings = replace(findings, run=replace(findings.run, config=config))
     with tracked(config, findings.rows) as distillation:
         report = write_report(findings, distillation)
         return House(config, findings.rows, findings, distillation, report)

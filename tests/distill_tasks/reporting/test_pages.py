@@ -253,9 +253,9 @@ def test_a_teacher_no_better_than_words_on_gold_is_a_warning(findings):
 
 def test_a_variant_whose_export_failed_is_a_warning_with_the_reason(findings):
     failed = {"layers-2-onnx": "its export failed: TypeError: no such operator"}
-    exported = replace(findings.exported, left_out=failed)
+    grid = replace(findings.grid, failed=failed)
     said = "layers-2-onnx was left out: its export failed: TypeError: no such operator"
-    assert said in warn(replace(findings, exported=exported))
+    assert said in warn(replace(findings, grid=grid))
     assert not [warning for warning in warn(findings) if "left out" in warning]
 
 
@@ -263,7 +263,7 @@ def test_transformers_that_lack_their_variants_for_want_of_a_package_are_a_warni
     findings, monkeypatch
 ):
     students = [replace(student, variant="torch") for student in findings.students]
-    torch = replace(findings, exported=replace(findings.exported, students=students))
+    torch = replace(findings, grid=replace(findings.grid, students=students))
     assert not [warning for warning in warn(torch) if "torch alone" in warning]
     monkeypatch.setattr(variants, "find_spec", lambda _: None)
     (said,) = [warning for warning in warn(torch) if "torch alone" in warning]
@@ -271,7 +271,7 @@ def test_transformers_that_lack_their_variants_for_want_of_a_package_are_a_warni
     assert warn(findings) == [warning for warning in warn(torch) if warning != said]
     declined = variants.ExportConfig(variants=())
     config = findings.config.model_copy(update={"export": declined})
-    assert said not in warn(replace(torch, config=config))
+    assert said not in warn(replace(torch, run=replace(torch.run, config=config)))
 
 
 def test_classes_and_calibration_are_those_of_student_and_teacher(findings):
@@ -292,7 +292,7 @@ def test_classes_and_calibration_are_those_of_student_and_teacher(findings):
 
 def priced(findings, **prices):
     config = findings.config.model_copy(update={"cost": CostConfig(**prices)})
-    return replace(findings, config=config)
+    return replace(findings, run=replace(findings.run, config=config))
 
 
 def test_without_prices_nothing_is_said_of_cost(findings, page):
@@ -323,8 +323,8 @@ def test_with_prices_every_candidate_has_its_cost_and_the_chosen_one_a_sentence(
 def test_seeds_variants_and_calibrations_of_one_training_are_paid_for_once(findings):
     paid = priced(findings, machine_hour=3.6, teacher_1000_calls=0.0)
     again = [replace(student, name=f"{student.name}-again") for student in findings.students]
-    exported = replace(findings.exported, students=[*findings.students, *again])
-    assert replace(paid, exported=exported).costs == paid.costs
+    grid = replace(findings.grid, students=[*findings.students, *again])
+    assert replace(paid, grid=grid).costs == paid.costs
 
 
 def test_of_a_teacher_without_price_or_weights_no_cost_is_known(findings, tmp_path):
@@ -377,7 +377,7 @@ def exported(findings):
     led = {key: {front: kept[GOOD], POOR: kept[POOR]} for key, kept in led.items()}
     return replace(
         findings,
-        exported=replace(findings.exported, students=[*findings.students, *served]),
+        grid=replace(findings.grid, students=[*findings.students, *served]),
         validation=score(findings.validation),
         held_out=score(findings.held_out),
         latencies=replace(findings.latencies, by_name=by_name),
@@ -445,8 +445,8 @@ def test_a_variant_that_a_later_seed_has_left_out_is_no_point_of_the_picture(fin
     name = f"{GOOD}-onnx"  # the first seed was exported and timed, another one failed
     timed = findings.latencies.by_name | {name: make_latency(0.1)}
     latencies = replace(findings.latencies, by_name=timed)
-    exported = replace(findings.exported, left_out={name: "RuntimeError: no such operator"})
-    left = replace(findings, latencies=latencies, exported=exported)
+    grid = replace(findings.grid, failed={name: "RuntimeError: no such operator"})
+    left = replace(findings, latencies=latencies, grid=grid)
     assert [point.name for point in list_points(left)] == [GOOD, POOR]
 
 

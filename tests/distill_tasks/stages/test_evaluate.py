@@ -11,8 +11,8 @@ from distill_tasks.core.errors import PotstillError
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.data_report import inspect_corpus
-from distill_tasks.results.references import Trial, first_trials, further_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.grid import Trial, first_trials, further_trials
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import Calibration
@@ -54,11 +54,11 @@ def prepare(config, corpus, trials):
     """Label and train; return what scores a split, and the students by name."""
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
+    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
     students = [train_one(run, trial) for trial in trials]
 
     def score(split="held_out", students=students):
-        return score_all(config, corpus, labels, students, split)
+        return score_all(run, students, split)
 
     return score, {student.name: student for student in students}
 
@@ -279,7 +279,10 @@ def several(tiny_base, tmp_path_factory):
     }
     config = parse_config(written, "test")
     corpus = read_corpus(config.data, config.seed, problem="multi_label")
-    trials = [*first_trials(config), *further_trials(config, [s.name for s in config.students])]
+    trials = [
+        *first_trials(config),
+        *(t for s in config.students for t in further_trials(config, s)),
+    ]
     score, students = prepare(config, corpus, trials)
     return corpus, students, score("held_out"), score("validation")
 

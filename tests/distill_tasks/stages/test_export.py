@@ -14,8 +14,9 @@ from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import MANIFEST
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.results.references import TeacherReference, Trial
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.results.grid import Grid, Trial
+from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import calibrate
@@ -71,7 +72,8 @@ def students(config, corpus, tiny_base):
         next(number for number, name in enumerate(CLASSES) if set(text.split()) & set(WORDS[name]))
         for text in corpus.training_rows.texts
     ]
-    answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[wanted], CLASSES, "teacher")
+    labels = SoftLabelStore(f"{config.work_dir}/labels", "teacher", CLASSES)
+    labels.add(corpus.training_rows.texts, 4 * np.eye(3, dtype=np.float32)[wanted])
     layers, static, words = config.students
     trials = [
         Trial(layers, 7),
@@ -80,13 +82,17 @@ def students(config, corpus, tiny_base):
         Trial(layers, 7, distilled=False, served=False),
         Trial(words, 7),
     ]
-    run = OpenRun(config, corpus, answers, teacher, Objective(2.0, 0.9))
+    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
     return [train_one(run, trial) for trial in trials]
+
+
+def export(config, corpus, students):
+    return export_all(OpenRun(config, corpus, None, None, None), Grid(students))
 
 
 @pytest.fixture(scope="module")
 def exported(config, corpus, students):
-    return export_all(config, corpus, students)
+    return export(config, corpus, students)
 
 
 @pytest.fixture
@@ -128,7 +134,7 @@ def test_every_taught_transformer_is_followed_by_its_variants_and_the_others_are
         words,
     ]
     assert [student for student in exported.students if student in students] == students
-    assert exported.left_out == {}
+    assert exported.failed == {}
     assert not exported.reused
 
 
@@ -187,7 +193,7 @@ def test_calibration_is_the_variants_own_and_lies_in_its_description(exported, c
 
 def test_a_second_run_exports_nothing_again(config, corpus, exported, students):
     before = times(exported)
-    again = export_all(config, corpus, [replace(student, reused=True) for student in students])
+    again = export(config, corpus, [replace(student, reused=True) for student in students])
     assert again.reused
     assert all(student.reused for student in again.students)
     assert again.students == [replace(student, reused=True) for student in exported.students]
@@ -197,7 +203,7 @@ def test_a_second_run_exports_nothing_again(config, corpus, exported, students):
 
 def test_what_is_added_later_is_all_that_is_exported(config, corpus, exported, students):
     before = times(exported)
-    wider = export_all(asking_for(config, *VARIANTS, "onnx_int8_static"), corpus, students[:1])
+    wider = export(asking_for(config, *VARIANTS, "onnx_int8_static"), corpus, students[:1])
     assert [s.variant for s in wider.students] == ["torch", *VARIANTS, "onnx_int8_static"]
     assert [s.reused for s in wider.students] == [False, True, True, False]
     assert not wider.reused
@@ -208,14 +214,14 @@ def test_what_is_added_later_is_all_that_is_exported(config, corpus, exported, s
 
 
 def test_asked_for_no_variants_all_students_stay_as_they_are(config, corpus, students):
-    found = export_all(asking_for(config), corpus, students)
+    found = export(asking_for(config), corpus, students)
     assert found.students == students
-    assert found.left_out == {}
+    assert found.failed == {}
 
 
 def test_no_students_are_nothing_to_export(config, corpus):
-    found = export_all(config, corpus, [])
-    assert (found.students, found.left_out) == ([], {})
+    found = export(config, corpus, [])
+    assert (found.students, found.failed) == ([], {})
 
 
 def test_missing_packages_are_an_error_and_no_reason_to_leave_out(
@@ -223,7 +229,7 @@ def test_missing_packages_are_an_error_and_no_reason_to_leave_out(
 ):
     monkeypatch.setattr("distill_tasks.students.formats.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"potstill\[onnx\]"):
-        export_all(config, corpus, students)
+        export(config, corpus, students)
 
 
 TINY = {
@@ -265,9 +271,9 @@ def test_a_student_that_cannot_be_exported_is_left_out_and_the_others_go_on(
     odd = strange(replace(students[0], name="odd", student="odd", candidate="odd"), MiniMaxConfig)
     assert len(open_model(odd.folder).answer(["purr kitten", "the puppy"])) == 2
     with caplog.at_level(logging.WARNING, "potstill"):
-        found = export_all(asking_for(config, "onnx"), corpus, [odd, *students])
-    assert set(found.left_out) == {"odd-onnx"}
-    reason = found.left_out["odd-onnx"]
+        found = export(asking_for(config, "onnx"), corpus, [odd, *students])
+    assert set(found.failed) == {"odd-onnx"}
+    reason = found.failed["odd-onnx"]
     assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
     assert "\n" not in reason
     assert len(reason) <= 230
@@ -282,8 +288,8 @@ def test_a_student_that_cannot_be_exported_is_left_out_and_the_others_go_on(
 @pytest.mark.usefixtures("exported")
 def test_where_one_seed_fails_the_whole_candidate_is_left_out(config, corpus, students, strange):
     first, second = students[0], strange(students[2], MiniMaxConfig)
-    found = export_all(asking_for(config, "onnx"), corpus, [first, second])
-    ((name, reason),) = found.left_out.items()
+    found = export(asking_for(config, "onnx"), corpus, [first, second])
+    ((name, reason),) = found.failed.items()
     assert name == f"{first.student}-onnx"
     assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
     assert found.students == [first, second]
@@ -298,16 +304,16 @@ def test_a_student_whose_folder_is_damaged_is_left_out_until_it_is_mended(
     one, name = asking_for(config, "onnx_int8_static"), f"{damaged.student}-onnx-int8-static"
     tokenizer = (folder / "tokenizer.json").read_bytes()
     (folder / "tokenizer.json").unlink()
-    found = export_all(one, corpus, [damaged, students[1]])
-    assert (found.students, set(found.left_out)) == ([damaged, students[1]], {name})
+    found = export(one, corpus, [damaged, students[1]])
+    assert (found.students, set(found.failed)) == ([damaged, students[1]], {name})
     (folder / "tokenizer.json").write_bytes(tokenizer)
-    found = export_all(one, corpus, [damaged, students[1]])
+    found = export(one, corpus, [damaged, students[1]])
     assert [student.candidate for student in found.students] == [
         damaged.candidate,
         name,
         students[1].candidate,
     ]
-    assert found.left_out == {}
+    assert found.failed == {}
 
 
 def test_an_export_that_was_killed_is_finished_by_the_next_run(config, corpus, exported, students):
@@ -319,7 +325,7 @@ def test_an_export_that_was_killed_is_finished_by_the_next_run(config, corpus, e
     (draft / MANIFEST).unlink()
     (draft / found.folder.name / ABOUT).unlink()
     (draft / found.folder.name / GRAPH).write_bytes(b"half a graph")
-    again = export_all(config, corpus, students[:1])
+    again = export(config, corpus, students[:1])
     assert [student.reused for student in again.students] == [False, True, False]
     assert again.students[-1] == found
     np.testing.assert_array_equal(open_model(found.folder).logits(texts), answers)
@@ -334,6 +340,6 @@ def test_a_deleted_variant_is_exported_again_to_the_same_answers(
     found = named(exported, f"{students[0].student}-onnx-int8")
     answers = open_model(found.folder).logits(["purr kitten"])
     shutil.rmtree(found.folder.parent)
-    again = export_all(config, corpus, students[:1])
+    again = export(config, corpus, students[:1])
     assert again.students[-1] == found
     np.testing.assert_array_equal(open_model(found.folder).logits(["purr kitten"]), answers)

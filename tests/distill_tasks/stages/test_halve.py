@@ -9,9 +9,10 @@ from samples import make_rows
 from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Halving, Stop
-from distill_tasks.results.references import PartOfTraining, first_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.references import PartOfTraining
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import find_shape
 from distill_tasks.scoring.calibration import Calibration
@@ -21,7 +22,6 @@ from distill_tasks.stages.halve import (
     RUNGS,
     Contender,
     SuccessiveHalving,
-    find_trials,
     halve_grid,
     will_halve,
 )
@@ -45,17 +45,15 @@ def grid(written, data_folder):
 
 
 @pytest.fixture
-def distilled(grid):
+def run(grid):
     corpus = read_corpus(grid.data, grid.seed)
     teacher = make_teacher(grid, corpus)
-    return corpus, label_rows(grid, corpus, teacher).open(), teacher, grid.loss.objective(2.0, 0.9)
+    labels = label_rows(grid, corpus, teacher).open()
+    return OpenRun(grid, corpus, teacher, labels, grid.loss.objective(2.0, 0.9))
 
 
-def start_halving(grid, distilled):
-    corpus, labels, *_ = distilled
-    return SuccessiveHalving(
-        open_run(grid, *distilled), Evaluator(grid, corpus, labels, "validation")
-    )
+def start_halving(run):
+    return SuccessiveHalving(run, Evaluator(run, "validation"))
 
 
 def contender(name, right, p95_ms, gold, seconds=10.0):
@@ -66,8 +64,8 @@ def contender(name, right, p95_ms, gold, seconds=10.0):
     return Contender(name, part, Predictions(logits, Calibration()), p95_ms)
 
 
-def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, distilled):
-    gold = distilled[0].splits["validation"].gold
+def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(run):
+    gold = run.corpus.splits["validation"].gold
     rows = [
         contender("best", 290, 4.0, gold),
         contender("merely behind", 287, 4.0, gold),
@@ -76,7 +74,7 @@ def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, dist
         contender("worse but faster", 240, 3.0, gold),
         contender("twin", 290, 4.0, gold),
     ]
-    stops = {stop.name: stop for stop in start_halving(grid, distilled)._compare(rows, 1 / 4)}
+    stops = {stop.name: stop for stop in start_halving(run)._compare(rows, 1 / 4)}
     assert set(stops) == {"worse", "worse and slower"}
     assert {stop.better for stop in stops.values()} <= {"best", "twin"}
     stop = stops["worse"]
@@ -85,33 +83,33 @@ def test_only_a_student_that_is_surely_worse_and_no_faster_is_stopped(grid, dist
     assert stop.reason.startswith("stopped after 25 % of its training: ")
 
 
-def test_whoever_stops_another_one_goes_on(grid, distilled):
-    gold = distilled[0].splits["validation"].gold
+def test_whoever_stops_another_one_goes_on(run):
+    gold = run.corpus.splits["validation"].gold
     rows = [contender(str(right), right, 1.0, gold) for right in range(60, 300, 30)]
-    stops = start_halving(grid, distilled)._compare(rows, 1 / 2)
+    stops = start_halving(run)._compare(rows, 1 / 2)
     assert len(stops) == len(rows) - 1
     assert {stop.better for stop in stops} == {"270"}
 
 
-def test_a_grid_is_halved_and_never_twice(grid, distilled):
-    found = halve_grid(grid, *distilled)
+def test_a_grid_is_halved_and_never_twice(grid, run):
+    found = halve_grid(run)
     assert (found.students, found.reused) == (2, False)
     assert list(found.reasons) == [RUINED]
     (stop,) = found.stops
     assert stop.better == GOOD
     assert stop.share in RUNGS
     assert 0 < found.saved_share < 1
-    names = [trial.student.name for trial in find_trials(grid, found)]
+    names = [trial.student.name for trial in found.remaining(first_trials(grid))]
     assert names == [GOOD, "bag-of-words-50"]
-    again = halve_grid(grid, *distilled)
+    again = halve_grid(run)
     assert again == replace(found, reused=True)
 
 
-def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, distilled, caplog):
-    teacher = replace(distilled[2], model=replace(distilled[2].model, model="no/such/folder"))
-    found = halve_grid(grid, distilled[0], distilled[1], teacher, distilled[3])
+def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, run, caplog):
+    teacher = replace(run.teacher, model=replace(run.teacher.model, model="no/such/folder"))
+    found = halve_grid(replace(run, teacher=teacher))
     assert (found.students, found.stops, found.saved_share) == (0, [], 0.0)
-    assert len(find_trials(grid, found)) == 3
+    assert len(found.remaining(first_trials(grid))) == 3
     assert "no/such/folder" in caplog.text
 
 
@@ -126,7 +124,7 @@ def test_large_grids_are_halved_unless_said_otherwise(written, wanted, count):
 
 
 def test_what_is_not_halved_costs_nothing(written):
-    found = halve_grid(parse_config(written, "test"), None, None, None, None)
+    found = halve_grid(OpenRun(parse_config(written, "test"), None, None, None, None))
     assert found == Halving(0, [], 0.0, reused=True)
 
 
@@ -134,7 +132,7 @@ def test_a_large_grid_of_students_that_cannot_be_halted_is_not_halved(written):
     written["students"] = [{"family": "bag_of_words", "max_features": [*range(1, 10)]}]
     config = parse_config(written, "test")
     assert will_halve(config)
-    assert halve_grid(config, None, None, None, None) == Halving(0, [], 0.0, reused=True)
+    assert halve_grid(OpenRun(config, None, None, None, None)) == Halving(0, [], 0.0, reused=True)
 
 
 def test_students_that_differ_in_their_training_alone_have_one_shape():
@@ -149,4 +147,4 @@ def test_what_was_saved_is_a_share_of_the_whole_grid():
 
 
 def test_trials_that_were_not_stopped_are_the_first_ones(grid):
-    assert find_trials(grid, Halving(2, [], 1.0, reused=False)) == first_trials(grid)
+    assert Halving(2, [], 1.0, reused=False).remaining(first_trials(grid)) == first_trials(grid)

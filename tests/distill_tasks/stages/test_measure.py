@@ -7,9 +7,10 @@ from samples import CLASSES, make_latency, make_rows
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Latencies
-from distill_tasks.results.references import TeacherReference, first_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.references import TeacherReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.label import label_rows
@@ -42,7 +43,7 @@ def made(tiny_base, tmp_path_factory):
     corpus = read_corpus(config.data, config.seed)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
+    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
     students = [train_one(run, trial) for trial in first_trials(config)]
     return written, corpus, students
 
@@ -53,7 +54,7 @@ def measure_light(made, folder=None, students=None, corpus=None, **changes):
     changed = {"work_dir": str(folder or written["work_dir"])}
     config = parse_config(written | changed | {"measure": written["measure"] | changes}, "test")
     saved = TeacherReference("saved", CLASSES, None, 0.0, [], reused=True)
-    return measure_all(config, corpus or rows, saved, students or every)
+    return measure_all(OpenRun(config, corpus or rows, saved, None, None), students or every)
 
 
 @pytest.fixture(scope="module")

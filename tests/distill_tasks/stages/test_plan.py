@@ -11,8 +11,8 @@ from small_distillation import write_rows
 from distill_tasks.config import parse_config
 from distill_tasks.core import progress
 from distill_tasks.core.progress import Training, heard_by
-from distill_tasks.results.references import first_trials
-from distill_tasks.results.run import open_run
+from distill_tasks.results.grid import first_trials
+from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages import plan
@@ -75,7 +75,7 @@ def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
 
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher).open()
-    run = open_run(config, corpus, labels, teacher, Objective(2.0, 0.9))
+    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
     for one, trial in zip(grid, first_trials(config), strict=True):
         pace = Pace()
         with heard_by(pace):

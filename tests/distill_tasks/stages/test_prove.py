@@ -44,9 +44,9 @@ def seeds_of(findings, name):
 
 
 def prove_again(findings, corpus=None, students=None, leading=(GOOD, POOR)):
-    labels = findings.labels.open()
     tested = findings.students if students is None else students
-    return prove_all(findings.config, corpus or findings.rows, labels, tested, list(leading))
+    opened = findings.run.open()
+    return prove_all(replace(opened, corpus=corpus or opened.corpus), tested, list(leading))
 
 
 def without_gold(corpus: Corpus) -> Corpus:
@@ -77,17 +77,17 @@ def test_the_difference_and_p_are_those_of_the_answers_of_the_served_folders(fin
         [(distilled & alone).sum(), (distilled & ~alone).sum()],
         [(~distilled & alone).sum(), (~distilled & ~alone).sum()],
     ]
-    evaluator = Evaluator(findings.config, findings.rows, findings.labels.open(), "held_out")
-    comparison = judge_student(findings.config, evaluator, seeds_of(findings, GOOD)).comparison
+    evaluator = Evaluator(findings.run.open(), "held_out")
+    comparison = judge_student(evaluator, seeds_of(findings, GOOD)).comparison
     assert comparison.difference.value == pytest.approx(distilled.mean() - alone.mean())
     assert comparison.difference.rows == 200
     assert comparison.p_value == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-6)
 
 
 def test_p_is_corrected_over_all_finalists_after_holm(findings):
-    evaluator = Evaluator(findings.config, findings.rows, findings.labels.open(), "held_out")
+    evaluator = Evaluator(findings.run.open(), "held_out")
     plain = [
-        judge_student(findings.config, evaluator, seeds_of(findings, name)).comparison.p_value
+        judge_student(evaluator, seeds_of(findings, name)).comparison.p_value
         for name in (GOOD, POOR)
     ]
     corrected = [findings.proof.judgements[name].comparison.p_value for name in (GOOD, POOR)]
@@ -143,13 +143,13 @@ def test_by_macro_f1_a_class_of_a_few_rows_proves_nothing_and_is_named(findings)
     config = findings.config.model_copy(
         update={"select": findings.config.select.model_copy(update={"metric": "macro_f1"})}
     )
-    labels = findings.labels.open()
-    judgement = prove_all(config, few, labels, findings.students, [GOOD]).judgements[GOOD]
+    run = replace(findings.run.open(), config=config)
+    judgement = prove_all(replace(run, corpus=few), findings.students, [GOOD]).judgements[GOOD]
     assert judgement.comparison.difference.value > 0.1
     assert judgement.comparison.p_value > 0.2
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "held-out has too few rows of fish (3): macro F1 counts" in judgement.reason
-    whole = prove_all(config, findings.rows, labels, findings.students, [GOOD]).judgements[GOOD]
+    whole = prove_all(run, findings.students, [GOOD]).judgements[GOOD]
     assert whole.verdict is Verdict.BEATS
     assert "too few rows" not in whole.reason
 

@@ -9,14 +9,22 @@ from small_distillation import write_rows
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.results.evaluator import Evaluator
-from distill_tasks.results.references import Trial
-from distill_tasks.results.run import open_run
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.outcomes import Halving, Stop
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import find_shape, train_one
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.stages.search import Point, Search, search_students, start_study, tell
+from distill_tasks.stages.search import (
+    Point,
+    Search,
+    find_trials,
+    search_students,
+    start_study,
+    tell,
+)
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, search_space
 from distill_tasks.students.search_space import OptunaConfig
 from distill_tasks.training.objective import Objective
@@ -42,7 +50,7 @@ def search(rows, tmp_path, caplog):
         written = rows | {"work_dir": str(tmp_path / "work"), "search": wanted} | changes
         config = parse_config(written, "test")
         with caplog.at_level("INFO", "potstill"):
-            found = search_students(*open_all(config), OBJECTIVE)
+            found = search_students(open_all(config), config.search.optuna)
         return found, re.findall(r"search (\S+): trial", caplog.text)
 
     return run
@@ -51,25 +59,27 @@ def search(rows, tmp_path, caplog):
 def open_all(config):
     corpus = check_config(config)
     teacher = make_teacher(config, corpus)
-    return config, corpus, label_rows(config, corpus, teacher).open(), teacher
+    labels = label_rows(config, corpus, teacher).open()
+    return OpenRun(config, corpus, teacher, labels, OBJECTIVE)
 
 
 def trained(caplog):
     return re.findall(r"train (\S+): learning", caplog.text)
 
 
-def test_without_spaces_nothing_is_searched(rows, tmp_path):
+def test_without_spaces_what_was_not_stopped_of_the_grid_is_trained(rows, tmp_path):
     config = parse_config(rows | {"work_dir": str(tmp_path)}, "test")
-    found = search_students(*open_all(config), OBJECTIVE)
-    assert (found.students, found.reused) == ([], True)
+    halving = Halving(2, [Stop(GRID[0], 1 / 4, GRID[1], 3.0, 30.0)], 160.0, reused=False)
+    found = find_trials(Run(config, None, None, None, None), halving)
+    assert ([trial.name for trial in found.trials], found.reused) == ([GRID[1]], True)
 
 
 def test_what_is_found_lies_in_its_space_and_is_trained_once(search, caplog):
     found, drawn = search(2, WORDS | {"ngrams": [1, 2]})
-    assert [student.name for student in found.students] == list(dict.fromkeys(drawn))
+    assert [student.name for student in found.further] == list(dict.fromkeys(drawn))
     assert trained(caplog) == list(dict.fromkeys(drawn))
-    assert all(20 <= student.max_features <= 200 for student in found.students)
-    assert all(student.ngrams in (1, 2) for student in found.students)
+    assert all(20 <= student.max_features <= 200 for student in found.further)
+    assert all(student.ngrams in (1, 2) for student in found.further)
     assert not found.reused
 
 
@@ -80,23 +90,23 @@ def test_a_search_that_was_cut_short_goes_on_without_training_again(search, capl
     assert trained(caplog) == again[2:]
     assert not longer.reused
     same, replayed = search(3, WORDS)
-    assert (replayed, same.students, same.reused) == (again, longer.students, True)
+    assert (replayed, same.further, same.reused) == (again, longer.further, True)
     assert not trained(caplog)
 
 
 def test_what_is_drawn_after_the_first_ten_rests_on_results_and_is_the_same_again(search, caplog):
     space = {"family": "bag_of_words", "max_features": [1, 400], "ngrams": [1, 4]}
     first, drawn = search(16, space)
-    assert len(trained(caplog)) == len(first.students) == len(set(drawn)) <= 4
+    assert len(trained(caplog)) == len(first.further) == len(set(drawn)) <= 4
     second, again = search(16, space)
-    assert (again, second.students) == (drawn, first.students)
+    assert (again, second.further) == (drawn, first.further)
     _, otherwise = search(16, space, seed=8)
     assert otherwise != drawn
 
 
 def test_students_of_the_grid_are_no_proposals_and_are_trained_once(search, caplog):
     found, drawn = search(5, {"family": "bag_of_words", "max_features": [3000, 15]})
-    assert found.students == []
+    assert found.further == []
     assert set(drawn) == set(trained(caplog)) == set(GRID)
     assert len(trained(caplog)) == 2
 
@@ -104,7 +114,7 @@ def test_students_of_the_grid_are_no_proposals_and_are_trained_once(search, capl
 def test_spaces_are_drawn_from_side_by_side(search):
     spaces = [{"family": "bag_of_words", "max_features": size} for size in (30, 40)]
     found, _ = search(6, *spaces)
-    assert {student.max_features for student in found.students} == {30, 40}
+    assert {student.max_features for student in found.further} == {30, 40}
 
 
 @pytest.fixture
@@ -127,7 +137,7 @@ def test_a_trial_that_fails_is_told_once_and_stays_in_and_the_search_goes_on(
     good, wild = "static-4-epochs-1-learning-rate-0.02", "static-4-epochs-1-learning-rate-1e+30"
     assert {good, wild} == set(drawn)
     assert min(drawn.count(good), drawn.count(wild)) > 1
-    assert {student.name for student in found.students} == {good, wild}
+    assert {student.name for student in found.further} == {good, wild}
     assert trained(caplog).count(wild) == caplog.text.count("failed, the loss became") == 1
 
 
@@ -138,24 +148,23 @@ def test_what_a_family_does_not_allow_between_the_ends_is_a_failed_trial(search,
     failed = re.findall(r"search: trial \d failed, .*the shortest run has", caplog.text)
     assert failed
     assert len(drawn) + len(failed) == 8
-    assert {student.name for student in found.students} == set(drawn)
-    assert 1 not in {student.characters for student in found.students}
+    assert {student.name for student in found.further} == set(drawn)
+    assert 1 not in {student.characters for student in found.further}
 
 
 @pytest.fixture(scope="module")
 def tried(rows, tmp_path_factory):
     config = parse_config(rows | {"work_dir": str(tmp_path_factory.mktemp("tried"))}, "test")
-    opened = open_all(config)
-    return Search(open_run(*opened, OBJECTIVE), Evaluator(*opened[:3], "validation"))
+    run = open_all(config)
+    return Search(run, Evaluator(run, "validation"))
 
 
 def test_a_student_is_scored_as_it_will_be_on_validation(tried):
     student = BagOfWordsStudent(max_features=60)
     point = tried.try_student(student)
-    config, corpus, labels, _ = open_all(tried.run.config)
-    reference = train_one(tried.run, Trial(student, config.seed))
+    reference = train_one(tried.run, Trial(student, tried.run.config.seed))
     assert reference.reused
-    scores = score_all(config, corpus, labels, [reference], "validation")
+    scores = score_all(tried.run, [reference], "validation")
     assert point.quality == scores.candidates[student.name].quality.value
     assert point.p95_ms > 0
     assert tried.try_student(student.model_copy()) is point
@@ -205,9 +214,12 @@ def test_a_study_draws_nearer_to_what_is_better(best, find_point):
 def test_without_optuna_a_search_is_refused_before_any_work(rows, tmp_path, monkeypatch):
     wanted = {"optuna": {"trials": 1, "spaces": [WORDS]}}
     config = parse_config(rows | {"work_dir": str(tmp_path), "search": wanted}, "test")
-    opened = open_all(config)
+    run, wanted = open_all(config), config.search.optuna
     monkeypatch.setattr(search_space, "find_spec", lambda _: None)
-    for work in (lambda: check_config(config), lambda: search_students(*opened, OBJECTIVE)):
+    for work in (
+        lambda: check_config(config),
+        lambda: search_students(run, wanted),
+    ):
         with pytest.raises(InputError, match=r"pip install 'potstill\[optuna\]'"):
             work()
     assert not (tmp_path / "students").exists()

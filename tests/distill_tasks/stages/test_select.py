@@ -316,7 +316,7 @@ def findings(tmp_path_factory):
 def compete(findings):
     """Make a field in which a variant of the good student answers as some student does."""
 
-    def run(like, variant, **registry):
+    def make(like, variant, **registry):
         name = f"{GOOD}-{variant}"
         (good,), (other,) = (
             [s for s in findings.students if s.served and s.name == n] for n in (GOOD, like)
@@ -326,16 +326,16 @@ def compete(findings):
         config = findings.config.model_copy(
             update={"registry": RegistryConfig(model="small", **registry)}
         )
-        labels, times = findings.labels, findings.latencies
-        scores = score_all(config, findings.rows, labels.open(), students, "validation")
+        run, times = replace(findings.run.open(), config=config), findings.latencies
+        scores = score_all(run, students, "validation")
         timed = replace(
             times,
             by_name=times.by_name | {name: make_latency(0.1, noise=0.03)},
             footprints=times.footprints | {name: make_footprint(30)},
         )
-        return make_field(config, findings.corpus, labels, students, scores, timed)
+        return make_field(run, students, scores, timed)
 
-    return run
+    return make
 
 
 def test_a_field_has_every_candidate_with_what_it_takes_and_the_noise_of_the_run(compete):

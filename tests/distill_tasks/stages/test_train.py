@@ -13,15 +13,9 @@ from distill_tasks.core.errors import DivergedError, NothingQualifiesError, Pots
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.results.references import (
-    Grid,
-    StudentReference,
-    TeacherReference,
-    Trial,
-    first_trials,
-    further_trials,
-)
+from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
+from distill_tasks.results.references import StudentReference, TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import identify, train_one, train_partly
 from distill_tasks.scoring.calibration import Calibration, calibrate
@@ -65,9 +59,12 @@ def stage(written, tiny_base):
         model = TeacherModel(weights, None, config.teacher.max_length)
         reference = TeacherReference(teacher, corpus.classes, model, 0.0, [], reused=True)
         answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.training_rows), 3))
-        labels = SoftLabels(answers.astype(np.float32), corpus.classes, teacher)
+        labels = SoftLabelStore(
+            f"{config.work_dir}/labels/{'-'.join(corpus.classes)}", teacher, corpus.classes
+        )
+        labels.add(corpus.training_rows.texts, answers.astype(np.float32))
         chosen = config.students[FAMILIES.index(family)].model_copy(update=student or {})
-        run = OpenRun(config, corpus, labels, reference, Objective(*objective))
+        run = OpenRun(config, corpus, reference, labels, Objective(*objective))
         given = run, Trial(chosen, seed, **trial)
         return train_one(*given) if share is None else train_partly(*given, share)
 
@@ -324,7 +321,8 @@ def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(writte
     written["evaluate"] = {"seeds": 3, "controls": True}
     config = parse_config(written, "test")
     layers, _, static, words = (student.name for student in config.students)
-    trials = further_trials(config, [static, words])
+    grid = Grid(trials=first_trials(config))
+    trials = grid.further_trials(config, [words, static])
     assert [trial.name for trial in trials] == [
         f"{static}-seed-8",
         f"{static}-seed-9",
@@ -333,8 +331,8 @@ def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(writte
     ]
     assert not any(trial.served for trial in trials)
     assert not {trial.name for trial in trials} & {trial.name for trial in first_trials(config)}
-    assert further_trials(config, []) == []
-    assert [trial.seed for trial in further_trials(config, [layers])] == [8, 9, 7, 8, 9]
+    assert grid.further_trials(config, []) == []
+    assert [trial.seed for trial in grid.further_trials(config, [layers])] == [8, 9, 7, 8, 9]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +342,7 @@ def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(writte
 def test_controls_may_be_declined_and_need_gold(written, evaluate, data):
     changes = {"evaluate": evaluate, "data": written["data"] | data}
     config = parse_config(written | changes, "test")
-    trials = further_trials(config, [student.name for student in config.students])
+    trials = [t for student in config.students for t in further_trials(config, student)]
     assert [trial.seed for trial in trials] == [8] * 3
     assert all(trial.distilled for trial in trials)
 
@@ -487,7 +485,7 @@ def failing(*broken):
 
 def test_a_student_that_fails_is_left_out_with_its_reason_and_the_others_go_on(caplog):
     train, asked = failing("bag-of-words-20")
-    grid = Grid([], {}).learn(TRIALS, train)
+    grid = Grid().add(TRIALS, train)
     assert [student.name for student in grid.students] == ["bag-of-words-10", "bag-of-words-30"]
     reason = "its training failed: bag-of-words-20: RuntimeError: out of memory"
     assert grid.failed == {"bag-of-words-20": reason}
@@ -496,14 +494,14 @@ def test_a_student_that_fails_is_left_out_with_its_reason_and_the_others_go_on(c
 
 
 def test_where_a_further_seed_or_control_fails_the_student_leaves_the_grid():
-    grid = Grid([], {}).learn(TRIALS, failing()[0])
+    grid = Grid().add(TRIALS, failing()[0])
     further = [
         Trial(student, seed, distilled=distilled, served=False)
         for student in WORDS_STUDENTS[:2]
         for seed, distilled in ((8, True), (7, False))
     ]
     train, asked = failing("bag-of-words-10-seed-8")
-    later = grid.learn(further, train)
+    later = grid.add(further, train)
     assert {student.student for student in later.students} == {"bag-of-words-20", "bag-of-words-30"}
     assert "bag-of-words-10-seed-8: RuntimeError" in later.failed["bag-of-words-10"]
     assert "bag-of-words-10-on-gold-seed-7" not in asked  # the rest of it is not tried
@@ -513,7 +511,7 @@ def test_where_a_further_seed_or_control_fails_the_student_leaves_the_grid():
 def test_where_every_student_fails_the_run_ends_with_all_reasons():
     train, _ = failing(*(trial.name for trial in TRIALS))
     with pytest.raises(NothingQualifiesError) as caught:
-        Grid([], {}).learn(TRIALS, train)
+        Grid().add(TRIALS, train)
     assert str(caught.value).startswith(
         "No student could be trained. bag-of-words-10: its training"
     )
@@ -526,4 +524,4 @@ def test_whoever_stops_the_run_stops_it(stop):
         raise stop
 
     with pytest.raises(stop):
-        Grid([], {}).learn(TRIALS, train)
+        Grid().add(TRIALS, train)

@@ -9,8 +9,8 @@ from distill_tasks.config import LossConfig
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.evaluator import Evaluator
-from distill_tasks.results.references import Trial
-from distill_tasks.results.run import make_training_set, open_run, take
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.run import OpenRun, make_training_set, take
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.label import label_rows
@@ -35,14 +35,15 @@ class Still:
     def objective(self, corpus=None, students=None, **loss):
         update = {"loss": LossConfig(**loss)} | ({"students": students} if students else {})
         config = self.config.model_copy(update=update)
-        return tune_objective(config, corpus or self.corpus, self.labels, self.teacher)
+        run = replace(self.run(OBJECTIVE), config=config, corpus=corpus or self.corpus)
+        return tune_objective(run)
 
     def curve(self, corpus=None, objective=OBJECTIVE):
-        corpus = corpus or self.corpus
-        return draw_learning_curve(self.config, corpus, self.labels, self.teacher, objective)
+        run = replace(self.run(objective), corpus=corpus or self.corpus)
+        return draw_learning_curve(run)
 
     def run(self, objective):
-        return open_run(self.config, self.corpus, self.labels, self.teacher, objective)
+        return OpenRun(self.config, self.corpus, self.teacher, self.labels, objective)
 
     def resplit(self, **splits):
         return replace(self.corpus, splits=self.corpus.splits | splits)
@@ -70,7 +71,7 @@ def test_a_blend_that_is_configured_is_taken_as_it_is_and_nothing_is_compared(st
 
 
 def test_temperatures_are_compared_first_then_alphas_at_the_best_of_them(still, both):
-    eval_split = Evaluator(still.config, still.corpus, still.labels, "validation").eval_split
+    eval_split = Evaluator(still.run(OBJECTIVE), "validation").eval_split
     fitted = round(eval_split.teacher.calibration.temperature, 2)
     first = sorted({1.0, 2.0, 4.0, fitted})
     best = min(both.compared[: len(first)], key=lambda one: one.loss).temperature
@@ -94,7 +95,7 @@ def test_loss_and_quality_are_those_of_the_student_trained_with_that_blend(still
     one = still.objective(temperature=5.0, alpha="auto").compared[1]
     config, objective = still.config, Objective(one.temperature, one.alpha)
     student = train_one(still.run(objective), Trial(config.students[0], config.seed))
-    evaluator = Evaluator(config, still.corpus, still.labels, "validation")
+    evaluator = Evaluator(still.run(objective), "validation")
     asked, gold = evaluator.ask(student), still.corpus.splits["validation"].gold
     scaled = asked.logits.astype(np.float64) / student.calibration.temperature
     likelihood = log_softmax(scaled, axis=1)[np.arange(len(gold)), gold]
@@ -158,7 +159,7 @@ def test_text_with_words_that_gold_lacks_is_worth_something_and_the_sentence_say
 def test_the_last_point_is_the_student_that_has_all_rows(still, curve):
     config = still.config
     student = train_one(still.run(OBJECTIVE), Trial(config.students[0], config.seed))
-    asked = Evaluator(config, still.corpus, still.labels, "held_out").ask(student)
+    asked = Evaluator(still.run(OBJECTIVE), "held_out").ask(student)
     right = asked.logits.argmax(axis=1) == still.corpus.splits["held_out"].gold
     assert curve.points[-1].quality.value == pytest.approx(right.mean())
 

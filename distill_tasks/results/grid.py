@@ -1,0 +1,104 @@
+"""The grid: the trials of a run, the students that came of them, and what could not be made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from distill_tasks.config import DistillConfig
+from distill_tasks.core.errors import NothingQualifiesError, say_error, stop_if_disk_full
+from distill_tasks.results.references import StudentReference
+from distill_tasks.students import StudentConfig
+
+logger = logging.getLogger("potstill")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a student: from a seed, with the teacher or, as a control, without."""
+
+    student: StudentConfig
+    seed: int
+    distilled: bool = True
+    served: bool = True
+    """Whether this is the one of its seeds that is served."""
+
+    @property
+    def name(self) -> str:
+        """Return a name unique within a run; the served one has its candidate's."""
+        name = self.student.name if self.distilled else f"{self.student.name}-on-gold"
+        return name if self.distilled and self.served else f"{name}-seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What was trained and exported so far, and what could not be."""
+
+    students: list[StudentReference] = field(default_factory=list)
+    """The students as trained, each followed by its variants once they are exported."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why a student or a variant is absent, by its name."""
+    trials: list[Trial] = field(default_factory=list)
+    reused: bool = False
+
+    @property
+    def trained(self) -> list[StudentReference]:
+        """The students as trained, without their variants."""
+        return [student for student in self.students if student.candidate == student.student]
+
+    def settings(self, name: str) -> StudentConfig:
+        """Return the settings of a student by its name."""
+        return next(trial.student for trial in self.trials if trial.student.name == name)
+
+    def of(self, names: Sequence[str]) -> list[StudentReference]:
+        """Return everything that was made of some students: seeds, controls, variants."""
+        return [student for student in self.students if student.student in names]
+
+    def add(self, trials: Sequence[Trial], train: Callable[[Trial], StudentReference]) -> Grid:
+        """Return the grid with further trials trained; where one fails, its student is left out.
+
+        Raises NothingQualifiesError if no student is left.
+        """
+        students, failed = [*self.students], dict(self.failed)
+        for trial in trials:
+            name = trial.student.name
+            if name in failed:
+                continue
+            try:
+                students.append(train(trial))
+            except Exception as error:  # noqa: BLE001  # one that crashes must not end the night
+                stop_if_disk_full(error)
+                failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
+                logger.warning("train %s: left out, %s", name, failed[name])
+        whole = [student for student in students if student.student not in failed]
+        if not whole:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise NothingQualifiesError(f"No student could be trained. {reasons}")
+        return replace(self, students=whole, failed=failed, trials=[*self.trials, *trials])
+
+    def further_trials(self, config: DistillConfig, finalists: Sequence[str]) -> list[Trial]:
+        """Return the other seeds of the finalists, and their controls, student by student."""
+        tried = {trial.student.name: trial.student for trial in self.trials}
+        return [
+            trial
+            for name, student in tried.items()
+            if name in finalists
+            for trial in further_trials(config, student)
+        ]
+
+
+def first_trials(config: DistillConfig) -> list[Trial]:
+    """Return one trial of every student of the configuration, from the configured seed."""
+    return [Trial(student, config.seed) for student in config.students]
+
+
+def further_trials(config: DistillConfig, student: StudentConfig) -> list[Trial]:
+    """Return the other seeds of a finalist, and its controls."""
+    seeds = [config.seed + number for number in range(config.evaluate.seeds)]
+    if not student.in_steps:
+        seeds = seeds[:1]
+    trials = [Trial(student, seed, served=False) for seed in seeds[1:]]
+    if config.evaluate.controls and config.data.label_column is not None:
+        trials += [Trial(student, seed, distilled=False, served=False) for seed in seeds]
+    return trials
