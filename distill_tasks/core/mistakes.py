@@ -35,8 +35,10 @@ def explain_first(
     for mistake, location in zip(mistakes, locations, strict=True):
         unknown = location[-1:] if mistake["type"] == "extra_forbidden" else []
         keys.append((*_locate(location, schema)[0], *unknown))
-    said = [_say(mistake) for mistake, key in zip(mistakes, keys, strict=True) if key == keys[0]]
-    message, *others = dict.fromkeys(said)
+    messages = [
+        _say(mistake) for mistake, key in zip(mistakes, keys, strict=True) if key == keys[0]
+    ]
+    message, *others = dict.fromkeys(messages)
     for other in others:
         message += f" or {other.removeprefix('Input should be ')}"
     wrong = set(keys) - {key[:length] for key in set(keys) for length in range(len(key))}

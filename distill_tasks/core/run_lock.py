@@ -38,7 +38,7 @@ def hold(root: Path, run: str, wait_minutes: float) -> Iterator[None]:
 
 
 def _wait(file: IO[str], root: Path, deadline: float) -> None:
-    told = ""
+    announced = ""
     while not _try(file):
         holder = _read_holder(file)
         left_s = deadline - time.monotonic()
@@ -47,10 +47,10 @@ def _wait(file: IO[str], root: Path, deadline: float) -> None:
                 f"Another run is working in {root}: {holder}. "
                 "Wait for it, or give this one its own work_dir."
             )
-        if holder != told:
+        if holder != announced:
             minutes = f"{left_s / 60:.3g} minutes"
             logger.warning("waiting up to %s for %s, which works in %s", minutes, holder, root)
-            told = holder
+            announced = holder
         time.sleep(min(SECONDS_BETWEEN_TRIES, left_s))
 
 
@@ -75,7 +75,7 @@ def _read_holder(file: IO[str]) -> str:
     """Return in words who holds the lock, as far as it said so."""
     file.seek(0)
     try:
-        said = json.loads(file.read())
-        return f"{said['run']} (process {said['pid']} on {said['host']}, since {said['since']})"
+        known = json.loads(file.read())
+        return f"{known['run']} (process {known['pid']} on {known['host']}, since {known['since']})"
     except (ValueError, KeyError, TypeError):
         return "one that has not said who it is"

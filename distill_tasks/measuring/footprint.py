@@ -95,9 +95,9 @@ def measure_footprint(folder: Path, text: str, threads: int) -> Footprint:
         peak = process.stdout.read()
         code = process.wait()
         complaints.seek(0)
-        said = complaints.read().strip().splitlines() or [f"it ended with code {code}"]
+        lines = complaints.read().strip().splitlines() or [f"it ended with code {code}"]
     if code:
-        raise PotstillError(f"{folder} could not be served in a Python of its own: {said[-1]}.")
+        raise PotstillError(f"{folder} could not be served in a Python of its own: {lines[-1]}.")
     installed = measure_installed_mb(read_requirements(folder))
     return Footprint(installed, seconds, int(peak) / 1e6)
 

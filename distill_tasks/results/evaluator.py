@@ -99,13 +99,13 @@ class Evaluator:
         def open_it() -> Answering:
             return CONTROLS[name](train, classes, self.run.corpus.problem)
 
-        said = self.answers.read(key, name, open_it)
+        logits = self.answers.read(key, name, open_it)
         if name == MAJORITY_CLASS:
             return Predictions(
-                said, Calibration()
+                logits, Calibration()
             )  # thresholds fitted for F1 would say every label
         validation = AnswerStore(self.run.store, self.run.corpus.splits["validation"])
-        return Predictions(said, self.calibrate(validation.read(key, name, open_it)))
+        return Predictions(logits, self.calibrate(validation.read(key, name, open_it)))
 
     def limit(self, control: str) -> list[int]:
         """Return how many terms a control may read, nothing where it reads all there are."""

@@ -28,7 +28,7 @@ LENGTH_BUCKETS = 4
 
 @dataclass(frozen=True)
 class Example:
-    """One text with what was right and what was said of it."""
+    """One text with its gold label and what teacher and student predicted."""
 
     row: int
     text: str
@@ -41,10 +41,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Rows that one label was right for, and another one said of."""
+    """Rows of one label that were predicted as another."""
 
     right: str
     said: str
+    """The label predicted; the field has its name in stores of before."""
     rows: int
 
 
@@ -54,9 +55,9 @@ class ErrorGroup:
 
     rows: int
     confusions: list[Confusion]
-    """What was taken for what, the most frequent first."""
+    """Which label was predicted for which, the most frequent first."""
     examples: list[Example]
-    """The rows of which the student was surest, to be read."""
+    """The rows on which the student was most confident."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Panel:
 
     has_gold: bool
     confusion: list[list[int]]
-    """Rows by the teacher's class and the student's; of several labels, rows of each label that
-    both, the teacher alone, the student alone and neither gave it to."""
+    """Rows by the teacher's class and the student's. Of several labels: for each label the rows
+    given it by both, by the teacher alone, by the student alone, and by neither."""
     slices: list[Slice]
     worst: Slice | None
     worst_difference: Figure | None
@@ -103,13 +104,13 @@ class Panel:
 
 
 def draw_panel(eval_split: EvalSplit, student: Predictions) -> Panel:
-    """Compare what a student said with what the teacher said of the same rows."""
-    said, distilled, truth = (
+    """Compare a student's predictions with the teacher's on the same rows."""
+    predicted, by_teacher, truth = (
         eval_split.decide(student),
         eval_split.decide(eval_split.teacher),
         eval_split.truth,
     )
-    right, teacher_right = (said == truth).all(axis=1), (distilled == truth).all(axis=1)
+    right, teacher_right = (predicted == truth).all(axis=1), (by_teacher == truth).all(axis=1)
     slices = [
         (Slice(kind, name, int(rows.sum()), _share(right[rows]), _share(teacher_right[rows])), rows)
         for kind, name, rows in _slice(eval_split, truth)
@@ -122,7 +123,7 @@ def draw_panel(eval_split: EvalSplit, student: Predictions) -> Panel:
         difference = estimate({"gap": gap}, worst.rows, 0)["gap"]
     return Panel(
         has_gold=eval_split.split.has_gold,
-        confusion=_confuse(distilled, said, eval_split),
+        confusion=_confuse(by_teacher, predicted, eval_split),
         slices=[one for one, _ in slices],
         worst=worst,
         worst_difference=difference,
@@ -152,11 +153,18 @@ def _slice(eval_split: EvalSplit, truth: Decisions) -> Iterator[tuple[str, str, 
             yield "slice", value, values == value
 
 
-def _confuse(distilled: Decisions, said: Decisions, eval_split: EvalSplit) -> list[list[int]]:
+def _confuse(by_teacher: Decisions, predicted: Decisions, eval_split: EvalSplit) -> list[list[int]]:
     if eval_split.problem == "single_label":
-        counts: list[list[int]] = (distilled.astype(np.int64).T @ said.astype(np.int64)).tolist()
+        counts: list[list[int]] = (
+            by_teacher.astype(np.int64).T @ predicted.astype(np.int64)
+        ).tolist()
         return counts
-    cells = (distilled & said, distilled & ~said, ~distilled & said, ~distilled & ~said)
+    cells = (
+        by_teacher & predicted,
+        by_teacher & ~predicted,
+        ~by_teacher & predicted,
+        ~by_teacher & ~predicted,
+    )
     by_label: list[list[int]] = np.stack([cell.sum(axis=0) for cell in cells], axis=1).tolist()
     return by_label
 
@@ -185,22 +193,22 @@ def _split_errors(
 
 
 def _count_confusions(eval_split: EvalSplit, wrong: Predictions, rows: Hits) -> list[Confusion]:
-    """Return what the one who is wrong took for what."""
-    right, said = (
+    """Return which label the wrong model predicted for which, the most frequent first."""
+    right, predicted = (
         name_labels(matrix[rows], eval_split.classes)
         for matrix in (eval_split.truth, eval_split.decide(wrong))
     )
-    counted = Counter(zip(right, said, strict=True)).most_common(CONFUSIONS)
+    counted = Counter(zip(right, predicted, strict=True)).most_common(CONFUSIONS)
     return [Confusion(*pair, count) for pair, count in counted]
 
 
 def _show(
     eval_split: EvalSplit, student: Predictions, rows: Hits, sure: NDArray[np.float64]
 ) -> list[Example]:
-    """Return the rows of which the student was surest, to be read."""
+    """Return the rows on which the student was most confident."""
     numbers = np.flatnonzero(rows)
     shown = numbers[np.argsort(-sure[numbers], kind="stable")][:EXAMPLES]
-    said, distilled = (
+    predicted, by_teacher = (
         name_labels(eval_split.decide(one)[shown], eval_split.classes)
         for one in (student, eval_split.teacher)
     )
@@ -214,8 +222,8 @@ def _show(
             row=int(row),
             text=_shorten(eval_split.split.texts[row]),
             gold=gold[place],
-            teacher=distilled[place],
-            student=said[place],
+            teacher=by_teacher[place],
+            student=predicted[place],
             confidence=float(sure[row]),
         )
         for place, row in enumerate(shown)

@@ -1,4 +1,4 @@
-"""Parity: whether a variant still is the model that it was exported from."""
+"""Parity: whether a variant answers as the model that it was exported from."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Answering(Protocol):
-    """Whatever gives logits for texts."""
+    """A model that gives logits for texts."""
 
     def logits(self, texts: Sequence[str]) -> Logits:
         """Return logits (rows, classes)."""
@@ -48,17 +48,17 @@ def answer_sorted(model: Answering, texts: Sequence[str], name: str) -> Logits:
 def ask_sorted(
     ask: Callable[[Sequence[str]], Iterable[T]], texts: Sequence[str], name: str
 ) -> list[T]:
-    """Return what is said of each text, asked batch by batch, shortest texts first."""
+    """Return the answer to each text, asked in batches, the shortest texts first."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     progress = Progress(f"asking {name}", "rows")
-    said: list[T] = []
+    answers: list[T] = []
     progress.start(len(texts))
     for start in range(0, len(order), BATCH_ROWS):
-        said.extend(ask([texts[row] for row in order[start : start + BATCH_ROWS]]))
-        progress.reach(len(said))
+        answers.extend(ask([texts[row] for row in order[start : start + BATCH_ROWS]]))
+        progress.reach(len(answers))
     progress.stop()
     places = np.argsort(order)
-    return [said[place] for place in places]
+    return [answers[place] for place in places]
 
 
 class AnswerStore:

@@ -21,7 +21,7 @@ F1_METRICS: dict[Problem, tuple[Quality, ...]] = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one model said of a split, and how its logits are to be read."""
+    """One model's logits for the rows of a split, and the calibration that they are read with."""
 
     logits: Logits
     calibration: Calibration
@@ -29,7 +29,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """A split, the teacher's answers to it, and the metric that counts."""
+    """A split, the teacher's answers to it, and the metric that models are compared by."""
 
     name: str
     split: Split
@@ -45,11 +45,11 @@ class EvalSplit:
 
     @property
     def truth(self) -> Decisions:
-        """What counts as right: gold, or what the teacher says where there is none."""
+        """What counts as right: gold, or the teacher's predictions where there is no gold."""
         return self.decide(self.teacher) if self.gold is None else self.gold
 
     def decide(self, predictions: Predictions) -> Decisions:
-        """Return what a model said as a matrix (rows, classes)."""
+        """Return a model's predictions as a matrix of decisions (rows, classes)."""
         return predictions.calibration.decide(predictions.logits, self.problem)
 
 
@@ -71,7 +71,7 @@ class Scorecard:
 
     @property
     def quality(self) -> Figure:
-        """The metric that counts; agreement with the teacher where the split has no gold."""
+        """The metric that models are compared by; agreement where the split has no gold."""
         return self.figures.get(f"quality/{self.metric}") or self.figures["fidelity/agreement"]
 
     @property
@@ -102,36 +102,40 @@ def score(eval_split: EvalSplit, seeds: Sequence[Predictions], seed: int = 0) ->
     statistics = {name: weighted.average(parts) for name, parts in named.items()}
     gold = eval_split.gold
     if gold is not None:
-        distilled = weighted.quality(eval_split.metric, gold, eval_split.decide(eval_split.teacher))
+        teacher_quality = weighted.quality(
+            eval_split.metric, gold, eval_split.decide(eval_split.teacher)
+        )
         ours = statistics[f"quality/{eval_split.metric}"]
-        statistics["fidelity/retention"] = weighted.ratio(ours, distilled)
+        statistics["fidelity/retention"] = weighted.ratio(ours, teacher_quality)
     rows = len(eval_split.split)
-    said = [eval_split.decide(one) for one in seeds]
+    predicted = [eval_split.decide(one) for one in seeds]
     figures = estimate(statistics, rows, seed, biased=["calibration/ece"])
     if gold is not None:
-        figures["quality/macro_f1"] = widen_macro_f1(figures["quality/macro_f1"], gold, said)
+        figures["quality/macro_f1"] = widen_macro_f1(figures["quality/macro_f1"], gold, predicted)
     return Scorecard(
         split=eval_split.name,
         metric=eval_split.metric,
         figures=figures,
-        per_class=[] if gold is None else weighted.per_class(gold, said[0], eval_split.classes),
+        per_class=[]
+        if gold is None
+        else weighted.per_class(gold, predicted[0], eval_split.classes),
         temperature=seeds[0].calibration.temperature,
         classes_scored=0 if gold is None else weighted.count_present(gold),
         spread=_spread(named, rows) if len(seeds) > 1 else {},
     )
 
 
-def widen_macro_f1(figure: Figure, gold: Decisions, said: Sequence[Decisions]) -> Figure:
+def widen_macro_f1(figure: Figure, gold: Decisions, predicted: Sequence[Decisions]) -> Figure:
     """Return a macro F1 whose interval is no narrower than the rows of each class allow.
 
-    A class of a few rows that all came out alike would come out so in every draw of them.
+    A few rows of a class that are all right, or all wrong, are so in every bootstrap sample too.
     """
-    low, high = weighted.macro_f1_ends(gold, said)
+    low, high = weighted.macro_f1_ends(gold, predicted)
     return replace(figure, low=min(figure.low, low), high=max(figure.high, high))
 
 
 def quality_statistic(eval_split: EvalSplit, seeds: Sequence[Predictions]) -> Statistic:
-    """Return the metric that counts over some seeds; agreement where the split has no gold."""
+    """Return the metric that models are compared by, over seeds; agreement where gold is absent."""
     truth, metric = eval_split.truth, eval_split.metric if eval_split.split.has_gold else "accuracy"
     return weighted.average(
         [weighted.quality(metric, truth, eval_split.decide(one)) for one in seeds]
@@ -140,10 +144,10 @@ def quality_statistic(eval_split: EvalSplit, seeds: Sequence[Predictions]) -> St
 
 def _statistics(eval_split: EvalSplit, predictions: Predictions) -> dict[str, Statistic]:
     logits, teacher, problem = predictions.logits, eval_split.teacher.logits, eval_split.problem
-    said = eval_split.decide(predictions)
-    agreed = (said == eval_split.decide(eval_split.teacher)).all(axis=1)
+    predicted = eval_split.decide(predictions)
+    agreed = (predicted == eval_split.decide(eval_split.teacher)).all(axis=1)
     gold = eval_split.gold
-    return ({} if gold is None else _gold_statistics(eval_split, gold, predictions, said)) | {
+    return ({} if gold is None else _gold_statistics(eval_split, gold, predictions, predicted)) | {
         "fidelity/agreement": weighted.mean(agreed),
         "fidelity/kl": weighted.mean(weighted.kl_divergence(logits, teacher, problem)),
         "fidelity/js": weighted.mean(weighted.js_divergence(logits, teacher, problem)),
@@ -152,18 +156,21 @@ def _statistics(eval_split: EvalSplit, predictions: Predictions) -> dict[str, St
 
 
 def _gold_statistics(
-    eval_split: EvalSplit, gold: Decisions, predictions: Predictions, said: Decisions
+    eval_split: EvalSplit, gold: Decisions, predictions: Predictions, predicted: Decisions
 ) -> dict[str, Statistic]:
     logits, problem, temperature = (
         predictions.logits,
         eval_split.problem,
         predictions.calibration.temperature,
     )
-    sure, right = predictions.calibration.confidence(logits, problem), (said == gold).all(axis=1)
+    sure, right = (
+        predictions.calibration.confidence(logits, problem),
+        (predicted == gold).all(axis=1),
+    )
     likelihood = weighted.negative_log_likelihood(logits, gold, problem, temperature)
     metrics: list[Quality] = ["accuracy", *F1_METRICS[problem], eval_split.metric]
     statistics = {
-        **{f"quality/{m}": weighted.quality(m, gold, said) for m in dict.fromkeys(metrics)},
+        **{f"quality/{m}": weighted.quality(m, gold, predicted) for m in dict.fromkeys(metrics)},
         "calibration/ece": weighted.calibration_error(sure, right),
         "calibration/nll": weighted.mean(likelihood),
         "calibration/brier": weighted.mean(

@@ -73,20 +73,20 @@ def ratio(numerator: Statistic, denominator: Statistic) -> Statistic:
     return statistic
 
 
-def quality(metric: Quality, gold: Decisions, said: Decisions) -> Statistic:
+def quality(metric: Quality, gold: Decisions, predicted: Decisions) -> Statistic:
     """Return a metric of decisions (rows, classes) against gold."""
     if metric == "accuracy":
-        return mean((gold == said).all(axis=1))
-    return f1(gold, said, metric)
+        return mean((gold == predicted).all(axis=1))
+    return f1(gold, predicted, metric)
 
 
-def f1(gold: Decisions, said: Decisions, metric: Quality) -> Statistic:
+def f1(gold: Decisions, predicted: Decisions, metric: Quality) -> Statistic:
     """Return F1 over the classes that gold contains: their mean, weighted by rows, or of all.
 
     A class that no row of gold has does not count, nor does it in a draw that none of its rows is
     in; see `count_present`.
     """
-    true, predictions = gold.astype(np.float32), said.astype(np.float32)
+    true, predictions = gold.astype(np.float32), predicted.astype(np.float32)
     both = true * predictions
 
     def statistic(weights: Weights) -> NDArray[np.float64]:
@@ -98,32 +98,34 @@ def f1(gold: Decisions, said: Decisions, metric: Quality) -> Statistic:
 def f1_of_counts(
     both: NDArray[np.floating],
     true: NDArray[np.floating],
-    said: NDArray[np.floating],
+    predicted: NDArray[np.floating],
     metric: Quality,
 ) -> NDArray[np.float64]:
-    """Return F1 (draws,) from the rows (draws, classes) rightly said, true, and said of a class."""
+    """Return F1 (draws,) from counts (draws, classes): true positives, gold, predicted."""
     if metric == "micro_f1":
-        both, true, said = (rows.sum(axis=1, keepdims=True) for rows in (both, true, said))
-    scores = 2 * both / np.maximum(true + said, 1, dtype=np.float64)
+        both, true, predicted = (
+            rows.sum(axis=1, keepdims=True) for rows in (both, true, predicted)
+        )
+    scores = 2 * both / np.maximum(true + predicted, 1, dtype=np.float64)
     shares = true if metric == "weighted_f1" else true > 0
     total = np.maximum(shares.sum(axis=1, dtype=np.float64), 1)
     result: NDArray[np.float64] = (scores * shares).sum(axis=1) / total
     return result
 
 
-def macro_f1_ends(gold: Decisions, said: Sequence[Decisions]) -> tuple[float, float]:
-    """Return how low and how high macro F1 may be, for all that a few rows of a class can say.
+def macro_f1_ends(gold: Decisions, predicted: Sequence[Decisions]) -> tuple[float, float]:
+    """Return the ends of an interval of macro F1 that allows for classes of a few rows.
 
-    ``said`` is what each seed says. Of the rows that are, or are said to be, of a class a share is
-    right, which Wilson's interval bounds; F1 is 2 · share / (1 + share). How far off the classes'
-    ends are adds up in squares. Sources: Lam, Gopal and Qian 2023, "Confidence intervals for the F1
-    score", arXiv 2309.14621; Zou and Donner 2008, "Construction of confidence limits about effect
-    measures".
+    ``predicted`` holds one matrix for each seed. Of the rows that are of a class, or predicted so,
+    a share is both; Wilson's interval bounds it, and F1 is 2 · share / (1 + share). The distances
+    of the classes' ends are added up in squares. Sources: Lam, Gopal and Qian 2023, "Confidence
+    intervals for the F1 score", arXiv 2309.14621; Zou and Donner 2008, "Construction of confidence
+    limits about effect measures".
     """
     present = gold.any(axis=0)
     true = gold[:, present].sum(axis=0)
-    both = np.mean([(gold & one)[:, present].sum(axis=0) for one in said], axis=0)
-    union = true + np.mean([one[:, present].sum(axis=0) for one in said], axis=0) - both
+    both = np.mean([(gold & one)[:, present].sum(axis=0) for one in predicted], axis=0)
+    union = true + np.mean([one[:, present].sum(axis=0) for one in predicted], axis=0) - both
     shares = both / union
     ends = np.stack([shares, *wilson(shares, union)])
     f1_scores, low, high = 2 * ends / (1 + ends)
@@ -211,12 +213,14 @@ def equal_mass_bins(confidence: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     return np.array_split(np.argsort(confidence, kind="stable"), CALIBRATION_BINS)
 
 
-def per_class(gold: Decisions, said: Decisions, classes: Sequence[str]) -> list[dict[str, Any]]:
+def per_class(
+    gold: Decisions, predicted: Decisions, classes: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return precision, recall, F1 and rows of each class; None where a class has no rows."""
     table = []
     for number, name in enumerate(classes):
-        both = int((gold[:, number] & said[:, number]).sum())
-        true, predictions = int(gold[:, number].sum()), int(said[:, number].sum())
+        both = int((gold[:, number] & predicted[:, number]).sum())
+        true, predictions = int(gold[:, number].sum()), int(predicted[:, number].sum())
         table.append(
             {
                 "class": name,

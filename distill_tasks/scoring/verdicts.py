@@ -48,7 +48,7 @@ class PairedComparison:
 
     difference: Figure
     p_value: float
-    """How likely a difference so large is, either way, between models that are equally good."""
+    """The chance of a difference at least this large, either way, between equally good models."""
     verdict: Verdict
 
 
@@ -61,19 +61,19 @@ def compare_answers(
 ) -> PairedComparison:
     """Compare two models by their answers (rows, classes) to the same rows; one for each seed.
 
-    Several seeds of a model count as one whose figures are their mean. The interval of a difference
-    in F1 that the test does not find reaches to zero.
+    Several seeds of a model count as one whose figures are their mean. Where the test of F1 is not
+    significant, the interval is widened to reach zero.
     """
     gap = difference(
-        average([quality(metric, gold, said) for said in first]),
-        average([quality(metric, gold, said) for said in second]),
+        average([quality(metric, gold, predicted) for predicted in first]),
+        average([quality(metric, gold, predicted) for predicted in second]),
     )
     rows = len(gold)
     draws = bootstrap({"gap": gap}, rows, seed)["gap"]
     figure = Figure(plain_value(gap, rows), *find_interval(draws), rows)
     if metric == "accuracy":
         hits, other_hits = (
-            np.array([(said == gold).all(axis=1) for said in answers])
+            np.array([(predicted == gold).all(axis=1) for predicted in answers])
             for answers in (first, second)
         )
         p_value = flip_signs(hits, other_hits)
@@ -85,7 +85,7 @@ def compare_answers(
 
 
 def decide(gap: Figure, p_value: float) -> Verdict:
-    """Return BEATS, NO BEATS or INCONCLUSIVE for a difference and its, maybe corrected, p.
+    """Return BEATS, NO BEATS or INCONCLUSIVE for a difference and its p-value, corrected or not.
 
     BEATS if the 95 % interval lies above zero and the test agrees, NO BEATS if the interval ends
     at or below zero, else INCONCLUSIVE.
@@ -100,8 +100,8 @@ def decide(gap: Figure, p_value: float) -> Verdict:
 def flip_signs(right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> float:
     """Return the exact two-sided p-value of equal accuracy, from hits (seeds, rows) of two models.
 
-    Were the models equal, each row's difference could as well have had the other sign. With one
-    seed each this is the exact McNemar test. Source: McNemar 1947; Pitman 1937, "Significance
+    If the models are equally good, each row's difference is as likely to have the other sign. With
+    one seed each this is the exact McNemar test. Source: McNemar 1947; Pitman 1937, "Significance
     tests which may be applied to samples from any populations".
     """
     scores = right.sum(axis=0) * len(other_right) - other_right.sum(axis=0) * len(right)
@@ -129,10 +129,10 @@ def swap_answers(
 ) -> float:
     """Return the two-sided p-value of equal F1, from the answers (rows, classes) of two models.
 
-    Were the models equal, each row's answers, of all seeds at once, could as well have been the
-    other's. All ways to swap them are tried where they are few, else 10,000 drawn ones, of which
-    the answers as they are count as one. Source: Yeh 2000, "More accurate tests for the statistical
-    significance of result differences".
+    If the models are equally good, swapping their answers to a row, in all seeds at once, changes
+    nothing on average. All ways to swap are tried where they are few, else 10,000 random ones, of
+    which the answers as they are count as one. Source: Yeh 2000, "More accurate tests for the
+    statistical significance of result differences".
     """
     turns = range(math.lcm(len(first), len(second)))
     pairs = [(first[turn % len(first)], second[turn % len(second)]) for turn in turns]
@@ -168,15 +168,17 @@ def _swap_pair(
 ) -> NDArray[np.float64]:
     """Return F1 of one model less the other's (swaps,) after each way to swap rows that differ."""
     gains = other[differ].astype(np.float32) - one[differ]
-    said, both = swaps @ gains, swaps @ (gains * gold[differ])
+    predicted, both = swaps @ gains, swaps @ (gains * gold[differ])
     true = gold.sum(axis=0, keepdims=True)
-    ours = f1_of_counts((gold & one).sum(axis=0) + both, true, one.sum(axis=0) + said, metric)
-    theirs = f1_of_counts((gold & other).sum(axis=0) - both, true, other.sum(axis=0) - said, metric)
+    ours = f1_of_counts((gold & one).sum(axis=0) + both, true, one.sum(axis=0) + predicted, metric)
+    theirs = f1_of_counts(
+        (gold & other).sum(axis=0) - both, true, other.sum(axis=0) - predicted, metric
+    )
     return ours - theirs
 
 
 def name_scarce(gold: Decisions, classes: Sequence[str], metric: Quality) -> str:
-    """Return which classes have too few rows for a verdict by macro F1; empty where none has."""
+    """Return a sentence on classes with too few rows for a verdict by macro F1; empty if none."""
     rows = gold.sum(axis=0).tolist()
     few = [f"{name} ({n})" for name, n in zip(classes, rows, strict=True) if 0 < n < FEWEST_ROWS]
     if metric != "macro_f1" or not few:
@@ -207,7 +209,7 @@ def estimate_ratio(
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values of several comparisons, raised so that one false BEATS in all stays rare.
+    """Return p-values of several comparisons, so raised that even one false BEATS stays rare.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -220,7 +222,7 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rows_needed(gap: Figure) -> int | None:
-    """Return about how many rows would call a difference of this size; None if it is not above 0.
+    """Return about how many rows would prove a difference of this size; None if it is not above 0.
 
     The interval narrows with the square root of the rows.
     """
@@ -232,7 +234,7 @@ def rows_needed(gap: Figure) -> int | None:
 
 
 def smallest_difference(rows: int) -> float:
-    """Return the accuracy difference that so many rows can call with a chance of 80 %.
+    """Return the accuracy difference that so many rows prove with a chance of 80 %.
 
     One row in ten is taken to be right by one of the two models alone. Source: Connor 1987,
     "Sample size for testing differences in proportions for the paired-sample design".
