@@ -25,11 +25,12 @@ def sure_of(decisions):
     return (6.0 * decisions - 3).astype(np.float32)
 
 
-def make_eval_split(gold, distilled, said, problem="single_label", texts=None, slices=None):
+def make_eval_split(gold, by_teacher, predicted, problem="single_label", texts=None, slices=None):
     """Return an evaluation split and a student's predictions, from class numbers or 0/1 rows."""
     texts = texts or tuple(f"row {number}" for number in range(len(gold)))
     teacher, student = (
-        Predictions(sure_of(to_decisions(np.array(x), 3)), Calibration()) for x in (distilled, said)
+        Predictions(sure_of(to_decisions(np.array(x), 3)), Calibration())
+        for x in (by_teacher, predicted)
     )
     split = Split(tuple(texts), np.array(gold), slices)
     return EvalSplit("held_out", split, teacher, CLASSES, problem, "accuracy"), student
@@ -40,13 +41,13 @@ def make_noisy(problem, seed=0):
     generator = np.random.default_rng(seed)
     shape, values = (ROWS, 3) if problem == "single_label" else ((ROWS, 3), 2)
     gold = generator.integers(values, size=shape)
-    distilled, said = (
+    by_teacher, predicted = (
         np.where(generator.random(shape) < share, gold, generator.integers(values, size=shape))
         for share in (0.8, 0.6)
     )
     texts = tuple(" ".join(["word"] * count) for count in generator.integers(1, 30, size=ROWS))
     slices = tuple(generator.choice(["mail", "phone", "web"], size=ROWS).tolist())
-    return make_eval_split(gold, distilled, said, problem, texts, slices)
+    return make_eval_split(gold, by_teacher, predicted, problem, texts, slices)
 
 
 @pytest.fixture(scope="module", params=["single_label", "multi_label"])
@@ -69,12 +70,12 @@ def hits(eval_split):
 
 def test_the_confusion_is_that_of_scikit_learn_with_the_teacher_as_truth(eval_split, panel):
     rows, student = eval_split
-    distilled, said = rows.decide(rows.teacher), rows.decide(student)
+    by_teacher, predicted = rows.decide(rows.teacher), rows.decide(student)
     if rows.problem == "single_label":
-        expected = confusion_matrix(distilled.argmax(axis=1), said.argmax(axis=1))
+        expected = confusion_matrix(by_teacher.argmax(axis=1), predicted.argmax(axis=1))
     else:
         cells = multilabel_confusion_matrix(
-            distilled, said
+            by_teacher, predicted
         )  # [[neither, student], [teacher, both]]
         expected = cells[:, [1, 1, 0, 0], [1, 0, 1, 0]]
     assert panel.confusion == expected.tolist()
@@ -124,11 +125,11 @@ def test_the_worst_slice_is_the_one_with_the_largest_loss_and_has_an_interval(pa
 def test_a_slice_of_few_rows_is_never_the_worst():
     few = SMALLEST_SLICE_ROWS - 1
     gold = [0] * few + [1] * 40
-    said = [2] * few + [1] * 39 + [0]
-    panel = draw_panel(*make_eval_split(gold, gold, said, slices=("web",) * len(gold)))
+    predicted = [2] * few + [1] * 39 + [0]
+    panel = draw_panel(*make_eval_split(gold, gold, predicted, slices=("web",) * len(gold)))
     assert panel.worst == Slice("slice", "web", len(gold), pytest.approx(39 / (40 + few)), 1.0)
-    gold, said = [0, *gold], [0, *said]  # one row more and it counts
-    panel = draw_panel(*make_eval_split(gold, gold, said))
+    gold, predicted = [0, *gold], [0, *predicted]  # one row more and it counts
+    panel = draw_panel(*make_eval_split(gold, gold, predicted))
     assert (panel.worst.kind, panel.worst.name, panel.worst.rows) == ("class", "cats", few + 1)
 
 
@@ -154,8 +155,8 @@ def test_errors_are_inherited_new_or_fixed(eval_split, panel):
 
 
 def test_confusions_name_what_the_one_who_is_wrong_took_for_what():
-    gold, distilled, said = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2], [1, 1, 1, 2, 2, 2]
-    errors = draw_panel(*make_eval_split(gold, distilled, said)).errors
+    gold, by_teacher, predicted = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2], [1, 1, 1, 2, 2, 2]
+    errors = draw_panel(*make_eval_split(gold, by_teacher, predicted)).errors
     found = {
         kind: [(one.right, one.said, one.rows) for one in group.confusions]
         for kind, group in errors.items()
@@ -176,8 +177,8 @@ def test_only_the_most_frequent_confusions_are_listed(panel):
 
 
 def test_several_labels_are_confused_as_a_whole():
-    gold, distilled, said = [[1, 1, 0]] * 2, [[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0]]
-    panel = draw_panel(*make_eval_split(gold, distilled, said, "multi_label"))
+    gold, by_teacher, predicted = [[1, 1, 0]] * 2, [[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0]]
+    panel = draw_panel(*make_eval_split(gold, by_teacher, predicted, "multi_label"))
     (new,), (inherited,) = (panel.errors[kind].confusions for kind in ("new", "inherited"))
     assert (new.right, new.said) == ("cats|dogs", "cats")
     assert (inherited.right, inherited.said) == ("cats|dogs", "")
