@@ -1,4 +1,4 @@
-"""Candidates as points, the field of all of them, and the choice among them."""
+"""The candidates, all of them compared with each other, and the choice among them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Gaps = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the front: what may be served, how good it is, and what it takes."""
+    """What may be served, how good it is, and what it costs."""
 
     student: StudentReference
     """The seed of it that is served."""
@@ -45,7 +45,7 @@ class Candidate:
         return self.validation.values.get("fidelity/retention", self.validation.quality.value)
 
     def read(self, objective: FrontAxis) -> float:
-        """Return what it takes of something."""
+        """Return its figure on one further axis of the front."""
         if objective == "resident_mb":
             return self.footprint.resident_mb
         return float(getattr(self.student, objective))
@@ -62,7 +62,7 @@ class Selection:
     """Of each finalist the candidate that would be served, the chosen one first."""
     front: list[str]
     undecided: list[str]
-    """Behind the front, where validation cannot rule out that they belong on it."""
+    """Candidates behind the front that may belong on it: no other one is surely as good."""
     chosen: str | None
     """Name of the chosen candidate; None where no candidate meets the constraints."""
     reasons: dict[str, str]
@@ -81,7 +81,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Field:
-    """All candidates as points, and what is sure of them."""
+    """All candidates, and the differences in quality between them that validation is sure of."""
 
     candidates: list[Candidate]
     gaps: Gaps
@@ -108,7 +108,11 @@ class Field:
         return [int(number) for number in np.flatnonzero(find_front(self.points))]
 
     def beaten_by(self, number: int) -> int | None:
-        """Return who takes no more and, with its whole interval, is as good; None if nobody is."""
+        """Return a candidate on the front that is surely as good, at no more cost; None if none is.
+
+        Surely: the whole 95 % interval of the difference in quality is at or above zero. Cost is p95
+        latency and the further objectives.
+        """
         points = self.points
         for other in self.front:
             ahead = (points[other] != points[number]).any()
@@ -119,12 +123,12 @@ class Field:
 
     @property
     def undecided(self) -> list[int]:
-        """The numbers of the candidates behind the front that nobody surely beats."""
+        """The numbers of the candidates behind the front that none on it surely beats."""
         behind = set(range(len(self.candidates))) - set(self.front)
         return [number for number in sorted(behind) if self.beaten_by(number) is None]
 
     def take(self, numbers: Sequence[int]) -> Field:
-        """Return the field of some of its candidates."""
+        """Return the field of some of the candidates, by their numbers."""
         candidates = [self.candidates[number] for number in numbers]
         return replace(self, candidates=candidates, gaps=self.gaps[np.ix_(numbers, numbers)])
 

@@ -24,9 +24,9 @@ from distill_tasks.stages.stage import stage
 def find_finalists(field: Field, config: SelectConfig, most: int) -> list[str]:
     """Return the students worth all seeds and held-out rows, best first.
 
-    Those with a candidate on the front come first, in the order in which the configuration would
-    choose them, then those that validation cannot rule out, the better ones first. All meet the
-    constraints, and one that misses them rules nobody out.
+    Students on the front come first, in the order in which the configuration would choose them,
+    then those that may be on it for all that validation says, the better ones first. Only
+    candidates that meet the constraints count.
     """
     running = _allow(field, config)
     if not running.candidates:
@@ -227,8 +227,8 @@ def _why_behind(field: Field, number: int) -> str:
     if sure is not None:
         return f"dominated by {name}: {comparison}"
     return (
-        f"behind {name}: {comparison}; validation cannot rule out that this one is better, by up "
-        f"to {-100 * field.gaps[by, number]:.2f} points"
+        f"behind {name}: {comparison}; on validation this one may still be "
+        f"better, by up to {-100 * field.gaps[by, number]:.2f} points"
     )
 
 

@@ -130,7 +130,7 @@ def test_one_behind_the_front_is_dominated_only_where_the_paired_interval_says_s
     assert unsure.front == sure.front
     assert unsure.reasons["clumsy"] == (
         "behind middle: validation accuracy 0.9400 against 0.9300 at p95 2 against 4 ms; "
-        "validation cannot rule out that this one is better, by up to 0.01 points"
+        "on validation this one may still be better, by up to 0.01 points"
     )
 
 
@@ -299,7 +299,7 @@ def test_one_behind_a_tie_that_nobody_surely_beats_is_told_so():
     selection = choose_from(pair, band=0.05, unsure=0.03)
     assert selection.undecided == ["quicker"]
     reason = selection.reasons["quicker"]
-    assert "p95 2.04 against 2 ms (a tie); validation cannot rule out" in reason
+    assert "p95 2.04 against 2 ms (a tie); on validation this one may still be" in reason
 
 
 # From the students to the field.
