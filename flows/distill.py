@@ -89,4 +89,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)
-    return Outcome(distillation, findings, written, registered, promotion)
+    return Outcome(
+        distillation=distillation,
+        findings=findings,
+        report=written,
+        registered=registered,
+        promotion=promotion,
+    )

@@ -68,6 +68,44 @@ def test_no_imports_go_in_a_circle():
     assert not left
 
 
+def test_the_house_has_few_floors():
+    """A package stands one floor above the highest of those that it imports."""
+    used = {name: set() for name in ROOMS}
+    for module, path in MODULES.items():
+        if here := room(module):
+            used[here] |= {room(other) for other in imported(path)} - {None, here}
+    floors = {}
+    for name in ROOMS:
+        floors[name] = 1 + max((floors[other] for other in used[name]), default=0)
+    assert floors["flows"] == max(floors.values()) <= 14
+
+
+def test_the_flow_is_read_in_one_screen():
+    tree = ast.parse((ROOT / "flows/distill.py").read_text())
+    (flow,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert flow.end_lineno - flow.lineno < 60
+
+
+ANY_NUMBER = ("digest(", "_make_table(")
+"""Calls that take any number of things alike."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*ROOT.glob("flows/*.py"), *ROOT.glob("distill_tasks/stages/*.py")],
+    ids=lambda path: path.stem,
+)
+def test_no_call_hands_on_more_than_four_things_by_position(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    long = [ast.unparse(call) for call in calls if len(call.args) > 4]
+    assert not [call for call in long if not call.startswith(ANY_NUMBER)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_longer_than_350_lines(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 350
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_libraries_are_imported_by_the_rooms_that_are_theirs(module):
     libraries = {name.split(".")[0] for name in imported(MODULES[module])}

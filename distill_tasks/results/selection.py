@@ -110,8 +110,8 @@ class Field:
     def beaten_by(self, number: int) -> int | None:
         """Return a candidate on the front that is surely as good, at no more cost; None if none is.
 
-        Surely: the whole 95 % interval of the difference in quality is at or above zero. Cost is p95
-        latency and the further objectives.
+        Surely: the whole 95 % interval of the difference in quality is at or above zero. Cost is
+        p95 latency and the further objectives.
         """
         points = self.points
         for other in self.front:

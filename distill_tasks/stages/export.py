@@ -74,7 +74,8 @@ def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> Stu
     def write(folder: Path) -> None:
         logger.info("export %s", name)
         texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        export_variant(student.folder, variant, _find_graph(store, student), texts, folder)
+        graph = _find_graph(store, student)
+        export_variant(student.folder, variant, graph, texts, target=folder)
         _check_reading(folder, student, run.corpus.splits["validation"].texts)
 
     kept = keep_served(run, key, name, write)

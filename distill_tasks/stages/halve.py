@@ -153,9 +153,15 @@ class SuccessiveHalving:
             if best is None or gaps[best, number] <= 0:
                 ahead.append(number)
                 continue
-            saved_s = contender.part.seconds * (1 - share) / share
-            gap = 100 * float(gaps[best, number])
-            stops.append(Stop(contender.name, share, contenders[best].name, gap, saved_s))
+            stops.append(
+                Stop(
+                    name=contender.name,
+                    share=share,
+                    better=contenders[best].name,
+                    gap=100 * float(gaps[best, number]),
+                    saved_s=contender.part.seconds * (1 - share) / share,
+                )
+            )
         return stops
 
 

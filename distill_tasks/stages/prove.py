@@ -103,11 +103,12 @@ def judge_student(evaluator: Evaluator, seeds: list[StudentReference]) -> Judgem
     if not alone:
         return _undecided("there is no control to compare with: evaluate.controls is off")
     ours, theirs = ([eval_split.decide(one) for one in group] for group in (distilled, alone))
-    comparison = compare_answers(eval_split.gold, ours, theirs, eval_split.metric, seed)
+    comparison = compare_answers(eval_split.gold, ours, theirs, metric=eval_split.metric, seed=seed)
     student, control, teacher = (
         quality_statistic(eval_split, group) for group in (distilled, alone, [eval_split.teacher])
     )
-    lead, ratio = estimate_ratio(student, control, teacher, len(eval_split.split), seed)
+    rows = len(eval_split.split)
+    lead, ratio = estimate_ratio(student, control, teacher, rows=rows, seed=seed)
     return Judgement(
         verdict=comparison.verdict,
         reason="",
@@ -176,7 +177,14 @@ def _flag(
 
 
 def _undecided(reason: str) -> Judgement:
-    return Judgement(Verdict.INCONCLUSIVE, reason, None, None, None, [])
+    return Judgement(
+        verdict=Verdict.INCONCLUSIVE,
+        reason=reason,
+        comparison=None,
+        distillation_ratio=None,
+        teacher_lead=None,
+        flags=[],
+    )
 
 
 def _percent(figure: Figure) -> str:

@@ -54,7 +54,7 @@ def select_candidate(field: Field, finalists: Sequence[str], config: SelectConfi
         why_none = _nearest(candidates, finalists, config)
     reasons = {c.name: "; ".join(_excess(c, config)) for c in candidates}
     reasons |= {
-        c.name: _explain(allowed, number, chosen, best, config)
+        c.name: _explain(allowed, number, chosen, best=best, config=config)
         for number, c in enumerate(allowed.candidates)
     }
     shown = field.take([n for n, c in enumerate(candidates) if not c.rejected])
@@ -106,8 +106,16 @@ def make_field(
         served = next(s for s in students if s.name == name)
         parity = parities.get(name)
         rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
-        takes = latencies.by_name[name], latencies.footprints[name]
-        candidates.append(Candidate(served, card, *takes, parity, rejected))
+        candidates.append(
+            Candidate(
+                student=served,
+                validation=card,
+                latency=latencies.by_name[name],
+                footprint=latencies.footprints[name],
+                parity=parity,
+                rejected=rejected,
+            )
+        )
     statistics = [
         quality_statistic(evaluator.eval_split, asked[name]) for name in scores.candidates
     ]
