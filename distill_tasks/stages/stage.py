@@ -1,16 +1,17 @@
-"""A stage of the story: a plain function shown as a Prefect task."""
+"""A stage of the story: a plain function as a Prefect task."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Completed
+from prefect.context import TaskRunContext
 from prefect.tasks import Task
+from prefect.transactions import TransactionState, get_transaction
 
 from distill_tasks.core.errors import PotstillError, stop_if_disk_full
 from distill_tasks.core.memory import release_memory
@@ -20,17 +21,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that runs a function as one Prefect task.
+def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Return a decorator that makes a function a Prefect task, to be called, submitted or mapped.
 
     A result whose ``reused`` is true shows as the task state Cached. The store's manifests decide
     what is reused, not Prefect's cache, so a missing folder means made again, never a crash.
     ``run_name`` may name parameters in braces. Errors of the user's input are never retried.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
-        def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 result = function(*args, **kwargs)
             except Exception as error:
@@ -39,10 +40,10 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callabl
             finally:
                 release_memory()
             if getattr(result, "reused", False):
-                return Completed(name="Cached", message="kept from an earlier run", data=result)
+                _show_as_cached()
             return result
 
-        shown = task(
+        return task(
             name=function.__name__,
             task_run_name=run_name,
             cache_policy=NO_CACHE,
@@ -51,14 +52,18 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Callabl
             retry_condition_fn=_can_help,
         )(run)
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            outcome = shown(*args, **kwargs)
-            return cast("R", outcome.result() if isinstance(outcome, State) else outcome)
-
-        return call
-
     return decorate
+
+
+def _show_as_cached() -> None:
+    """Have this task run end in the state Cached.
+
+    That is Prefect's own name for a task whose transaction was committed before. A state returned
+    instead would be what the call of a task yields, not the result in it.
+    """
+    transaction = get_transaction()
+    if TaskRunContext.get() is not None and transaction is not None:
+        transaction.state = TransactionState.COMMITTED
 
 
 def _can_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
