@@ -15,7 +15,7 @@ from rich.table import Table
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
-from distill_tasks.core.progress import LogLines
+from distill_tasks.core.live import LogLines
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered

@@ -19,6 +19,7 @@ from distill_tasks.stages.halve import halve
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.measure import measure
 from distill_tasks.stages.prepare import prepare
+from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
 from distill_tasks.stages.report import Report, report
 from distill_tasks.stages.search import search
@@ -54,7 +55,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
 
     Another run in the same ``work_dir`` is waited for, for so many minutes at most.
     """
-    with Store(config.work_dir).lock(f"distill {config.name}", wait_minutes):
+    with (
+        Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
+        show_trainings(config.work_dir),
+    ):
         corpus = prepare(config)
         with tracked(config, corpus.open()) as distillation:
             teacher = teach(config, corpus)

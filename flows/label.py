@@ -10,6 +10,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.results.references import LabelsReference
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
+from distill_tasks.stages.progress_artifacts import show_trainings
 
 
 @flow(name="label", flow_run_name="{config.name}")
@@ -18,6 +19,9 @@ def label_only(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Lab
 
     Another run in the same ``work_dir`` is waited for, for so many minutes at most.
     """
-    with Store(config.work_dir).lock(f"label {config.name}", wait_minutes):
+    with (
+        Store(config.work_dir).lock(f"label {config.name}", wait_minutes),
+        show_trainings(config.work_dir),
+    ):
         corpus = prepare(config)
         return label(config, corpus, teach(config, corpus))

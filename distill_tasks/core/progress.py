@@ -1,93 +1,34 @@
-"""Progress of long work: a bar or one table of the grid in a terminal, plain lines elsewhere."""
+"""How far trainings are: each tells its steps in a file, and whoever shows them follows it."""
 
 from __future__ import annotations
 
+import contextvars
+import json
 import logging
 import math
+import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
-from rich.box import SIMPLE_HEAD
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
-
-from distill_tasks.core.credentials import mask_credentials
-from distill_tasks.core.markup import as_terminal
-from distill_tasks.core.terminal import Terminal
+from distill_tasks.core.digests import digest
+from distill_tasks.core.errors import say_error
 
 logger = logging.getLogger("potstill")
 
-SECONDS_BETWEEN_LINES = 15.0
-REFRESHES_PER_S = 2.0
-LINES_AROUND = 6
-"""Of a terminal, beside the rows of the table."""
-MEASURES = ("rung", "step", "loss", "accuracy", "rows/s", "left")
-SHORTEST_NAME = 20
+FOLDER = "progress"
+"""Of a store: where trainings tell their steps, until whoever follows them has done so."""
 LOSSES = 50
 """A training tells its loss so often, beside the ends of its epochs."""
-UNNAMED = "training"
-"""What trains where nobody said its name."""
-
-terminal = Terminal(stderr=True)
-"""The one console that everything live and every log line goes through, so that none is torn."""
-
-
-class LogLines(logging.Handler):
-    """Writes log lines to the terminal, above whatever is live there."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        try:
-            terminal.print(mask_credentials(self.format(record)), soft_wrap=True)
-        except Exception:  # noqa: BLE001  # as every handler: a log line must not end the work
-            self.handleError(record)
-
-
-class Progress:
-    """Shows how far one piece of long work has come."""
-
-    def __init__(self, description: str, unit: str) -> None:
-        self.description = description
-        self.unit = unit
-        self._bars: Bars | None = None
-
-    def start(self, total: int) -> None:
-        """Begin with the number of units that the whole work takes."""
-        self.total = total
-        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-        if terminal.file.isatty():
-            self._bars = Bars(
-                TextColumn("  {task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(self.unit),
-                TimeRemainingColumn(),
-                console=terminal,
-                transient=True,
-            )
-            self._bars.add_task(as_terminal(self.description), total=total)
-            self._bars.start()
-
-    def reach(self, done: int) -> None:
-        """Show that so many units are done."""
-        if self._bars is not None:
-            self._bars.update(self._bars.task_ids[0], completed=done)
-        elif time.monotonic() >= self._next_line:
-            logger.info("%s: %d of %d %s", self.description, done, self.total, self.unit)
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def stop(self) -> None:
-        """End the display; a bar is wiped away."""
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+SECONDS_BETWEEN_WRITES = 0.25
+"""Of one training, since opening a file takes longer than telling a step."""
+SECONDS_BETWEEN_LOOKS = 0.25
+"""Of whoever follows."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +49,13 @@ class TrainingStep:
     rows_per_s: float | None = None
     seconds_left: float | None = None
     """Until the end of this part, at the pace it has."""
+    seconds: float = 0.0
+    """Since this part began."""
+
+    @property
+    def begins(self) -> bool:
+        """Return whether this tells no step, only that a training begins or goes on."""
+        return self.steps == 0
 
     @property
     def percent(self) -> float:
@@ -138,134 +86,98 @@ class TrainingStep:
         known = [
             f"step {self.step} of {self.steps}",
             f"rung {self.rung}" if self.share < 1 else "",
-            "" if self.loss is None else f"loss {_say(self.loss)}",
-            "" if self.accuracy is None else f"accuracy {_say(self.accuracy)}",
-            "" if self.rows_per_s is None else f"{_say(self.rows_per_s)} rows/s",
+            "" if self.loss is None else f"loss {say_value(self.loss)}",
+            "" if self.accuracy is None else f"accuracy {say_value(self.accuracy)}",
+            "" if self.rows_per_s is None else f"{say_value(self.rows_per_s)} rows/s",
             f"{say_time(self.seconds_left)} left" if self.seconds_left else "",
         ]
         return f"{self.name}: {', '.join(part for part in known if part)}"
 
 
-Listener = Callable[[TrainingStep], None]
+@dataclass(frozen=True)
+class TrainingEnd:
+    """That one training, or a part of it, is over."""
 
-_name: ContextVar[str | None] = ContextVar("name", default=None)
-_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
-
-
-class LiveGrid:
-    """One row for each training: a table in a terminal, a line now and then elsewhere."""
-
-    def __init__(self, console: Terminal) -> None:
-        self.console = console
-        self.rows: dict[str, TrainingStep] = {}
-        """The latest of each training, in the order in which they first began."""
-        self.ends: dict[str, str] = {}
-        """How each training ended that is not under way."""
-        self._latest: list[str] = []
-        """The names of trainings, that which began or went on last being the last."""
-        self._running: set[str] = set()
-        self._live: Live | None = None
-        self._next_line = 0.0
-
-    def begin(self, name: str) -> None:
-        """Show a training that begins or goes on, and in a terminal the whole grid with it."""
-        self.ends.pop(name, None)
-        self.rows.setdefault(name, TrainingStep(name))
-        self._latest = [*(other for other in self._latest if other != name), name]
-        if not self._running:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            if self.console.file.isatty():
-                self._live = Live(
-                    get_renderable=self.table,
-                    console=self.console,
-                    refresh_per_second=REFRESHES_PER_S,
-                    transient=True,
-                )
-                self._live.start(refresh=True)
-        self._running.add(name)
-
-    def hear(self, step: TrainingStep) -> None:
-        """Take in how far a training is."""
-        before = self.rows.get(step.name)
-        self.rows[step.name] = step if before is None else step.after(before)
-        if self._live is None and self._running and time.monotonic() >= self._next_line:
-            logger.info("%s", self.rows[step.name])
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def end(self, name: str, how: Literal["done", "failed"]) -> None:
-        """Show that a training is over; the table is wiped away until the next one begins."""
-        stopped = how == "done" and self.rows[name].share < 1
-        self.ends[name] = "stopped" if stopped else how
-        self._running.discard(name)
-        if not self._running and self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def table(self) -> Table:
-        """Return the grid as it stands, the latest of it that the terminal has lines for."""
-        shown = self._latest[-max(1, self.console.height - LINES_AROUND) :]
-        others = len(self._latest) - len(shown)
-        caption = f"and {others} more" if others else None
-        rows = [row for row in list(self.rows.values()) if row.name in shown]
-        cells = [_cells(row, self.ends.get(row.name)) for row in rows]
-        beside = sum(2 + max(map(len, column)) for column in zip(MEASURES, *cells, strict=True))
-        width = max(SHORTEST_NAME, self.console.width - beside - 2)
-        table = Table(box=SIMPLE_HEAD, caption=caption, pad_edge=False, collapse_padding=True)
-        table.add_column("candidate", min_width=SHORTEST_NAME, no_wrap=True)
-        for measure in MEASURES:
-            table.add_column(measure, justify="right", no_wrap=True)
-        for row, known in zip(rows, cells, strict=True):
-            style = "dim" if row.name in self.ends else "bold"
-            table.add_row(_shorten(row.name, width), *known, style=style)
-        return table
+    name: str
+    how: Literal["done", "failed"]
 
 
-grid = LiveGrid(terminal)
+Event = TrainingStep | TrainingEnd
 
 
-@contextmanager
-def shown(name: str | None = None) -> Iterator[None]:
-    """Show what trains in the block under a name, or as part of what an outer block shows."""
-    if name is None and _name.get() is not None:
-        yield
-        return
-    name = name or UNNAMED
-    token = _name.set(name)
-    grid.begin(name)
-    try:
-        yield
-    except BaseException:
-        grid.end(name, "failed")
-        raise
-    else:
-        grid.end(name, "done")
-    finally:
-        _name.reset(token)
+@dataclass(frozen=True)
+class ProgressFile:
+    """The file in which one training tells how far it is, one JSON line for each event.
 
+    It lies beside what the store keeps, not in a draft: a short training's draft is gone before
+    anybody looked. Any process may write it, and any other follow it.
+    """
 
-@contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
-    """Have a listener told of every step of the trainings in the block."""
-    token = _listeners.set((*_listeners.get(), listener))
-    try:
-        yield
-    finally:
-        _listeners.reset(token)
+    store: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Return where it lies."""
+        return self.store / FOLDER / f"{digest(self.name)}.jsonl"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell that a training begins, and how it ended."""
+        self.write([TrainingStep(self.name)])
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # the first error says more
+                self.write([TrainingEnd(self.name, "failed")])
+            raise
+        self.write([TrainingEnd(self.name, "done")])
+
+    def write(self, events: Iterable[Event]) -> None:
+        """Add events."""
+        lines = "".join(f"{json.dumps(vars(event))}\n" for event in events)
+        path = self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+    def read(self) -> list[TrainingStep]:
+        """Return the steps that were told since the training last began."""
+        steps: list[TrainingStep] = []
+        for event in _parse(self.path.read_bytes()):
+            if isinstance(event, TrainingStep):
+                steps.append(event)
+                if event.begins:
+                    steps.clear()
+        return steps
 
 
 class Training:
-    """Tells how far one training is; that costs microseconds a step."""
+    """Tells how far one training is; that costs microseconds a step.
 
-    def __init__(self, steps: int, rows_per_step: int, share: float = 1.0, done: int = 0) -> None:
+    Without a file it tells nobody.
+    """
+
+    def __init__(
+        self,
+        progress: ProgressFile | None,
+        steps: int,
+        rows_per_step: int,
+        share: float = 1.0,
+        done: int = 0,
+    ) -> None:
+        self.progress = progress
         self.steps = steps
         self.rows_per_step = rows_per_step
         self.share = share
         self.done = done
+        self.end = math.ceil(share * steps)
         self.losses_every = math.ceil(steps / LOSSES)
-        self.name = _name.get() or UNNAMED
         self._began = time.monotonic()
         self._step = done
         self._losses: list[float] = []
+        self._unwritten: list[TrainingStep] = []
+        self._next_write = 0.0
         self.reach(done)
 
     def wants_loss(self, step: int) -> bool:
@@ -283,16 +195,114 @@ class Training:
         self.reach(self._step, mean)
 
     def reach(self, step: int, loss: float | None = None, accuracy: float | None = None) -> None:
-        """Tell that a step is done; loss and accuracy where they are known there."""
-        taken, seconds = step - self.done, time.monotonic() - self._began
-        pace = left = None
-        if taken > 0 and seconds > 0:
-            pace = taken * self.rows_per_step / seconds
-            left = max(0, math.ceil(self.share * self.steps) - step) * seconds / taken
-        told = TrainingStep(self.name, step, self.steps, self.share, loss, accuracy, pace, left)
-        grid.hear(told)
-        for listener in _listeners.get():
-            listener(told)
+        """Tell that a step is done, if that is news; loss and accuracy where they are known there.
+
+        A step that another one will soon follow, and that has neither, is none.
+        """
+        if self.progress is None:
+            return
+        seconds = time.monotonic() - self._began
+        writes = step >= self.end or accuracy is not None or seconds >= self._next_write
+        if writes or loss is not None:
+            name, (pace, left) = self.progress.name, self._estimate(step, seconds)
+            known = name, step, self.steps, self.share, loss, accuracy, pace, left, seconds
+            self._unwritten.append(TrainingStep(*known))
+        if writes:
+            self.progress.write(self._unwritten)
+            self._unwritten.clear()
+            self._next_write = seconds + SECONDS_BETWEEN_WRITES
+
+    def _estimate(self, step: int, seconds: float) -> tuple[float | None, float | None]:
+        """Return the rows per second so far, and the seconds that are left at that pace."""
+        taken = step - self.done
+        if taken <= 0 or seconds <= 0:
+            return None, None
+        left = max(0, self.end - step) * seconds / taken
+        return taken * self.rows_per_step / seconds, left
+
+
+class Watcher(Protocol):
+    """Whoever shows how far trainings are."""
+
+    def hear(self, event: Event) -> None:
+        """Take in what a training told."""
+
+    def show(self) -> None:
+        """Show what was heard, if it is time."""
+
+    def close(self) -> None:
+        """Show what was not yet shown, and end."""
+
+
+@contextmanager
+def follow(store: Path, watchers: Sequence[Watcher]) -> Iterator[None]:
+    """Have watchers told of every training in a store meanwhile, whichever process it runs in.
+
+    They work in a thread of their own; an error of theirs ends the showing, never a training.
+    """
+    folder, over = store / FOLDER, threading.Event()
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    work = contextvars.copy_context().run  # Prefect knows by its context whose artifacts they are
+    follower = _Follower(folder, watchers)
+    thread = threading.Thread(target=work, args=(follower.run, over), name=FOLDER, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Follower:
+    """Reads the files of a folder as they grow."""
+
+    def __init__(self, folder: Path, watchers: Sequence[Watcher]) -> None:
+        self.folder = folder
+        self.watchers = watchers
+        self._read: dict[Path, int] = {}
+        """How many bytes of each file were read."""
+
+    def run(self, over: threading.Event) -> None:
+        """Look now and then, and a last time when it is over."""
+        try:
+            with ExitStack() as stack:
+                for watcher in self.watchers:
+                    stack.enter_context(closing(watcher))
+                while not over.wait(SECONDS_BETWEEN_LOOKS):
+                    self._look()
+                self._look()
+        except Exception as error:  # noqa: BLE001  # what is only shown must not end a training
+            logger.warning("how far trainings are is not shown any more: %s", say_error(error))
+
+    def _look(self) -> None:
+        for path in self._grown():
+            for event in self._read_on(path):
+                for watcher in self.watchers:
+                    watcher.hear(event)
+        for watcher in self.watchers:
+            watcher.show()
+
+    def _grown(self) -> list[Path]:
+        """Return the files with something new, those first that were left alone longest."""
+        found = [(path.stat(), path) for path in self.folder.glob("*.jsonl")]
+        grown = [(s.st_mtime_ns, path) for s, path in found if s.st_size > self._read.get(path, 0)]
+        return [path for _, path in sorted(grown)]
+
+    def _read_on(self, path: Path) -> Iterator[Event]:
+        """Yield the events of the lines that are whole by now."""
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            found = file.read()
+        whole = found[: found.rfind(b"\n") + 1]
+        self._read[path] = self._read.get(path, 0) + len(whole)
+        return _parse(whole)
+
+
+def _parse(lines: bytes) -> Iterator[Event]:
+    for line in lines.splitlines():
+        fields = json.loads(line)
+        yield TrainingEnd(**fields) if "how" in fields else TrainingStep(**fields)
 
 
 def say_time(seconds: float) -> str:
@@ -300,28 +310,7 @@ def say_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _cells(row: TrainingStep, end: str | None) -> list[str]:
-    """Return what the table says of a training that goes on, or of one that came to an end."""
-    left = "–" if row.seconds_left is None else say_time(row.seconds_left)
-    return [
-        row.rung,
-        f"{row.step} of {row.steps}" if row.steps else "–",
-        _say(row.loss),
-        _say(row.accuracy),
-        _say(row.rows_per_s),
-        end or left,
-    ]
-
-
-def _shorten(name: str, width: int) -> str:
-    """Return a name that fits: students are told apart by both its ends."""
-    if len(name) <= width:
-        return name
-    end = width // 2
-    return f"{name[: width - end - 1]}…{name[-end:]}"
-
-
-def _say(value: float | None) -> str:
+def say_value(value: float | None) -> str:
     """Return a value with three digits, without an exponent where it is large."""
     if value is None:
         return "–"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from distill_tasks.core.environment import describe_machine, variables
-from distill_tasks.core.progress import Progress
+from distill_tasks.core.live import Progress
 from distill_tasks.core.settings import Settings
 from distill_tasks.scoring.intervals import LEVEL
 

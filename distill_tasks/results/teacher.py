@@ -6,7 +6,7 @@ import logging
 import time
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.core.progress import shown
+from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.references import TeacherReference
@@ -48,9 +48,11 @@ def _finetune(
         logger.info("teach: fine-tuning %s on %d rows", teacher.base, len(corpus.splits["train"]))
         start, manifest = time.monotonic(), {}
         with store.build("teachers", digest, manifest) as draft:
-            balanced = config.loss.balance_classes
-            with shown("teacher"):
-                manifest["curve"] = finetune.fit(teacher, corpus, draft, config.seed, balanced)
+            balanced, progress = config.loss.balance_classes, ProgressFile(store.root, "teacher")
+            with progress.told():
+                manifest["curve"] = finetune.fit(
+                    teacher, corpus, draft, config.seed, balanced, progress
+                )
             manifest["seconds"] = time.monotonic() - start
     return TeacherReference(
         digest, corpus.classes, model, manifest["seconds"], manifest["curve"], reused

@@ -7,14 +7,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.core.progress import TrainingStep, heard_by, shown
+from distill_tasks.core.progress import ProgressFile, TrainingStep
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.measuring.latency import Latency, MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
@@ -84,7 +84,7 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
         logger.info("train %s: learning from %d rows", trial.name, len(training_set.rows))
         manifest = {"name": trial.name}
         with store.build("students", key, manifest) as draft:
-            manifest |= _learn(trial, training_set, draft)
+            manifest |= _learn(trial, training_set, draft, ProgressFile(store.root, trial.name))
             manifest["parameters"] = count_parameters(draft / SERVED)
             manifest["content"] = digest_folder(draft / SERVED)
     trained = identify(key, manifest)
@@ -130,50 +130,44 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     if kept is None:
         if whole:
             raise PotstillError("it was trained to its end before, and not stopped there")
-        training_set = _make_trial_set(run, trial)
-        kept = {"seconds": _learn(trial, replace(training_set, share=share), folder)["seconds"]}
+        training_set = replace(_make_trial_set(run, trial), share=share)
+        progress = ProgressFile(store.root, trial.name)
+        kept = {"seconds": _learn(trial, training_set, folder, progress)["seconds"]}
         answers.read(part, trial.name, lambda: open_stopped(model))
         store.keep("halts", part, kept)
     logits = answers.read(part, trial.name, lambda: open_stopped(model))
     return PartOfTraining(share, model, logits, kept["seconds"])
 
 
-def _learn(trial: Trial, training_set: TrainingSet, draft: Path) -> dict[str, Any]:
+def _learn(
+    trial: Trial, training_set: TrainingSet, draft: Path, progress: ProgressFile
+) -> dict[str, Any]:
     """Train in a draft, or go on there; return the curve, and the seconds of all its parts."""
     folder, clock = draft / SERVED, draft / CLOCK
     folder.mkdir(exist_ok=True)
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
-    start, losses = time.monotonic(), Losses()
-    with shown(trial.name), heard_by(losses):
-        epochs = train_student(trial.student, training_set, folder)
+    start = time.monotonic()
+    with progress.told():
+        epochs = train_student(trial.student, replace(training_set, progress=progress), folder)
     seconds = before + time.monotonic() - start
     clock.write_text(json.dumps(seconds))
-    return {"curve": losses.join(epochs), "seconds": seconds}
+    return {"curve": join_losses(epochs, progress.read()), "seconds": seconds}
 
 
-class Losses:
-    """Hears the losses that a training tells at some of its steps."""
+def join_losses(epochs: list[Curve], told: Iterable[TrainingStep]) -> list[Curve]:
+    """Return the points of epochs, and of the steps that told a loss inside them, as one curve.
 
-    def __init__(self) -> None:
-        self.points: dict[float, Curve] = {}
-
-    def __call__(self, step: TrainingStep) -> None:
-        """Keep a step's loss, if it tells one, and the pace so far."""
+    ``train/loss`` of each is the mean of the steps since the point before.
+    """
+    points = {point["step"]: point for point in epochs}
+    for step in told:
         if step.loss is None:
-            return
-        self.points[step.step] = {"step": step.step, "train/loss": step.loss}
+            continue
+        point = {"step": step.step, "train/loss": step.loss}
         if step.rows_per_s is not None:
-            self.points[step.step]["train/rows_per_s"] = step.rows_per_s
-
-    def join(self, epochs: list[Curve]) -> list[Curve]:
-        """Return the points of epochs and of the steps inside them as one curve.
-
-        ``train/loss`` of each is the mean of the steps since the point before.
-        """
-        points = {point["step"]: point for point in epochs}
-        for step, point in self.points.items():
-            points[step] = points.get(step, {}) | point
-        return [points[step] for step in sorted(points)]
+            point["train/rows_per_s"] = step.rows_per_s
+        points[step.step] = points.get(step.step, {}) | point
+    return [points[step] for step in sorted(points)]
 
 
 def _make_trial_set(run: OpenRun, trial: Trial) -> TrainingSet:

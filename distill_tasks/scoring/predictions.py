@@ -9,7 +9,7 @@ import numpy as np
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import PotstillError, shortlist
-from distill_tasks.core.progress import Progress
+from distill_tasks.core.live import Progress
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Split
 from distill_tasks.problems.classification import Logits

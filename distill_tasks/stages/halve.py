@@ -20,7 +20,6 @@ from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import find_shape, time_shapes, train_partly
 from distill_tasks.scoring.intervals import lowest_gaps, plain_value
 from distill_tasks.scoring.scorecard import Predictions, quality_statistic
-from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
 
@@ -50,8 +49,7 @@ class Contender:
 @stage("halve {run.config.name}")
 def halve(run: Run) -> Halving:
     """Stop students on the way."""
-    with kept_in_prefect():
-        return halve_grid(run.open())
+    return halve_grid(run.open())
 
 
 def halve_grid(run: OpenRun) -> Halving:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.core.progress import Progress
+from distill_tasks.core.live import Progress
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SHARD_ROWS, SoftLabelStore
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.results.teacher import make_teacher
-from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.teachers import (
     SavedTeacher,
@@ -50,8 +49,7 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
 @stage("teach {config.teacher.kind}")
 def teach(config: DistillConfig, corpus: CorpusReference) -> TeacherReference:
     """Make the teacher, or find it made."""
-    with kept_in_prefect():
-        return make_teacher(config, corpus.open())
+    return make_teacher(config, corpus.open())
 
 
 @stage("label {teacher.digest}", retries=2)

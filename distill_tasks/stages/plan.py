@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,8 @@ import numpy as np
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.core.progress import TrainingStep, heard_by, shown
+from distill_tasks.core.live import shown
+from distill_tasks.core.progress import ProgressFile, TrainingStep
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.grid import further_trials
@@ -64,27 +66,25 @@ class Probe:
 
 
 class Pace:
-    """Hears when each step of a training was done."""
+    """How long the steps of a training took."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Iterable[TrainingStep]) -> None:
         self.times: dict[int, float] = {}
-
-    def __call__(self, step: TrainingStep) -> None:
-        """Note the time, once for each step."""
-        if step.step not in self.times:
-            self.times[step.step] = time.monotonic()
+        for step in told:  # the same one may be told again, with its accuracy
+            self.times.setdefault(step.step, step.seconds)
 
     @property
     def steps(self) -> int:
-        """Return the steps taken, 0 where none was heard."""
+        """Return the steps taken, 0 where none was told."""
         return max(self.times, default=0)
 
     @property
     def step_s(self) -> float:
-        """Return the mean time of a step in seconds, 0 where none was heard."""
+        """Return the mean time of a step in seconds, 0 where none was told."""
         if not self.steps:
             return 0.0
-        warm = WARM_STEPS if self.steps > 2 * WARM_STEPS else 0
+        first = WARM_STEPS if self.steps > 2 * WARM_STEPS else 0
+        warm = min(step for step in self.times if step >= first)
         return (self.times[self.steps] - self.times[warm]) / (self.steps - warm)
 
 
@@ -96,13 +96,13 @@ def plan_grid(config: DistillConfig, corpus: Corpus) -> list[Planned]:
     fine-tuned stands in for it.
     """
     planned, probes = [], dict[str, Probe]()
-    with TemporaryDirectory() as scratch:
-        training_set = _make_training_set(config, corpus, Path(scratch))
+    with TemporaryDirectory() as folder, shown(scratch := Path(folder)):
+        training_set = _make_training_set(config, corpus, scratch)
         for student in config.students:
             shape = digest(student.model_dump(exclude=COURSE))
             if shape not in probes:
                 logger.info("plan: a few steps of %s", student.name)
-                probes[shape] = _try(student, training_set)
+                probes[shape] = _try(student, training_set, ProgressFile(scratch, student.name))
             planned.append(estimate_student(student, probes[shape], len(training_set.rows)))
     return planned
 
@@ -141,7 +141,7 @@ def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     return TeacherReference("base", corpus.classes, model, 0.0, [], reused=False)
 
 
-def _try(student: StudentConfig, training_set: TrainingSet) -> Probe:
+def _try(student: StudentConfig, training_set: TrainingSet, progress: ProgressFile) -> Probe:
     """Train a student on some rows for one epoch.
 
     The rows are drawn from the whole training set. Its own first batches would be the longest:
@@ -154,21 +154,22 @@ def _try(student: StudentConfig, training_set: TrainingSet) -> Probe:
     part = take(training_set, np.sort(drawn))
     # Without gold on validation nothing is scored.
     nothing = Split(part.rows.texts[:1], np.full_like(part.rows.gold[:1], NO_LABEL))
-    part = replace(part, validation=nothing)
+    part = replace(part, validation=nothing, progress=progress)
     once = student.model_copy(update={"epochs": 1} if hasattr(student, "epochs") else {})
-    with shown(student.name):
-        probe = _train(once, part)
+    with progress.told():
+        probe = _train(once, part, progress)
         # What does not tell its steps is timed as a whole, which the first time has imports in it.
-        return probe if probe.steps else _train(once, part)
+        return probe if probe.steps else _train(once, part, progress)
 
 
-def _train(student: StudentConfig, training_set: TrainingSet) -> Probe:
+def _train(student: StudentConfig, training_set: TrainingSet, progress: ProgressFile) -> Probe:
     """Train a student and throw it away."""
-    pace, start = Pace(), time.monotonic()
-    with TemporaryDirectory() as folder, heard_by(pace):
+    start = time.monotonic()
+    with TemporaryDirectory() as folder:
         train_student(student, training_set, Path(folder))
         seconds = time.monotonic() - start
         parameters = count_parameters(Path(folder))
+    pace = Pace(progress.read())
     return Probe(len(training_set.rows), parameters, seconds, pace.steps, pace.step_s)
 
 

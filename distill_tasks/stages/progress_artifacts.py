@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -14,68 +14,64 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from distill_tasks.core.errors import say_error
+from distill_tasks.core.live import shown
 from distill_tasks.core.markup import as_markdown
-from distill_tasks.core.progress import TrainingStep, heard_by
+from distill_tasks.core.progress import Event, TrainingEnd, TrainingStep
 
 logger = logging.getLogger("potstill")
 
 SECONDS_BETWEEN_UPDATES = 5.0
 
-_made: dict[tuple[UUID, str], UUID] = {}
-"""The artifact of a training, by flow run and name: all rungs of a student have the same one."""
 
+def show_trainings(work_dir: str) -> AbstractContextManager[None]:
+    """Show all trainings in a store meanwhile: in the terminal, and in Prefect within a flow run.
 
-@contextmanager
-def kept_in_prefect() -> Iterator[None]:
-    """Keep one progress artifact of each training in the block; outside a flow run none."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        yield
-        return
-    artifacts = ProgressArtifacts(context.flow_run.id)
-    try:
-        with heard_by(artifacts):
-            yield
-    finally:
-        artifacts.write()
+    Those of tasks that run in other processes are shown too.
+    """
+    if FlowRunContext.get() is None:
+        return shown(Path(work_dir))
+    return shown(Path(work_dir), ProgressArtifacts())
 
 
 class ProgressArtifacts:
-    """Writes how far trainings are, seldom enough for them not to feel it."""
+    """Keeps one progress artifact of each training, all rungs of a student being one."""
 
-    def __init__(self, flow_run: UUID) -> None:
-        self.flow_run = flow_run
+    def __init__(self) -> None:
+        self._made: dict[str, UUID] = {}
         self._latest: dict[str, TrainingStep] = {}
         self._unwritten: set[str] = set()
         self._next = 0.0
 
-    def __call__(self, step: TrainingStep) -> None:
-        """Take in one step, and write it where the last write was a while ago."""
-        before = self._latest.get(step.name)
-        self._latest[step.name] = step if before is None else step.after(before)
-        self._unwritten.add(step.name)
-        if time.monotonic() >= self._next:
-            self.write()
+    def hear(self, event: Event) -> None:
+        """Take in one step."""
+        if isinstance(event, TrainingEnd) or event.begins:
+            return
+        before = self._latest.get(event.name)
+        self._latest[event.name] = event if before is None else event.after(before)
+        self._unwritten.add(event.name)
+
+    def show(self) -> None:
+        """Write what is new where the last write was a while ago."""
+        if self._unwritten and time.monotonic() >= self._next:
+            self.close()
             self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
 
-    def write(self) -> None:
+    def close(self) -> None:
         """Write what is not yet written; where Prefect does not take it, trainings go on."""
         while self._unwritten:
             step = self._latest[self._unwritten.pop()]
             try:
-                _write(self.flow_run, step)
-            except Exception as error:  # noqa: BLE001  # what is only shown must not end a training
+                self._write(step)
+            except Exception as error:  # noqa: BLE001  # one that is not taken is no other's fault
                 logger.warning("progress of %s is not in Prefect: %s", step.name, say_error(error))
 
-
-def _write(flow_run: UUID, step: TrainingStep) -> None:
-    if (made := _made.get((flow_run, step.name))) is not None:
-        update_progress_artifact(made, step.percent, as_markdown(str(step)))
-        return
-    key = name_key(step.name)
-    about = as_markdown(str(step))
-    found = create_progress_artifact(step.percent, key=key, description=about)
-    _made[flow_run, step.name] = cast("UUID", found)
+    def _write(self, step: TrainingStep) -> None:
+        about = as_markdown(str(step))
+        if step.name in self._made:
+            update_progress_artifact(self._made[step.name], step.percent, about)
+            return
+        found = create_progress_artifact(step.percent, name_key(step.name), about)
+        self._made[step.name] = cast("UUID", found)
 
 
 def name_key(name: str) -> str:

@@ -18,7 +18,6 @@ from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import find_shape, time_shapes, train_one
 from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.scorecard import quality_statistic
-from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import StudentConfig
 from distill_tasks.students.search_space import OptunaConfig, check_optuna
@@ -44,8 +43,7 @@ class Point:
 @stage("search {run.config.name}")
 def search(run: Run, halving: Halving) -> Searched:
     """Find what is to be trained."""
-    with kept_in_prefect():
-        return find_trials(run, halving)
+    return find_trials(run, halving)
 
 
 def find_trials(run: Run, halving: Halving) -> Searched:

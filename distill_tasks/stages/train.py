@@ -8,15 +8,13 @@ from distill_tasks.results.grid import Grid, Trial
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import Run
 from distill_tasks.results.trained import train_one
-from distill_tasks.stages.progress_artifacts import kept_in_prefect
 from distill_tasks.stages.stage import stage
 
 
 @stage("train {trial.name}")
 def train(run: Run, trial: Trial) -> StudentReference:
     """Train one student."""
-    with kept_in_prefect():
-        return train_one(run.open(), trial)
+    return train_one(run.open(), trial)
 
 
 def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Grid:

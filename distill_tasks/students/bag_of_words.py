@@ -391,7 +391,7 @@ def _learn(network: Network, features: csr_matrix, training_set: TrainingSet) ->
         torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, EPOCHS * batches)
         for optimizer in optimizers
     ]
-    training, curve = Training(EPOCHS * batches, BATCH_ROWS), []
+    training, curve = Training(training_set.progress, EPOCHS * batches, BATCH_ROWS), []
     for epoch in range(1, EPOCHS + 1):
         losses: list[float] = []
         for rows in np.array_split(generator.permutation(features.shape[0]), batches):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distill_tasks.core.progress import ProgressFile
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import Problem
@@ -36,3 +37,5 @@ class TrainingSet:
     """Of all training steps, those to take now; the others may follow later."""
     work_dir: Path | None = None
     """Where what trainings share is kept; None keeps nothing."""
+    progress: ProgressFile | None = None
+    """Told how far the training is; None tells nobody."""

@@ -294,7 +294,7 @@ def _fit(
     batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
     steps = config.epochs * batches_per_epoch
     generator = np.random.default_rng(training_set.seed)
-    training, losses = Training(steps, BATCH_ROWS), []
+    training, losses = Training(training_set.progress, steps, BATCH_ROWS), []
     for step in range(steps):
         if step % batches_per_epoch == 0:
             batches = np.array_split(generator.permutation(len(tokens)), batches_per_epoch)

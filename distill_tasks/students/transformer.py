@@ -108,6 +108,7 @@ def fit(
         folder,
         training_set.work_dir and training_set.work_dir / TOKENS,
         online_teacher,
+        training_set.progress,
     )
     describe_model(folder, "transformers", training_set, max_length=max_length)
     if training_set.share == 1:

@@ -18,6 +18,7 @@ from distill_tasks.training.device import choose_device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from distill_tasks.core.progress import ProgressFile
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.training.trainer import Curve
 
@@ -57,12 +58,17 @@ def digest_teacher(config: FinetuneTeacher, corpus: Corpus, seed: int, balanced:
 
 
 def fit(
-    config: FinetuneTeacher, corpus: Corpus, folder: Path, seed: int, balanced: bool
+    config: FinetuneTeacher,
+    corpus: Corpus,
+    folder: Path,
+    seed: int,
+    balanced: bool,
+    progress: ProgressFile | None = None,
 ) -> Sequence[Curve]:
     """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
 
     The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
-    same.
+    same; ``progress`` is told every step.
     """
     from transformers import (
         AutoConfig,
@@ -122,4 +128,5 @@ def fit(
         Rows(validation.texts, validation.gold),
         recipe,
         folder,
+        progress=progress,
     )

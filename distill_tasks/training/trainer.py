@@ -31,7 +31,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_group
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.memory import collect_garbage
-from distill_tasks.core.progress import Training, shown
+from distill_tasks.core.progress import ProgressFile, Training
 from distill_tasks.data.corpus import NO_LABEL
 from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.metrics import F1, Accuracy
@@ -125,13 +125,14 @@ def train_classifier(
     folder: Path,
     token_cache: Path | None = None,
     online_teacher: OnlineTeacher | None = None,
+    progress: ProgressFile | None = None,
 ) -> list[Curve]:
     """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
 
     Token ids are read from ``token_cache`` where it has them; ``online_teacher`` reads each batch
-    too, for the terms of the objective that need it. A checkpoint found in the folder is continued:
-    a kill loses at most one epoch, SIGTERM and SIGINT nothing. Out of memory, training goes on once
-    more with half the batch and as many steps.
+    too, for the terms of the objective that need it; ``progress`` is told each step. A checkpoint
+    found in the folder is continued: a kill loses at most one epoch, SIGTERM and SIGINT nothing.
+    Out of memory, training goes on once more with half the batch and as many steps.
     """
     collect_garbage()  # accelerate does once more, with little left to look at
     tokens = Tokens(tokenizer, recipe.max_length, token_cache)
@@ -141,7 +142,15 @@ def train_classifier(
         device = choose_device()
         gpus = device.gpus if online_teacher is None else 1  # the teacher stands beside one student
         work = partial(
-            _train, make_model, tokenizer, *datasets, recipe, folder, device, online_teacher
+            _train,
+            make_model,
+            tokenizer,
+            *datasets,
+            recipe,
+            folder,
+            device,
+            online_teacher,
+            progress,
         )
         return work_together(count_ranks(gpus, recipe.batch_rows), work)
 
@@ -174,6 +183,7 @@ def _train(
     folder: Path,
     device: Device,
     online_teacher: OnlineTeacher | None,
+    progress: ProgressFile | None,
     barrier: Barrier,
 ) -> list[Curve]:
     model, checkpoints = make_model(), folder / CHECKPOINTS
@@ -192,7 +202,7 @@ def _train(
             eval_dataset=validation,
             data_collator=_Collator(tokenizer, recipe.max_length),
             compute_metrics=_score_with(recipe.problem),
-            callbacks=[*_callbacks(recipe, validated), stop],
+            callbacks=[*_callbacks(recipe, validated, progress), stop],
         )
         trainer.remove_callback(PrinterCallback)
         compiles = device.compiles_training and online_teacher is None and present_ranks() == 1
@@ -201,7 +211,7 @@ def _train(
             if compiles
             else nullcontext()
         )
-        with shown(), stop.listening(), reader as trainer.reader:
+        with stop.listening(), reader as trainer.reader:
             trainer.train(resume_from_checkpoint=_last_whole(checkpoints))
     if trainer.is_world_process_zero():
         model.float().save_pretrained(folder)
@@ -338,12 +348,14 @@ class _Patience(TrainerCallback):
 class _TellProgress(TrainerCallback):
     """Tells every step, and has the Trainer say its loss at some of them."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, progress: ProgressFile | None) -> None:
+        self.progress = progress
         self.rows = recipe.batch_rows * recipe.accumulated_batches
         self.share = recipe.share
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.training = Training(state.max_steps, self.rows, self.share, state.global_step)
+        told = self.progress if state.is_world_process_zero else None
+        self.training = Training(told, state.max_steps, self.rows, self.share, state.global_step)
         for line in state.log_history:  # of a training that goes on
             self._tell(line)
 
@@ -396,8 +408,10 @@ def _arguments(
     return arguments
 
 
-def _callbacks(recipe: Recipe, validated: bool) -> list[TrainerCallback]:
-    callbacks: list[TrainerCallback] = [_TellProgress(recipe)]
+def _callbacks(
+    recipe: Recipe, validated: bool, progress: ProgressFile | None
+) -> list[TrainerCallback]:
+    callbacks: list[TrainerCallback] = [_TellProgress(recipe, progress)]
     if validated and recipe.patience_epochs is not None:
         callbacks.append(_Patience(recipe.patience_epochs))
     return callbacks

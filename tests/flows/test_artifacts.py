@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -9,14 +10,14 @@ from prefect.client.orchestration import get_client
 from prefect.types.names import LOWERCASE_LETTERS_NUMBERS_AND_DASHES_ONLY_REGEX as ALLOWED
 
 from distill_tasks.config import parse_config
-from distill_tasks.core.progress import Training, shown
+from distill_tasks.core.progress import ProgressFile, Training, TrainingEnd, TrainingStep
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.run import start_run
 from distill_tasks.stages import progress_artifacts as artifacts
 from distill_tasks.stages.halve import halve
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
-from distill_tasks.stages.progress_artifacts import kept_in_prefect, name_key
+from distill_tasks.stages.progress_artifacts import ProgressArtifacts, name_key, show_trainings
 from distill_tasks.stages.train import train
 from distill_tasks.tracking.runs import connect, find_or_start, log_curve
 
@@ -36,18 +37,20 @@ def test_any_name_makes_a_key_that_prefect_takes(name):
 
 
 @flow
-def train_twice():
-    """Two rungs of one training and another training, each in a block of its own."""
-    for name, share, done in (("a", 0.25, 0), ("b", 1.0, 0), ("a", 1.0, 2)):
-        with kept_in_prefect(), shown(name):
-            training = Training(8, 32, share, done)
-            for step in range(done, round(8 * share)):
-                training.take(1 / (1 + step))
+def train_twice(folder):
+    """Two rungs of one training and another training."""
+    with show_trainings(folder):
+        for name, share, done in (("a", 0.25, 0), ("b", 1.0, 0), ("a", 1.0, 2)):
+            file = ProgressFile(Path(folder), name)
+            with file.told():
+                training = Training(file, 8, 32, share, done)
+                for step in range(done, round(8 * share)):
+                    training.take(1 / (1 + step))
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_training_has_one_artifact_whatever_its_parts():
-    train_twice()
+def test_a_training_has_one_artifact_whatever_its_parts(tmp_path):
+    train_twice(str(tmp_path))
     found = {item["key"]: item for item in read_artifacts()}
     assert set(found) == {"training-a", "training-b"}
     assert len(read_artifacts()) == 2
@@ -66,7 +69,7 @@ def asked(monkeypatch):
         return key, description
 
     def update(made, percent, description):
-        calls.append((description.split(":")[0], percent))
+        calls.append((description, percent))
         return made
 
     monkeypatch.setattr(artifacts, "create_progress_artifact", create)
@@ -74,37 +77,59 @@ def asked(monkeypatch):
     return calls
 
 
-def test_outside_a_flow_nothing_is_kept(asked):
-    train_twice.fn()
+def test_outside_a_flow_nothing_is_kept(asked, tmp_path):
+    train_twice.fn(str(tmp_path))
     assert not asked
 
 
-@pytest.mark.usefixtures("prefect_server")
 def test_updates_are_seldom_and_the_last_is_always_written(asked):
-    train_twice()
-    first, last = ("create", 0), ("a", 100)
-    assert asked == [first, ("a", 25), first, ("b", 100), ("a", 25), last]
+    shown = ProgressArtifacts()
+    shown.hear(TrainingStep("a"))
+    shown.show()
+    assert not asked  # it may not learn in steps
+    for step in range(1, 8):
+        shown.hear(TrainingStep("a", step, 8))
+        shown.show()
+    shown.hear(TrainingEnd("a", "done"))
+    shown.hear(TrainingStep("b", 8, 8))
+    shown.show()
+    assert asked == [("create", 12.5)]
+    shown.close()
+    assert sorted(asked) == [("a: step 7 of 8", 87.5), ("create", 12.5), ("create", 100)]
+    shown.close()
+    assert len(asked) == 3
+
+
+def test_an_artifact_keeps_what_was_told_before(asked):
+    shown = ProgressArtifacts()
+    for step in (TrainingStep("a", 1, 8, loss=0.5), TrainingStep("a", 2, 8)):
+        shown.hear(step)
+    shown.close()
+    shown.hear(TrainingStep("a", 3, 8))
+    shown.close()
+    assert asked == [("create", 25), ("a: step 3 of 8, loss 0.5", 37.5)]
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_server_that_refuses_ends_no_training(monkeypatch, caplog):
+def test_a_server_that_refuses_ends_no_training(monkeypatch, caplog, tmp_path):
     def refuse(*_, **__):
         raise OSError("database is locked")
 
     monkeypatch.setattr(artifacts, "create_progress_artifact", refuse)
     monkeypatch.setattr(artifacts.logger, "propagate", True)
-    train_twice()
+    train_twice(str(tmp_path))
     assert "progress of a is not in Prefect: OSError: database is locked" in caplog.text
 
 
 @flow
 def train_grid(config):
     """The stages of a distillation up to its first trainings."""
-    corpus = prepare(config)
-    teacher = teach(config, corpus)
-    run = start_run(config, corpus, teacher, label(config, corpus, teacher))
-    halve(run)
-    return [train(run, trial) for trial in first_trials(config)]
+    with show_trainings(config.work_dir):
+        corpus = prepare(config)
+        teacher = teach(config, corpus)
+        run = start_run(config, corpus, teacher, label(config, corpus, teacher))
+        halve(run)
+        return [train(run, trial) for trial in first_trials(config)]
 
 
 @pytest.mark.usefixtures("prefect_server")

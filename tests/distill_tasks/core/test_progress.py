@@ -1,8 +1,12 @@
-import io
 import itertools
+import json
 import logging
 import math
+import tempfile
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +16,15 @@ from samples import make_gold_set
 
 from distill_tasks.core import progress
 from distill_tasks.core.progress import (
+    FOLDER,
     LOSSES,
-    LiveGrid,
-    Progress,
+    ProgressFile,
     Training,
+    TrainingEnd,
     TrainingStep,
-    heard_by,
-    shown,
+    follow,
 )
-from distill_tasks.core.terminal import Terminal
-from distill_tasks.results.trained import Losses
+from distill_tasks.results.trained import join_losses
 from distill_tasks.students import LayersStudent, StaticStudent, train_student
 
 
@@ -40,77 +43,90 @@ def clock(monkeypatch):
     return mine
 
 
-@pytest.fixture
-def lines(caplog, monkeypatch):
-    """The log lines of this project; `potstill` keeps them from other handlers."""
-    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="potstill")
-    return lambda: [record.getMessage() for record in caplog.records]
+class Listener:
+    """A watcher that keeps what it hears, and who runs it."""
+
+    def __init__(self):
+        self.events, self.threads, self.closed = [], set(), 0
+
+    def hear(self, event):
+        self.events.append(event)
+
+    def show(self):
+        self.threads.add(threading.current_thread())
+
+    def close(self):
+        self.closed += 1
+
+    @property
+    def steps(self):
+        return [event for event in self.events if isinstance(event, TrainingStep)]
 
 
-class Screen(io.StringIO):
-    """A file that says it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def watched(monkeypatch):
-    """The one console and grid of the process, on a terminal whose output can be read."""
-    console = Terminal(file=Screen(), force_terminal=True, width=100, height=20)
-    monkeypatch.setattr(progress, "terminal", console)
-    monkeypatch.setattr(progress, "grid", LiveGrid(console))
-    return console
+def told(run, name="layers-1"):
+    """Return all that was told while something runs with a file to tell it in."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = ProgressFile(Path(folder), name)
+        with file.told():
+            run(file)
+        return file.read()
 
 
-def heard(run):
-    """Return all that was told while something runs."""
-    told = []
-    with heard_by(told.append):
-        run()
-    return told
+def test_a_training_tells_its_steps_with_their_pace(clock):
+    def run(file):
+        training = Training(file, steps=80, rows_per_step=32, share=0.25, done=10)
+        clock.now += 4
+        training.reach(14)
+        training.reach(14, loss=0.5)
+        training.reach(14, accuracy=0.9)
 
-
-def test_a_training_tells_every_step_with_its_pace(clock):
-    def run():
-        with shown("layers-1"):
-            training = Training(steps=80, rows_per_step=32, share=0.25, done=10)
-            clock.now += 4
-            training.reach(14)
-            training.reach(14, loss=0.5)
-            training.reach(14, accuracy=0.9)
-
-    first, *others = heard(run)
+    first, *others = told(run)
     assert first == TrainingStep("layers-1", 10, 80, 0.25)
-    step = TrainingStep("layers-1", 14, 80, 0.25, rows_per_s=32.0, seconds_left=6.0)
+    step = TrainingStep("layers-1", 14, 80, 0.25, rows_per_s=32.0, seconds_left=6.0, seconds=4.0)
     assert others == [step, replace(step, loss=0.5), replace(step, accuracy=0.9)]
     assert step.percent == 17.5
     assert step.rung == "25 %"
 
 
-def test_what_trains_without_a_name_has_one_all_the_same():
-    assert {step.name for step in heard(lambda: Training(4, 1).reach(1))} == {"training"}
+def test_a_training_without_a_file_tells_nobody(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = Training(None, 4, 1)
+    training.take(0.5, ends_epoch=True)
+    assert training.wants_loss(4)
+    assert not [*tmp_path.iterdir()]
 
 
-def test_a_block_without_a_name_belongs_to_the_block_around_it():
-    def run():
-        with shown("outer"), shown():
-            Training(4, 1)
-        with shown():
-            Training(4, 1)
+def test_what_is_told_of_steps_that_follow_fast_is_little_and_written_together(tmp_path, clock):
+    file = ProgressFile(tmp_path, "layers-1")
+    training = Training(file, steps=8000, rows_per_step=1, share=0.5)
 
-    assert [step.name for step in heard(run)] == ["outer", "training"]
+    def written():
+        return [step.step for step in file.read()]
+
+    training.reach(1)
+    training.reach(2, loss=0.5)
+    assert written() == [0]
+    clock.now += progress.SECONDS_BETWEEN_WRITES
+    training.reach(3)
+    training.reach(4)
+    assert written() == [0, 2, 3]
+    training.reach(5, loss=0.5)
+    training.reach(5, accuracy=0.9)
+    training.reach(6)
+    assert written() == [0, 2, 3, 5, 5]
+    training.reach(4000)
+    assert written() == [0, 2, 3, 5, 5, 4000]
 
 
-def test_listeners_hear_their_own_block_alone():
-    outer, inner = [], []
-    with heard_by(outer.append):
-        Training(4, 1)
-        with heard_by(inner.append):
-            Training(4, 1)
-    Training(4, 1)
-    assert (len(outer), len(inner)) == (2, 1)
+def test_a_step_is_told_in_microseconds(tmp_path):
+    training = Training(ProgressFile(tmp_path, "layers-1"), 20_000, 32)
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(4000):
+            training.take(0.5)
+        best = min(best, (time.perf_counter() - start) / 4000)
+    assert best < 20e-6
 
 
 @given(
@@ -120,18 +136,18 @@ def test_listeners_hear_their_own_block_alone():
 def test_told_losses_are_few_and_make_the_mean_of_each_epoch(losses, steps_per_epoch):
     epochs = math.ceil(len(losses) / steps_per_epoch)
 
-    def run():
-        training = Training(len(losses), 1)
+    def run(file):
+        training = Training(file, len(losses), 1)
         for number, loss in enumerate(losses, start=1):
             training.take(loss, ends_epoch=number % steps_per_epoch == 0)
 
-    told = {step.step: step.loss for step in heard(run) if step.loss is not None}
-    assert len(told) <= LOSSES + epochs
-    marks = [0, *told]
+    means = {step.step: step.loss for step in told(run) if step.loss is not None}
+    assert len(means) <= LOSSES + epochs
+    marks = [0, *means]
     for before, mark in itertools.pairwise(marks):
-        assert told[mark] == pytest.approx(np.mean(losses[before:mark]), abs=1e-9)
+        assert means[mark] == pytest.approx(np.mean(losses[before:mark]), abs=1e-9)
     whole = range(steps_per_epoch, len(losses) + 1, steps_per_epoch)
-    assert set(whole) <= told.keys()
+    assert set(whole) <= means.keys()
 
 
 def test_a_step_keeps_what_was_told_before():
@@ -149,139 +165,112 @@ def test_all_that_is_known_is_one_line():
     assert str(TrainingStep("a", 3, 8)) == "a: step 3 of 8"
 
 
-def test_without_a_terminal_there_is_a_line_every_fifteen_seconds(clock, lines):
-    def run():
-        with shown("layers-1"):
-            training = Training(100, 32)
-            for _ in range(40):
-                clock.now += 1
-                training.take(2.0)
-
-    run()
-    assert lines() == [
-        "layers-1: step 15 of 100, loss 2, 32 rows/s, 0:01:25 left",
-        "layers-1: step 30 of 100, loss 2, 32 rows/s, 0:01:10 left",
-    ]
+NUMBERS = st.none() | st.floats(allow_nan=False)
 
 
-def write(grid):
-    """Return the table as it would stand in a terminal, row by row and cell by cell."""
-    console = Terminal(record=True, file=io.StringIO(), width=100)
-    console.print(grid.table())
-    rows = [line.split("  ") for line in console.export_text().splitlines() if line.strip()]
-    return [[cell.strip() for cell in row if cell.strip()] for row in rows]
+@given(
+    name=st.text(),
+    steps=st.lists(
+        st.builds(
+            TrainingStep,
+            name=st.just("a"),
+            step=st.integers(0, 9),
+            steps=st.integers(1, 9),
+            loss=NUMBERS,
+            accuracy=NUMBERS,
+        ),
+        max_size=5,
+    ),
+)
+def test_a_file_gives_back_what_was_told_exactly_and_any_name_has_one(name, steps):
+    steps = [replace(step, name=name) for step in steps]
+    assert told(lambda file: file.write(steps), name) == steps
 
 
-def test_long_names_are_told_apart_and_nothing_else_is_cut():
-    console = Terminal(file=io.StringIO(), width=80, height=20)
-    grid = LiveGrid(console)
-    for rate in ("0.0001", "0.001"):
-        name = f"layers-1-width-128-learning-rate-{rate}"
-        grid.begin(name)
-        grid.hear(TrainingStep(name, 123, 1234, 0.125, 0.123, 0.951, 1123.5, 3600.0))
-    console.print(grid.table())
-    shown = [line for line in console.file.getvalue().splitlines() if line.startswith(" layers-1")]
-    assert len({line.split()[0] for line in shown}) == 2
-    assert all("123 of 1234  0.123     0.951   1,124  1:00:00" in line for line in shown)
+def test_a_training_that_goes_on_reads_only_what_it_told_itself(tmp_path):
+    file = ProgressFile(tmp_path, "layers-1")
+    for loss in (0.5, 0.25):
+        with file.told():
+            Training(file, 1, 1).take(loss)
+    assert [step.loss for step in file.read()] == [None, 0.25]
 
 
-def test_the_table_has_a_row_for_each_training_that_is_or_was():
-    grid = LiveGrid(Terminal(file=io.StringIO(), height=20))
-    grid.begin("layers-2")
-    grid.hear(TrainingStep("layers-2", 100, 800, 0.125, 0.4, 0.91, 1500.0, 0.0))
-    grid.end("layers-2", "done")
-    grid.begin("bag-of-words-50")
-    grid.end("bag-of-words-50", "done")
-    grid.begin("layers-1")
-    grid.hear(TrainingStep("layers-1", 10, 400, 0.125, 0.7))
-    grid.end("layers-1", "failed")
-    grid.begin("layers-2")
-    grid.hear(TrainingStep("layers-2", 110, 800, 0.25, rows_per_s=1600.0, seconds_left=65.0))
-    head, _, *rows = write(grid)
-    assert head == ["candidate", "rung", "step", "loss", "accuracy", "rows/s", "left"]
-    assert rows == [
-        ["layers-2", "25 %", "110 of 800", "0.4", "0.91", "1,600", "0:01:05"],
-        ["bag-of-words-50", "100 %", "–", "–", "–", "–", "done"],
-        ["layers-1", "12.5 %", "10 of 400", "0.7", "–", "–", "failed"],
-    ]
-    grid.end("layers-2", "done")
-    assert write(grid)[2][-1] == "stopped"
+def test_how_a_training_ended_is_its_last_line(tmp_path):
+    def last(name):
+        return json.loads(ProgressFile(tmp_path, name).path.read_text().splitlines()[-1])
+
+    with ProgressFile(tmp_path, "good").told():
+        pass
+    with pytest.raises(KeyboardInterrupt), ProgressFile(tmp_path, "bad").told():
+        raise KeyboardInterrupt
+    assert last("good") == {"name": "good", "how": "done"}
+    assert last("bad") == {"name": "bad", "how": "failed"}
 
 
-def test_names_are_text_in_the_table_the_bar_and_the_lines(watched):
-    name = "of [/red] :smile:"
-    grid = LiveGrid(watched)
-    grid.begin(name)
-    assert name in write(grid)[2]
-    grid.end(name, "done")
-    progress.LogLines().emit(logging.makeLogRecord({"msg": name}))
-    bar = Progress(name, "rows")
-    bar.start(1)
-    bar.stop()
-    assert watched.file.getvalue().count(name) >= 3
+def test_watchers_are_told_everything_while_they_follow(tmp_path):
+    listeners = Listener(), Listener()
+    with follow(tmp_path, listeners):
+        for name in ("b", "a"):  # too quick for a look between them
+            file = ProgressFile(tmp_path, name)
+            with file.told():
+                Training(file, 1, 1).take(0.5)
+    with ProgressFile(tmp_path, "later").told():
+        pass
+    first, second = listeners
+    assert first.events == second.events
+    heard = [(event.name, getattr(event, "step", "end")) for event in first.events]
+    assert heard == [(name, what) for name in ("b", "a") for what in (0, 0, 1, "end")]
+    (thread,) = first.threads
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+    assert first.closed == 1
 
 
-def test_a_log_line_holds_no_password_and_clears_no_screen(watched):
-    said = "\x1b[2Jretrying http://bob:hunter2@mlflow.example/api"
-    progress.LogLines().emit(logging.makeLogRecord({"msg": said}))
-    shown = watched.file.getvalue()
-    assert "␛[2Jretrying http://***@mlflow.example/api" in shown
-    assert "hunter2" not in shown
-    assert "\x1b[2J" not in shown
+def test_what_a_run_left_that_was_killed_is_not_shown_and_nothing_is_left_behind(tmp_path):
+    ProgressFile(tmp_path, "old").write([TrainingStep("old")])
+    listener = Listener()
+    with follow(tmp_path, [listener]):
+        ProgressFile(tmp_path, "new").write([TrainingStep("new")])
+    assert [event.name for event in listener.events] == ["new"]
+    assert not (tmp_path / FOLDER).exists()
 
 
-def test_a_grid_too_long_for_the_terminal_keeps_the_latest():
-    grid = LiveGrid(Terminal(file=io.StringIO(), height=9))
-    for name in ("a", "b", "c", "d", "e"):
-        grid.begin(name)
-        grid.end(name, "done")
-    grid.begin("b")
-    _, _, *rows, caption = write(grid)
-    assert [row[0] for row in rows] == ["b", "d", "e"]
-    assert caption == ["and 2 more"]
-    assert len(write(grid)) <= 9
+def test_a_line_is_read_when_it_is_whole(tmp_path):
+    listener, file = Listener(), ProgressFile(tmp_path, "ä")
+    with follow(tmp_path, [listener]):
+        file.write([TrainingStep("ä")])
+        whole = json.dumps({"name": "ä", "how": "done"}, ensure_ascii=False).encode() + b"\n"
+        for part in (whole[:11], whole[11:]):
+            with file.path.open("ab") as end:
+                end.write(part)
+            time.sleep(2.5 * progress.SECONDS_BETWEEN_LOOKS)
+    assert listener.events == [TrainingStep("ä"), TrainingEnd("ä", "done")]
 
 
-def test_in_a_terminal_the_table_stands_while_something_trains(watched, lines):
-    with shown("layers-1"):
-        Training(10, 32).reach(5, loss=0.125)
-        during = watched.file.getvalue()
-        assert "candidate" in during
-        assert progress.grid.table().row_count == 1
-        LOG.emit(logging.makeLogRecord({"msg": "a line"}))
-        assert "a line" in watched.file.getvalue()
-    ended = watched.file.getvalue()[len(during) :]
-    assert "0.125" in ended
-    assert "\x1b[?25h" in ended  # the cursor is back
-    assert ended.endswith("\x1b[2K")  # and the table is wiped away
-    assert not lines()
+class Broken(Listener):
+    """A watcher that cannot show anything."""
+
+    def show(self):
+        raise OSError("no terminal")
 
 
-LOG = progress.LogLines()
+def test_a_watcher_that_fails_ends_the_showing_and_no_training(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
+    listener, broken, file = Listener(), Broken(), ProgressFile(tmp_path, "layers-1")
+    with follow(tmp_path, [listener, broken]), file.told():
+        Training(file, 1, 1).take(0.5)
+        time.sleep(1.5 * progress.SECONDS_BETWEEN_LOOKS)
+        assert [step.loss for step in file.read()] == [None, 0.5]
+    assert (listener.closed, broken.closed) == (1, 1)
+    assert "how far trainings are is not shown any more: OSError: no terminal" in caplog.text
 
 
-def test_the_table_goes_away_when_a_training_fails(watched):
-    def fail():
-        with shown("layers-1"), shown():
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert watched.file.getvalue().endswith("\x1b[2K")
-    assert progress.grid.ends == {"layers-1": "failed"}
-    silent = len(watched.file.getvalue())
-    Training(10, 1)
-    assert len(watched.file.getvalue()) == silent
-
-
-def test_a_bar_inside_a_training_does_not_break_its_table(watched):
-    with shown("bag-of-words"):
-        bar = Progress("training", "epochs")
-        bar.start(3)
-        bar.reach(2)
-        bar.stop()
-        assert progress.grid._live is not None
-    assert watched.file.getvalue().endswith("\x1b[2K")
+def test_the_error_of_the_block_comes_out_and_the_follower_ends(tmp_path):
+    listener = Listener()
+    with pytest.raises(KeyboardInterrupt), follow(tmp_path, [listener]):
+        raise KeyboardInterrupt
+    assert listener.closed == 1
+    assert not any(thread.name == FOLDER for thread in threading.enumerate())
 
 
 STEPS = 48  # 96 rows in batches of 4, twice
@@ -299,19 +288,15 @@ def training_set(tiny_base):
 def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
     training_set, student, steps, tmp_path
 ):
-    losses, curves = Losses(), []
-
-    def run():
-        with shown(student.name), heard_by(losses):
-            curves.append(train_student(student, training_set, tmp_path))
-
-    told = heard(run)
-    assert {step.name for step in told} == {student.name}
-    assert {step.steps for step in told} == {steps}
-    assert [step for step, _ in itertools.groupby(told, lambda s: s.step)] == [*range(steps + 1)]
-    (epochs,) = curves
+    file = ProgressFile(tmp_path, student.name)
+    with file.told():
+        epochs = train_student(student, replace(training_set, progress=file), tmp_path)
+    heard = file.read()
+    assert {step.name for step in heard} == {student.name}
+    assert {step.steps for step in heard} == {steps}
+    assert [step for step, _ in itertools.groupby(heard, lambda s: s.step)] == [*range(steps + 1)]
     assert len(epochs) == student.epochs
-    curve = losses.join(epochs)
+    curve = join_losses(epochs, heard)
     assert [point["step"] for point in curve] == sorted({p["step"] for p in curve})
     assert len(epochs) < len(curve) <= LOSSES + len(epochs)
     start = 0
@@ -330,16 +315,20 @@ def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
 
 def test_a_student_that_goes_on_tells_again_what_it_told(training_set, tmp_path):
     def part(share, folder):
-        told = heard(lambda: train_student(LAYERS, replace(training_set, share=share), folder))
-        return [(step.step, step.loss) for step in told if step.loss is not None], told
+        def run(file):
+            given = replace(training_set, share=share, progress=file)
+            train_student(LAYERS, given, tmp_path / folder)
 
-    whole, _ = part(1.0, tmp_path / "whole")
-    first, told = part(0.25, tmp_path / "halted")
-    assert {step.rung for step in told} == {"25 %"}
+        heard = told(run)
+        return [(step.step, step.loss) for step in heard if step.loss is not None], heard
+
+    whole, _ = part(1.0, "whole")
+    first, heard = part(0.25, "halted")
+    assert {step.rung for step in heard} == {"25 %"}
     assert [step for step, _ in first] == [*range(1, 13)]
-    again, told = part(1.0, tmp_path / "halted")
+    again, heard = part(1.0, "halted")
     assert again[:12] == first
     assert [step for step, _ in again] == [step for step, _ in whole] == [*range(1, STEPS + 1)]
     assert [loss for _, loss in again] == pytest.approx([loss for _, loss in whole])
-    accuracies = [step.accuracy for step in told if step.accuracy is not None]
+    accuracies = [step.accuracy for step in heard if step.accuracy is not None]
     assert len(accuracies) == 2

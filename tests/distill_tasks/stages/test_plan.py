@@ -1,6 +1,8 @@
+import io
 import logging
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from small_distillation import write_rows
 
 from distill_tasks.config import parse_config
-from distill_tasks.core import progress
-from distill_tasks.core.progress import Training, heard_by
+from distill_tasks.core import live, progress
+from distill_tasks.core.progress import ProgressFile, TrainingStep
+from distill_tasks.core.terminal import Terminal
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
@@ -77,9 +80,8 @@ def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
     labels = label_rows(config, corpus, teacher).open()
     run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
     for one, trial in zip(grid, first_trials(config), strict=True):
-        pace = Pace()
-        with heard_by(pace):
-            trained = train_one(run, trial)
+        trained = train_one(run, trial)
+        pace = Pace(ProgressFile(Path(config.work_dir), trial.name).read())
         assert one.steps == (pace.steps or None), one.name
         assert (one.parameters < trained.parameters) if one.name == "bag-of-words-5000" else True
         assert one.parameters <= trained.parameters
@@ -119,12 +121,22 @@ def test_a_plan_leaves_nothing_behind_and_makes_no_teacher(written, tmp_path, mo
     }
 
 
-def test_losses_that_need_the_teacher_beside_have_it(planned):
+class Screen(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_losses_that_need_the_teacher_beside_have_it(planned, monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr(live, "terminal", Terminal(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
     students = [{"family": "layers", "layers": 1, "epochs": 1}]
     terms = {"terms": {"kl": 1.0, "hidden": 0.5}, "temperature": "auto", "alpha": "auto"}
     _, _, (one,) = planned(students, loss=terms)
     assert one.steps == 6
-    assert progress.grid.ends[one.name] == "done"  # and it was shown
+    assert one.name in screen.getvalue()  # and it was shown
 
 
 def test_a_teacher_without_weights_can_be_planned(tmp_path):
@@ -169,26 +181,23 @@ def test_minutes_follow_from_the_steps_or_else_from_the_rows():
     assert estimate_student(hashed, probe, 1000).at_least is False
 
 
-def test_the_first_steps_are_not_timed(monkeypatch):
-    moments = iter([0.0, 9.0, 12.0, 13.0, 14.0, 16.0])
+def pace_of(**times):
+    """Return the pace of a training from the seconds at which its steps were told."""
+    return Pace(TrainingStep("a", int(step[1:]), 9, seconds=at) for step, at in times.items())
 
-    class Clock:
-        @staticmethod
-        def monotonic():
-            return next(moments)
 
-    monkeypatch.setattr(plan, "time", Clock)
-    pace = Pace()
-    with heard_by(pace):
-        training = Training(5, 1)
-        for _ in range(5):
-            training.take(1.0)
-        training.reach(5, accuracy=0.9)  # told twice, timed once
+def test_the_first_steps_are_not_timed():
+    pace = pace_of(s0=0.0, s1=9.0, s2=12.0, s3=13.0, s4=14.0, s5=16.0)
     assert pace.steps == 5
     assert pace.step_s == pytest.approx((16 - 12) / 3)
-    pace.times = {0: 0.0, 1: 9.0, 2: 12.0}
-    assert pace.step_s == 6.0  # there are too few to leave any out
-    assert Pace().step_s == Pace().steps == 0
+    assert pace_of(s0=0.0, s4=14.0, s8=22.0).step_s == 2.0  # not all are told
+    assert pace_of(s0=0.0, s1=9.0, s2=12.0).step_s == 6.0  # there are too few to leave any out
+    assert Pace([]).step_s == Pace([]).steps == 0
+
+
+def test_a_step_that_is_told_twice_is_timed_once():
+    step = TrainingStep("a", 1, 1, seconds=2.0)
+    assert Pace([TrainingStep("a", 0, 1), step, replace(step, seconds=9.0)]).step_s == 2.0
 
 
 @pytest.mark.parametrize(
