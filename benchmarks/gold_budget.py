@@ -34,7 +34,7 @@ from distill_tasks.students import (
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import WordsOnGold, without_teacher
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
     training_set = make_training_set(
         OpenRun(config, corpus, teacher, labels, OBJECTIVE), config.seed
     )
-    base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
+    base = Checkpoint(config.teacher.base, None, config.teacher.max_length)
     for student in STUDENTS:
         found[f"{student.name} distilled"] = trained(student, training_set, held_out)
         alone = without_teacher(training_set, student, base)

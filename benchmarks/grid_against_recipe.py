@@ -76,7 +76,7 @@ from distill_tasks.stages.label import label_rows
 from distill_tasks.students import LayersStudent, train_student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.objective import Objective
 
@@ -275,7 +275,7 @@ class Bench:
 
     config: DistillConfig
     teacher: TeacherReference
-    model: TeacherModel
+    model: Checkpoint
     train: Split
     validation: EvalSplit
     held_out: EvalSplit

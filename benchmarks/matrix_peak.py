@@ -41,7 +41,7 @@ from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent, train_student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import SequenceClassifier
 from distill_tasks.training.compilation import compile_model
 from distill_tasks.training.objective import Objective
@@ -131,14 +131,14 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in fractions.items()}))
 
 
-def make_training_set(folder: Path) -> tuple[TrainingSet, TeacherModel]:
+def make_training_set(folder: Path) -> tuple[TrainingSet, Checkpoint]:
     """Return rows of R8 with answers that no teacher gave: only the time counts."""
     config = configure("r8", folder)
     corpus = check_config(config)
     rows = corpus.splits["train"].take(np.arange(ROWS))
     answers = np.random.default_rng(0).normal(size=(ROWS, len(corpus.classes)))
     soft_labels = SoftLabels(answers.astype(np.float32), corpus.classes, "nobody")
-    base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
+    base = Checkpoint(config.teacher.base, None, config.teacher.max_length)
     nothing = corpus.splits["validation"].take(np.arange(32))
     nothing = replace(nothing, gold=np.full(32, -1))  # without gold it is not scored
     return TrainingSet(

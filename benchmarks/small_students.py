@@ -37,7 +37,7 @@ from distill_tasks.scoring.predictions import answer_sorted
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig, train_student
 from distill_tasks.students.base import TrainingSet
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 TIMES = 3
@@ -104,7 +104,7 @@ def make_training_set(folder: Path) -> tuple[TrainingSet, Split]:
         for frame in frames
     )
     answers = by_hand(rows).decision_function(rows.texts).astype(np.float32)
-    base = TeacherModel(config.teacher.base, None, config.teacher.max_length)
+    base = Checkpoint(config.teacher.base, None, config.teacher.max_length)
     objective = Objective(config.loss.temperature, config.loss.alpha)
     soft_labels = SoftLabels(answers, classes, "by hand")
     return TrainingSet(rows, soft_labels, asked, classes, objective, config.seed, base), asked

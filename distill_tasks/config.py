@@ -30,7 +30,7 @@ from distill_tasks.scoring.statistics import Quality
 from distill_tasks.students import StudentConfig, needs_teacher_weights
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.students.search_space import OptunaConfig
-from distill_tasks.teachers import SavedTeacher, TeacherConfig
+from distill_tasks.teachers import TeacherConfig
 from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
 
 AUTO: Literal["auto"] = "auto"
@@ -273,12 +273,12 @@ class DistillConfig(Settings):
             raise ValueError(
                 f"loss: {shortlist(single)} only for a single label; use kl, reverse_kl or js"
             )
-        if isinstance(self.teacher, SavedTeacher):
+        if self.teacher.start is None:
             needy = [student.name for student in possible if needs_teacher_weights(student)]
             if needy:
                 raise ValueError(
-                    f"a saved teacher has no weights for {shortlist(needy)} to start from; "
-                    "use family bag_of_words"
+                    f"a {self.teacher.kind} teacher has no weights for {shortlist(needy)} to start "
+                    "from; use family bag_of_words"
                 )
         return self
 

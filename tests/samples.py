@@ -12,7 +12,7 @@ from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency
 from distill_tasks.students.base import TrainingSet
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 CLASSES = ("cats", "dogs", "fish")
@@ -42,7 +42,7 @@ def make_gold_set(base: Path, count: int) -> TrainingSet:
     gold = np.array([CLASSES.index(name) for name in rows["label"]])
     split = Split(tuple(rows["text"]), gold)
     answers = SoftLabels(4 * np.eye(3, dtype=np.float32)[gold], CLASSES, "teacher")
-    teacher = TeacherModel(base, None, 16)
+    teacher = Checkpoint(base, None, 16)
     return TrainingSet(split, answers, split, CLASSES, Objective(2.0, 0.9), 5, teacher)
 
 

@@ -3,8 +3,11 @@
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from distill_tasks.teachers import TeacherConfig
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
@@ -124,6 +127,20 @@ def test_what_is_served_imports_nothing_of_this_project(name):
 def test_every_room_says_what_it_is_for(name):
     inside = MODULES[f"distill_tasks.{name}"]
     assert ast.get_docstring(ast.parse(inside.read_text()))
+
+
+def test_nobody_asks_which_kind_a_teacher_is():
+    """What a teacher can do is asked of the protocol, so that a new kind is one file."""
+    kinds = {kind.__name__ for kind in get_args(get_args(TeacherConfig)[0])}
+    others = [path for name, path in MODULES.items() if room(name) != "teachers"]
+    assert not {path.name: found for path in others if (found := names(path) & kinds)}
+
+
+def names(path):
+    """Return every name that a file mentions: of variables, attributes and imports."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    mentioned = [getattr(node, field, None) for node in tree for field in ("id", "attr", "name")]
+    return {name for name in mentioned if name}
 
 
 LOADERS = {"from_pretrained", "from_config", "load_dataset", "pipeline"}

@@ -11,7 +11,7 @@ from distill_tasks.data.report import DataReport
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import Logits
 from distill_tasks.scoring.calibration import Calibration
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from distill_tasks.training.trainer import Curve
@@ -23,7 +23,7 @@ class TeacherReference:
 
     digest: str
     classes: tuple[str, ...]
-    model: TeacherModel | None
+    model: Checkpoint | None
     seconds: float
     curve: list[Curve]
     reused: bool

@@ -1,4 +1,4 @@
-"""The teacher of a run, fine-tuned into the store where that is asked."""
+"""The teacher of a run, trained into the store where that is needed."""
 
 from __future__ import annotations
 
@@ -10,50 +10,40 @@ from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.references import TeacherReference
-from distill_tasks.teachers import (
-    FinetuneTeacher,
-    SavedTeacher,
-    TransformersTeacher,
-    digest_teacher,
-    finetune,
-    sequence_classifier,
-)
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 
 logger = logging.getLogger("potstill")
 
 
 def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
-    """Return the configured teacher, fine-tuned first where that is asked and not yet done."""
-    digest = digest_teacher(config.teacher, corpus, config.seed, config.loss.balance_classes)
-    match config.teacher:
-        case SavedTeacher():
-            return TeacherReference(digest, corpus.classes, None, 0.0, [], reused=True)
-        case TransformersTeacher() as teacher:
-            model = TeacherModel(teacher.model, teacher.revision, teacher.max_length)
-            classes = sequence_classifier.read_classes(teacher)
-            return TeacherReference(digest, classes, model, 0.0, [], reused=True)
-        case FinetuneTeacher() as teacher:
-            return _finetune(config, teacher, corpus, digest)
+    """Return the configured teacher, trained first where it is not ready and that is not done."""
+    teacher = config.teacher
+    digest = teacher.digest(corpus, config.seed, config.loss.balance_classes)
+    if not teacher.ready:
+        return _train(config, corpus, digest)
+    return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], reused=True)
 
 
-def _finetune(
-    config: DistillConfig, teacher: FinetuneTeacher, corpus: Corpus, digest: str
-) -> TeacherReference:
-    store = Store(config.work_dir)
-    model = TeacherModel(store.folder("teachers", digest), None, teacher.max_length)
+def _train(config: DistillConfig, corpus: Corpus, digest: str) -> TeacherReference:
+    store, start = Store(config.work_dir), config.teacher.start
+    assert start is not None  # what is trained starts from something
     manifest = store.manifest("teachers", digest)
     reused = manifest is not None
     if manifest is None:
-        logger.info("teach: fine-tuning %s on %d rows", teacher.base, len(corpus.splits["train"]))
-        start, manifest = time.monotonic(), {}
-        with store.build("teachers", digest, manifest) as draft:
-            balanced, progress = config.loss.balance_classes, ProgressFile(store.root, "teacher")
-            with progress.told():
-                manifest["curve"] = finetune.fit(
-                    teacher, corpus, draft, config.seed, balanced, progress
-                )
-            manifest["seconds"] = time.monotonic() - start
+        rows = len(corpus.splits["train"])
+        logger.info("teach: fine-tuning %s on %d rows", start.model, rows)
+        began, manifest = time.monotonic(), {}
+        progress = ProgressFile(store.root, "teacher")
+        with store.build("teachers", digest, manifest) as draft, progress.told():
+            manifest["curve"] = config.teacher.train(
+                corpus,
+                draft,
+                seed=config.seed,
+                balanced=config.loss.balance_classes,
+                progress=progress,
+            )
+            manifest["seconds"] = time.monotonic() - began
+    model = Checkpoint(store.folder("teachers", digest), None, start.max_length)
     return TeacherReference(
         digest, corpus.classes, model, manifest["seconds"], manifest["curve"], reused
     )

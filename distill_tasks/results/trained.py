@@ -37,8 +37,6 @@ from distill_tasks.students.folder import (
 )
 from distill_tasks.students.pretrained import find_start
 from distill_tasks.students.transformer import TransformerSettings
-from distill_tasks.teachers import FinetuneTeacher
-from distill_tasks.training.checkpoint import TeacherModel, digest_model, read_truncation_side
 
 if TYPE_CHECKING:
     from distill_tasks.training.trainer import Curve
@@ -174,7 +172,7 @@ def _make_trial_set(run: OpenRun, trial: Trial) -> TrainingSet:
     training_set = make_training_set(run, trial.seed)
     if trial.distilled:
         return training_set
-    return without_teacher(training_set, trial.student, _start_without(run))
+    return without_teacher(training_set, trial.student, run.config.teacher.start)
 
 
 def digest_training(run: OpenRun, trial: Trial) -> str:
@@ -187,10 +185,10 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
     }
     source: list[object] = [run.teacher.digest, asdict(run.objective)]
     if not trial.distilled:
-        start = _start_without(run)
+        start = run.config.teacher.start
         source = ["gold", corpus.classes]
         if start is not None:
-            source += [digest_model(str(start.model), start.revision), start.max_length]
+            source += [start.digest(), start.max_length]
     if _reads_end(run, trial):
         source.append("left")  # before, these were served by their beginning
     balanced, own = run.config.loss.balance_classes, digest_start(trial.student)
@@ -200,22 +198,10 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
 
 def _reads_end(run: OpenRun, trial: Trial) -> bool:
     """Return whether of a long text the end is read, not the beginning."""
-    model = run.teacher.model if trial.distilled else _start_without(run)
+    model = run.teacher.model if trial.distilled else run.config.teacher.start
     if isinstance(trial.student, PretrainedStudent):
         model = find_start(trial.student, model)
-    return model is not None and read_truncation_side(str(model.model), model.revision) == "left"
-
-
-def _start_without(run: OpenRun) -> TeacherModel | None:
-    """Return what a control starts from: the base that the teacher was fine-tuned from.
-
-    Of a teacher that came ready no base is known; its control starts from the teacher itself,
-    which makes the control harder to beat.
-    """
-    base = run.config.teacher
-    if isinstance(base, FinetuneTeacher):
-        return TeacherModel(base.base, base.revision, base.max_length)
-    return run.teacher.model
+    return model is not None and model.read_truncation_side() == "left"
 
 
 def identify(key: str, manifest: dict[str, Any]) -> str:

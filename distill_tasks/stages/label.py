@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,11 @@ from distill_tasks.data.soft_labels import SHARD_ROWS, SoftLabelStore
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.stages.stage import stage
-from distill_tasks.teachers import (
-    SavedTeacher,
-    saved,
-)
-from distill_tasks.training.classifier import SequenceClassifier
+
+if TYPE_CHECKING:
+    from distill_tasks.teachers.base import Batches
 
 logger = logging.getLogger("potstill")
-
-Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
@@ -38,7 +34,8 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     if texts:
         start = time.monotonic()
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
-        _ask(_answers(config, teacher), texts, answers)
+        given = config.teacher.answers(texts, corpus, config.data, teacher.model)
+        _keep(given, texts, answers)
         spent["seconds"] += time.monotonic() - start
         store.keep("labelling", teacher.digest, spent)
     return LabelsReference(
@@ -60,39 +57,12 @@ def label(
     return label_rows(config, corpus.open(), teacher)
 
 
-def _answers(
-    config: DistillConfig, teacher: TeacherReference
-) -> Callable[[Sequence[str]], Batches]:
-    """Return what answers texts batch by batch."""
-    if isinstance(config.teacher, SavedTeacher):
-        return _saved_answers(config, config.teacher, teacher.classes)
-    model = teacher.model
-    assert model is not None  # only a saved teacher has none
-    classifier = SequenceClassifier(model.model, model.max_length, model.revision)
-    logger.info("label: %s", classifier.device.reason)
-    return classifier.answer
-
-
-def _saved_answers(
-    config: DistillConfig, teacher: SavedTeacher, classes: tuple[str, ...]
-) -> Callable[[Sequence[str]], Batches]:
-    texts, logits, _ = saved.read_answers(teacher, config.data.text_column, classes, config.problem)
-    rows = {text: row for row, text in enumerate(texts)}
-
-    def answer(asked: Sequence[str]) -> Batches:
-        yield np.arange(len(asked)), logits[[rows[text] for text in asked]]
-
-    return answer
-
-
-def _ask(
-    answers: Callable[[Sequence[str]], Batches], texts: Sequence[str], store: SoftLabelStore
-) -> None:
-    """Ask for texts and write the answers shard by shard."""
+def _keep(answers: Batches, texts: Sequence[str], store: SoftLabelStore) -> None:
+    """Write the answers to texts shard by shard, as they come."""
     progress, done = Progress("labelling", "rows"), 0
     progress.start(len(texts))
     waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for rows, logits in answers(texts):
+    for rows, logits in answers:
         waiting.append((rows, logits))
         done += len(rows)
         progress.reach(done)

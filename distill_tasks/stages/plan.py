@@ -21,13 +21,10 @@ from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.grid import further_trials
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun, make_training_set, take
-from distill_tasks.results.teacher import make_teacher
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StudentConfig, train_student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import count_parameters
 from distill_tasks.students.transformer import TransformerSettings
-from distill_tasks.teachers import FinetuneTeacher
-from distill_tasks.training.checkpoint import TeacherModel
 
 logger = logging.getLogger("potstill")
 
@@ -123,22 +120,14 @@ def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
 
 def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> TrainingSet:
     """Return a training set with random answers, none of its files outside ``scratch``."""
-    teacher, rows = _find_teacher(config, corpus), corpus.training_rows
-    shape = len(rows), len(teacher.classes)
+    start, rows, classes = config.teacher.start, corpus.training_rows, corpus.classes
+    teacher = TeacherReference("planned", classes, start, 0.0, [], reused=False)
+    shape = len(rows), len(classes)
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
-    labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, teacher.classes)
+    labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, classes)
     labels.add(rows.texts, logits)
     run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
     return replace(make_training_set(run, config.seed), work_dir=scratch)
-
-
-def _find_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
-    """Return the teacher if it is ready, or else the base that it will be made of."""
-    if not isinstance(config.teacher, FinetuneTeacher):
-        return make_teacher(config, corpus)
-    base = config.teacher
-    model = TeacherModel(base.base, base.revision, base.max_length)
-    return TeacherReference("base", corpus.classes, model, 0.0, [], reused=False)
 
 
 def _try(student: StudentConfig, training_set: TrainingSet, progress: ProgressFile) -> Probe:

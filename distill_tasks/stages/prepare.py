@@ -28,16 +28,8 @@ from distill_tasks.students import (
 from distill_tasks.students.formats import choose_variants
 from distill_tasks.students.layers import check_copies
 from distill_tasks.students.search_space import check_optuna
-from distill_tasks.teachers import (
-    FinetuneTeacher,
-    SavedTeacher,
-    TeacherConfig,
-    TransformersTeacher,
-    saved,
-    sequence_classifier,
-)
 from distill_tasks.tracking.runs import check_experiment, check_tracking
-from distill_tasks.training.checkpoint import TeacherModel, digest_model
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
 
 REPORT_VERSION = 3
@@ -56,17 +48,8 @@ def check_config(config: DistillConfig) -> Corpus:
     classes = _check_teacher(config)
     _check_pretrained(config)
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
-    match config.teacher:
-        case TransformersTeacher():
-            sequence_classifier.check_classes(config.teacher, corpus.classes, config.problem)
-        case SavedTeacher():
-            found = _check_saved_rows(config, config.teacher, corpus)
-            corpus = replace(corpus, findings=(*corpus.findings, *found))
-        case FinetuneTeacher() if not corpus.splits["train"].has_gold:
-            raise InputError(
-                "teacher.kind finetune needs gold labels in data.train. "
-                "Set data.label_column, or use a teacher that is ready."
-            )
+    found = config.teacher.check_rows(corpus, config.data)
+    corpus = replace(corpus, findings=(*corpus.findings, *found))
     _check_memory(config, corpus)
     _check_reading(config, corpus)
     check_tracking(config.tracking)
@@ -88,8 +71,8 @@ def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:
 
 def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
     """Return the data report, kept for these rows and this tokenizer."""
-    reader = _find_reader(config.teacher)
-    read = reader and [digest_model(str(reader.model), reader.revision), reader.max_length]
+    reader = config.teacher.start
+    read = reader and [reader.digest(), reader.max_length]
     key = digest(REPORT_VERSION, corpus.digest, read)
 
     def inspect() -> DataReport:
@@ -106,28 +89,24 @@ def prepare(config: DistillConfig) -> CorpusReference:
 
 
 def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
-    """Check the teacher and the layers asked of it; return its classes if it has them."""
-    match config.teacher:
-        case SavedTeacher():
-            return saved.read_answers(
-                config.teacher, config.data.text_column, None, config.problem
-            )[2]
-        case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
-            teacher = config.teacher
-    classes = None
-    if isinstance(teacher, TransformersTeacher):
-        classes = sequence_classifier.read_classes(teacher)
+    """Check the teacher and what is asked of its weights; return its classes if it has them."""
+    classes = config.teacher.check(config.data, config.problem)
+    if config.teacher.start is not None:
+        _check_weights(config, config.teacher.start)
+    return classes
+
+
+def _check_weights(config: DistillConfig, start: Checkpoint) -> None:
+    """Check the teacher's model, and that students can be made of it."""
     possible = [*config.students, *config.search.corners]
     copies = [student for student in possible if isinstance(student, LayersStudent)]
-    reader = TeacherModel(model, teacher.revision, teacher.max_length)
-    opened, tokenizer = probe(reader, "teacher.max_length", ready=classes is not None)
+    opened, tokenizer = probe(start, "teacher.max_length", ready=config.teacher.ready)
     check_copies(copies, opened, tokenizer)
     if "relations" in config.loss.terms:
         from distill_tasks.training.hidden_states import check_relations
 
         same_tokens = (student for student in copies if student.reads_as_teacher)
-        check_relations((s.width for s in same_tokens if s.width), reader)
-    return classes
+        check_relations((s.width for s in same_tokens if s.width), start)
 
 
 def _check_pretrained(config: DistillConfig) -> None:
@@ -136,9 +115,9 @@ def _check_pretrained(config: DistillConfig) -> None:
         pretrained.check_start(start)
 
 
-def _find_starts(config: DistillConfig) -> list[TeacherModel]:
+def _find_starts(config: DistillConfig) -> list[Checkpoint]:
     """Return the models that students bring themselves, each once."""
-    reader = _find_reader(config.teacher)
+    reader = config.teacher.start
     possible = [*config.students, *config.search.corners]
     mine = [student for student in possible if isinstance(student, PretrainedStudent)]
     return list(dict.fromkeys(pretrained.find_start(student, reader) for student in mine))
@@ -149,7 +128,7 @@ def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
     from distill_tasks.training.tokens import pick_rows
 
     texts = [corpus.texts[row] for row in pick_rows(corpus.texts)]
-    reader = _find_reader(config.teacher)
+    reader = config.teacher.start
     for start in [*([reader] if reader else []), *_find_starts(config)]:
         check_reading(start, texts)
 
@@ -173,43 +152,14 @@ def _check_device(device: str) -> None:
             )
 
 
-def _find_reader(teacher: TeacherConfig) -> TeacherModel | None:
-    """Return whose tokenizer reads the texts; a saved teacher has none here."""
-    match teacher:
-        case SavedTeacher():
-            return None
-        case FinetuneTeacher(base=model) | TransformersTeacher(model=model):
-            return TeacherModel(model, teacher.revision, teacher.max_length)
-
-
-def _count_tokens(reader: TeacherModel, corpus: Corpus) -> dict[str, NDArray[np.int64]]:
+def _count_tokens(reader: Checkpoint, corpus: Corpus) -> dict[str, NDArray[np.int64]]:
     """Return the number of tokens of every row (rows,) by split, at most one more than are read."""
-    from transformers import AutoTokenizer
-
     from distill_tasks.training.tokens import encode
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        reader.model, revision=reader.revision, trust_remote_code=False
-    )
+    tokenizer = reader.open_tokenizer()
     return {
         name: np.array(
             [len(ids) for ids in encode(tokenizer, split.texts, reader.max_length + 1)["input_ids"]]
         )
         for name, split in corpus.splits.items()
     }
-
-
-def _check_saved_rows(config: DistillConfig, teacher: SavedTeacher, corpus: Corpus) -> list[str]:
-    """Check that every row has an answer, and say what is odd in the answers."""
-    texts, logits, _ = saved.read_answers(
-        teacher, config.data.text_column, corpus.classes, config.problem
-    )
-    predictions = set(texts)
-    for name, split in corpus.splits.items():
-        absent = [row for row, text in enumerate(split.texts) if text not in predictions]
-        if absent:
-            raise InputError(
-                f"Saved answers {teacher.path} lack {len(absent)} rows of {name}, the first being "
-                f"{split.texts[absent[0]][:60]!r}. Add their answers, or drop these rows."
-            )
-    return saved.find_probabilities(teacher, logits, config.problem)

@@ -12,7 +12,7 @@ from distill_tasks.core.progress import ProgressFile
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import Problem
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 
@@ -28,7 +28,7 @@ class TrainingSet:
     classes: tuple[str, ...]
     objective: Objective
     seed: int
-    teacher: TeacherModel | None
+    teacher: Checkpoint | None
     """The weights to start from: the teacher's own, absent where it has none here."""
     problem: Problem = "single_label"
     class_weights: NDArray[np.float32] | None = None

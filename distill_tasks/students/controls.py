@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distill_tasks.data.corpus import Split
     from distill_tasks.problems.classification import Problem
     from distill_tasks.students.base import TrainingSet
-    from distill_tasks.training.checkpoint import TeacherModel
+    from distill_tasks.training.checkpoint import Checkpoint
 
 WORDS_ON_GOLD = "words-on-gold"
 MAJORITY_CLASS = "majority-class"
@@ -42,7 +42,7 @@ LOWEST_LOGIT = -30.0
 
 
 def without_teacher(
-    training_set: TrainingSet, student: StudentSettings, start: TeacherModel | None
+    training_set: TrainingSet, student: StudentSettings, start: Checkpoint | None
 ) -> TrainingSet:
     """Return the training set of the same student without teacher: gold alone, as many steps.
 

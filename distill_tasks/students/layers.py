@@ -20,7 +20,7 @@ from distill_tasks.students.vocabulary import (
     keep_embeddings,
     keep_pieces,
 )
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _check_copy(
 
 
 def copy_layers(
-    teacher: TeacherModel, kept: int, classes: Sequence[str], take: str = "spaced"
+    teacher: Checkpoint, kept: int, classes: Sequence[str], take: str = "spaced"
 ) -> PreTrainedModel:
     """Return a sequence classifier with the teacher's embeddings, head and chosen layers.
 
@@ -217,13 +217,9 @@ def _choose_settings(config: PretrainedConfig, chosen: list[int]) -> PretrainedC
 
 def train(config: LayersStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as a transformers model and return its curve."""
-    from transformers import AutoTokenizer
-
     teacher, texts = training_set.teacher, training_set.rows.texts
     assert teacher is not None  # `check` refuses the grid otherwise
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        teacher.model, revision=teacher.revision, trust_remote_code=False
-    )
+    tokenizer = teacher.open_tokenizer()
     kept = None
     if config.vocabulary == "corpus":
         kept = find_tokens(tokenizer, texts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
@@ -64,16 +64,13 @@ def check_sizes(config: PretrainedConfig, width: int | None, feed_forward: int |
         )
 
 
-def read_probe(teacher: TeacherModel, texts: Sequence[str]) -> dict[str, Tensor]:
+def read_probe(teacher: Checkpoint, texts: Sequence[str]) -> dict[str, Tensor]:
     """Return the teacher's token ids and mask (rows, tokens) of texts of every length."""
     import numpy as np
-    from transformers import AutoTokenizer
 
     from distill_tasks.training.tokens import shorten_all
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        teacher.model, revision=teacher.revision, trust_remote_code=False
-    )
+    tokenizer = teacher.open_tokenizer()
     rows = min(len(texts), max(1, PROBE_TOKENS // teacher.max_length))
     spread = [texts[row] for row in np.linspace(0, len(texts) - 1, rows).astype(int)]
     encoded = tokenizer(

@@ -12,7 +12,7 @@ from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.settings import Spans
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.transformer import TransformerSettings, fit
-from distill_tasks.training.checkpoint import TeacherModel, digest_model, read_config
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import PROBLEM_TYPES
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.probe import probe
@@ -57,18 +57,18 @@ class PretrainedStudent(TransformerSettings):
         return super(PretrainedStudent, self.model_copy(update=short)).name
 
 
-def find_start(config: PretrainedStudent, teacher: TeacherModel | None) -> TeacherModel:
+def find_start(config: PretrainedStudent, teacher: Checkpoint | None) -> Checkpoint:
     """Return where the student's weights lie and how much text it reads.
 
     Of the teacher only the number of tokens counts.
     """
     usual = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
-    return TeacherModel(config.model, config.revision, config.max_length or usual)
+    return Checkpoint(config.model, config.revision, config.max_length or usual)
 
 
-def check_start(start: TeacherModel) -> None:
+def check_start(start: Checkpoint) -> None:
     """Raise InputError unless a pretrained model can become a student that is served."""
-    config = read_config(start.model, start.revision)
+    config = start.read_config()
     if not is_encoder(config):
         kind = shortlist(config.architectures or [config.model_type])
         raise InputError(
@@ -98,7 +98,7 @@ def is_encoder(config: PretrainedConfig) -> bool:
     return classifies and not decodes and (masked or not causal)
 
 
-def make_classifier(start: TeacherModel, training_set: TrainingSet) -> PreTrainedModel:
+def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedModel:
     """Return the pretrained encoder with a new head for the training set's classes."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -131,16 +131,11 @@ def make_classifier(start: TeacherModel, training_set: TrainingSet) -> PreTraine
 
 def train(config: PretrainedStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
     """Train the student into ``folder`` as a transformers model and return its curve."""
-    from transformers import AutoTokenizer
-
     start = find_start(config, training_set.teacher)
-    tokenizer = AutoTokenizer.from_pretrained(
-        start.model, revision=start.revision, trust_remote_code=False
-    )
     return fit(
         config,
         config.learning_rate or LEARNING_RATE,
-        tokenizer,
+        start.open_tokenizer(),
         start.max_length,
         lambda: make_classifier(start, training_set),
         training_set,
@@ -150,10 +145,10 @@ def train(config: PretrainedStudent, training_set: TrainingSet, folder: Path) ->
 
 def digest_start(config: PretrainedStudent) -> str:
     """Return the digest of the pretrained model: its bytes, or its id and commit on the hub."""
-    return digest_model(config.model, config.revision)
+    return find_start(config, None).digest()
 
 
-def _check_weights(start: TeacherModel) -> None:
+def _check_weights(start: Checkpoint) -> None:
     """Raise InputError unless there are safetensors; pickled weights may run code when read."""
     from transformers.utils.hub import has_file
 

@@ -18,7 +18,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.serving.served_model import bound, read_ids
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
-from distill_tasks.training.checkpoint import TeacherModel, digest_model
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
@@ -147,13 +147,9 @@ class Network:
         )
 
 
-def read_tokenizer(teacher: TeacherModel) -> Tokenizer:
+def read_tokenizer(teacher: Checkpoint) -> Tokenizer:
     """Return the teacher's tokenizer, which cuts texts to its length and does not pad."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        teacher.model, revision=teacher.revision, trust_remote_code=False
-    )
+    tokenizer = teacher.open_tokenizer()
     backend: Tokenizer = tokenizer.backend_tokenizer
     bound(backend, teacher.max_length, tokenizer.truncation_side)
     return backend
@@ -161,7 +157,7 @@ def read_tokenizer(teacher: TeacherModel) -> Tokenizer:
 
 def make_embeddings(
     config: StaticStudent,
-    teacher: TeacherModel,
+    teacher: Checkpoint,
     tokens: Sequence[NDArray[np.int64]],
     work_dir: Path | None,
 ) -> NDArray[np.float32]:
@@ -182,7 +178,7 @@ def make_embeddings(
     return embeddings
 
 
-def read_input_embeddings(teacher: TeacherModel) -> NDArray[np.float32]:
+def read_input_embeddings(teacher: Checkpoint) -> NDArray[np.float32]:
     """Return the vectors (tokens, width) that the teacher's first layer reads."""
     from transformers import AutoModel
 
@@ -193,7 +189,7 @@ def read_input_embeddings(teacher: TeacherModel) -> NDArray[np.float32]:
     return vectors
 
 
-def pool_vocabulary(teacher: TeacherModel) -> NDArray[np.float32]:
+def pool_vocabulary(teacher: Checkpoint) -> NDArray[np.float32]:
     """Return what the teacher makes of each token alone (tokens, width).
 
     It reads the token between the special tokens that it puts around every text; the vector is the
@@ -224,10 +220,10 @@ def pool_vocabulary(teacher: TeacherModel) -> NDArray[np.float32]:
     return np.concatenate(vectors)
 
 
-def keep_vocabulary(teacher: TeacherModel, folder: Path) -> NDArray[np.float32]:
+def keep_vocabulary(teacher: Checkpoint, folder: Path) -> NDArray[np.float32]:
     """Return `pool_vocabulary` of a teacher, from the folder once it was made."""
-    weights = digest_model(str(teacher.model), teacher.revision)
-    store, kind, key = Store(folder.parent), folder.name, digest(VECTORS_VERSION, weights)
+    store, kind = Store(folder.parent), folder.name
+    key = digest(VECTORS_VERSION, teacher.digest())
     if store.manifest(kind, key) is None:
         made = pool_vocabulary(teacher)
         with store.build(kind, key, {"tokens": len(made)}) as draft:

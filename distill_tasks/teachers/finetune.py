@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from distill_tasks.core.digests import digest
-from distill_tasks.core.settings import Settings
+from distill_tasks.core.errors import InputError
 from distill_tasks.problems.classification import balance_classes
-from distill_tasks.training.checkpoint import digest_model
+from distill_tasks.teachers.base import LocalTeacher
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import PROBLEM_TYPES
 from distill_tasks.training.device import choose_device
 
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from distill_tasks.core.progress import ProgressFile
-    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.problems.classification import Problem
     from distill_tasks.training.trainer import Curve
 
 CODE_VERSION = 5
 """Raised when a change of the code changes the teacher that comes out."""
 
 
-class FinetuneTeacher(Settings):
+class FinetuneTeacher(LocalTeacher):
     """A pretrained base model that is fine-tuned on the gold rows of the train split."""
+
+    ready: ClassVar[bool] = False
 
     kind: Literal["finetune"] = Field("finetune", description="The kind of teacher.")
     base: str = Field(description="Local folder or hub id of a pretrained encoder.")
@@ -46,15 +50,42 @@ class FinetuneTeacher(Settings):
     )
     batch_rows: int = Field(16, ge=1, le=1024, description="Rows in one training step.")
 
+    @property
+    def start(self) -> Checkpoint:
+        """The base that it is fine-tuned from."""
+        return Checkpoint(self.base, self.revision, self.max_length)
 
-def digest_teacher(config: FinetuneTeacher, corpus: Corpus, seed: int, balanced: bool) -> str:
-    """Return the digest of the teacher that this base, these gold rows and settings make."""
-    settings = config.model_dump(exclude={"base", "revision"})
-    base = digest_model(config.base, config.revision)
-    gold = [corpus.splits[name].digest for name in ("train", "validation")]
-    return digest(
-        CODE_VERSION, settings, base, corpus.classes, corpus.problem, gold, seed, balanced
-    )
+    def check(self, columns: RowFormat, problem: Problem) -> None:
+        """Say that it brings no classes of its own: it learns those of the gold rows."""
+
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+        """Raise InputError unless there is gold to learn from."""
+        if not corpus.splits["train"].has_gold:
+            raise InputError(
+                "teacher.kind finetune needs gold labels in data.train. "
+                "Set data.label_column, or use a teacher that is ready."
+            )
+        return []
+
+    def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
+        """Return the digest of the teacher that this base, these gold rows and settings make."""
+        settings, base = self.model_dump(exclude={"base", "revision"}), self.start.digest()
+        gold = [corpus.splits[name].digest for name in ("train", "validation")]
+        return digest(
+            CODE_VERSION, settings, base, corpus.classes, corpus.problem, gold, seed, balanced
+        )
+
+    def train(
+        self,
+        corpus: Corpus,
+        folder: Path,
+        *,
+        seed: int,
+        balanced: bool,
+        progress: ProgressFile | None = None,
+    ) -> Sequence[Curve]:
+        """Fine-tune the base on the gold rows into ``folder`` and return its validation curve."""
+        return fit(self, corpus, folder, seed, balanced, progress)
 
 
 def fit(
@@ -70,12 +101,7 @@ def fit(
     The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
     same; ``progress`` is told every step.
     """
-    from transformers import (
-        AutoConfig,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        set_seed,
-    )
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
     from distill_tasks.training.first_token import read_first_token
     from distill_tasks.training.trainer import (
@@ -121,9 +147,7 @@ def fit(
     )
     return train_classifier(
         make,
-        AutoTokenizer.from_pretrained(
-            config.base, revision=config.revision, trust_remote_code=False
-        ),
+        config.start.open_tokenizer(),
         Rows(train.texts, train.gold),
         Rows(validation.texts, validation.gold),
         recipe,

@@ -11,12 +11,19 @@ from pydantic import Field
 
 from distill_tasks.core.digests import digest, digest_file
 from distill_tasks.core.errors import InputError, shortlist
-from distill_tasks.core.settings import Settings
-from distill_tasks.problems.classification import Problem
+from distill_tasks.teachers.base import Teacher
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.problems.classification import Problem
+    from distill_tasks.teachers.base import Batches
+    from distill_tasks.training.checkpoint import Checkpoint
+
+    Answers = tuple[list[str], NDArray[np.float32], tuple[str, ...]]
+    """The texts, their logits (rows, classes) and the classes in column order."""
 
 SMALLEST_PROBABILITY = 1e-6
 """A probability of zero becomes this one, so that its logarithm is finite."""
@@ -26,7 +33,7 @@ ANSWER_TOLERANCE = 0.01
 """How far apart two answers to one text may lie and still be one answer, rounded differently."""
 
 
-class SavedTeacher(Settings):
+class SavedTeacher(Teacher):
     """A parquet file with the text of each row and one column of numbers for each class."""
 
     kind: Literal["saved"] = Field("saved", description="The kind of teacher.")
@@ -36,10 +43,41 @@ class SavedTeacher(Settings):
         description="What the class columns hold; probabilities of a single label sum to one.",
     )
 
+    def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...]:
+        """Return the classes that its file has columns of."""
+        return read_answers(self, columns.text_column, None, problem)[2]
 
-def digest_teacher(config: SavedTeacher, problem: Problem) -> str:
-    """Return the digest of the saved answers: the bytes of their file and how they are read."""
-    return digest(config.kind, config.values, problem, digest_file(Path(config.path)))
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+        """Return what is odd in the answers; raise InputError for a row that has none."""
+        texts, logits, _ = self._read(corpus, columns)
+        answered = set(texts)
+        for name, split in corpus.splits.items():
+            absent = [text for text in split.texts if text not in answered]
+            if absent:
+                raise InputError(
+                    f"Saved answers {self.path} lack {len(absent)} rows of {name}, the first being "
+                    f"{absent[0][:60]!r}. Add their answers, or drop these rows."
+                )
+        return find_probabilities(self, logits, corpus.problem)
+
+    def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
+        """Return the digest of its file's bytes and of how they are read."""
+        return digest(self.kind, self.values, corpus.problem, digest_file(Path(self.path)))
+
+    def answers(
+        self,
+        texts: Sequence[str],
+        corpus: Corpus,
+        columns: RowFormat,
+        weights: Checkpoint | None,
+    ) -> Batches:
+        """Return the answers that its file has to texts, in one batch."""
+        answered, logits, _ = self._read(corpus, columns)
+        rows = {text: row for row, text in enumerate(answered)}
+        return iter([(np.arange(len(texts)), logits[[rows[text] for text in texts]])])
+
+    def _read(self, corpus: Corpus, columns: RowFormat) -> Answers:
+        return read_answers(self, columns.text_column, corpus.classes, corpus.problem)
 
 
 def read_answers(
@@ -47,7 +85,7 @@ def read_answers(
     text_column: str,
     classes: Sequence[str] | None,
     problem: Problem = "single_label",
-) -> tuple[list[str], NDArray[np.float32], tuple[str, ...]]:
+) -> Answers:
     """Return the texts, their logits (rows, classes) and the classes in column order.
 
     Raises InputError for a missing file or column, NaN, two answers to one text, or values that

@@ -24,7 +24,6 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.problems.classification import name_labels, to_decisions
 from distill_tasks.scoring.intervals import Figure
-from distill_tasks.teachers import digest_teacher
 from distill_tasks.tracking.retries import RETRIES, limit_retries, shorten
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     name = digest(
         config.model_dump(mode="json", exclude={"work_dir", "tracking"}),
         corpus.digest,
-        digest_teacher(config.teacher, corpus, config.seed, config.loss.balance_classes),
+        config.teacher.digest(corpus, config.seed, config.loss.balance_classes),
     )
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
     client, store = mlflow.MlflowClient(), Store(config.work_dir).identity

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill_tasks.problems.classification import Problem
-from distill_tasks.training.checkpoint import name_classes
 from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ class SequenceClassifier:
         )
         read_first_token(self.model)
         self.model.eval().to(self.device.kind)
-        self.classes = name_classes(self.model.config)
 
     def answer(
         self, texts: Sequence[str]

@@ -20,7 +20,7 @@ from distill_tasks.training.objective import HIDDEN_TERMS
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from distill_tasks.training.checkpoint import TeacherModel
+    from distill_tasks.training.checkpoint import Checkpoint
     from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
@@ -97,7 +97,7 @@ class OnlineTeacher:
             student.add_module(PROJECTION, self.projection)
 
 
-def load_online_teacher(teacher: TeacherModel, objective: Objective) -> OnlineTeacher:
+def load_online_teacher(teacher: Checkpoint, objective: Objective) -> OnlineTeacher:
     """Return the teacher in memory, in the precision that is fastest here."""
     from transformers import AutoModelForSequenceClassification
 
@@ -116,13 +116,11 @@ def load_online_teacher(teacher: TeacherModel, objective: Objective) -> OnlineTe
     return online_teacher
 
 
-def check_relations(widths: Iterable[int], teacher: TeacherModel) -> None:
+def check_relations(widths: Iterable[int], teacher: Checkpoint) -> None:
     """Raise InputError unless relations of a teacher and of students so wide can be compared."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(
-        teacher.model, revision=teacher.revision, trust_remote_code=False
-    )
+    config = teacher.read_config()
     with torch.device("meta"):  # its parts are asked for, not its weights
         find_related(
             AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)

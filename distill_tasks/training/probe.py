@@ -9,20 +9,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.errors import InputError, say_reason, shortlist
-from distill_tasks.training.checkpoint import read_config
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from distill_tasks.training.checkpoint import TeacherModel
+    from distill_tasks.training.checkpoint import Checkpoint
 
 LFS_POINTER = b"version https://git-lfs"
 """How the file begins that git leaves in the place of a large one."""
 
 
 def probe(
-    start: TeacherModel, setting: str, ready: bool
+    start: Checkpoint, setting: str, ready: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return a model as a sequence classifier, seen to load and to answer, and its tokenizer.
 
@@ -32,8 +31,8 @@ def probe(
     """
     import torch
 
-    read_config(start.model, start.revision)
-    tokenizer = open_tokenizer(start)
+    start.read_config()
+    tokenizer = start.open_tokenizer()
     model = load_classifier(start, ready)
     _check_embeddings(start, model, tokenizer)
     with torch.inference_mode():
@@ -42,21 +41,22 @@ def probe(
     return model, tokenizer
 
 
-def check_reading(start: TeacherModel, texts: Sequence[str]) -> None:
+def check_reading(start: Checkpoint, texts: Sequence[str]) -> None:
     """Raise InputError unless training and serving read the same tokens of texts.
 
     Training has a tokenizer of transformers, serving the file that is kept of it.
     """
-    from distill_tasks.serving.served_model import bound, read_ids
-    from distill_tasks.serving.served_model import open_tokenizer as open_served
+    from distill_tasks.serving.served_model import bound, open_tokenizer, read_ids
     from distill_tasks.training.tokens import encode
 
-    tokenizer = open_tokenizer(start)
+    tokenizer = start.open_tokenizer()
     trained = encode(tokenizer, texts, start.max_length)["input_ids"]
     with TemporaryDirectory() as folder:
         bound(tokenizer.backend_tokenizer, start.max_length, tokenizer.truncation_side)
         tokenizer.backend_tokenizer.save(str(Path(folder, "tokenizer.json")))
-        served = read_ids(open_served(Path(folder), start.max_length), texts, special_tokens=True)
+        served = read_ids(
+            open_tokenizer(Path(folder), start.max_length), texts, special_tokens=True
+        )
     for text, ours, theirs in zip(texts, served, trained, strict=True):
         if (ours or [tokenizer.pad_token_id]) != theirs:
             raise InputError(
@@ -65,39 +65,7 @@ def check_reading(start: TeacherModel, texts: Sequence[str]) -> None:
             )
 
 
-def open_tokenizer(start: TeacherModel) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a model, which every runtime can serve.
-
-    Raises InputError unless it is a fast one that pads, and was saved beside its model.
-    """
-    from transformers import AutoTokenizer
-
-    model = start.model
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model, revision=start.revision, trust_remote_code=False
-        )
-    except Exception as error:  # noqa: BLE001  # the Rust library has no kinds of errors
-        raise InputError(
-            f"The tokenizer of {model} cannot be loaded: {say_reason(error)}"
-        ) from None
-    if not tokenizer.is_fast:
-        raise InputError(
-            f"Model {model} has a {type(tokenizer).__name__}, which has no fast implementation "
-            "(tokenizer.json). Use a model that has one: it is what students are served with."
-        )
-    if tokenizer.pad_token_id is None:
-        raise InputError(
-            f"The tokenizer of {model} has no padding token, so rows cannot be read together. "
-            "Set its pad_token and save it."
-        )
-    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in files):
-        raise InputError(f"Model folder {model} has no tokenizer. Save its tokenizer there too.")
-    return tokenizer
-
-
-def load_classifier(start: TeacherModel, ready: bool) -> PreTrainedModel:
+def load_classifier(start: Checkpoint, ready: bool) -> PreTrainedModel:
     """Return a model as a sequence classifier, in the precision it was saved in.
 
     Raises InputError for broken weights, or where some of them would start at random: of a model
@@ -152,7 +120,7 @@ def _refuse_pointers(folder: Path) -> None:
 
 
 def _check_embeddings(
-    start: TeacherModel, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    start: Checkpoint, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     embeddings: Any = model.get_input_embeddings()
     rows, largest = len(embeddings.weight), max(tokenizer.get_vocab().values())
@@ -164,7 +132,7 @@ def _check_embeddings(
 
 
 def _check_padding(
-    start: TeacherModel, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    start: Checkpoint, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Raise InputError unless a row is answered beside a longer one as it is alone."""
     import torch
@@ -203,7 +171,7 @@ def _rounding(logits: Tensor) -> float:
 
 
 def _check_length(
-    start: TeacherModel,
+    start: Checkpoint,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     setting: str,

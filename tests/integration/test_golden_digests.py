@@ -37,7 +37,7 @@ def corpus(config):
 )
 def test_the_recipe_of_a_student_keeps_its_name(config, corpus, student, distilled, name):
     teacher = TeacherReference("golden", corpus.classes, None, 0.0, [], reused=True)
-    run = OpenRun(config, corpus, None, teacher, config.loss.objective(2.0, 0.9))
+    run = OpenRun(config, corpus, teacher, None, config.loss.objective(2.0, 0.9))
     assert digest_training(run, Trial(student, 7, distilled)) == name
 
 

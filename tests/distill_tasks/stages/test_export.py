@@ -22,7 +22,7 @@ from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import calibrate
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.export import export_all, name_variant
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 VARIANTS = ("onnx", "onnx_int8")
@@ -66,7 +66,7 @@ def corpus(config):
 @pytest.fixture(scope="module")
 def students(config, corpus, tiny_base):
     """A transformer from two seeds and without a teacher, and the students of numpy."""
-    model = TeacherModel(tiny_base, None, 16)
+    model = Checkpoint(tiny_base, None, 16)
     teacher = TeacherReference("teacher", CLASSES, model, 0.0, [], reused=True)
     wanted = [
         next(number for number, name in enumerate(CLASSES) if set(text.split()) & set(WORDS[name]))

@@ -13,8 +13,6 @@ from distill_tasks.data.corpus import Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.stages.label import label_rows
-from distill_tasks.teachers import saved as saved_answers
-from distill_tasks.teachers import sequence_classifier
 from distill_tasks.training.classifier import SequenceClassifier
 
 
@@ -51,15 +49,8 @@ def either(request):
 
 
 def read(config):
-    return read_corpus(config.data, config.seed, classes_of(config))
-
-
-def classes_of(config):
-    match config.teacher.kind:
-        case "saved":
-            return saved_answers.read_answers(config.teacher, "text", None)[2]
-        case "transformers":
-            return sequence_classifier.read_classes(config.teacher)
+    classes = config.teacher.check(config.data, config.problem)
+    return read_corpus(config.data, config.seed, classes)
 
 
 def label_all(config, corpus):

@@ -23,7 +23,7 @@ from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import ABOUT, open_model
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.folder import count_parameters, measure_disk_mb
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 FAMILIES = ("layers", "static", "bag_of_words")
@@ -56,7 +56,7 @@ def stage(written, tiny_base):
         corpus.splits.update(splits or {})
         if classes is not None:
             corpus = type(corpus)(corpus.splits, classes)
-        model = TeacherModel(weights, None, config.teacher.max_length)
+        model = Checkpoint(weights, None, config.teacher.max_length)
         reference = TeacherReference(teacher, corpus.classes, model, 0.0, [], reused=True)
         answers = np.random.default_rng(len(teacher)).normal(size=(len(corpus.training_rows), 3))
         labels = SoftLabelStore(
@@ -287,12 +287,14 @@ def test_a_control_of_a_finetuned_teacher_starts_from_the_base(stage, tmp_path):
 
 
 def test_a_control_of_a_ready_teacher_starts_from_the_teacher(stage, tiny_base, copied_base):
-    ready = {"teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16}}
-    first = stage("static", ready, distilled=False)
+    def ready(model):
+        return {"teacher": {"kind": "transformers", "model": str(model), "max_length": 16}}
+
+    first = stage("static", ready(tiny_base), distilled=False)
     assert first.digest == stage("static", distilled=False).digest  # the same weights
     settings = (copied_base / "config.json").read_text()
     (copied_base / "config.json").write_text(settings.replace('"gelu"', '"relu"'))
-    assert stage("static", ready, weights=copied_base, distilled=False).digest != first.digest
+    assert stage("static", ready(copied_base), distilled=False).digest != first.digest
 
 
 def test_whatever_makes_another_control_makes_another_digest(stage, written, copied_base):

@@ -23,7 +23,7 @@ from distill_tasks.students.controls import (
     find_limit,
     without_teacher,
 )
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 
@@ -47,7 +47,7 @@ def make_training_set(problem, answers=1.0):
         classes=CLASSES,
         objective=Objective(2.0, 0.9),
         seed=5,
-        teacher=TeacherModel("teacher", None, 16),
+        teacher=Checkpoint("teacher", None, 16),
         problem=problem,
         class_weights=np.array([1, 2, 3], np.float32),
     )
@@ -59,7 +59,7 @@ def problem(request):
 
 
 def test_a_control_that_learns_in_steps_sees_gold_rows_alone_as_often_as_all(problem):
-    training_set, start = make_training_set(problem), TeacherModel("base", None, 16)
+    training_set, start = make_training_set(problem), Checkpoint("base", None, 16)
     control = without_teacher(training_set, StaticStudent(), start)
     assert len(control.rows) == len(control.soft_labels.logits) == len(training_set.rows) == 150
     known = [text for number, text in enumerate(training_set.rows.texts) if number % 5 < 2]
@@ -95,16 +95,14 @@ def test_the_weights_of_a_control_do_not_depend_on_the_teachers_answers(
     for number, answers in enumerate((1.0, -7.0)):
         (tmp_path / str(number)).mkdir()
         training_set = make_training_set(problem, answers)
-        control = without_teacher(training_set, student, TeacherModel(tiny_base, None, 16))
+        control = without_teacher(training_set, student, Checkpoint(tiny_base, None, 16))
         curves.append(train_student(student, control, tmp_path / str(number)))
         weights.append((tmp_path / str(number) / "weights.npz").read_bytes())
     assert weights[0] == weights[1]
     assert curves[0] == curves[1]
     if student.in_steps:
         (tmp_path / "taught").mkdir()
-        training_set = replace(
-            make_training_set(problem), teacher=TeacherModel(tiny_base, None, 16)
-        )
+        training_set = replace(make_training_set(problem), teacher=Checkpoint(tiny_base, None, 16))
         distilled = train_student(student, training_set, tmp_path / "taught")
         assert [point["step"] for point in distilled] == [point["step"] for point in curves[0]]
 

@@ -25,7 +25,7 @@ from distill_tasks.students import (
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.layers import choose_layers, copy_layers
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.losses import distillation_loss
 from distill_tasks.training.objective import Objective
 
@@ -67,7 +67,7 @@ def teacher(request, tmp_path_factory):
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     model.save_pretrained(folder)
-    return model.eval(), STACKS[request.param], TeacherModel(folder, None, 16)
+    return model.eval(), STACKS[request.param], Checkpoint(folder, None, 16)
 
 
 def test_layers_are_evenly_spaced_and_end_with_the_last():
@@ -116,7 +116,7 @@ def test_a_copy_of_all_layers_gives_the_logits_of_the_teacher(teacher):
 def test_a_copy_has_no_dropout_and_is_in_float32_whatever_the_teacher(copied_base):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(copied_base)
     model.bfloat16().save_pretrained(copied_base)
-    student = copy_layers(TeacherModel(copied_base, None, 16), 1, CLASSES)
+    student = copy_layers(Checkpoint(copied_base, None, 16), 1, CLASSES)
     assert {weight.dtype for weight in student.parameters()} == {torch.float32}
     rates = {m.p for m in student.modules() if isinstance(m, torch.nn.Dropout)}
     assert rates == {0.0}
@@ -126,7 +126,7 @@ def test_a_copy_has_no_dropout_and_is_in_float32_whatever_the_teacher(copied_bas
 def test_a_base_without_a_head_for_the_classes_gets_one(copied_base, headless):
     if headless:
         transformers.AutoModel.from_pretrained(copied_base).save_pretrained(copied_base)
-    base = TeacherModel(copied_base, None, 16)
+    base = Checkpoint(copied_base, None, 16)
     torch.manual_seed(5)
     student = copy_layers(base, 1, ("calm", "funny", "loud", "sad"))
     assert student.classifier.out_features == student.config.num_labels == 4
@@ -155,7 +155,7 @@ def make_training_set(base, with_gold=True):
         classes=CLASSES,
         objective=Objective(2.0, 0.9),
         seed=5,
-        teacher=TeacherModel(base, None, 16),
+        teacher=Checkpoint(base, None, 16),
     )
 
 
@@ -268,7 +268,7 @@ def make_traits(base, **changes):
         classes=tuple(TRAITS),
         objective=Objective(2.0, 0.9),
         seed=5,
-        teacher=TeacherModel(base, None, 16),
+        teacher=Checkpoint(base, None, 16),
         problem="multi_label",
     )
     return replace(training_set, **changes)

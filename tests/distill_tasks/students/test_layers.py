@@ -23,7 +23,7 @@ from distill_tasks.students.formats import export_variant
 from distill_tasks.students.layers import check_copies, choose_layers, copy_layers
 from distill_tasks.students.narrow import NARROWED, main_directions, narrow, read_probe, strongest
 from distill_tasks.students.vocabulary import find_tokens, keep_embeddings, keep_pieces
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.first_token import find_layers
 from distill_tasks.training.probe import probe
 
@@ -276,12 +276,12 @@ def test_no_group_that_goes_is_stronger_than_one_that_stays(kept, size, seed):
 
 def test_the_probe_is_read_from_all_over_the_lesson(tiny_base):
     texts = [*["the"] * 3000, *["puppy"] * 3000]
-    probe = read_probe(TeacherModel(tiny_base, None, 16), texts)
+    probe = read_probe(Checkpoint(tiny_base, None, 16), texts)
     assert probe["input_ids"].shape == (8192 // 16, 3)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
     words = tokenizer.convert_ids_to_tokens(probe["input_ids"][:, 1].tolist())
     assert words == ["the"] * 256 + ["puppy"] * 256
-    assert len(read_probe(TeacherModel(tiny_base, None, 16), texts[:5])["input_ids"]) == 5
+    assert len(read_probe(Checkpoint(tiny_base, None, 16), texts[:5])["input_ids"]) == 5
 
 
 # Fewer tokens
@@ -350,7 +350,7 @@ def test_words_behind_the_last_token_that_is_read_count_as_of_the_corpus(tiny_ba
 
 def test_logits_on_the_corpus_stay_the_same_with_fewer_tokens(tiny_base):
     few = ["the puppy likes the house", "purr and meow"]
-    model = copy_layers(TeacherModel(tiny_base, None, 16), 2, CLASSES)
+    model = copy_layers(Checkpoint(tiny_base, None, 16), 2, CLASSES)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
     before = say(model, dict(tokenizer(few, padding=True, return_tensors="pt")))
     kept = find_tokens(tokenizer, few)
@@ -391,7 +391,7 @@ def teacher(tiny_base, tmp_path_factory):
             if weight.ndim > 1:
                 weight.mul_(8)
     model.save_pretrained(folder)
-    return TeacherModel(folder, None, 16)
+    return Checkpoint(folder, None, 16)
 
 
 @pytest.fixture(scope="module")
@@ -511,7 +511,7 @@ def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
     transformers.DistilBertForSequenceClassification(config).save_pretrained(copied_base)
     written["teacher"]["base"] = str(copied_base)
     assert "type distilbert cannot be narrowed, only bert" in refusal(written, width=8)
-    teacher = TeacherModel(copied_base, None, 16)
+    teacher = Checkpoint(copied_base, None, 16)
     check_copies([LayersStudent(layers=2)], *probe(teacher, "teacher.max_length", ready=True))
 
 

@@ -28,7 +28,7 @@ from distill_tasks.students import (
 )
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.pretrained import check_start, find_start, is_encoder, make_classifier
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 
 TEXTS = list(make_rows(30, seed=2)["text"])
 TINY = {
@@ -131,10 +131,10 @@ def test_a_model_without_a_name_is_refused():
 
 def test_of_the_teacher_only_the_tokens_read_count():
     student = PretrainedStudent(model="a/b", revision="c")
-    assert find_start(student, TeacherModel("t", None, 96)) == TeacherModel("a/b", "c", 96)
+    assert find_start(student, Checkpoint("t", None, 96)) == Checkpoint("a/b", "c", 96)
     assert find_start(student, None).max_length == 256
     shorter = student.model_copy(update={"max_length": 32})
-    assert find_start(shorter, TeacherModel("t", None, 96)).max_length == 32
+    assert find_start(shorter, Checkpoint("t", None, 96)).max_length == 32
     assert not needs_teacher_weights(student)
 
 
@@ -236,9 +236,9 @@ def test_a_head_that_a_model_brings_from_another_task_is_left_behind(kind, train
     config = KINDS[kind]
     config.num_labels = 3
     write_encoder(tmp_path, config, transformers.AutoModelForSequenceClassification)
-    check_start(TeacherModel(str(tmp_path), None, 16))
+    check_start(Checkpoint(str(tmp_path), None, 16))
     torch.manual_seed(0)
-    model = make_classifier(TeacherModel(str(tmp_path), None, 16), training_set)
+    model = make_classifier(Checkpoint(str(tmp_path), None, 16), training_set)
     brought = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     inside = f"{model.base_model_prefix}."
     theirs = brought.state_dict()
@@ -252,7 +252,7 @@ def test_a_head_that_a_model_brings_from_another_task_is_left_behind(kind, train
 
 def test_a_checkpoint_that_fills_in_words_lends_its_encoder(training_set, tmp_path):
     write_encoder(tmp_path, transformers.BertConfig(**TINY), transformers.AutoModelForMaskedLM)
-    model = make_classifier(TeacherModel(str(tmp_path), None, 16), training_set)
+    model = make_classifier(Checkpoint(str(tmp_path), None, 16), training_set)
     theirs = load_file(tmp_path / "model.safetensors")
     ours = model.state_dict()
     shared = [name for name in theirs if name.startswith("bert.")]
@@ -264,7 +264,7 @@ def test_a_control_starts_from_the_same_pretrained_model(
     encoder, training_set, tiny_base, tmp_path
 ):
     student = make_config(encoder, **STILL)
-    control = without_teacher(training_set, student, TeacherModel(tiny_base, None, 16))
+    control = without_teacher(training_set, student, Checkpoint(tiny_base, None, 16))
     for name, one in {"taught": training_set, "alone": control}.items():
         (tmp_path / name).mkdir()
         train_student(student, one, tmp_path / name)
@@ -296,7 +296,7 @@ def refusal(written, folder, **student):
 
 def test_an_encoder_is_accepted_up_to_the_last_token_that_it_reads(encoder):
     for tokens in (16, 40):
-        check_start(TeacherModel(str(encoder), None, tokens))
+        check_start(Checkpoint(str(encoder), None, tokens))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_weights_in_several_safetensors_are_accepted(copied):
     (copied / "model.safetensors").unlink()
     model.save_pretrained(copied, max_shard_size="5KB")
     assert (copied / "model.safetensors.index.json").is_file()
-    check_start(TeacherModel(str(copied), None, 16))
+    check_start(Checkpoint(str(copied), None, 16))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from distill_tasks.students import (
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_reading, check_served
 from distill_tasks.students.formats import export_variant
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 from distill_tasks.training.tokens import encode, pick_rows
 
@@ -61,7 +61,7 @@ def served(request, tiny_base, tmp_path_factory):
         CLASSES,
         Objective(2.0, 0.9),
         5,
-        TeacherModel(base, None, MAX_LENGTH),
+        Checkpoint(base, None, MAX_LENGTH),
     )
     distilled = {"epochs": 12, "learning_rate": 0.005, "batch_rows": 8, "freeze_embeddings": False}
     students = {

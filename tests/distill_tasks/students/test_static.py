@@ -32,7 +32,7 @@ from distill_tasks.students.static import (
     train,
     weigh_tokens,
 )
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 
 STARTS = [
     StaticStudent(start=start, sif=sif) for start in ("tokens", "teacher") for sif in (False, True)
@@ -54,7 +54,7 @@ def save_teacher(folder, kind, tokenizer, **widths):
         if weight.dim() == 2:
             torch.nn.init.normal_(weight, std=0.5)
     model.save_pretrained(folder)
-    return TeacherModel(folder, None, 16)
+    return Checkpoint(folder, None, 16)
 
 
 def words_tokenizer(frame, words=20):
@@ -236,9 +236,9 @@ def test_processes_that_keep_the_same_vocabulary_at_once_agree(tmp_path):
     teacher = save_teacher(tmp_path / "teacher", "bert", words_tokenizer(frame), **widths)
     code = (
         "import sys; from pathlib import Path;"
-        "from distill_tasks.students.base import TeacherModel;"
+        "from distill_tasks.students.base import Checkpoint;"
         "from distill_tasks.students.static import keep_vocabulary;"
-        "keep_vocabulary(TeacherModel(Path(sys.argv[1]), None, 16), Path(sys.argv[2]))"
+        "keep_vocabulary(Checkpoint(Path(sys.argv[1]), None, 16), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(teacher.model), str(tmp_path / "kept")]
     both = [subprocess.Popen(command) for _ in range(2)]

@@ -11,9 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, ByT5
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import Corpus, Split
+from distill_tasks.data.corpus import Corpus, RowFormat, Split
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.teachers import digest_teacher, finetune, saved, sequence_classifier
+from distill_tasks.teachers import finetune, saved
 from distill_tasks.teachers.finetune import FinetuneTeacher
 from distill_tasks.teachers.saved import SavedTeacher
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
@@ -109,35 +109,38 @@ def test_finetune_digest_sees_gold_rows_but_no_transfer_rows(recipe, corpus, spl
     fewer = corpus.splits[split].take(np.arange(5))
     other = replace(corpus, splits={**corpus.splits, split: fewer})
     assert (
-        digest_teacher(recipe, corpus, 7, balanced=False)
-        != digest_teacher(recipe, other, 7, balanced=False)
+        recipe.digest(corpus, 7, balanced=False) != recipe.digest(other, 7, balanced=False)
     ) is differs
 
 
 def test_finetune_digest_sees_seed_settings_and_base(recipe, corpus, copied_base):
     copied = recipe.model_copy(update={"base": str(copied_base)})
-    before = digest_teacher(recipe, corpus, 7, balanced=False)
-    assert digest_teacher(copied, corpus, 7, balanced=False) == before
+    before = recipe.digest(corpus, 7, balanced=False)
+    assert copied.digest(corpus, 7, balanced=False) == before
     change_weights(copied_base)
     longer = recipe.model_copy(update={"epochs": 9})
     others = [(recipe, 8, False), (longer, 7, False), (copied, 7, False), (recipe, 7, True)]
-    assert before not in [digest_teacher(teacher, corpus, *rest) for teacher, *rest in others]
+    assert before not in [teacher.digest(corpus, *rest) for teacher, *rest in others]
 
 
 def test_ready_digest_sees_weights_and_max_length(copied_base, corpus):
     teacher = TransformersTeacher(model=str(copied_base), max_length=16)
     longer = teacher.model_copy(update={"max_length": 17})
-    before = digest_teacher(teacher, corpus, 0, balanced=False)
-    assert digest_teacher(longer, corpus, 0, balanced=False) != before
+    before = teacher.digest(corpus, 0, balanced=False)
+    assert longer.digest(corpus, 0, balanced=False) != before
     change_weights(copied_base)
-    assert digest_teacher(teacher, corpus, 0, balanced=False) != before
+    assert teacher.digest(corpus, 0, balanced=False) != before
+
+
+def check_classes(teacher, classes, problem):
+    teacher.check_rows(Corpus({}, classes, problem=problem), RowFormat())
 
 
 def test_ready_teacher_with_other_classes_is_refused(tiny_base):
     teacher = TransformersTeacher(model=str(tiny_base))
-    sequence_classifier.check_classes(teacher, ["fish", "cats", "dogs"], "single_label")
+    check_classes(teacher, ("fish", "cats", "dogs"), "single_label")
     with pytest.raises(InputError, match=r"cats, dogs, fish; the data has cats, cows"):
-        sequence_classifier.check_classes(teacher, ["cats", "cows"], "single_label")
+        check_classes(teacher, ("cats", "cows"), "single_label")
 
 
 @pytest.mark.parametrize(
@@ -152,13 +155,13 @@ def test_ready_teacher_of_another_problem_is_refused(copied_base, said, problem)
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"problem_type": said}))
     teacher = TransformersTeacher(model=str(copied_base))
     with pytest.raises(InputError, match=f"is of {said}; the configuration says .*{problem}"):
-        sequence_classifier.check_classes(teacher, CLASSES, problem)
+        check_classes(teacher, CLASSES, problem)
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
 def test_ready_teacher_that_tells_no_problem_is_taken_at_the_users_word(tiny_base, problem):
     assert "problem_type" not in json.loads((tiny_base / "config.json").read_text())
-    sequence_classifier.check_classes(TransformersTeacher(model=str(tiny_base)), CLASSES, problem)
+    check_classes(TransformersTeacher(model=str(tiny_base)), CLASSES, problem)
 
 
 MOODS = {
@@ -373,11 +376,11 @@ def test_saved_digest_sees_file_values_and_problem(tmp_path, corpus):
     path = write_answers(tmp_path)
     several = replace(corpus, problem="multi_label")
     logits = SavedTeacher(path=path, values="logits")
-    before = digest_teacher(SavedTeacher(path=path), corpus, 0, balanced=False)
+    before = SavedTeacher(path=path).digest(corpus, 0, balanced=False)
     others = [(logits, corpus), (SavedTeacher(path=path), several)]
-    found = [digest_teacher(teacher, rows, 0, balanced=False) for teacher, rows in others]
+    found = [teacher.digest(rows, 0, balanced=False) for teacher, rows in others]
     write_answers(tmp_path, cats=[0.4, 0.0])
-    found.append(digest_teacher(SavedTeacher(path=path), corpus, 0, balanced=False))
+    found.append(SavedTeacher(path=path).digest(corpus, 0, balanced=False))
     assert len({before, *found}) == 4
 
 

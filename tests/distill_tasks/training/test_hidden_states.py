@@ -18,7 +18,7 @@ from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.layers import copy_layers
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.hidden_states import PROJECTION, OnlineTeacher, load_online_teacher
 from distill_tasks.training.losses import hidden_distance
 from distill_tasks.training.objective import Objective
@@ -50,7 +50,7 @@ def base(tiny_base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(base):
-    return TeacherModel(base, None, 16)
+    return Checkpoint(base, None, 16)
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
+from distill_tasks.data.corpus import RowFormat
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent, StaticStudent, train_student
 from distill_tasks.students.layers import check_copies, copy_layers
-from distill_tasks.teachers.sequence_classifier import TransformersTeacher, read_classes
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.teachers.sequence_classifier import TransformersTeacher
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
 
 TEXTS = list(make_rows(40, seed=2)["text"])
@@ -65,7 +66,7 @@ def save_model(folder, config, base):
             if weight.ndim > 1:
                 weight.mul_(4)
     model.save_pretrained(folder)
-    return TeacherModel(folder, None, 16)
+    return Checkpoint(folder, None, 16)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def build(tiny_base, tmp_path):
 
 
 def look(folder, max_length=16, ready=True):
-    return probe(TeacherModel(folder, None, max_length), "teacher.max_length", ready)
+    return probe(Checkpoint(folder, None, max_length), "teacher.max_length", ready)
 
 
 def refusal(folder, max_length=16, ready=True):
@@ -118,7 +119,7 @@ def test_two_default_names_are_read_though_the_file_leaves_them_out(copied_base)
     for name in ("id2label", "label2id"):
         del settings[name]
     (copied_base / "config.json").write_text(json.dumps(settings))
-    found = read_classes(TransformersTeacher(model=str(copied_base)))
+    found = TransformersTeacher(model=str(copied_base)).check(RowFormat(), "single_label")
     assert found == ("LABEL_0", "LABEL_1")
 
 
@@ -132,7 +133,7 @@ def test_two_default_names_are_read_though_the_file_leaves_them_out(copied_base)
 def test_a_regression_is_refused(copied_base, settings):
     change(copied_base, **settings)
     with pytest.raises(InputError, match="is a regression: its answer is a number"):
-        read_classes(TransformersTeacher(model=str(copied_base)))
+        TransformersTeacher(model=str(copied_base)).check(RowFormat(), "single_label")
 
 
 # Weights
@@ -237,7 +238,7 @@ def test_token_types_that_are_not_served_are_refused(copied_base):
 
 
 def test_a_tokenizer_that_its_file_does_not_describe_is_refused(copied_base):
-    start = TeacherModel(copied_base, None, 16)
+    start = Checkpoint(copied_base, None, 16)
     texts = ["purr kitten", "purr [SEP] kitten"]
     check_reading(start, texts)
     tokenizer = AutoTokenizer.from_pretrained(copied_base, split_special_tokens=True)

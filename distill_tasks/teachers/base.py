@@ -1,0 +1,114 @@
+"""What a teacher of any kind can do: all that the rest of the project asks of one."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from distill_tasks.core.settings import Settings
+from distill_tasks.training.checkpoint import Checkpoint
+from distill_tasks.training.classifier import SequenceClassifier
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from distill_tasks.core.progress import ProgressFile
+    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.problems.classification import Problem
+    from distill_tasks.training.trainer import Curve
+
+    Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    """Row numbers (rows,) and logits (rows, classes), batch by batch, every row once."""
+
+logger = logging.getLogger("potstill")
+
+
+class Teacher(Settings, ABC):
+    """The settings of one kind of teacher, and what it can do."""
+
+    kind: str
+
+    ready: ClassVar[bool] = True
+    """Whether it answers as it comes; one that is not ready is trained first."""
+
+    @property
+    def start(self) -> Checkpoint | None:
+        """The model that is there before any work; None where a teacher has no weights here.
+
+        It is the teacher itself, or the base of one that is not ready. Controls without a teacher
+        start from it: of a teacher that comes ready no base is known, which makes its control
+        harder to beat.
+        """
+        return None
+
+    @abstractmethod
+    def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...] | None:
+        """Return the classes that it brings in the order of its logits; None where it brings none.
+
+        It is called before any row is read. Raises InputError for a teacher that cannot answer.
+        """
+
+    @abstractmethod
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+        """Return what is odd about its answers to these rows, one sentence each.
+
+        Raises InputError for rows or classes that it cannot answer.
+        """
+
+    @abstractmethod
+    def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
+        """Return the digest of all that its answers depend on, made or not."""
+
+    def train(
+        self,
+        corpus: Corpus,
+        folder: Path,
+        *,
+        seed: int,
+        balanced: bool,
+        progress: ProgressFile | None = None,
+    ) -> Sequence[Curve]:
+        """Make the model of a teacher that is not ready in ``folder``, and return its curve.
+
+        ``balanced`` makes every class count the same; ``progress`` is told every step.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def answers(
+        self,
+        texts: Sequence[str],
+        corpus: Corpus,
+        columns: RowFormat,
+        weights: Checkpoint | None,
+    ) -> Batches:
+        """Return its answers to texts of the corpus, in batches of any order.
+
+        ``weights`` are its own, once it is made.
+        """
+
+
+class LocalTeacher(Teacher):
+    """A teacher whose weights lie here: students can start from them, and they can be timed."""
+
+    @property
+    @abstractmethod
+    def start(self) -> Checkpoint:
+        """The teacher itself where it is ready, or else its base."""
+
+    def answers(
+        self,
+        texts: Sequence[str],
+        corpus: Corpus,
+        columns: RowFormat,
+        weights: Checkpoint | None,
+    ) -> Batches:
+        """Return what its weights answer, shortest texts first."""
+        assert weights is not None  # it has some
+        classifier = SequenceClassifier(weights.model, weights.max_length, weights.revision)
+        logger.info("label: %s", classifier.device.reason)
+        return classifier.answer(texts)
