@@ -17,8 +17,9 @@ from reuters import SEED, read_official
 from sklearn.model_selection import train_test_split
 
 from distill_tasks.config import DistillConfig, load_config
-from distill_tasks.data.corpus import DataConfig, Split
+from distill_tasks.data.corpus import Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.settings import DataConfig
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher
@@ -30,7 +31,6 @@ from distill_tasks.students import (
     LayersStudent,
     StaticStudent,
     StudentConfig,
-    train_student,
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import WordsOnGold, without_teacher
@@ -79,7 +79,7 @@ def at_budget(config: DistillConfig, gold_rows: int, folder: Path) -> dict[str, 
 def trained(student: StudentConfig, training_set: TrainingSet, held_out: Split) -> float:
     """Return the held-out accuracy of a student after training."""
     with tempfile.TemporaryDirectory() as folder:
-        train_student(student, training_set, Path(folder))
+        student.train(training_set, Path(folder))
         return accuracy(open_model(folder), held_out)
 
 

@@ -73,7 +73,7 @@ from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.stages.label import label_rows
-from distill_tasks.students import LayersStudent, train_student
+from distill_tasks.students import LayersStudent
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
 from distill_tasks.training.checkpoint import Checkpoint
@@ -95,6 +95,9 @@ CODE = (
     "distill_tasks/students/layers.py",
     "distill_tasks/students/transformer.py",
     "distill_tasks/teachers/sequence_classifier.py",
+    "distill_tasks/training/batches.py",
+    "distill_tasks/training/recipe.py",
+    "distill_tasks/training/token_store.py",
     "distill_tasks/training/tokens.py",
     "distill_tasks/training/trainer.py",
     "distill_tasks/training/working_copy.py",
@@ -413,7 +416,7 @@ def train_ours(bench: Bench, training_set: TrainingSet, turn: Round, depth: int)
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(bench.validation, CHECKS if turn.peers else 1)
         with watched(watch):
-            train_student(student, training_set, Path(folder))
+            student.train(training_set, Path(folder))
         seconds = watch.seconds
         trained = AutoModelForSequenceClassification.from_pretrained(
             folder, trust_remote_code=False

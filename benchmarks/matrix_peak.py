@@ -38,7 +38,7 @@ from transformers import TrainerCallback
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.students import LayersStudent, train_student
+from distill_tasks.students import LayersStudent
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training import trainer as training
 from distill_tasks.training.checkpoint import Checkpoint
@@ -149,7 +149,7 @@ def make_training_set(folder: Path) -> tuple[TrainingSet, Checkpoint]:
 def train_once(training_set: TrainingSet, folder: Path) -> None:
     """Train one student for one epoch."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        train_student(LayersStudent(layers=DEPTH, epochs=1), training_set, Path(scratch))
+        LayersStudent(layers=DEPTH, epochs=1).train(training_set, Path(scratch))
 
 
 def time_training(training_set: TrainingSet, folder: Path) -> float:

@@ -35,7 +35,7 @@ from distill_tasks.data.tables import read_table
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.scoring.predictions import answer_sorted
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig, train_student
+from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
@@ -124,7 +124,7 @@ def by_hand(rows: Split) -> Pipeline:
 def train(student: StudentConfig, training_set: TrainingSet, folder: Path) -> Answer:
     """Train a student into a folder of its own and return what opens it and asks."""
     made = Path(tempfile.mkdtemp(dir=folder))
-    train_student(student, training_set, made)
+    student.train(training_set, made)
     return lambda texts: answer_sorted(open_model(made), texts, student.name).argmax(axis=1)
 
 

@@ -6,13 +6,14 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -21,17 +22,19 @@ from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.mistakes import explain_first
 from distill_tasks.core.settings import Settings, count_grid, expand_grid
 from distill_tasks.core.yaml_file import read_yaml
-from distill_tasks.data.corpus import DataConfig
+from distill_tasks.data.settings import DataConfig
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.pareto import Choice, FrontAxis
 from distill_tasks.scoring.statistics import Quality
-from distill_tasks.students import StudentConfig, needs_teacher_weights
+from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
-from distill_tasks.students.search_space import OptunaConfig
 from distill_tasks.teachers import TeacherConfig
 from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 AUTO: Literal["auto"] = "auto"
 MAX_CANDIDATES, LARGEST_GRID = 200, 10_000
@@ -78,6 +81,24 @@ class LossConfig(Settings):
         return self.objective(temperature, alpha)
 
 
+class OptunaConfig(Settings):
+    """A search in which each student is drawn in the light of those before it."""
+
+    trials: PositiveInt = Field(
+        description="Students that are drawn and trained beside the grid, the first 10 at random."
+    )
+    spaces: tuple[SpaceConfig, ...] = Field(
+        min_length=1,
+        description="Families to draw from, as in `students`, but a list is a choice, and "
+        "{low, high, log} a range.",
+    )
+
+    def draw(self, trial: BaseTrial) -> Student:
+        """Return the student that a trial suggests."""
+        number = trial.suggest_categorical("space", range(len(self.spaces)))
+        return self.spaces[number].draw(trial, f"{number}.")
+
+
 class SearchConfig(Settings):
     """How the grid is gone through."""
 
@@ -93,7 +114,7 @@ class SearchConfig(Settings):
     )
 
     @property
-    def corners(self) -> list[StudentConfig]:
+    def corners(self) -> list[Student]:
         """Students at the ends of all spaces, for checks before any work."""
         spaces = self.optuna.spaces if self.optuna else ()
         return [student for space in spaces for student in space.corners]
@@ -233,6 +254,11 @@ class DistillConfig(Settings):
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")
 
+    @property
+    def possible_students(self) -> list[Student]:
+        """The students of the grid, and those at the ends of what a search may draw."""
+        return [*self.students, *self.search.corners]
+
     @model_validator(mode="before")
     @classmethod
     def _count_grid(cls, written: Any) -> Any:
@@ -251,7 +277,7 @@ class DistillConfig(Settings):
         if len(self.students) + trials > self.max_candidates:
             tried = f" and search.optuna tries {trials}" if trials else ""
             raise ValueError(_refuse_grid(len(self.students), tried, self.max_candidates))
-        possible = [*self.students, *self.search.corners]
+        possible = self.possible_students
         names = Counter(student.name for student in self.students)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -274,7 +300,7 @@ class DistillConfig(Settings):
                 f"loss: {shortlist(single)} only for a single label; use kl, reverse_kl or js"
             )
         if self.teacher.start is None:
-            needy = [student.name for student in possible if needs_teacher_weights(student)]
+            needy = [student.name for student in possible if student.needs_teacher_weights]
             if needy:
                 raise ValueError(
                     f"a {self.teacher.kind} teacher has no weights for {shortlist(needy)} to start "

@@ -61,7 +61,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Real students that need no torch to answer, trained on little."""
-    from distill_tasks.students import BagOfWordsStudent, StaticStudent, train_student
+    from distill_tasks.students import BagOfWordsStudent, StaticStudent
 
     students = {
         "bag_of_words": BagOfWordsStudent(max_features=200),
@@ -70,7 +70,7 @@ def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     training_set = make_gold_set(tiny_base, 120)
     folders = {name: tmp_path_factory.mktemp(name) for name in students}
     for name, student in students.items():
-        train_student(student, training_set, folders[name])
+        student.train(training_set, folders[name])
     return folders
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -48,44 +48,6 @@ class Spans:
         """Allow one value or a list of them, for editors and for Prefect's form."""
         single = handler(core_schema)
         return {"anyOf": [single, {"type": "array", "items": single, "minItems": 1}]}
-
-
-class StudentSettings(Settings):
-    """One student of some family."""
-
-    size_field: ClassVar[str]
-    """The field that tells this family's students apart by size."""
-    runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
-    """What serves it as it was trained."""
-    in_rungs: ClassVar[bool] = False
-    """Whether training can be stopped on the way, for halving to compare students there."""
-
-    @property
-    def in_steps(self) -> bool:
-        """Whether training takes random steps; one that sees all rows needs no second seed."""
-        return True
-
-    @property
-    def reads_as_teacher(self) -> bool:
-        """Whether it is a transformer that reads the very tokens its teacher reads."""
-        return False
-
-    @property
-    def name(self) -> str:
-        """Return a name unique within a grid: family, size, then every field not at its default."""
-        fields = type(self).model_fields
-        others = [
-            f"{field}-{_say(getattr(self, field))}"
-            for field, info in fields.items()
-            if field not in ("family", self.size_field) and getattr(self, field) != info.default
-        ]
-        size = getattr(self, self.size_field)
-        return "-".join([fields["family"].default, str(size), *others]).replace("_", "-")
-
-
-def _say(value: float | str | bool | None) -> str:
-    """Return a setting as part of a name."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def expand_grid(students: Any) -> Any:

@@ -6,7 +6,8 @@ a row is right where its whole row of the matrix is.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,20 @@ Decisions = NDArray[np.bool_]
 Probabilities = NDArray[np.float64]
 """Probabilities (rows, classes); rows sum to one in a single-label problem."""
 
+NO_LABEL = -1
+"""The class number of a row without gold."""
 DEFAULT_THRESHOLD = 0.5
 """The probability from which a class of a multi-label problem is there, before any fitting."""
 LABEL_SEPARATOR = "|"
 """Stands between the labels of one text where they are written as one string."""
+
+
+class Answering(Protocol):
+    """A model that gives logits for texts."""
+
+    def logits(self, texts: Sequence[str]) -> Logits:
+        """Return logits (rows, classes)."""
+        ...
 
 
 def to_decisions(gold: NDArray[np.int64], classes: int) -> Decisions:

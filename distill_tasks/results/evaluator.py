@@ -7,13 +7,13 @@ from dataclasses import asdict
 from functools import cached_property
 
 from distill_tasks.core.digests import digest
-from distill_tasks.problems.classification import Logits
+from distill_tasks.problems.classification import Answering, Logits
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import fit_calibration
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
-from distill_tasks.scoring.predictions import Answering, AnswerStore
+from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, Scorecard, score
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students.controls import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import NothingQualifiesError, say_error, stop_if_disk_full
 from distill_tasks.results.references import StudentReference
-from distill_tasks.students import StudentConfig
+from distill_tasks.students import Student
 
 logger = logging.getLogger("potstill")
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("potstill")
 class Trial:
     """One training of a student: from a seed, with the teacher or, as a control, without."""
 
-    student: StudentConfig
+    student: Student
     seed: int
     distilled: bool = True
     served: bool = True
@@ -47,7 +47,7 @@ class Grid:
         """The students as trained, without their variants."""
         return [student for student in self.students if student.candidate == student.student]
 
-    def settings(self, name: str) -> StudentConfig:
+    def settings(self, name: str) -> Student:
         """Return the settings of a student by its name."""
         return next(trial.student for trial in self.trials if trial.student.name == name)
 
@@ -93,7 +93,7 @@ def first_trials(config: DistillConfig) -> list[Trial]:
     return [Trial(student, config.seed) for student in config.students]
 
 
-def further_trials(config: DistillConfig, student: StudentConfig) -> list[Trial]:
+def further_trials(config: DistillConfig, student: Student) -> list[Trial]:
     """Return the other seeds of a finalist, and its controls."""
     seeds = [config.seed + number for number in range(config.evaluate.seeds)]
     if not student.in_steps:

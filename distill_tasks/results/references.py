@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.report import DataReport
@@ -12,9 +11,7 @@ from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import Logits
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.training.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    from distill_tasks.training.trainer import Curve
+from distill_tasks.training.curve import Curve
 
 
 @dataclass(frozen=True)

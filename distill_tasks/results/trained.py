@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.core.errors import PotstillError
@@ -25,7 +25,6 @@ from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students import PretrainedStudent, StudentConfig, digest_start, train_student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.folder import (
@@ -33,24 +32,13 @@ from distill_tasks.students.folder import (
     count_parameters,
     describe_calibration,
     measure_disk_mb,
-    open_stopped,
 )
-from distill_tasks.students.pretrained import find_start
-from distill_tasks.students.transformer import TransformerSettings
-
-if TYPE_CHECKING:
-    from distill_tasks.training.trainer import Curve
-
+from distill_tasks.training.curve import Curve
 
 logger = logging.getLogger("potstill")
 
 
 TIMED_CALLS = 20
-
-
-def find_shape(student: StudentConfig) -> str:
-    """Return what tells students apart that are served differently, whatever their training."""
-    return digest(student.model_dump(exclude=set(TransformerSettings.model_fields)))
 
 
 def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
@@ -131,9 +119,9 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
         training_set = replace(_make_trial_set(run, trial), share=share)
         progress = ProgressFile(store.root, trial.name)
         kept = {"seconds": _learn(trial, training_set, folder, progress)["seconds"]}
-        answers.read(part, trial.name, lambda: open_stopped(model))
+        answers.read(part, trial.name, lambda: trial.student.open_stopped(model))
         store.keep("halts", part, kept)
-    logits = answers.read(part, trial.name, lambda: open_stopped(model))
+    logits = answers.read(part, trial.name, lambda: trial.student.open_stopped(model))
     return PartOfTraining(share, model, logits, kept["seconds"])
 
 
@@ -146,7 +134,7 @@ def _learn(
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
     start = time.monotonic()
     with progress.told():
-        epochs = train_student(trial.student, replace(training_set, progress=progress), folder)
+        epochs = trial.student.train(replace(training_set, progress=progress), folder)
     seconds = before + time.monotonic() - start
     clock.write_text(json.dumps(seconds))
     return {"curve": join_losses(epochs, progress.read()), "seconds": seconds}
@@ -191,16 +179,18 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
             source += [start.digest(), start.max_length]
     if _reads_end(run, trial):
         source.append("left")  # before, these were served by their beginning
-    balanced, own = run.config.loss.balance_classes, digest_start(trial.student)
+    own, balanced = trial.student.own_start(None), run.config.loss.balance_classes
+    brought = None if own is None else own.digest()
     settings = trial.student.model_dump(exclude={"model", "revision"})
-    return digest(CODE_VERSION, settings, own, trial.seed, splits, corpus.problem, balanced, source)
+    return digest(
+        CODE_VERSION, settings, brought, trial.seed, splits, corpus.problem, balanced, source
+    )
 
 
 def _reads_end(run: OpenRun, trial: Trial) -> bool:
     """Return whether of a long text the end is read, not the beginning."""
     model = run.teacher.model if trial.distilled else run.config.teacher.start
-    if isinstance(trial.student, PretrainedStudent):
-        model = find_start(trial.student, model)
+    model = trial.student.own_start(model) or model
     return model is not None and model.read_truncation_side() == "left"
 
 

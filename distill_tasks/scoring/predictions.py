@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from distill_tasks.core.errors import PotstillError, shortlist
 from distill_tasks.core.live import Progress
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Split
-from distill_tasks.problems.classification import Logits
+from distill_tasks.problems.classification import Answering, Logits
 
 CODE_VERSION = 1
 """Raised when a change of the code changes what a model answers."""
@@ -20,14 +20,6 @@ CODE_VERSION = 1
 BATCH_ROWS = 32
 
 T = TypeVar("T")
-
-
-class Answering(Protocol):
-    """A model that gives logits for texts."""
-
-    def logits(self, texts: Sequence[str]) -> Logits:
-        """Return logits (rows, classes)."""
-        ...
 
 
 def answer_sorted(model: Answering, texts: Sequence[str], name: str) -> Logits:

@@ -17,11 +17,11 @@ from distill_tasks.results.grid import Trial, first_trials
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining
 from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.results.trained import find_shape, time_shapes, train_partly
+from distill_tasks.results.trained import time_shapes, train_partly
 from distill_tasks.scoring.intervals import lowest_gaps, plain_value
 from distill_tasks.scoring.scorecard import Predictions, quality_statistic
 from distill_tasks.stages.stage import stage
-from distill_tasks.students import StudentConfig
+from distill_tasks.students import Student
 
 logger = logging.getLogger("potstill")
 
@@ -124,9 +124,9 @@ class SuccessiveHalving:
     def _predictions(self, part: PartOfTraining) -> Predictions:
         return Predictions(part.validation, self.evaluator.calibrate(part.validation))
 
-    def _time(self, students: list[StudentConfig]) -> dict[str, float]:
+    def _time(self, students: list[Student]) -> dict[str, float]:
         """Return p95 in milliseconds of each, timed once for all that differ in training alone."""
-        shapes = {student.name: find_shape(student) for student in students}
+        shapes = {student.name: student.shape for student in students}
         folders = {shape: self.parts[name].folder for name, shape in shapes.items()}
         found = time_shapes(self.run, folders)
         band = find_band(list(found.values()))

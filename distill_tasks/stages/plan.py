@@ -13,28 +13,22 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.core.digests import digest
 from distill_tasks.core.live import shown
 from distill_tasks.core.progress import ProgressFile, TrainingStep
-from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
+from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.problems.classification import NO_LABEL
 from distill_tasks.results.grid import further_trials
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun, make_training_set, take
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StudentConfig, train_student
+from distill_tasks.students import Student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import count_parameters
-from distill_tasks.students.transformer import TransformerSettings
 
 logger = logging.getLogger("potstill")
 
-PROBE_STEPS = 20
-PROBE_ROWS = 2048
-"""Of the training set, those from which a student of another family learns."""
 WARM_STEPS = 2
 """The first ones are not timed."""
-COURSE = {"learning_rate", "epochs", "patience_epochs"}
-"""What a step's time does not depend on."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +90,11 @@ def plan_grid(config: DistillConfig, corpus: Corpus) -> list[Planned]:
     with TemporaryDirectory() as folder, shown(scratch := Path(folder)):
         training_set = _make_training_set(config, corpus, scratch)
         for student in config.students:
-            shape = digest(student.model_dump(exclude=COURSE))
-            if shape not in probes:
+            pace = student.pace
+            if pace not in probes:
                 logger.info("plan: a few steps of %s", student.name)
-                probes[shape] = _try(student, training_set, ProgressFile(scratch, student.name))
-            planned.append(estimate_student(student, probes[shape], len(training_set.rows)))
+                probes[pace] = _try(student, training_set, ProgressFile(scratch, student.name))
+            planned.append(estimate_student(student, probes[pace], len(training_set.rows)))
     return planned
 
 
@@ -130,50 +124,41 @@ def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> 
     return replace(make_training_set(run, config.seed), work_dir=scratch)
 
 
-def _try(student: StudentConfig, training_set: TrainingSet, progress: ProgressFile) -> Probe:
+def _try(student: Student, training_set: TrainingSet, progress: ProgressFile) -> Probe:
     """Train a student on some rows for one epoch.
 
     The rows are drawn from the whole training set. Its own first batches would be the longest:
     on R8 their steps are a third longer than the mean one.
     """
-    rows = PROBE_ROWS
-    if isinstance(student, TransformerSettings):
-        rows = PROBE_STEPS * student.batch_rows * student.accumulated_batches
-    drawn = np.random.default_rng(training_set.seed).permutation(len(training_set.rows))[:rows]
-    part = take(training_set, np.sort(drawn))
+    short = student.short_training
+    order = np.random.default_rng(training_set.seed).permutation(len(training_set.rows))
+    part = take(training_set, np.sort(order[: short.rows]))
     # Without gold on validation nothing is scored.
     nothing = Split(part.rows.texts[:1], np.full_like(part.rows.gold[:1], NO_LABEL))
     part = replace(part, validation=nothing, progress=progress)
-    once = student.model_copy(update={"epochs": 1} if hasattr(student, "epochs") else {})
     with progress.told():
-        probe = _train(once, part, progress)
+        probe = _train(short.student, part, progress)
         # What does not tell its steps is timed as a whole, which the first time has imports in it.
-        return probe if probe.steps else _train(once, part, progress)
+        return probe if probe.steps else _train(short.student, part, progress)
 
 
-def _train(student: StudentConfig, training_set: TrainingSet, progress: ProgressFile) -> Probe:
+def _train(student: Student, training_set: TrainingSet, progress: ProgressFile) -> Probe:
     """Train a student and throw it away."""
     start = time.monotonic()
     with TemporaryDirectory() as folder:
-        train_student(student, training_set, Path(folder))
+        student.train(training_set, Path(folder))
         seconds = time.monotonic() - start
         parameters = count_parameters(Path(folder))
     pace = Pace(progress.read())
     return Probe(len(training_set.rows), parameters, seconds, pace.steps, pace.step_s)
 
 
-def estimate_student(student: StudentConfig, probe: Probe, rows: int) -> Planned:
+def estimate_student(student: Student, probe: Probe, rows: int) -> Planned:
     """Return what a student takes that learns from so many rows."""
-    at_least = probe.rows < rows and _keeps_words(student)
+    at_least = probe.rows < rows and student.grows_with_words
     if not probe.steps:
         seconds = probe.seconds * rows / probe.rows
         return Planned(student.name, probe.parameters, at_least, None, seconds / 60)
-    steps = getattr(student, "epochs", 1) * math.ceil(probe.steps * rows / probe.rows)
+    times = student.short_training.times
+    steps = times * math.ceil(probe.steps * rows / probe.rows)
     return Planned(student.name, probe.parameters, at_least, steps, steps * probe.step_s / 60)
-
-
-def _keeps_words(student: StudentConfig) -> bool:
-    """Return whether a student is the larger the more words there are in its training set."""
-    if isinstance(student, BagOfWordsStudent):
-        return not student.hashed
-    return isinstance(student, LayersStudent) and student.vocabulary == "corpus"

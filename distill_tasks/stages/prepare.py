@@ -18,15 +18,8 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.stages.stage import stage
-from distill_tasks.students import (
-    BagOfWordsStudent,
-    LayersStudent,
-    PretrainedStudent,
-    bag_of_words,
-    pretrained,
-)
+from distill_tasks.students import Student
 from distill_tasks.students.formats import choose_variants
-from distill_tasks.students.layers import check_copies
 from distill_tasks.students.search_space import check_optuna
 from distill_tasks.tracking.runs import check_experiment, check_tracking
 from distill_tasks.training.checkpoint import Checkpoint
@@ -43,10 +36,11 @@ def check_config(config: DistillConfig) -> Corpus:
     """
     Store(config.work_dir).check_writable()
     choose_variants(config.export)
-    check_optuna(config.search.optuna)
+    if config.search.optuna is not None:
+        check_optuna()
     _check_device(config.measure.device)
     classes = _check_teacher(config)
-    _check_pretrained(config)
+    _check_own_starts(config)
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
     found = config.teacher.check_rows(corpus, config.data)
     corpus = replace(corpus, findings=(*corpus.findings, *found))
@@ -98,29 +92,25 @@ def _check_teacher(config: DistillConfig) -> tuple[str, ...] | None:
 
 def _check_weights(config: DistillConfig, start: Checkpoint) -> None:
     """Check the teacher's model, and that students can be made of it."""
-    possible = [*config.students, *config.search.corners]
-    copies = [student for student in possible if isinstance(student, LayersStudent)]
     opened, tokenizer = probe(start, "teacher.max_length", ready=config.teacher.ready)
-    check_copies(copies, opened, tokenizer)
-    if "relations" in config.loss.terms:
-        from distill_tasks.training.hidden_states import check_relations
+    families: dict[type[Student], list[Student]] = {}
+    for student in config.possible_students:
+        families.setdefault(type(student), []).append(student)
+    for family, students in families.items():
+        family.check_teacher(students, opened, tokenizer, config.loss.terms)
 
-        same_tokens = (student for student in copies if student.reads_as_teacher)
-        check_relations((s.width for s in same_tokens if s.width), start)
 
-
-def _check_pretrained(config: DistillConfig) -> None:
+def _check_own_starts(config: DistillConfig) -> None:
     """Check each model that students bring themselves, once."""
-    for start in _find_starts(config):
-        pretrained.check_start(start)
+    for student in _find_own_starts(config).values():
+        student.check_own_start(config.teacher.start)
 
 
-def _find_starts(config: DistillConfig) -> list[Checkpoint]:
-    """Return the models that students bring themselves, each once."""
-    reader = config.teacher.start
-    possible = [*config.students, *config.search.corners]
-    mine = [student for student in possible if isinstance(student, PretrainedStudent)]
-    return list(dict.fromkeys(pretrained.find_start(student, reader) for student in mine))
+def _find_own_starts(config: DistillConfig) -> dict[Checkpoint, Student]:
+    """Return the models that students bring themselves, each once, with one that does."""
+    teacher = config.teacher.start
+    starts = [(student.own_start(teacher), student) for student in config.possible_students]
+    return {start: student for start, student in starts if start is not None}
 
 
 def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
@@ -129,17 +119,15 @@ def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
 
     texts = [corpus.texts[row] for row in pick_rows(corpus.texts)]
     reader = config.teacher.start
-    for start in [*([reader] if reader else []), *_find_starts(config)]:
+    for start in [*([reader] if reader else []), *_find_own_starts(config)]:
         check_reading(start, texts)
 
 
 def _check_memory(config: DistillConfig, corpus: Corpus) -> None:
-    """Check that each student that keeps weights of all its terms can be trained here."""
-    memory_gb = find_memory_gb()
-    for student in [*config.students, *config.search.corners]:
-        if isinstance(student, BagOfWordsStudent):
-            texts, classes = corpus.training_rows.texts, len(corpus.classes)
-            bag_of_words.check_memory(student, texts, classes, memory_gb)
+    """Check that each student can be trained in the memory that is here."""
+    memory_gb, texts = find_memory_gb(), corpus.training_rows.texts
+    for student in config.possible_students:
+        student.check_memory(texts, len(corpus.classes), memory_gb)
 
 
 def _check_device(device: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_tasks.config import OptunaConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine, list_versions
 from distill_tasks.core.errors import say_error, stop_if_disk_full
@@ -15,12 +16,12 @@ from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial, first_trials
 from distill_tasks.results.outcomes import Halving, Searched
 from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.results.trained import find_shape, time_shapes, train_one
+from distill_tasks.results.trained import time_shapes, train_one
 from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.scorecard import quality_statistic
 from distill_tasks.stages.stage import stage
-from distill_tasks.students import StudentConfig
-from distill_tasks.students.search_space import OptunaConfig, check_optuna
+from distill_tasks.students import Student
+from distill_tasks.students.search_space import check_optuna
 
 if TYPE_CHECKING:
     import optuna
@@ -68,7 +69,7 @@ def search_students(run: OpenRun, wanted: OptunaConfig) -> Search:
     Expensive Optimization Problems".
     Raises InputError where optuna is not installed.
     """
-    check_optuna(wanted)
+    check_optuna()
     found = Search(run, Evaluator(run, "validation"))
     study = start_study(run.config.seed)
     for number in range(wanted.trials):
@@ -92,11 +93,11 @@ class Search:
         self.run = run
         self.evaluator = evaluator
         self.points: dict[str, Point | None] = {}
-        self.further: list[StudentConfig] = []
+        self.further: list[Student] = []
         """Those that are not of the grid."""
         self.reused = True
 
-    def try_student(self, student: StudentConfig) -> Point | None:
+    def try_student(self, student: Student) -> Point | None:
         """Return what is known of a student, or train it to know; None where that failed before.
 
         Students of one name count as one: the name is what tells their runs apart.
@@ -109,7 +110,7 @@ class Search:
             self.points[name] = self._find_point(student)
         return self.points[name]
 
-    def _find_point(self, student: StudentConfig) -> Point:
+    def _find_point(self, student: Student) -> Point:
         trained = train_one(self.run, Trial(student, self.run.config.seed))
         self.reused = self.reused and trained.reused
         eval_split = self.evaluator.eval_split
@@ -117,9 +118,9 @@ class Search:
         p95_ms = self._time(student, trained.folder).p95_ms
         return Point(plain_value(statistic, len(eval_split.split)), p95_ms)
 
-    def _time(self, student: StudentConfig, folder: Path) -> Latency:
+    def _time(self, student: Student, folder: Path) -> Latency:
         """Return the times of a student's shape, kept so that a search sees the same ones again."""
-        run, shape = self.run, find_shape(student)
+        run, shape = self.run, student.shape
         key = digest(
             [CODE_VERSION, describe_machine(), list_versions()],
             [shape, run.corpus.digest, run.teacher.digest],

@@ -24,7 +24,7 @@ from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_stat
 from distill_tasks.scoring.statistics import difference, kl_divergence, negative_log_likelihood
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.stage import stage
-from distill_tasks.students import BagOfWordsStudent, train_student
+from distill_tasks.students import Student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.objective import Objective
 
@@ -63,7 +63,7 @@ def tune_objective(run: OpenRun) -> Tuning:
     return replace(found, reused=kept)
 
 
-def _compare_objectives(run: OpenRun, student: BagOfWordsStudent) -> Tuning:
+def _compare_objectives(run: OpenRun, student: Student) -> Tuning:
     loss, eval_split = run.config.loss, Evaluator(run, "validation").eval_split
     fitted = eval_split.teacher.calibration.temperature
 
@@ -112,7 +112,7 @@ def draw_learning_curve(run: OpenRun) -> LearningCurve:
     return replace(curve, reused=kept)
 
 
-def _train_on_parts(run: OpenRun, student: BagOfWordsStudent) -> LearningCurve:
+def _train_on_parts(run: OpenRun, student: Student) -> LearningCurve:
     eval_split, seed = Evaluator(run, "held_out").eval_split, run.config.seed
     training_set = make_training_set(run, seed)
     gold_rows, transfer = (len(run.corpus.splits[name]) for name in ("train", "transfer"))
@@ -162,10 +162,8 @@ def _compare(eval_split: EvalSplit, objective: Objective, logits: Logits) -> Com
     return Comparison(objective.temperature, objective.alpha, float(loss), value)
 
 
-def _ask_trained(
-    student: BagOfWordsStudent, training_set: TrainingSet, eval_split: EvalSplit
-) -> Logits:
+def _ask_trained(student: Student, training_set: TrainingSet, eval_split: EvalSplit) -> Logits:
     """Train a student that is thrown away, and return what it says of a split."""
     with tempfile.TemporaryDirectory() as folder:
-        train_student(student, training_set, Path(folder))
+        student.train(training_set, Path(folder))
         return answer_sorted(open_model(folder), eval_split.split.texts, student.name)

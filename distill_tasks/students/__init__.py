@@ -1,58 +1,40 @@
-"""Students: one file for each family, its configuration beside its code."""
+"""Students: one file for each family, and one line in the union below."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Union, get_args
 
 from pydantic import Field
 
-from distill_tasks.students import bag_of_words, layers, pretrained, static
 from distill_tasks.students.bag_of_words import BagOfWordsStudent
+from distill_tasks.students.base import Student
 from distill_tasks.students.layers import LayersStudent
 from distill_tasks.students.pretrained import PretrainedStudent
+from distill_tasks.students.search_space import Space, make_space
 from distill_tasks.students.static import StaticStudent
 
+Family = LayersStudent | PretrainedStudent | StaticStudent | BagOfWordsStudent
+StudentConfig = Annotated[Family, Field(discriminator="family")]
+"""A student as it is written in a configuration."""
+
+CHEAPEST: Student = BagOfWordsStudent()
+"""The student that tries settings where the grid has none that trains in seconds."""
+
+SPACES = [make_space(family) for family in get_args(Family)]
 if TYPE_CHECKING:
-    from distill_tasks.students.base import TrainingSet
-    from distill_tasks.training.trainer import Curve
-
-StudentConfig = Annotated[
-    LayersStudent | PretrainedStudent | StaticStudent | BagOfWordsStudent,
-    Field(discriminator="family"),
-]
-
-
-def train_student(config: StudentConfig, training_set: TrainingSet, folder: Path) -> list[Curve]:
-    """Train a student of any family into ``folder`` and return its training curve."""
-    match config:
-        case LayersStudent():
-            return layers.train(config, training_set, folder)
-        case PretrainedStudent():
-            return pretrained.train(config, training_set, folder)
-        case StaticStudent():
-            return static.train(config, training_set, folder)
-        case BagOfWordsStudent():
-            return bag_of_words.train(config, training_set, folder)
-
-
-def needs_teacher_weights(config: StudentConfig) -> bool:
-    """Return whether a student starts from the teacher's own weights."""
-    return isinstance(config, LayersStudent | StaticStudent)
-
-
-def digest_start(config: StudentConfig) -> str | None:
-    """Return the digest of the model that a student brings itself; None where it brings none."""
-    return pretrained.digest_start(config) if isinstance(config, PretrainedStudent) else None
-
+    SpaceConfig = Space
+else:
+    SpaceConfig = Annotated[Union[*SPACES], Field(discriminator="family")]
+"""Where a search draws students of a family from, as it is written in a configuration."""
 
 __all__ = [
+    "CHEAPEST",
+    "SPACES",
     "BagOfWordsStudent",
     "LayersStudent",
     "PretrainedStudent",
+    "SpaceConfig",
     "StaticStudent",
+    "Student",
     "StudentConfig",
-    "digest_start",
-    "needs_teacher_weights",
-    "train_student",
 ]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,17 @@ from pydantic import Field, PositiveInt, field_validator
 
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.progress import Training
-from distill_tasks.core.settings import Spans, StudentSettings
-from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
-from distill_tasks.students.base import TrainingSet
+from distill_tasks.core.settings import Spans
+from distill_tasks.serving.served_model import BagOfWordsModel
+from distill_tasks.students.base import Student, TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
+from distill_tasks.students.terms import Terms, count_terms, weigh_terms
+from distill_tasks.training.curve import Curve
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
-
-    from distill_tasks.training.trainer import Curve
 
     Weights: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -46,7 +44,7 @@ SPREAD = 0.1
 """Standard deviation of the hidden layer's weights before they learn."""
 
 
-class BagOfWordsStudent(StudentSettings):
+class BagOfWordsStudent(Student):
     """TF-IDF features and one layer, or two, that learn the teacher's soft labels."""
 
     size_field: ClassVar[str] = "max_features"
@@ -89,38 +87,87 @@ class BagOfWordsStudent(StudentSettings):
         """Whether training takes random steps: without a hidden layer it sees all rows at once."""
         return self.hidden_units > 0
 
+    @property
+    def trains_in_seconds(self) -> bool:
+        """Whether it is linear."""
+        return not self.hidden_units
 
-def train(config: BagOfWordsStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
-    """Fit the student into ``folder`` as numpy weights and return its curve.
+    @property
+    def grows_with_words(self) -> bool:
+        """Whether it keeps a vocabulary, of which words may be rare."""
+        return not self.hashed
 
-    The curve has a point for each epoch, or one where every step sees all rows.
-    """
-    from scipy.sparse import hstack
+    def check_memory(self, texts: Sequence[str], classes: int, most_gb: float) -> None:
+        """Raise InputError if training on some texts takes more memory than there is."""
+        terms = self.max_features * (2 if self.characters else 1)
+        if self.estimate_memory_gb(len(texts), terms, classes) <= most_gb:
+            return
+        if not self.hashed:  # there may be fewer
+            found = count_terms(texts, self.ngrams, self.characters)
+            terms = sum(min(len(names), self.max_features) for _, names in found)
+        needed = self.estimate_memory_gb(len(texts), terms, classes)
+        if needed > most_gb:
+            size = "hidden_units" if self.hidden_units else "max_features"
+            raise InputError(
+                f"Student {self.name} takes about {needed:,.1f} GB of memory to learn {classes:,} "
+                f"classes by {terms:,} terms from {len(texts):,} rows; here are {most_gb:,.1f}. "
+                f"Lower {size}, or give fewer rows."
+            )
 
-    from distill_tasks.training.tokens import pick_rows
+    def estimate_memory_gb(self, rows: int, terms: int, classes: int) -> float:
+        """Return about what training takes at its peak, beside what the rows themselves take."""
+        if self.hidden_units:
+            # Its batches are small; Adam has two arrays of its own.
+            return 4 * LAYER_COPIES * terms * self.hidden_units / 1e9
+        weights = terms * classes
+        copies = LAYER_COPIES + 2 * count_pairs(weights)
+        return (4 * copies * weights + 8 * ROW_COPIES * rows * classes) / 1e9
 
-    found = count_terms(config, training_set.rows.texts)
-    if not any(names for _, names in found):
-        raise PotstillError("no text has a word of two characters or more; set characters to 3")
-    kinds = [weigh_terms(config, *one) for one in found]
-    features = hstack([kind.features for kind in kinds], format="csr")
-    with _one_thread():
-        if config.hidden_units:
-            weights, curve = fit_network(features, config.hidden_units, training_set)
-        else:
-            weights, curve = fit_linear(features, training_set)
-    if not config.hashed:
-        weights["idf"] = np.concatenate([kind.idf for kind in kinds])
-        names = json.dumps([name for kind in kinds for name in kind.names], ensure_ascii=False)
-        (folder / "vocabulary.json").write_text(names, encoding="utf-8")
-    np.savez(folder / "weights.npz", allow_pickle=False, **weights)
-    settings = config.model_dump(include={"ngrams", "characters", "hashed"})
-    words = kinds[0].features.shape[1]
-    describe_model(folder, "bag_of_words", training_set, words=words, **settings)
-    rows = pick_rows(training_set.rows.texts)
-    texts = [training_set.rows.texts[row] for row in rows]
-    check_served(folder, texts, _answer(features[rows], weights))
-    return curve
+    def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
+        """Fit the student into ``folder`` as numpy weights and return its curve.
+
+        The curve has a point for each epoch, or one where every step sees all rows.
+        """
+        from scipy.sparse import hstack
+
+        from distill_tasks.training.tokens import pick_rows
+
+        texts = training_set.rows.texts
+        kinds = self._read_terms(texts)
+        features = hstack([kind.features for kind in kinds], format="csr")
+        with _one_thread():
+            if self.hidden_units:
+                weights, curve = fit_network(features, self.hidden_units, training_set)
+            else:
+                weights, curve = fit_linear(features, training_set)
+        self._save(folder, kinds, weights, training_set)
+        rows = pick_rows(texts)
+        check_served(folder, [texts[row] for row in rows], _answer(features[rows], weights))
+        return curve
+
+    def _read_terms(self, texts: Sequence[str]) -> list[Terms]:
+        """Return the terms of texts, those of words first."""
+        found = count_terms(texts, self.ngrams, self.characters)
+        if not any(names for _, names in found):
+            raise PotstillError("no text has a word of two characters or more; set characters to 3")
+        return [weigh_terms(*one, self.max_features, self.hashed) for one in found]
+
+    def _save(
+        self, folder: Path, kinds: list[Terms], weights: Weights, training_set: TrainingSet
+    ) -> None:
+        if not self.hashed:
+            weights = weights | {"idf": np.concatenate([kind.idf for kind in kinds])}
+            names = json.dumps([name for kind in kinds for name in kind.names], ensure_ascii=False)
+            (folder / "vocabulary.json").write_text(names, encoding="utf-8")
+        np.savez(folder / "weights.npz", allow_pickle=False, **weights)
+        describe_model(
+            folder,
+            "bag_of_words",
+            training_set.problem,
+            training_set.classes,
+            words=kinds[0].features.shape[1],
+            **self.model_dump(include={"ngrams", "characters", "hashed"}),
+        )
 
 
 def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
@@ -131,118 +178,9 @@ def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
     return logits
 
 
-@dataclass(frozen=True)
-class Terms:
-    """One kind of terms: runs of words, or of characters inside words."""
-
-    features: csr_matrix
-    """TF-IDF of each text, of length one (rows, terms)."""
-    idf: NDArray[np.float32]
-    """How rare each term is (terms,); empty where terms are hashed."""
-    names: list[str]
-    """What the columns stand for; empty where terms are hashed."""
-
-
-def count_terms(
-    config: BagOfWordsStudent, texts: Sequence[str]
-) -> list[tuple[csr_matrix, list[str]]]:
-    """Return for each kind of terms how often each is in each text (rows, terms), and the terms."""
-    lowered = [text.lower() for text in texts]
-    found = [_count(BagOfWordsModel.find_words(text, config.ngrams) for text in lowered)]
-    if config.characters:
-        # A word has the same characters wherever it stands: each is looked into once.
-        of_words, words = _count(text.split() for text in lowered)
-        inside, runs = _count(
-            BagOfWordsModel.find_characters(word, config.characters) for word in words
-        )
-        found.append((of_words @ inside, runs))
-    return found
-
-
-def weigh_terms(config: BagOfWordsStudent, counts: csr_matrix, terms: list[str]) -> Terms:
-    """Return TF-IDF of the most frequent terms, or of all of them in hashed columns without IDF."""
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    if not terms and not config.hashed:
-        return Terms(counts, np.zeros(0, np.float32), [])
-    take = _hash if config.hashed else _take_frequent
-    counts, names = take(counts, terms, config.max_features)
-    weigher = TfidfTransformer(sublinear_tf=True, use_idf=not config.hashed)
-    features = weigher.fit_transform(counts)
-    idf = [] if config.hashed else weigher.idf_
-    return Terms(features, np.asarray(idf, np.float32), names)
-
-
-def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
-    """Return how often each term is in each row (rows, terms), and the terms."""
-    from scipy.sparse import csr_matrix
-
-    numbers: defaultdict[str, int] = defaultdict()
-    numbers.default_factory = numbers.__len__
-    columns, ends = array("i"), array("i", [0])
-    for terms in rows:
-        columns.extend(map(numbers.__getitem__, terms))
-        ends.append(len(columns))
-    ones = np.ones(len(columns), np.float32)
-    counts = csr_matrix((ones, columns, ends), shape=(len(ends) - 1, len(numbers)))
-    counts.sum_duplicates()
-    return counts, list(numbers)
-
-
-def _take_frequent(
-    counts: csr_matrix, terms: list[str], limit: int
-) -> tuple[csr_matrix, list[str]]:
-    """Return the most frequent terms alone, in alphabetical order as scikit-learn has them."""
-    order = np.array(sorted(range(len(terms)), key=terms.__getitem__), np.int64)
-    totals = np.asarray(counts.sum(axis=0)).ravel()[order]
-    kept = order[np.sort((-totals).argsort()[:limit])]
-    return counts[:, kept], [terms[column] for column in kept]
-
-
-def _hash(counts: csr_matrix, terms: list[str], columns: int) -> tuple[csr_matrix, list[str]]:
-    """Return counts (rows, columns) of all terms that fall into a column, which has no name."""
-    from scipy.sparse import csr_matrix
-
-    places = np.array([*map(HashedTerms(0, columns).get, terms)], np.int32)
-    shape = (counts.shape[0], columns)
-    hashed = csr_matrix((counts.data, places[counts.indices], counts.indptr), shape=shape)
-    hashed.sum_duplicates()
-    return hashed, []
-
-
 def count_pairs(weights: int) -> int:
     """Return the steps that L-BFGS remembers: all it takes, but for millions of weights."""
     return min(ITERATIONS, max(FEWEST_PAIRS, int(PAIRS_GB * 1e9 / (8 * weights))))
-
-
-def estimate_memory_gb(config: BagOfWordsStudent, rows: int, terms: int, classes: int) -> float:
-    """Return about what training takes at its peak, beside what the rows themselves take."""
-    if config.hidden_units:
-        # Its batches are small; Adam has two arrays of its own.
-        return 4 * LAYER_COPIES * terms * config.hidden_units / 1e9
-    weights = terms * classes
-    copies = LAYER_COPIES + 2 * count_pairs(weights)
-    return (4 * copies * weights + 8 * ROW_COPIES * rows * classes) / 1e9
-
-
-def check_memory(
-    config: BagOfWordsStudent, texts: Sequence[str], classes: int, most_gb: float
-) -> None:
-    """Raise InputError if training on some texts takes more memory than there is."""
-    terms = config.max_features * (2 if config.characters else 1)
-    if estimate_memory_gb(config, len(texts), terms, classes) <= most_gb:
-        return
-    if not config.hashed:  # there may be fewer
-        found = count_terms(config, texts)
-        terms = sum(min(len(names), config.max_features) for _, names in found)
-    needed = estimate_memory_gb(config, len(texts), terms, classes)
-    if needed > most_gb:
-        size = "hidden_units" if config.hidden_units else "max_features"
-        raise InputError(
-            f"Student {config.name} takes about {needed:,.1f} GB of memory to learn {classes:,} "
-            f"classes by {terms:,} terms from {len(texts):,} rows; here are {most_gb:,.1f}. "
-            f"Lower {size}, or give fewer rows."
-        )
 
 
 @contextmanager

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.problems.classification import find_known
+from distill_tasks.problems.classification import Problem, find_known
+from distill_tasks.students.base import Student, TrainingSet
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
-
-    from distill_tasks.core.settings import StudentSettings
-    from distill_tasks.data.corpus import Split
-    from distill_tasks.problems.classification import Problem
-    from distill_tasks.students.base import TrainingSet
-    from distill_tasks.training.checkpoint import Checkpoint
 
 WORDS_ON_GOLD = "words-on-gold"
 MAJORITY_CLASS = "majority-class"
@@ -42,7 +39,7 @@ LOWEST_LOGIT = -30.0
 
 
 def without_teacher(
-    training_set: TrainingSet, student: StudentSettings, start: Checkpoint | None
+    training_set: TrainingSet, student: Student, start: Checkpoint | None
 ) -> TrainingSet:
     """Return the training set of the same student without teacher: gold alone, as many steps.
 

@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.problems.classification import Logits
+from distill_tasks.problems.classification import Logits, Problem
 from distill_tasks.scoring.calibration import Calibration
-from distill_tasks.scoring.predictions import Answering
 from distill_tasks.serving.served_model import ABOUT, ServedModel, TokenModel, open_model
-from distill_tasks.students.base import TrainingSet
-from distill_tasks.training.classifier import SequenceClassifier
 
 ROUNDING = 1e-2
 """Share of the largest logit by which a served student may differ: static ones keep 16 bits."""
@@ -23,12 +20,14 @@ SERVED = "student"
 """The folder, inside a student's place in the store, that is measured and served as it is."""
 
 
-def describe_model(folder: Path, runtime: str, training_set: TrainingSet, **settings: Any) -> None:
+def describe_model(
+    folder: Path, runtime: str, problem: Problem, classes: Sequence[str], **settings: Any
+) -> None:
     """Write the description beside the weights: runtime, problem, classes in logit order."""
     about = {
         "runtime": runtime,
-        "problem": training_set.problem,
-        "classes": list(training_set.classes),
+        "problem": problem,
+        "classes": list(classes),
         **settings,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
@@ -65,15 +64,6 @@ def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequen
                 f"as it is served it reads other tokens than in training, as of {text[:40]!r}. "
                 "This is a fault of Potstill's: please report it."
             )
-
-
-def open_stopped(folder: Path) -> Answering:
-    """Open a transformer on its way, to be compared with others on theirs.
-
-    It answers in the precision that is fastest here, several times faster than as it is served.
-    """
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    return SequenceClassifier(folder, about["max_length"])
 
 
 def describe_calibration(folder: Path, calibration: Calibration) -> None:

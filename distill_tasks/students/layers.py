@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt
 
@@ -13,7 +12,7 @@ from distill_tasks.core.errors import InputError, say_reason, shortlist
 from distill_tasks.core.settings import Spans
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.narrow import check_sizes, narrow, read_probe
-from distill_tasks.students.transformer import TransformerSettings, fit
+from distill_tasks.students.transformer import TransformerSettings, Untrained
 from distill_tasks.students.vocabulary import (
     check_pieces,
     find_tokens,
@@ -22,11 +21,10 @@ from distill_tasks.students.vocabulary import (
 )
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
+from distill_tasks.training.model_settings import class_settings, without_dropout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from distill_tasks.training.trainer import Curve
 
 Numbers = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)*$", coerce_numbers_to_str=True)]
 """Layers by number, counted from 1, as ``2-4-6``."""
@@ -36,6 +34,7 @@ class LayersStudent(TransformerSettings):
     """A transformer made of some layers of the teacher, as wide as the teacher or narrower."""
 
     size_field: ClassVar[str] = "layers"
+    needs_teacher_weights: ClassVar[bool] = True
 
     family: Literal["layers"] = Field("layers", description="The family of students.")
     layers: Annotated[PositiveInt, Spans()] = Field(
@@ -66,6 +65,58 @@ class LayersStudent(TransformerSettings):
     def reads_as_teacher(self) -> bool:
         """Whether the teacher's vocabulary was kept."""
         return self.vocabulary == "teacher"
+
+    @property
+    def grows_with_words(self) -> bool:
+        """Whether its vocabulary is that of its training set."""
+        return self.vocabulary == "corpus"
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The peak learning rate where its user sets none."""
+        return choose_learning_rate(self.layers)
+
+    @classmethod
+    def check_teacher(
+        cls,
+        students: Sequence[Self],
+        teacher: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        terms: Collection[str],
+    ) -> None:
+        """Raise InputError unless each student can be cut out of a teacher; try the shallowest."""
+        for student in students:
+            choose_layers(student.layers, count_layers(teacher), student.take)
+            check_sizes(teacher.config, student.width, student.feed_forward)
+        if any(student.vocabulary == "corpus" for student in students):
+            check_pieces(tokenizer)
+        _check_copy(min(students, key=lambda student: student.layers), teacher, tokenizer)
+        if "relations" in terms:
+            from distill_tasks.training.hidden_states import check_relations
+
+            same_tokens = (student for student in students if student.reads_as_teacher)
+            check_relations((student.width for student in same_tokens if student.width), teacher)
+
+    def begin(self, training_set: TrainingSet) -> Untrained:
+        """Return the teacher's layers and tokenizer, narrower and with fewer tokens where asked."""
+        teacher, texts = training_set.teacher, training_set.rows.texts
+        assert teacher is not None  # `check` refuses the grid otherwise
+        tokenizer = teacher.open_tokenizer()
+        kept = None
+        if self.vocabulary == "corpus":
+            kept = find_tokens(tokenizer, texts)
+            tokenizer = keep_pieces(tokenizer, kept)
+
+        def make() -> PreTrainedModel:
+            student = copy_layers(teacher, self.layers, training_set.classes, self.take)
+            if self.width or self.feed_forward:
+                probe = read_probe(teacher, texts)
+                student = narrow(student, self.width, self.feed_forward, probe)
+            if kept is not None:
+                keep_embeddings(student, kept)
+            return student
+
+        return Untrained(make, tokenizer, teacher.max_length)
 
 
 def choose_learning_rate(layers: int) -> float:
@@ -103,19 +154,6 @@ def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
             f"{available}. Give {kept} different numbers from 1 to {available} in rising order."
         )
     return [number - 1 for number in numbers]
-
-
-def check_copies(
-    students: Sequence[LayersStudent], teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    """Raise InputError unless each student can be cut out of a teacher; cut out the shallowest."""
-    for student in students:
-        choose_layers(student.layers, count_layers(teacher), student.take)
-        check_sizes(teacher.config, student.width, student.feed_forward)
-    if any(student.vocabulary == "corpus" for student in students):
-        check_pieces(tokenizer)
-    if students:
-        _check_copy(min(students, key=lambda student: student.layers), teacher, tokenizer)
 
 
 def count_layers(model: PreTrainedModel) -> int:
@@ -156,9 +194,7 @@ def copy_layers(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from distill_tasks.training.trainer import name_classes
-
-    origin = {"revision": teacher.revision, **name_classes(classes)}
+    origin = {"revision": teacher.revision, **class_settings(classes)}
     full = AutoModelForSequenceClassification.from_pretrained(
         teacher.model,
         trust_remote_code=False,
@@ -183,7 +219,6 @@ def take_layers(
     from transformers.initialization import no_init_weights
 
     from distill_tasks.training.first_token import find_layers
-    from distill_tasks.training.trainer import without_dropout
 
     chosen = choose_layers(kept, count_layers(full), take)
     with no_init_weights():  # the teacher's follow at once
@@ -213,29 +248,6 @@ def _choose_settings(config: PretrainedConfig, chosen: list[int]) -> PretrainedC
             setattr(fewer, name, [value[number] for number in chosen])
     fewer.num_hidden_layers = len(chosen)
     return fewer
-
-
-def train(config: LayersStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
-    """Train the student into ``folder`` as a transformers model and return its curve."""
-    teacher, texts = training_set.teacher, training_set.rows.texts
-    assert teacher is not None  # `check` refuses the grid otherwise
-    tokenizer = teacher.open_tokenizer()
-    kept = None
-    if config.vocabulary == "corpus":
-        kept = find_tokens(tokenizer, texts)
-        tokenizer = keep_pieces(tokenizer, kept)
-
-    def make() -> PreTrainedModel:
-        student = copy_layers(teacher, config.layers, training_set.classes, config.take)
-        if config.width or config.feed_forward:
-            probe = read_probe(teacher, texts)
-            student = narrow(student, config.width, config.feed_forward, probe)
-        if kept is not None:
-            keep_embeddings(student, kept)
-        return student
-
-    learning_rate = config.learning_rate or choose_learning_rate(config.layers)
-    return fit(config, learning_rate, tokenizer, teacher.max_length, make, training_set, folder)
 
 
 def _renumber(state: dict[str, Any], stack: str, chosen: list[int]) -> dict[str, Any]:

@@ -11,16 +11,15 @@ from pydantic import Field
 from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.settings import Spans
 from distill_tasks.students.base import TrainingSet
-from distill_tasks.students.transformer import TransformerSettings, fit
+from distill_tasks.students.transformer import TransformerSettings, Untrained
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import PROBLEM_TYPES
 from distill_tasks.training.device import choose_device
+from distill_tasks.training.model_settings import class_settings, without_dropout
 from distill_tasks.training.probe import probe
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
-
-    from distill_tasks.training.trainer import Curve
 
 DEFAULT_MAX_LENGTH = 256
 """Tokens read of each text where neither the student nor a teacher says how many."""
@@ -56,14 +55,28 @@ class PretrainedStudent(TransformerSettings):
         short = {"model": last or "model", "revision": self.revision and self.revision[:8]}
         return super(PretrainedStudent, self.model_copy(update=short)).name
 
+    @property
+    def usual_learning_rate(self) -> float:
+        """The peak learning rate where its user sets none."""
+        return LEARNING_RATE
 
-def find_start(config: PretrainedStudent, teacher: Checkpoint | None) -> Checkpoint:
-    """Return where the student's weights lie and how much text it reads.
+    def own_start(self, teacher: Checkpoint | None) -> Checkpoint:
+        """Return where its weights lie and how much text it reads.
 
-    Of the teacher only the number of tokens counts.
-    """
-    usual = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
-    return Checkpoint(config.model, config.revision, config.max_length or usual)
+        Of the teacher only the number of tokens counts.
+        """
+        usual = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
+        return Checkpoint(self.model, self.revision, self.max_length or usual)
+
+    def check_own_start(self, teacher: Checkpoint | None) -> None:
+        """Raise InputError unless its model can become a student that is served."""
+        check_start(self.own_start(teacher))
+
+    def begin(self, training_set: TrainingSet) -> Untrained:
+        """Return the pretrained encoder with a new head, and its own tokenizer."""
+        start = self.own_start(training_set.teacher)
+        tokenizer = start.open_tokenizer()
+        return Untrained(lambda: make_classifier(start, training_set), tokenizer, start.max_length)
 
 
 def check_start(start: Checkpoint) -> None:
@@ -102,14 +115,12 @@ def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedM
     """Return the pretrained encoder with a new head for the training set's classes."""
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-    from distill_tasks.training.trainer import name_classes, without_dropout
-
     config = AutoConfig.from_pretrained(
         start.model,
         revision=start.revision,
         trust_remote_code=False,
         problem_type=PROBLEM_TYPES[training_set.problem],
-        **name_classes(training_set.classes),
+        **class_settings(training_set.classes),
     )
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
         without_dropout(config),
@@ -127,25 +138,6 @@ def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedM
     # Some encoders have a pooler that classifiers do without.
     model.base_model.load_state_dict(encoder.state_dict(), strict=False)
     return model
-
-
-def train(config: PretrainedStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
-    """Train the student into ``folder`` as a transformers model and return its curve."""
-    start = find_start(config, training_set.teacher)
-    return fit(
-        config,
-        config.learning_rate or LEARNING_RATE,
-        start.open_tokenizer(),
-        start.max_length,
-        lambda: make_classifier(start, training_set),
-        training_set,
-        folder,
-    )
-
-
-def digest_start(config: PretrainedStudent) -> str:
-    """Return the digest of the pretrained model: its bytes, or its id and commit on the hub."""
-    return find_start(config, None).digest()
 
 
 def _check_weights(start: Checkpoint) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Union, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Union, get_args
 
 from pydantic import (
     Discriminator,
     Field,
     FiniteFloat,
-    PositiveInt,
     Tag,
     create_model,
     model_validator,
@@ -17,8 +16,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.settings import Settings, Spans, StudentSettings
-from distill_tasks.students import StudentConfig
+from distill_tasks.core.settings import Settings, Spans
+from distill_tasks.students.base import Student
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -48,11 +47,11 @@ class Range(Settings):
 class Space(Settings):
     """A family of students of which each field is fixed, a list of choices, or a range."""
 
-    student: ClassVar[type[StudentSettings]]
+    student: ClassVar[type[Student]]
     """What is drawn."""
 
     @property
-    def corners(self) -> list[StudentConfig]:
+    def corners(self) -> list[Student]:
         """Students that together have both ends of every range, and every choice."""
         ways = {name: _list_ends(getattr(self, name)) for name in type(self).model_fields}
         count = max(len(values) for values in ways.values())
@@ -61,7 +60,7 @@ class Space(Settings):
             for n in range(count)
         ]
 
-    def draw(self, trial: BaseTrial, prefix: str) -> StudentConfig:
+    def draw(self, trial: BaseTrial, prefix: str) -> Student:
         """Return the student that a trial suggests, its parameters named with a prefix."""
         low = self.corners[0]
         drawn = {
@@ -75,8 +74,8 @@ class Space(Settings):
         _ = self.corners
         return self
 
-    def _build(self, settings: dict[str, Any]) -> StudentConfig:
-        return cast("StudentConfig", self.student.model_validate(settings))
+    def _build(self, settings: dict[str, Any]) -> Student:
+        return self.student.model_validate(settings)
 
 
 def _list_ends(written: Any) -> tuple[Any, ...]:
@@ -102,7 +101,7 @@ def _draw(trial: BaseTrial, name: str, written: Any, kind: type) -> Any:
     return written
 
 
-def _make_space(family: type[StudentSettings]) -> type[Space]:
+def make_space(family: type[Student]) -> type[Space]:
     """Return the settings of a family with lists and ranges where it has one value."""
     fields: dict[str, Any] = {
         name: (info.annotation, info) if name == "family" else _widen(info)
@@ -116,6 +115,7 @@ def _make_space(family: type[StudentSettings]) -> type[Space]:
         **fields,
     )
     space.student = family
+    globals()[space.__name__] = space  # where pickle looks for it: Prefect pickles configurations
     return space
 
 
@@ -142,36 +142,9 @@ def _has_numbers(annotation: Any) -> bool:
     return annotation in (int, float) or any(_has_numbers(part) for part in get_args(annotation))
 
 
-SPACES = [_make_space(family) for family in get_args(get_args(StudentConfig)[0])]
-globals().update({space.__name__: space for space in SPACES})  # Prefect pickles the configuration
-
-if TYPE_CHECKING:
-    AnySpace = Space
-else:
-    AnySpace = Annotated[Union[*SPACES], Field(discriminator="family")]
-
-
-class OptunaConfig(Settings):
-    """A search in which each student is drawn in the light of those before it."""
-
-    trials: PositiveInt = Field(
-        description="Students that are drawn and trained beside the grid, the first 10 at random."
-    )
-    spaces: tuple[AnySpace, ...] = Field(
-        min_length=1,
-        description="Families to draw from, as in `students`, but a list is a choice, and "
-        "{low, high, log} a range.",
-    )
-
-    def draw(self, trial: BaseTrial) -> StudentConfig:
-        """Return the student that a trial suggests."""
-        number = trial.suggest_categorical("space", range(len(self.spaces)))
-        return self.spaces[number].draw(trial, f"{number}.")
-
-
-def check_optuna(config: OptunaConfig | None) -> None:
-    """Raise InputError if a search is asked for and optuna is not installed."""
-    if config is not None and find_spec("optuna") is None:
+def check_optuna() -> None:
+    """Raise InputError if optuna, which draws students, is not installed."""
+    if find_spec("optuna") is None:
         raise InputError(
             "search.optuna needs optuna, which is not installed. "
             "`pip install 'potstill[optuna]'`, or take search.optuna out."

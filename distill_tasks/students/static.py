@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,20 +13,19 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.progress import Training
-from distill_tasks.core.settings import Spans, StudentSettings
+from distill_tasks.core.settings import Spans
 from distill_tasks.core.store import Store
 from distill_tasks.serving.served_model import bound, read_ids
-from distill_tasks.students.base import TrainingSet
+from distill_tasks.students.base import ShortTraining, Student, TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.training.checkpoint import Checkpoint
+from distill_tasks.training.curve import Curve
 from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
-
-    from distill_tasks.training.trainer import Curve
 
 HIDDEN_UNITS = 128
 BATCH_ROWS = 32
@@ -39,13 +38,16 @@ SIF_A = 1e-3
 VOCABULARIES, VECTORS = "token_vectors", "vectors.npy"
 """The folder of the store with what teachers make of their vocabularies, shared by the grid."""
 VECTORS_VERSION = 1
-"""Raised, as is that of `train`, when a change of the code changes what `pool_vocabulary` makes."""
+"""Raised, as is that of all students, when a change of the code changes `pool_vocabulary`."""
 
 
-class StaticStudent(StudentSettings):
+class StaticStudent(Student):
     """An embedding bag that starts from the teacher's token embeddings."""
 
     size_field: ClassVar[str] = "dimensions"
+    training_fields: ClassVar[frozenset[str]] = frozenset({"epochs", "learning_rate"})
+    course_fields: ClassVar[frozenset[str]] = training_fields
+    needs_teacher_weights: ClassVar[bool] = True
 
     family: Literal["static"] = Field("static", description="The family of students.")
     dimensions: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
@@ -68,29 +70,40 @@ class StaticStudent(StudentSettings):
         "rare ones have their say.",
     )
 
+    @property
+    def short_training(self) -> ShortTraining:
+        """One epoch on some rows."""
+        once = self.model_copy(update={"epochs": 1})
+        return replace(super().short_training, student=once, times=self.epochs)
 
-def train(config: StaticStudent, training_set: TrainingSet, folder: Path) -> list[Curve]:
-    """Train the student into ``folder`` as numpy weights and return its curve."""
-    import torch
+    def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
+        """Train the student into ``folder`` as numpy weights and return its curve."""
+        import torch
 
-    assert training_set.teacher is not None  # `check` refuses the grid otherwise
-    tokenizer = read_tokenizer(training_set.teacher)
-    tokens = _encode(tokenizer, training_set.rows.texts)
-    embeddings = make_embeddings(config, training_set.teacher, tokens, training_set.work_dir)
-    torch.manual_seed(training_set.seed)
-    network = Network(
-        bag=torch.nn.EmbeddingBag.from_pretrained(
-            torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
-        ),
-        hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
-        output=torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes)),
-    )
-    curve = _fit(network, tokens, training_set, config)
-    network.save(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    describe_model(folder, "static", training_set, max_length=training_set.teacher.max_length)
-    _check_served(folder, tokenizer, network, training_set)
-    return curve
+        assert training_set.teacher is not None  # `check` refuses the grid otherwise
+        tokenizer = read_tokenizer(training_set.teacher)
+        tokens = _encode(tokenizer, training_set.rows.texts)
+        embeddings = make_embeddings(self, training_set.teacher, tokens, training_set.work_dir)
+        torch.manual_seed(training_set.seed)
+        network = Network(
+            bag=torch.nn.EmbeddingBag.from_pretrained(
+                torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
+            ),
+            hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
+            output=torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes)),
+        )
+        curve = _fit(network, tokens, training_set, self)
+        network.save(folder)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        describe_model(
+            folder,
+            "static",
+            training_set.problem,
+            training_set.classes,
+            max_length=training_set.teacher.max_length,
+        )
+        _check_served(folder, tokenizer, network, training_set)
+        return curve
 
 
 def _check_served(

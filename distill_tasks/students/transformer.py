@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+import json
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from distill_tasks.core.settings import Spans, StudentSettings
-from distill_tasks.students.base import TrainingSet
+from distill_tasks.core.settings import Spans
+from distill_tasks.serving.served_model import ABOUT
+from distill_tasks.students.base import SHORT_STEPS, ShortTraining, Student, TrainingSet
+from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.training.classifier import SequenceClassifier
+from distill_tasks.training.curve import Curve
 from distill_tasks.training.objective import HIDDEN_TERMS
+from distill_tasks.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_tasks.training.hidden_states import OnlineTeacher
-    from distill_tasks.training.trainer import Curve
 
 TOKENS = "tokens"
 """The folder of the store with token ids, shared by the grid."""
 
 
-class TransformerSettings(StudentSettings):
-    """A student that is trained as a transformers model."""
+@dataclass(frozen=True)
+class Untrained:
+    """A transformer before it learns, what it reads with, and how much of each text."""
 
+    make_model: Callable[[], PreTrainedModel]
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+
+
+class TransformerSettings(Student):
+    """A student that is trained as a transformers model.
+
+    A family says what a training begins with (`begin`), and its usual learning rate.
+    """
+
+    training_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "epochs",
+            "learning_rate",
+            "batch_rows",
+            "accumulated_batches",
+            "patience_epochs",
+            "freeze_embeddings",
+        }
+    )
+    course_fields: ClassVar[frozenset[str]] = frozenset(
+        {"epochs", "learning_rate", "patience_epochs"}
+    )
     runtime: ClassVar[Literal["torch", "numpy"]] = "torch"
     in_rungs: ClassVar[bool] = True
 
@@ -53,86 +84,97 @@ class TransformerSettings(StudentSettings):
         True, description="Leave the embeddings as the teacher or base model has them."
     )
 
+    @property
+    @abstractmethod
+    def usual_learning_rate(self) -> float:
+        """The peak learning rate where its user sets none."""
 
-def fit(
-    config: TransformerSettings,
-    learning_rate: float,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    make_model: Callable[[], PreTrainedModel],
-    training_set: TrainingSet,
-    folder: Path,
-) -> list[Curve]:
-    """Train a student into ``folder`` and return its curve.
+    @abstractmethod
+    def begin(self, training_set: TrainingSet) -> Untrained:
+        """Return what its training begins with."""
 
-    Of each text ``max_length`` tokens are read. Of the steps ``training set.share`` are taken.
-    """
-    from transformers import set_seed
+    @property
+    def short_training(self) -> ShortTraining:
+        """One epoch on the rows of a few steps."""
+        once = self.model_copy(update={"epochs": 1})
+        rows = SHORT_STEPS * self.batch_rows * self.accumulated_batches
+        return ShortTraining(once, rows, self.epochs)
 
-    from distill_tasks.students.folder import describe_model
-    from distill_tasks.training.first_token import read_first_token
-    from distill_tasks.training.trainer import Recipe, Rows, train_classifier
+    def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
+        """Train the student into ``folder`` as a transformers model and return its curve.
 
-    online_teacher = _place_teacher(config, training_set)
+        Of all steps ``training_set.share`` are taken.
+        """
+        from distill_tasks.training.token_store import Tokens
+        from distill_tasks.training.trainer import train_classifier
 
-    def make() -> PreTrainedModel:
-        set_seed(training_set.seed)
-        model = make_model()
-        if config.freeze_embeddings:
-            getattr(model.base_model, "embeddings", model.get_input_embeddings()).requires_grad_(
-                False
-            )
-        if online_teacher is None:  # else every token's last state is compared
-            read_first_token(model)
+        untrained = self.begin(training_set)
+        rows, validation = training_set.rows, training_set.validation
+        kept = training_set.work_dir and training_set.work_dir / TOKENS
+        tokens = Tokens(untrained.tokenizer, untrained.max_length, kept)
+        curve = train_classifier(
+            lambda: self._make_model(untrained),
+            untrained.tokenizer,
+            tokens.read_rows(rows.texts, rows.gold, training_set.soft_labels.logits),
+            tokens.read_rows(validation.texts, validation.gold),
+            self._write_recipe(untrained.max_length, training_set),
+            folder,
+            self._place_teacher(training_set),
+            training_set.progress,
+        )
+        describe_model(
+            folder,
+            "transformers",
+            training_set.problem,
+            training_set.classes,
+            max_length=untrained.max_length,
+        )
+        if training_set.share == 1:
+            _check_served(folder, untrained, training_set)
+        return curve
+
+    def open_stopped(self, folder: Path) -> SequenceClassifier:
+        """Open a student on its way, in the precision that is fastest here.
+
+        It answers several times faster than as it is served.
+        """
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return SequenceClassifier(folder, about["max_length"])
+
+    def _make_model(self, untrained: Untrained) -> PreTrainedModel:
+        model = untrained.make_model()
+        if self.freeze_embeddings:
+            inputs = model.get_input_embeddings()
+            getattr(model.base_model, "embeddings", inputs).requires_grad_(False)
         return model
 
-    recipe = Recipe(
-        epochs=config.epochs,
-        learning_rate=learning_rate,
-        batch_rows=config.batch_rows,
-        accumulated_batches=config.accumulated_batches,
-        patience_epochs=config.patience_epochs,
-        max_length=max_length,
-        seed=training_set.seed,
-        objective=training_set.objective,
-        problem=training_set.problem,
-        class_weights=training_set.class_weights,
-        share=training_set.share,
-    )
-    curve = train_classifier(
-        make,
-        tokenizer,
-        Rows(training_set.rows.texts, training_set.rows.gold, training_set.soft_labels.logits),
-        Rows(training_set.validation.texts, training_set.validation.gold),
-        recipe,
-        folder,
-        training_set.work_dir and training_set.work_dir / TOKENS,
-        online_teacher,
-        training_set.progress,
-    )
-    describe_model(folder, "transformers", training_set, max_length=max_length)
-    if training_set.share == 1:
-        _check_served(folder, tokenizer, max_length, training_set)
-    return curve
+    def _write_recipe(self, max_length: int, training_set: TrainingSet) -> Recipe:
+        return Recipe.of(
+            self,
+            learning_rate=self.learning_rate or self.usual_learning_rate,
+            max_length=max_length,
+            seed=training_set.seed,
+            problem=training_set.problem,
+            class_weights=training_set.class_weights,
+            objective=training_set.objective,
+            share=training_set.share,
+        )
+
+    def _place_teacher(self, training_set: TrainingSet) -> OnlineTeacher | None:
+        """Return the teacher in memory, where a term that this student can lower needs it."""
+        from distill_tasks.training.hidden_states import load_online_teacher
+
+        wanted = any(term in training_set.objective.terms for term in HIDDEN_TERMS)
+        if training_set.teacher is None or not wanted or not self.reads_as_teacher:
+            return None
+        return load_online_teacher(training_set.teacher, training_set.objective)
 
 
-def _check_served(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, max_length: int, training_set: TrainingSet
-) -> None:
+def _check_served(folder: Path, untrained: Untrained, training_set: TrainingSet) -> None:
     """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
-    from distill_tasks.students.folder import check_served
     from distill_tasks.training.tokens import encode, pick_rows
 
     texts = [training_set.validation.texts[row] for row in pick_rows(training_set.validation.texts)]
-    trained = SequenceClassifier(folder, max_length, exact=True).logits(texts)
-    check_served(folder, texts, trained, encode(tokenizer, texts, max_length)["input_ids"])
-
-
-def _place_teacher(config: TransformerSettings, training_set: TrainingSet) -> OnlineTeacher | None:
-    """Return the teacher in memory, where a term that this student can lower needs it."""
-    from distill_tasks.training.hidden_states import load_online_teacher
-
-    wanted = any(term in training_set.objective.terms for term in HIDDEN_TERMS)
-    if training_set.teacher is None or not wanted or not config.reads_as_teacher:
-        return None
-    return load_online_teacher(training_set.teacher, training_set.objective)
+    trained = SequenceClassifier(folder, untrained.max_length, exact=True).logits(texts)
+    read = encode(untrained.tokenizer, texts, untrained.max_length)["input_ids"]
+    check_served(folder, texts, trained, read)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from distill_tasks.core.progress import ProgressFile
-    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
-    from distill_tasks.training.trainer import Curve
+    from distill_tasks.training.curve import Curve
 
     Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
     """Row numbers (rows,) and logits (rows, classes), batch by batch, every row once."""

@@ -14,15 +14,18 @@ from distill_tasks.problems.classification import balance_classes
 from distill_tasks.teachers.base import LocalTeacher
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import PROBLEM_TYPES
+from distill_tasks.training.curve import Curve
 from distill_tasks.training.device import choose_device
+from distill_tasks.training.model_settings import class_settings, without_dropout
+from distill_tasks.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from distill_tasks.core.progress import ProgressFile
-    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
-    from distill_tasks.training.trainer import Curve
 
 CODE_VERSION = 5
 """Raised when a change of the code changes the teacher that comes out."""
@@ -32,6 +35,7 @@ class FinetuneTeacher(LocalTeacher):
     """A pretrained base model that is fine-tuned on the gold rows of the train split."""
 
     ready: ClassVar[bool] = False
+    accumulated_batches: ClassVar[int] = 1
 
     kind: Literal["finetune"] = Field("finetune", description="The kind of teacher.")
     base: str = Field(description="Local folder or hub id of a pretrained encoder.")
@@ -101,27 +105,20 @@ def fit(
     The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
     same; ``progress`` is told every step.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from distill_tasks.training.first_token import read_first_token
-    from distill_tasks.training.trainer import (
-        Recipe,
-        Rows,
-        name_classes,
-        train_classifier,
-        without_dropout,
-    )
+    from distill_tasks.training.token_store import Tokens
+    from distill_tasks.training.trainer import train_classifier
 
     settings = AutoConfig.from_pretrained(
         config.base,
         revision=config.revision,
         problem_type=PROBLEM_TYPES[corpus.problem],
         trust_remote_code=False,
-        **name_classes(corpus.classes),
+        **class_settings(corpus.classes),
     )
 
     def make() -> PreTrainedModel:
-        set_seed(seed)
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             config.base,
             revision=config.revision,
@@ -131,25 +128,24 @@ def fit(
             ignore_mismatched_sizes=True,
             trust_remote_code=False,  # a base may bring the head of another task
         )
-        read_first_token(model)
         return model
 
     train, validation = corpus.splits["train"], corpus.splits["validation"]
-    recipe = Recipe(
-        epochs=config.epochs,
+    recipe = Recipe.of(
+        config,
         learning_rate=config.learning_rate,
-        batch_rows=config.batch_rows,
         max_length=config.max_length,
-        patience_epochs=config.patience_epochs,
         seed=seed,
         problem=corpus.problem,
         class_weights=balance_classes(train.gold, len(corpus.classes)) if balanced else None,
     )
+    tokenizer = config.start.open_tokenizer()
+    tokens = Tokens(tokenizer, config.max_length, None)
     return train_classifier(
         make,
-        config.start.open_tokenizer(),
-        Rows(train.texts, train.gold),
-        Rows(validation.texts, validation.gold),
+        tokenizer,
+        tokens.read_rows(train.texts, train.gold),
+        tokens.read_rows(validation.texts, validation.gold),
         recipe,
         folder,
         progress=progress,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches
     from distill_tasks.training.checkpoint import Checkpoint

@@ -13,7 +13,8 @@ from distill_tasks.training.checkpoint import Checkpoint, read_classes
 from distill_tasks.training.classifier import PROBLEM_TYPES
 
 if TYPE_CHECKING:
-    from distill_tasks.data.corpus import Corpus, RowFormat
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import NO_LABEL
+from distill_tasks.problems.classification import NO_LABEL
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.first_token import find_layers
 from distill_tasks.training.losses import hidden_distance, relation_divergence
@@ -116,16 +116,10 @@ def load_online_teacher(teacher: Checkpoint, objective: Objective) -> OnlineTeac
     return online_teacher
 
 
-def check_relations(widths: Iterable[int], teacher: Checkpoint) -> None:
+def check_relations(widths: Iterable[int], teacher: PreTrainedModel) -> None:
     """Raise InputError unless relations of a teacher and of students so wide can be compared."""
-    from transformers import AutoModelForSequenceClassification
-
-    config = teacher.read_config()
-    with torch.device("meta"):  # its parts are asked for, not its weights
-        find_related(
-            AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-        )
-    heads = config.num_attention_heads
+    find_related(teacher)
+    heads = teacher.config.num_attention_heads
     for width in widths:
         if width % heads:
             raise InputError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill_tasks.core.errors import DivergedError
-from distill_tasks.data.corpus import NO_LABEL
+from distill_tasks.problems.classification import NO_LABEL
 from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
 
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0

@@ -1,32 +1,22 @@
-"""Token ids of a corpus: made once for a tokenizer and kept as Arrow, for the whole grid."""
+"""Token ids of texts, and batches of them: what every training and labelling reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars, load_from_disk
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from distill_tasks.core.digests import digest, digest_texts
-from distill_tasks.core.integrity import write_manifest
-from distill_tasks.core.store import Store
 from distill_tasks.serving.served_model import bound, shorten
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
 LENGTH = "length"
 """The column with the tokens of each row, by which batches are made of rows of like length."""
-
 PICKED_ROWS = 32
 """Rows by which two ways to read or to answer are compared."""
-
-disable_progress_bars()
 
 
 def encode(
@@ -79,49 +69,3 @@ def pad(
             cells[slice(length - len(row), None) if left else slice(len(row))] = row
         batch[name] = torch.from_numpy(table)
     return batch
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Turns texts into token ids, or reads them where they were turned before."""
-
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
-    folder: Path | None
-    """Where token ids are kept; None makes them each time."""
-
-    def read(self, texts: Sequence[str]) -> Dataset:
-        """Return token ids, attention mask and length of every text."""
-        if self.folder is None:
-            return self._make(texts)
-        kept = self.folder / digest(self._rules(), digest_texts(texts))
-        if Store(self.folder.parent).manifest(self.folder.name, kept.name) is None:
-            self._keep(self._make(texts), kept)
-        return load_from_disk(str(kept))
-
-    def _rules(self) -> list[object]:
-        """Return what token ids follow from, beside the texts."""
-        # Its state is part of what it says and is saved as: the same whether ids are kept or not.
-        self._encode([""])
-        return [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.model_input_names]
-
-    def _keep(self, made: Dataset, kept: Path) -> None:
-        """Make a folder by rename; one that another process made meanwhile stays as it is."""
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=kept.parent, suffix=".partial") as drafts:
-            draft = Path(drafts, kept.name)
-            made.save_to_disk(draft)
-            write_manifest(draft, f"{kept.parent.name}/{kept.name}", {})
-            try:
-                draft.rename(kept)
-            except OSError:
-                if not kept.is_dir():
-                    raise
-
-    def _make(self, texts: Sequence[str]) -> Dataset:
-        encoded = self._encode(texts)
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        return Dataset.from_dict({**encoded, LENGTH: lengths})
-
-    def _encode(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
-        return encode(self.tokenizer, texts, self.max_length)

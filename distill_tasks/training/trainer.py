@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,142 +14,65 @@ import evaluate
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
-from distill_tasks.core.digests import digest
 from distill_tasks.core.memory import collect_garbage
 from distill_tasks.core.progress import ProgressFile, Training
-from distill_tasks.data.corpus import NO_LABEL
-from distill_tasks.problems.classification import Problem
+from distill_tasks.problems.classification import NO_LABEL, Problem
 from distill_tasks.scoring.metrics import F1, Accuracy
+from distill_tasks.training.batches import Collator, Order
 from distill_tasks.training.compilation import FasterReader, Read
+from distill_tasks.training.curve import Curve, read_curve
 from distill_tasks.training.device import Device, choose_device, present_ranks
+from distill_tasks.training.first_token import read_first_token
 from distill_tasks.training.hidden_states import OnlineTeacher
 from distill_tasks.training.interruption import StopBetweenSteps
 from distill_tasks.training.losses import check_finite, distillation_loss, gold_loss
 from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Barrier, count_ranks, work_together
-from distill_tasks.training.objective import Objective
-from distill_tasks.training.tokens import LENGTH, Tokens, pad
+from distill_tasks.training.recipe import Recipe
+from distill_tasks.training.tokens import LENGTH
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 
 logger = logging.getLogger("potstill")
 
 CHECKPOINTS = "checkpoints"
-"""The folder, inside a student's, from which a training goes on."""
-SORTED_STEPS = 4
-"""Steps whose rows are drawn together and sorted by length. With more of them batches are one-sided
-where the length of a text tells its class (docs/decisions.md)."""
-
-Curve = dict[str, float]
-"""One epoch of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows to learn from: texts, gold labels (-1 where absent), teacher logits (rows, classes)."""
-
-    texts: Sequence[str]
-    labels: NDArray[np.int64]
-    teacher_logits: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of one training; the objective matters where teacher logits are given."""
-
-    epochs: int
-    learning_rate: float
-    batch_rows: int
-    max_length: int
-    seed: int
-    objective: Objective | None = None
-    problem: Problem = "single_label"
-    class_weights: NDArray[np.float32] | None = None
-    patience_epochs: int | None = None
-    """Stop after so many epochs without a better validation loss, and keep the best epoch."""
-    accumulated_batches: int = 1
-    """Batches whose gradients make one step."""
-    share: float = 1.0
-    """Of all steps, those to take now; a later call with more goes on from there."""
-
-    def split_batch(self) -> Recipe:
-        """Return the recipe of the same steps in half the memory, or less where rows are odd."""
-        parts = next(n for n in range(2, self.batch_rows + 1) if self.batch_rows % n == 0)
-        return replace(
-            self,
-            batch_rows=self.batch_rows // parts,
-            accumulated_batches=parts * self.accumulated_batches,
-        )
-
-
-def name_classes(classes: Sequence[str]) -> dict[str, Any]:
-    """Return the keyword arguments that give a model its class names."""
-    return {
-        "num_labels": len(classes),
-        "id2label": dict(enumerate(classes)),
-        "label2id": {name: number for number, name in enumerate(classes)},
-    }
-
-
-def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    """Return the configuration with every dropout rate at zero.
-
-    Dropout's random numbers took 30 % of a training step on CPU and cost accuracy
-    (docs/decisions.md).
-    """
-    for key, value in config.to_dict().items():
-        if "drop" in key and isinstance(value, float):
-            setattr(config, key, 0.0)
-    return config
+"""The folder, inside a model's, from which a training goes on."""
 
 
 def train_classifier(
     make_model: Callable[[], PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
-    rows: Rows,
-    validation: Rows,
+    rows: Dataset,
+    validation: Dataset,
     recipe: Recipe,
     folder: Path,
-    token_cache: Path | None = None,
     online_teacher: OnlineTeacher | None = None,
     progress: ProgressFile | None = None,
 ) -> list[Curve]:
     """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
 
-    Token ids are read from ``token_cache`` where it has them; ``online_teacher`` reads each batch
-    too, for the terms of the objective that need it; ``progress`` is told each step. A checkpoint
-    found in the folder is continued: a kill loses at most one epoch, SIGTERM and SIGINT nothing.
-    Out of memory, training goes on once more with half the batch and as many steps.
+    ``rows`` and ``validation`` are token ids with their answers, as `Tokens.read_rows` makes them.
+    What ``make_model`` leaves to chance follows from the recipe's seed. ``online_teacher`` reads
+    each batch too, for the terms of the objective that need it; ``progress`` is told each step. A
+    checkpoint found in the folder is continued: a kill loses at most one epoch, SIGTERM and SIGINT
+    nothing. Out of memory, training goes on once more with half the batch and as many steps.
     """
     collect_garbage()  # accelerate does once more, with little left to look at
-    tokens = Tokens(tokenizer, recipe.max_length, token_cache)
-    datasets = _add_answers(tokens, rows), _add_answers(tokens, validation)
 
     def train(recipe: Recipe) -> list[Curve]:
         device = choose_device()
         gpus = device.gpus if online_teacher is None else 1  # the teacher stands beside one student
-        work = partial(
-            _train,
-            make_model,
-            tokenizer,
-            *datasets,
-            recipe,
-            folder,
-            device,
-            online_teacher,
-            progress,
-        )
+        given = make_model, tokenizer, rows, validation, recipe, folder
+        work = partial(_train, *given, device, online_teacher, progress)
         return work_together(count_ranks(gpus, recipe.batch_rows), work)
 
     try:
@@ -186,7 +107,10 @@ def _train(
     progress: ProgressFile | None,
     barrier: Barrier,
 ) -> list[Curve]:
+    set_seed(recipe.seed)
     model, checkpoints = make_model(), folder / CHECKPOINTS
+    if online_teacher is None:  # else every token's last state is compared
+        read_first_token(model)
     stop = StopBetweenSteps(recipe.share)
     barrier()
     validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
@@ -200,7 +124,7 @@ def _train(
             args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
             train_dataset=rows,
             eval_dataset=validation,
-            data_collator=_Collator(tokenizer, recipe.max_length),
+            data_collator=Collator(tokenizer, recipe.max_length),
             compute_metrics=_score_with(recipe.problem),
             callbacks=[*_callbacks(recipe, validated, progress), stop],
         )
@@ -218,17 +142,7 @@ def _train(
         tokenizer.save_pretrained(folder)
         if recipe.share == 1:
             shutil.rmtree(checkpoints, ignore_errors=True)
-    return _curve(trainer.state.log_history)
-
-
-def _add_answers(tokens: Tokens, rows: Rows) -> Dataset:
-    """Return the token ids of rows with their labels and teacher logits as columns."""
-    columns = {"labels": rows.labels, "teacher_logits": rows.teacher_logits}
-    dataset = tokens.read(rows.texts)
-    for name, column in columns.items():
-        if column is not None:  # named, since hashing a column takes longer than adding it
-            dataset = dataset.add_column(name, list(column), new_fingerprint=name)
-    return dataset
+    return read_curve(trainer.state.log_history)
 
 
 class _DistillationTrainer(Trainer):
@@ -287,50 +201,10 @@ class _DistillationTrainer(Trainer):
             return self.working.refresh(model.training)
         return self.reader if self.reader is not None and model.training else model
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Order:
         """Return the order of rows, which is the same wherever in an epoch training goes on."""
         rows: Any = self.train_dataset
-        return _Order(self.recipe, rows[LENGTH], lambda: int(self.state.epoch or 0))
-
-
-class _Order(LengthGroupedSampler):
-    """Rows in batches of similar length, in an order that follows from seed and epoch alone."""
-
-    def __init__(
-        self, recipe: Recipe, lengths: Sequence[int], read_epoch: Callable[[], int]
-    ) -> None:
-        rows = recipe.batch_rows * recipe.accumulated_batches
-        super().__init__(rows, lengths=list(lengths), generator=torch.Generator())
-        self.seed = recipe.seed
-        self.read_epoch = read_epoch
-
-    def __iter__(self) -> Iterator[int]:
-        # asked, because a Trainer tells no epoch where several processes go on within one
-        self.generator.manual_seed(int(digest(self.seed, self.read_epoch()), 16))
-        return iter(
-            get_length_grouped_indices(
-                self.lengths, self.batch_size, SORTED_STEPS, generator=self.generator
-            )
-        )
-
-
-class _Collator:
-    """Pads the token ids of a batch and stacks the other columns."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        extra: dict[str, Tensor] = {
-            key: torch.from_numpy(np.array([row.pop(key) for row in rows]))
-            for key in ("labels", "teacher_logits")
-            if key in rows[0]
-        }
-        if "teacher_logits" in extra:
-            extra["teacher_logits"] = extra["teacher_logits"].float()
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != LENGTH}
-        return {**pad(self.tokenizer, columns, self.max_length), **extra}
+        return Order(self.recipe, rows[LENGTH], lambda: int(self.state.epoch or 0))
 
 
 class _Patience(TrainerCallback):
@@ -433,30 +307,3 @@ def _score_with(problem: Problem) -> Callable[[Any], Mapping[str, float]]:
         return {name: found[name] for name in ("accuracy", "macro_f1")}
 
     return compute
-
-
-def _curve(log: list[dict[str, float]]) -> list[Curve]:
-    """Merge the Trainer's training and validation lines of each epoch into one point.
-
-    The mean loss of an epoch's steps stands in several lines, each for those since the one before.
-    """
-    names = {
-        "eval_loss": "validation/loss",
-        "eval_accuracy": "validation/accuracy",
-        "eval_macro_f1": "validation/macro_f1",
-    }
-    epochs: dict[int, Curve] = {}
-    begun = told = 0.0
-    for line in log:
-        number = math.ceil(line["epoch"])
-        if number not in epochs:
-            epochs[number], begun = {}, told
-        point = epochs[number]
-        point |= {"epoch": line["epoch"], "step": line["step"]}
-        point |= {names[key]: value for key, value in line.items() if key in names}
-        if "loss" in line:
-            before = point.get("train/loss", 0.0) * (told - begun)
-            now = line["loss"] * (line["step"] - told)
-            told = line["step"]
-            point["train/loss"] = (before + now) / (told - begun)
-    return list(epochs.values())

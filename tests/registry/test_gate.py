@@ -25,7 +25,7 @@ from distill_tasks.results.evaluator import TEACHER
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students import BagOfWordsStudent, train_student
+from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.tracking import logged_models
 from distill_tasks.tracking.logged_models import log_student
@@ -305,7 +305,7 @@ def test_answers_with_several_labels_are_compared_label_by_label(house, tmp_path
     for features in (200, 3):
         folder = tmp_path / str(features)
         folder.mkdir()
-        train_student(BagOfWordsStudent(max_features=features), training_set, folder)
+        BagOfWordsStudent(max_features=features).train(training_set, folder)
         with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
             pass
         models.append(f"models:/{log_student(run.info.run_id, 'several', folder, {})}")
@@ -325,7 +325,7 @@ def test_a_single_label_of_any_name_counts_where_it_is_right(house, tmp_path, na
     split = Split(tuple(rows["text"]), gold)
     sharp = SoftLabels(8 * np.eye(3, dtype=np.float32)[gold], classes, "by hand")
     training_set = TrainingSet(split, sharp, split, classes, Objective(1.0, 0.5), 0, None)
-    train_student(BagOfWordsStudent(max_features=200), training_set, tmp_path)
+    BagOfWordsStudent(max_features=200).train(training_set, tmp_path)
     with mlflow.start_run(experiment_id=house.distillation.experiment_id) as run:
         pass
     model = f"models:/{log_student(run.info.run_id, 'nameless', tmp_path, {})}"

@@ -19,7 +19,7 @@ from samples import make_gold_set, make_rows
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.measuring.footprint import pin
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, train_student
+from distill_tasks.students import BagOfWordsStudent, LayersStudent
 from distill_tasks.students.formats import export_variant
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.runs import connect
@@ -41,9 +41,9 @@ def students(tiny_base, tmp_path_factory):
         tmp_path_factory.mktemp(name) for name in ("torch", "onnx_int8", "bag_of_words")
     )
     learner = LayersStudent(layers=1, epochs=8, learning_rate=0.005, batch_rows=16)
-    train_student(learner, training_set, trained)
+    learner.train(training_set, trained)
     export_variant(trained, "onnx_int8", None, [], folders[0])
-    train_student(BagOfWordsStudent(max_features=60), training_set, folders[1])
+    BagOfWordsStudent(max_features=60).train(training_set, folders[1])
     return dict(zip(MODELS, folders, strict=True))
 
 

@@ -25,7 +25,7 @@ from distill_tasks.core.progress import (
     follow,
 )
 from distill_tasks.results.trained import join_losses
-from distill_tasks.students import LayersStudent, StaticStudent, train_student
+from distill_tasks.students import LayersStudent, StaticStudent
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_a_student_tells_its_steps_and_its_curve_stays_one_of_epochs(
 ):
     file = ProgressFile(tmp_path, student.name)
     with file.told():
-        epochs = train_student(student, replace(training_set, progress=file), tmp_path)
+        epochs = student.train(replace(training_set, progress=file), tmp_path)
     heard = file.read()
     assert {step.name for step in heard} == {student.name}
     assert {step.steps for step in heard} == {steps}
@@ -317,7 +317,7 @@ def test_a_student_that_goes_on_tells_again_what_it_told(training_set, tmp_path)
     def part(share, folder):
         def run(file):
             given = replace(training_set, share=share, progress=file)
-            train_student(LAYERS, given, tmp_path / folder)
+            LAYERS.train(given, tmp_path / folder)
 
         heard = told(run)
         return [(step.step, step.loss) for step in heard if step.loss is not None], heard

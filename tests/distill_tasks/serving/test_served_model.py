@@ -27,7 +27,7 @@ from distill_tasks.serving.served_model import (
     sigmoid,
     softmax,
 )
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 from distill_tasks.students.formats import export_variant
 
 STUDENTS = {
@@ -58,7 +58,7 @@ def training_set(tiny_base):
 def folders(training_set, tmp_path_factory):
     made = {name: tmp_path_factory.mktemp(name) for name in RUNTIMES}
     for name, student in STUDENTS.items():
-        train_student(student, training_set, made[name])
+        student.train(training_set, made[name])
     graph = None
     for name in EXPORTED:
         export_variant(made["transformers"], name, graph, [], made[name])

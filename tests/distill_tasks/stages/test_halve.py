@@ -14,7 +14,6 @@ from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
-from distill_tasks.results.trained import find_shape
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.scorecard import Predictions
 from distill_tasks.stages.halve import (
@@ -137,8 +136,8 @@ def test_a_large_grid_of_students_that_cannot_be_halted_is_not_halved(written):
 
 def test_students_that_differ_in_their_training_alone_have_one_shape():
     one = LayersStudent(layers=2)
-    assert find_shape(one) == find_shape(LayersStudent(layers=2, learning_rate=1e-3, epochs=5))
-    assert find_shape(one) != find_shape(LayersStudent(layers=3))
+    assert one.shape == LayersStudent(layers=2, learning_rate=1e-3, epochs=5).shape
+    assert one.shape != LayersStudent(layers=3).shape
 
 
 def test_what_was_saved_is_a_share_of_the_whole_grid():

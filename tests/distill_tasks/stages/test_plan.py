@@ -18,10 +18,8 @@ from distill_tasks.results.grid import first_trials
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
-from distill_tasks.stages import plan
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.plan import (
-    PROBE_STEPS,
     Pace,
     Planned,
     Probe,
@@ -30,7 +28,7 @@ from distill_tasks.stages.plan import (
     plan_grid,
 )
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, base
 from distill_tasks.training.objective import Objective
 
 
@@ -62,7 +60,7 @@ def tried(caplog, monkeypatch):
 def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
     planned, tiny_base, monkeypatch
 ):
-    monkeypatch.setattr(plan, "PROBE_ROWS", 128)  # of 182, in batches of 64
+    monkeypatch.setattr(base, "SHORT_ROWS", 128)  # of 182, in batches of 64
     students = [
         {"family": "layers", "layers": 1, "batch_rows": 2, "accumulated_batches": 3, "epochs": 2},
         {"family": "layers", "layers": 2, "batch_rows": 3, "width": 16},
@@ -162,7 +160,7 @@ def test_steps_are_those_of_the_trainer(rows, batch_rows, accumulated, epochs):
         batches = math.ceil(some / batch_rows)
         return batches // accumulated + int(batches % accumulated > 0)
 
-    tried = min(rows, PROBE_STEPS * batch_rows * accumulated)
+    tried = min(rows, student.short_training.rows)
     probe = Probe(tried, 1, seconds=9.0, steps=count(tried), step_s=0.5)
     found = estimate_student(student, probe, rows)
     assert found.steps == epochs * count(rows)

@@ -6,14 +6,14 @@ import pytest
 from samples import make_rows
 from small_distillation import write_rows
 
-from distill_tasks.config import parse_config
+from distill_tasks.config import OptunaConfig, parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.teacher import make_teacher
-from distill_tasks.results.trained import find_shape, train_one
+from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import check_config
@@ -26,7 +26,6 @@ from distill_tasks.stages.search import (
     tell,
 )
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, search_space
-from distill_tasks.students.search_space import OptunaConfig
 from distill_tasks.training.objective import Objective
 
 OBJECTIVE = Objective(2.0, 0.9)
@@ -171,10 +170,10 @@ def test_a_student_is_scored_as_it_will_be_on_validation(tried):
 
 
 def test_only_what_is_served_makes_a_shape():
-    shape = find_shape(LayersStudent(layers=2))
-    assert find_shape(LayersStudent(layers=2, learning_rate=1e-5, epochs=9)) == shape
+    shape = LayersStudent(layers=2).shape
+    assert LayersStudent(layers=2, learning_rate=1e-5, epochs=9).shape == shape
     others = [LayersStudent(layers=2, take="last"), LayersStudent(layers=2, width=16)]
-    assert shape not in [find_shape(student) for student in others]
+    assert shape not in [student.shape for student in others]
 
 
 def test_a_study_wants_quality_and_little_latency_and_knows_what_failed():

@@ -27,22 +27,19 @@ from distill_tasks.students import (
     LayersStudent,
     StaticStudent,
     bag_of_words,
-    train_student,
 )
 from distill_tasks.students.bag_of_words import (
     EPOCHS,
     FEWEST_PAIRS,
     ITERATIONS,
     WEIGHT_DECAY,
-    check_memory,
     count_pairs,
-    count_terms,
     fit_linear,
     loss_and_slope,
-    weigh_terms,
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
+from distill_tasks.students.terms import count_terms, weigh_terms
 from distill_tasks.training.objective import Objective
 
 ROWS, GOLD_ROWS = 600, 200
@@ -83,7 +80,7 @@ def training_set():
 def folders(training_set, tmp_path_factory):
     made = {name: tmp_path_factory.mktemp(name.replace(" ", "-")) for name in STUDENTS}
     for name, student in STUDENTS.items():
-        train_student(student, training_set, made[name])
+        student.train(training_set, made[name])
     return made
 
 
@@ -94,7 +91,8 @@ def models(folders):
 
 def features_of(student, rows):
     """The features that training makes."""
-    kinds = [weigh_terms(student, *found) for found in count_terms(student, rows)]
+    counted = count_terms(rows, student.ngrams, student.characters)
+    kinds = [weigh_terms(*one, student.max_features, student.hashed) for one in counted]
     return hstack([kind.features for kind in kinds], format="csr")
 
 
@@ -131,7 +129,7 @@ def test_words_and_characters_are_two_tfidf_side_by_side(training_set, models, r
 
 def test_the_most_frequent_terms_of_each_kind_are_kept(training_set, tmp_path):
     student = BagOfWordsStudent(characters=LONGEST, max_features=50)
-    train_student(student, training_set, tmp_path)
+    student.train(training_set, tmp_path)
     model = open_model(tmp_path)
     for kept, kind in (
         (model.words, {"ngram_range": (1, 2)}),
@@ -208,7 +206,7 @@ def test_the_same_seed_gives_the_same_bytes_and_only_random_steps_know_another(
 ):
     for seed in (5, 6):
         (tmp_path / str(seed)).mkdir()
-        train_student(STUDENTS[name], replace(training_set, seed=seed), tmp_path / str(seed))
+        STUDENTS[name].train(replace(training_set, seed=seed), tmp_path / str(seed))
     files = {path.name for path in folders[name].iterdir()}
     assert ("vocabulary.json" in files) == (not STUDENTS[name].hashed)
     for file in files:
@@ -222,7 +220,7 @@ def test_threads_change_nothing_and_are_as_many_as_before(name, training_set, fo
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        train_student(STUDENTS[name], training_set, tmp_path)
+        STUDENTS[name].train(training_set, tmp_path)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -308,8 +306,8 @@ def test_texts_without_a_word_of_two_characters_are_learnt_by_their_characters(h
     texts = ["我 爱 你", "你 好 吗"] * 20
     training_set = make_training_set(texts, np.tile([[3, -3], [-3, 3]], (20, 1)))
     with pytest.raises(PotstillError, match="no text has a word of two characters"):
-        train_student(BagOfWordsStudent(hashed=hashed), training_set, tmp_path)
-    train_student(BagOfWordsStudent(hashed=hashed, characters=3), training_set, tmp_path)
+        BagOfWordsStudent(hashed=hashed).train(training_set, tmp_path)
+    BagOfWordsStudent(hashed=hashed, characters=3).train(training_set, tmp_path)
     assert open_model(tmp_path).logits(texts[:2]).argmax(axis=1).tolist() == [0, 1]
 
 
@@ -330,9 +328,9 @@ def test_with_few_steps_remembered_the_linear_layer_still_learns(training_set, m
 def test_what_does_not_fit_into_memory_is_refused_in_one_sentence():
     rows = [f"text {number} of many" for number in range(2_000)]
     student = BagOfWordsStudent(ngrams=1)
-    check_memory(student, rows, classes=1_000, most_gb=2.0)  # of 50,000 terms there are 1,993
+    student.check_memory(rows, classes=1_000, most_gb=2.0)  # of 50,000 terms there are 1,993
     with pytest.raises(InputError) as caught:
-        check_memory(student, rows, classes=1_000, most_gb=0.5)
+        student.check_memory(rows, classes=1_000, most_gb=0.5)
     said = "takes about 1.2 GB of memory to learn 1,000 classes by 1,993 terms from 2,000 rows"
     assert said in str(caught.value)
 
@@ -343,8 +341,8 @@ def test_hashed_columns_and_a_hidden_layer_take_memory_whatever_the_rows():
         BagOfWordsStudent(hashed=True, max_features=10_000_000, hidden_units=10_000),
     ):
         with pytest.raises(InputError, match="GB of memory to learn 100 classes"):
-            check_memory(student, ["one", "two"], classes=100, most_gb=16.0)
-    check_memory(BagOfWordsStudent(hidden_units=32), ["one", "two"], classes=2, most_gb=0.1)
+            student.check_memory(["one", "two"], classes=100, most_gb=16.0)
+    BagOfWordsStudent(hidden_units=32).check_memory(["one", "two"], classes=2, most_gb=0.1)
 
 
 MEASURED = """
@@ -354,20 +352,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.students import BagOfWordsStudent, bag_of_words, train_student
-from distill_tasks.students.base import Blend, Training set
+from distill_tasks.students import BagOfWordsStudent
+from distill_tasks.students.base import TrainingSet
+from distill_tasks.training.objective import Objective
 
 generator, classes = np.random.default_rng(0), tuple(map(str, range(400)))
 texts = [" ".join(map(str, row)) for row in generator.integers(10, 9_999, size=(1_000, 30))]
 rows = Split(tuple(texts), np.full(1_000, -1))
 answers = SoftLabels(generator.normal(size=(1_000, 400)).astype(np.float32), classes, "teacher")
-training set = Training set(rows, answers, rows, classes, Blend(2.0, 1.0), 0, None)
+training_set = TrainingSet(rows, answers, rows, classes, Objective(2.0, 1.0), 0, None)
 student = BagOfWordsStudent(max_features=20_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with TemporaryDirectory() as folder:
-    train_student(student, training set, Path(folder))
+    student.train(training_set, Path(folder))
 taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
-print(taken, bag_of_words.estimate_memory_gb(student, 1_000, 20_000, 400))
+print(taken, student.estimate_memory_gb(1_000, 20_000, 400))
 """
 
 
@@ -393,16 +392,16 @@ def test_a_hidden_layer_learns_what_no_linear_one_can(tmp_path):
     for units in (0, 16):
         (tmp_path / str(units)).mkdir()
         student = BagOfWordsStudent(ngrams=1, hidden_units=units)
-        train_student(student, training_set, tmp_path / str(units))
+        student.train(training_set, tmp_path / str(units))
         said = open_model(tmp_path / str(units)).logits(texts).argmax(axis=1) == 0
         right[units] = np.mean(said == differ)
     assert right[0] < 0.8 < 0.97 < right[16]
 
 
 def test_a_curve_has_a_point_for_each_epoch_of_random_steps(training_set, tmp_path):
-    (only,) = train_student(STUDENTS["characters"], training_set, tmp_path)
+    (only,) = STUDENTS["characters"].train(training_set, tmp_path)
     assert (only["epoch"], only["step"]) == (1, 1)
-    curve = train_student(STUDENTS["hidden"], training_set, tmp_path)
+    curve = STUDENTS["hidden"].train(training_set, tmp_path)
     assert [point["epoch"] for point in curve] == list(range(1, EPOCHS + 1))
     assert [point["step"] for point in curve] == list(range(10, 10 * EPOCHS + 1, 10))
     losses = [point["train/loss"] for point in curve]
@@ -415,7 +414,7 @@ def test_a_curve_has_a_point_for_each_epoch_of_random_steps(training_set, tmp_pa
 def test_every_loss_of_logits_can_be_lowered(term, hidden_units, training_set, tmp_path):
     student = BagOfWordsStudent(hidden_units=hidden_units)
     objective = Objective(2.0, 0.9, {term: 1.0}, standardize=term == "js")
-    train_student(student, replace(training_set, objective=objective), tmp_path)
+    student.train(replace(training_set, objective=objective), tmp_path)
     rows = make_rows(90, seed=8)
     said = open_model(tmp_path).logits(list(rows["text"])).argmax(axis=1)
     assert np.mean(np.array(CLASSES)[said] == rows["label"]) > 0.8
@@ -424,9 +423,7 @@ def test_every_loss_of_logits_can_be_lowered(term, hidden_units, training_set, t
 @pytest.mark.parametrize("name", ["words", "hidden"])
 def test_losses_inside_a_transformer_are_none_of_this_family(name, training_set, folders, tmp_path):
     terms = {"kl": 1.0, "hidden": 2.0, "relations": 3.0}
-    train_student(
-        STUDENTS[name], replace(training_set, objective=Objective(2.0, 0.9, terms)), tmp_path
-    )
+    STUDENTS[name].train(replace(training_set, objective=Objective(2.0, 0.9, terms)), tmp_path)
     expected = (folders[name] / "weights.npz").read_bytes()
     assert (tmp_path / "weights.npz").read_bytes() == expected
 
@@ -443,7 +440,7 @@ def test_a_hidden_layer_learns_the_weighted_share_of_gold(several, tmp_path):
         class_weights=np.array([3, 1], np.float32),
         problem="multi_label" if several else "single_label",
     )
-    train_student(BagOfWordsStudent(hidden_units=8), training_set, tmp_path)
+    BagOfWordsStudent(hidden_units=8).train(training_set, tmp_path)
     (answer,) = open_model(tmp_path).answer(training_set.rows.texts[:1])
     # A quarter of the rows is of the first class: 1 to 3, with weight 3 as much as the rest.
     assert answer.probabilities["cats"] == pytest.approx(0.5, abs=0.05)

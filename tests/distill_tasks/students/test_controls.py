@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.problems.classification import decide, probabilities
-from distill_tasks.students import BagOfWordsStudent, StaticStudent, controls, train_student
+from distill_tasks.students import BagOfWordsStudent, StaticStudent, controls
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import (
     LOWEST_LOGIT,
@@ -96,14 +96,14 @@ def test_the_weights_of_a_control_do_not_depend_on_the_teachers_answers(
         (tmp_path / str(number)).mkdir()
         training_set = make_training_set(problem, answers)
         control = without_teacher(training_set, student, Checkpoint(tiny_base, None, 16))
-        curves.append(train_student(student, control, tmp_path / str(number)))
+        curves.append(student.train(control, tmp_path / str(number)))
         weights.append((tmp_path / str(number) / "weights.npz").read_bytes())
     assert weights[0] == weights[1]
     assert curves[0] == curves[1]
     if student.in_steps:
         (tmp_path / "taught").mkdir()
         training_set = replace(make_training_set(problem), teacher=Checkpoint(tiny_base, None, 16))
-        distilled = train_student(student, training_set, tmp_path / "taught")
+        distilled = student.train(training_set, tmp_path / "taught")
         assert [point["step"] for point in distilled] == [point["step"] for point in curves[0]]
 
 

@@ -21,7 +21,6 @@ from distill_tasks.students import (
     LayersStudent,
     PretrainedStudent,
     StaticStudent,
-    train_student,
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.layers import choose_layers, copy_layers
@@ -163,7 +162,7 @@ def make_training_set(base, with_gold=True):
 def trained(request, tiny_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     training_set = make_training_set(tiny_base)
-    return request.param, folder, train_student(STUDENTS[request.param], training_set, folder)
+    return request.param, folder, STUDENTS[request.param].train(training_set, folder)
 
 
 def test_students_learn_to_say_what_the_teacher_says_of_new_rows(trained, tiny_base):
@@ -186,7 +185,7 @@ def test_curves_have_a_point_for_each_epoch_and_end_well_below_chance(trained, t
 
 def test_same_seed_gives_the_same_weights_file(trained, tiny_base, tmp_path):
     family, folder, _ = trained
-    train_student(STUDENTS[family], make_training_set(tiny_base), tmp_path)
+    STUDENTS[family].train(make_training_set(tiny_base), tmp_path)
     name = WEIGHTS[family]
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
@@ -211,7 +210,7 @@ def test_same_seed_gives_the_same_folder_whatever_was_kept_before(student, tiny_
     training_sets = [training_set, kept, kept, replace(kept, seed=6)]
     for folder, given_set in zip(folders, training_sets, strict=True):
         folder.mkdir()
-        train_student(student, given_set, folder)
+        student.train(given_set, folder)
     digests = [digest_folder(folder) for folder in folders]
     assert digests[0] == digests[1] == digests[2]
     assert (digests[3] == digests[0]) is not student.in_steps
@@ -221,7 +220,7 @@ def test_same_seed_gives_the_same_folder_whatever_was_kept_before(student, tiny_
 def test_students_learn_where_no_row_has_gold(family, tiny_base, tmp_path):
     teacher_says = make_training_set(tiny_base).validation.gold
     training_set = make_training_set(tiny_base, with_gold=False)
-    train_student(STUDENTS[family], training_set, tmp_path)
+    STUDENTS[family].train(training_set, tmp_path)
     said = open_model(tmp_path).logits(training_set.validation.texts).argmax(axis=1)
     assert np.mean(said == teacher_says) > 0.8
 
@@ -230,7 +229,7 @@ def test_static_reads_a_tokenizer_that_pads_as_one_that_does_not(copied_base, tm
     prints = []
     for name in ("plain", "padding"):
         (tmp_path / name).mkdir()
-        train_student(STUDENTS["static"], make_training_set(copied_base), tmp_path / name)
+        STUDENTS["static"].train(make_training_set(copied_base), tmp_path / name)
         prints.append((tmp_path / name / "weights.npz").read_bytes())
         tokenizer = transformers.AutoTokenizer.from_pretrained(copied_base)
         tokenizer.backend_tokenizer.enable_padding(length=16)
@@ -281,7 +280,7 @@ def test_students_learn_to_say_any_number_of_labels(family, copied_base, tmp_pat
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.5)  # words tell apart at once
     model.save_pretrained(copied_base)
     training_set = make_traits(copied_base)
-    train_student(STUDENTS[family], training_set, tmp_path)
+    STUDENTS[family].train(training_set, tmp_path)
     model = open_model(tmp_path)
     assert (model.problem, model.classes) == ("multi_label", list(TRAITS))
     gold = training_set.validation.gold == 1
@@ -306,7 +305,7 @@ def test_of_one_text_a_student_learns_the_weighted_share_of_its_gold(
     weights[0] = 3
     same = Split(("the puppy likes the house",) * len(gold), gold)
     alone = replace(training_set, rows=same, objective=Objective(2.0, 0.0), class_weights=weights)
-    train_student(STUDENTS[family], alone, tmp_path)
+    STUDENTS[family].train(alone, tmp_path)
     (answer,) = open_model(tmp_path).answer(same.texts[:1])
     first, second, *_ = answer.probabilities.values()
     # A quarter of the rows is of the first class: 1 to 3, with weight 3 as much as the rest.

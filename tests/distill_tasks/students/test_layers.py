@@ -18,9 +18,9 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import expand_grid
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.students import LayersStudent, train_student
+from distill_tasks.students import LayersStudent
 from distill_tasks.students.formats import export_variant
-from distill_tasks.students.layers import check_copies, choose_layers, copy_layers
+from distill_tasks.students.layers import choose_layers, copy_layers
 from distill_tasks.students.narrow import NARROWED, main_directions, narrow, read_probe, strongest
 from distill_tasks.students.vocabulary import find_tokens, keep_embeddings, keep_pieces
 from distill_tasks.training.checkpoint import Checkpoint
@@ -402,7 +402,7 @@ def training_set(teacher):
 @pytest.fixture(scope="module")
 def trained(training_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("narrow")
-    return folder, train_student(CONFIG, training_set, folder)
+    return folder, CONFIG.train(training_set, folder)
 
 
 def test_a_narrow_student_learns_what_the_teacher_says(trained):
@@ -431,7 +431,7 @@ def test_the_fewer_layers_the_higher_the_usual_learning_rate(training_set, tmp_p
     other = usual.model_copy(update={"learning_rate": 2e-3 / layers})
     weights = []
     for name, student in {"usual": usual, "chosen": chosen, "other": other}.items():
-        train_student(student, training_set, tmp_path / name)
+        student.train(training_set, tmp_path / name)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -441,7 +441,7 @@ def test_the_served_student_answers_as_the_model_that_training_began_with(
 ):
     """Steps too small to change a weight show both ends of training at once."""
     still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-30})
-    train_student(still, training_set, tmp_path)
+    still.train(training_set, tmp_path)
     model = copy_layers(teacher, 2, CLASSES, "1-3")
     model = narrow(model, 16, 32, read_probe(teacher, training_set.rows.texts))
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher.model)
@@ -501,7 +501,8 @@ def test_what_the_teacher_can_give_is_accepted(teacher):
         LayersStudent(layers=2, take="1-4", width=16, feed_forward=64),
         LayersStudent(layers=4, width=32, vocabulary="corpus"),
     ]
-    check_copies(students, *probe(teacher, "teacher.max_length", ready=True))
+    opened = probe(teacher, "teacher.max_length", ready=True)
+    LayersStudent.check_teacher(students, *opened, ["kl", "relations"])
 
 
 def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
@@ -512,7 +513,8 @@ def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
     written["teacher"]["base"] = str(copied_base)
     assert "type distilbert cannot be narrowed, only bert" in refusal(written, width=8)
     teacher = Checkpoint(copied_base, None, 16)
-    check_copies([LayersStudent(layers=2)], *probe(teacher, "teacher.max_length", ready=True))
+    opened = probe(teacher, "teacher.max_length", ready=True)
+    LayersStudent.check_teacher([LayersStudent(layers=2)], *opened, ["kl"])
 
 
 def test_electra_as_wide_as_its_embeddings_is_refused(written, copied_base):

@@ -22,12 +22,9 @@ from distill_tasks.students import (
     LayersStudent,
     PretrainedStudent,
     StaticStudent,
-    digest_start,
-    needs_teacher_weights,
-    train_student,
 )
 from distill_tasks.students.controls import without_teacher
-from distill_tasks.students.pretrained import check_start, find_start, is_encoder, make_classifier
+from distill_tasks.students.pretrained import check_start, is_encoder, make_classifier
 from distill_tasks.training.checkpoint import Checkpoint
 
 TEXTS = list(make_rows(30, seed=2)["text"])
@@ -131,11 +128,15 @@ def test_a_model_without_a_name_is_refused():
 
 def test_of_the_teacher_only_the_tokens_read_count():
     student = PretrainedStudent(model="a/b", revision="c")
-    assert find_start(student, Checkpoint("t", None, 96)) == Checkpoint("a/b", "c", 96)
-    assert find_start(student, None).max_length == 256
+    assert student.own_start(Checkpoint("t", None, 96)) == Checkpoint("a/b", "c", 96)
+    assert student.own_start(None).max_length == 256
     shorter = student.model_copy(update={"max_length": 32})
-    assert find_start(shorter, Checkpoint("t", None, 96)).max_length == 32
-    assert not needs_teacher_weights(student)
+    assert shorter.own_start(Checkpoint("t", None, 96)).max_length == 32
+    assert not student.needs_teacher_weights
+
+
+def digest_start(student):
+    return student.own_start(None).digest()
 
 
 def test_the_digest_of_the_start_is_that_of_the_models_bytes(copied):
@@ -150,7 +151,7 @@ def test_the_digest_of_the_start_is_that_of_the_models_bytes(copied):
 
 @pytest.mark.parametrize("student", [LayersStudent(layers=1), StaticStudent(), BagOfWordsStudent()])
 def test_other_families_bring_no_model(student):
-    assert digest_start(student) is None
+    assert student.own_start(Checkpoint("t", None, 96)) is None
 
 
 # Training
@@ -159,7 +160,7 @@ def test_other_families_bring_no_model(student):
 @pytest.fixture(scope="module")
 def trained(encoder, training_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    return folder, train_student(make_config(encoder), training_set, folder)
+    return folder, make_config(encoder).train(training_set, folder)
 
 
 def test_a_pretrained_student_learns_what_the_teacher_says(trained):
@@ -194,7 +195,7 @@ def test_the_served_student_answers_as_the_trained_model_does(trained):
 @pytest.mark.parametrize("frozen", [True, False])
 def test_embeddings_learn_only_where_they_are_not_frozen(encoder, training_set, tmp_path, frozen):
     config = make_config(encoder, epochs=1, freeze_embeddings=frozen)
-    train_student(config, training_set, tmp_path)
+    config.train(training_set, tmp_path)
     name = "embeddings.word_embeddings.weight"
     before = load_file(encoder / "model.safetensors")[name]
     after = load_file(tmp_path / "model.safetensors")[f"electra.{name}"]
@@ -204,7 +205,7 @@ def test_embeddings_learn_only_where_they_are_not_frozen(encoder, training_set, 
 def test_same_seed_gives_the_same_bytes(encoder, training_set, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        train_student(make_config(encoder, epochs=1), training_set, tmp_path / name)
+        make_config(encoder, epochs=1).train(training_set, tmp_path / name)
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
     assert one == two
 
@@ -212,7 +213,7 @@ def test_same_seed_gives_the_same_bytes(encoder, training_set, tmp_path):
 def test_a_student_starts_from_every_weight_of_the_pretrained_encoder(
     encoder, training_set, tmp_path
 ):
-    train_student(make_config(encoder, **STILL), training_set, tmp_path)
+    make_config(encoder, **STILL).train(training_set, tmp_path)
     ours = load_file(tmp_path / "model.safetensors")
     theirs = load_file(encoder / "model.safetensors")
     for name, weight in theirs.items():
@@ -267,7 +268,7 @@ def test_a_control_starts_from_the_same_pretrained_model(
     control = without_teacher(training_set, student, Checkpoint(tiny_base, None, 16))
     for name, one in {"taught": training_set, "alone": control}.items():
         (tmp_path / name).mkdir()
-        train_student(student, one, tmp_path / name)
+        student.train(one, tmp_path / name)
     distilled, alone = (
         load_file(tmp_path / name / "model.safetensors") for name in ("taught", "alone")
     )
@@ -277,7 +278,7 @@ def test_a_control_starts_from_the_same_pretrained_model(
 
 def test_without_weights_of_the_teacher_it_learns_as_well(encoder, training_set, tmp_path):
     student = make_config(encoder, epochs=1, max_length=24)
-    (point,) = train_student(student, replace(training_set, teacher=None), tmp_path)
+    (point,) = student.train(replace(training_set, teacher=None), tmp_path)
     assert 0 < point["train/loss"] < 10
     assert json.loads((tmp_path / ABOUT).read_text())["max_length"] == 24
     assert len(open_model(tmp_path).answer(TEXTS)) == len(TEXTS)

@@ -20,7 +20,6 @@ from distill_tasks.students import (
     LayersStudent,
     PretrainedStudent,
     StaticStudent,
-    train_student,
 )
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_reading, check_served
@@ -74,7 +73,7 @@ def served(request, tiny_base, tmp_path_factory):
     for name, made in folders.items():
         made.mkdir()
         if name in students:
-            train_student(students[name], training_set, made)
+            students[name].train(training_set, made)
     graph = None
     for name in EXPORTED:
         export_variant(folders["layers"], name, graph, [], folders[name])

@@ -120,12 +120,17 @@ def test_training_may_compile(tiny_base, tmp_path, monkeypatch, caplog):
     """On CUDA it does; here the same steps are tried on the CPU."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    from distill_tasks.training.trainer import Recipe, Rows, train_classifier
+    from distill_tasks.training.model_settings import without_dropout
+    from distill_tasks.training.recipe import Recipe
+    from distill_tasks.training.token_store import Tokens
+    from distill_tasks.training.trainer import train_classifier
 
     monkeypatch.setattr(compilation, "LONG_S", 0.0)
     frame = make_rows(32 * 5 * PROBED_BATCHES, seed=3)
     names = sorted(frame["label"].unique())
-    rows = Rows(list(frame["text"]), np.array([names.index(label) for label in frame["label"]]))
+    texts, gold = list(frame["text"]), np.array([names.index(name) for name in frame["label"]])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokens = Tokens(tokenizer, 32, None)
     config, weights = AutoConfig.from_pretrained(tiny_base), []
     for compiles in (False, True):
         device = Device("cpu", False, False, "eager", "a test", compiles_training=compiles)
@@ -133,11 +138,11 @@ def test_training_may_compile(tiny_base, tmp_path, monkeypatch, caplog):
         with caplog.at_level(logging.INFO, "potstill"):
             train_classifier(
                 lambda: AutoModelForSequenceClassification.from_pretrained(
-                    tiny_base, config=training.without_dropout(config)
+                    tiny_base, config=without_dropout(config)
                 ),
-                AutoTokenizer.from_pretrained(tiny_base),
-                rows,
-                Rows(rows.texts[:8], rows.labels[:8]),
+                tokenizer,
+                tokens.read_rows(texts, gold),
+                tokens.read_rows(texts[:8], gold[:8]),
                 Recipe(1, 1e-4, 32, 32, 1),
                 tmp_path / str(compiles),
             )

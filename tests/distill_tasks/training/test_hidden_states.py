@@ -15,7 +15,7 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import NO_LABEL
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, train_student
+from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.layers import copy_layers
 from distill_tasks.training.checkpoint import Checkpoint
@@ -315,7 +315,7 @@ def open_saved(folder):
 def test_the_loss_of_a_training_step_holds_the_terms(training_set, model, teacher, tmp_path):
     once = student_of(epochs=1, batch_rows=len(training_set.rows))
     losses = [
-        train_student(once, with_terms(training_set, **terms), tmp_path)[0]["train/loss"]
+        once.train(with_terms(training_set, **terms), tmp_path)[0]["train/loss"]
         for terms in ({}, {"hidden": 2.0})
     ]
     tokenizer = transformers.AutoTokenizer.from_pretrained(teacher.model)
@@ -332,7 +332,7 @@ def test_a_student_gets_closer_to_the_teacher_in_what_it_lowers(
 ):
     distances = []
     for terms in ({}, {term: 4.0}):
-        train_student(student_of(epochs=4), with_terms(training_set, **terms), tmp_path)
+        student_of(epochs=4).train(with_terms(training_set, **terms), tmp_path)
         distances.append(loss_of(model, open_saved(tmp_path), Objective(2, 1, {term: 1.0})).item())
     assert distances[1] < 0.8 * distances[0]
 
@@ -340,7 +340,7 @@ def test_a_student_gets_closer_to_the_teacher_in_what_it_lowers(
 @widths
 def test_a_killed_training_goes_on_to_the_same_bytes(training_set, tmp_path, monkeypatch, width):
     distilled, student = with_terms(training_set, **BOTH), student_of(width, epochs=3)
-    curve = train_student(student, distilled, tmp_path / "whole")
+    curve = student.train(distilled, tmp_path / "whole")
     step = transformers.Trainer.training_step
     count = iter(range(100))
 
@@ -352,20 +352,20 @@ def test_a_killed_training_goes_on_to_the_same_bytes(training_set, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(transformers.Trainer, "training_step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train_student(student, distilled, tmp_path / "killed")
+            student.train(distilled, tmp_path / "killed")
     (checkpoint,) = (tmp_path / "killed" / "checkpoints").iterdir()
     kept = load_file(checkpoint / "model.safetensors")
     assert (f"{PROJECTION}.weight" in kept) == (width is not None)
-    assert train_student(student, distilled, tmp_path / "killed") == curve
+    assert student.train(distilled, tmp_path / "killed") == curve
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
 @widths
 def test_a_training_in_parts_ends_in_the_same_bytes(training_set, tmp_path, width):
     distilled, student = with_terms(training_set, **BOTH), student_of(width)
-    train_student(student, distilled, tmp_path / "whole")
+    student.train(distilled, tmp_path / "whole")
     for share in (0.25, 0.5, 1.0):
-        train_student(student, replace(distilled, share=share), tmp_path / "parts")
+        student.train(replace(distilled, share=share), tmp_path / "parts")
         assert PROJECTION not in str(load_file(tmp_path / "parts" / "model.safetensors").keys())
     assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
 
@@ -374,7 +374,7 @@ def test_a_training_in_parts_ends_in_the_same_bytes(training_set, tmp_path, widt
 def test_what_is_saved_has_no_projection_and_is_served(training_set, tmp_path, patience_epochs):
     student = student_of(16, patience_epochs=patience_epochs)
     for name, terms in {"plain": {}, "beside": BOTH}.items():
-        train_student(student, with_terms(training_set, **terms), tmp_path / name)
+        student.train(with_terms(training_set, **terms), tmp_path / name)
     plain, online_teacher = (
         load_file(tmp_path / n / "model.safetensors") for n in ("plain", "beside")
     )
@@ -388,16 +388,16 @@ def test_what_is_saved_has_no_projection_and_is_served(training_set, tmp_path, p
 def test_the_teacher_is_in_memory_only_where_a_term_needs_it(training_set, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="potstill")
     distilled = with_terms(training_set, **BOTH)
-    train_student(student_of(epochs=1), distilled, tmp_path)
+    student_of(epochs=1).train(distilled, tmp_path)
     assert caplog.messages == [BESIDE + "hidden and relations"]
     caplog.clear()
-    train_student(student_of(epochs=1), with_terms(training_set, relations=1.0), tmp_path)
+    student_of(epochs=1).train(with_terms(training_set, relations=1.0), tmp_path)
     assert caplog.messages == [BESIDE + "relations"]
     caplog.clear()
     control = without_teacher(distilled, student_of(), distilled.teacher)
     for learnt in (training_set, control):
-        train_student(student_of(epochs=1), learnt, tmp_path)
-    train_student(student_of(epochs=1, vocabulary="corpus"), distilled, tmp_path)
+        student_of(epochs=1).train(learnt, tmp_path)
+    student_of(epochs=1, vocabulary="corpus").train(distilled, tmp_path)
     assert not [message for message in caplog.messages if BESIDE in message]
 
 
@@ -405,7 +405,7 @@ def test_a_control_learns_as_if_there_were_no_such_terms(training_set, tmp_path)
     for name, terms in {"plain": {}, "beside": BOTH}.items():
         distilled = with_terms(training_set, **terms)
         control = without_teacher(distilled, student_of(), distilled.teacher)
-        train_student(student_of(epochs=1), control, tmp_path / name)
+        student_of(epochs=1).train(control, tmp_path / name)
     assert weights_of(tmp_path / "plain") == weights_of(tmp_path / "beside")
 
 
@@ -413,7 +413,7 @@ def test_a_control_learns_as_if_there_were_no_such_terms(training_set, tmp_path)
 def test_students_of_other_families_lower_the_other_terms(training_set, tmp_path, student):
     found = []
     for terms in ({}, BOTH):
-        train_student(student, with_terms(training_set, **terms), tmp_path)
+        student.train(with_terms(training_set, **terms), tmp_path)
         found.append((tmp_path / "weights.npz").read_bytes())
     assert found[0] == found[1]
 

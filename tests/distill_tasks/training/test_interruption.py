@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from samples import CLASSES, make_rows
 
 from distill_tasks.training.interruption import SIGNALS, StopBetweenSteps
-from distill_tasks.training.trainer import Recipe, Rows, train_classifier
+from distill_tasks.training.recipe import Recipe
+from distill_tasks.training.token_store import Tokens
+from distill_tasks.training.trainer import train_classifier
 
 STEPS_PER_EPOCH = 5
 RECIPE = Recipe(epochs=3, learning_rate=0.003, batch_rows=8, max_length=16, seed=3)
@@ -56,11 +58,13 @@ def make_train(base):
         )
 
     def run(folder, recipe=RECIPE, shift=0):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+        tokens = Tokens(tokenizer, recipe.max_length, None)
         return train_classifier(
             make,
-            transformers.AutoTokenizer.from_pretrained(base),
-            Rows(texts[:37], gold[:37]),
-            Rows(texts[37:], (gold[37:] + shift) % 3),
+            tokenizer,
+            tokens.read_rows(texts[:37], gold[:37]),
+            tokens.read_rows(texts[37:], (gold[37:] + shift) % 3),
             recipe,
             folder,
         )

@@ -15,7 +15,9 @@ from distill_tasks.training import interruption
 from distill_tasks.training import trainer as training
 from distill_tasks.training.device import Device, present_ranks
 from distill_tasks.training.multi_gpu import count_ranks, told_anyone, work_together
-from distill_tasks.training.trainer import Recipe, Rows, train_classifier
+from distill_tasks.training.recipe import Recipe
+from distill_tasks.training.token_store import Tokens
+from distill_tasks.training.trainer import train_classifier
 
 RECIPE = Recipe(epochs=2, learning_rate=0.003, batch_rows=8, max_length=16, seed=3)
 STEPS = 10
@@ -59,11 +61,13 @@ def train(tiny_base, tmp_path, monkeypatch):
     def run(ranks, name, recipe=RECIPE):
         device = Device("cpu", False, False, "eager", "a test", gpus=ranks)
         monkeypatch.setattr(training, "choose_device", lambda: device)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
+        tokens = Tokens(tokenizer, recipe.max_length, None)
         curve = train_classifier(
             make,
-            transformers.AutoTokenizer.from_pretrained(tiny_base),
-            Rows(texts[:40], gold[:40]),
-            Rows(texts[40:], gold[40:]),
+            tokenizer,
+            tokens.read_rows(texts[:40], gold[:40]),
+            tokens.read_rows(texts[40:], gold[40:]),
             recipe,
             tmp_path / name,
         )

@@ -18,8 +18,8 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import RowFormat
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.students import LayersStudent, StaticStudent, train_student
-from distill_tasks.students.layers import check_copies, copy_layers
+from distill_tasks.students import LayersStudent, StaticStudent
+from distill_tasks.students.layers import copy_layers
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
@@ -286,11 +286,12 @@ def test_a_copied_layer_keeps_its_own_settings_and_weights(build):
 @pytest.mark.parametrize("name", ["albert", "modernbert", "qwen2"])
 def test_students_of_other_builds_learn_and_are_served_as_they_were_trained(build, name, tmp_path):
     teacher = build(name)
-    check_copies([LayersStudent(layers=1)], *probe(teacher, "teacher.max_length", ready=True))
+    opened = probe(teacher, "teacher.max_length", ready=True)
+    LayersStudent.check_teacher([LayersStudent(layers=1)], *opened, ["kl"])
     rows = make_gold_set(teacher.model, 60)
     student = LayersStudent(layers=1, epochs=15, learning_rate=0.005, batch_rows=16)
     (tmp_path / "out").mkdir()
-    curve = train_student(student, rows, tmp_path / "out")
+    curve = student.train(rows, tmp_path / "out")
     assert curve[-1]["train/loss"] < curve[0]["train/loss"]
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")

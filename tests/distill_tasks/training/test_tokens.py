@@ -7,8 +7,10 @@ import transformers
 from datasets import Dataset
 from samples import CLASSES, make_rows
 
-from distill_tasks.training.tokens import LENGTH, STEP, Tokens, pad
-from distill_tasks.training.trainer import Recipe, Rows, train_classifier
+from distill_tasks.training.recipe import Recipe
+from distill_tasks.training.token_store import Tokens
+from distill_tasks.training.tokens import LENGTH, STEP, pad
+from distill_tasks.training.trainer import train_classifier
 
 FRAME = make_rows(40, seed=4)
 TEXTS = list(FRAME["text"])
@@ -223,14 +225,15 @@ def test_trainings_share_tokens_and_learn_the_same_from_them(tiny_base, made, tm
 
     def train(name, cache):
         (tmp_path / name).mkdir()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
+        tokens = Tokens(tokenizer, 16, cache)
         return train_classifier(
             make,
-            transformers.AutoTokenizer.from_pretrained(tiny_base),
-            Rows(TEXTS[:30], gold[:30]),
-            Rows(TEXTS[30:], gold[30:]),
+            tokenizer,
+            tokens.read_rows(TEXTS[:30], gold[:30]),
+            tokens.read_rows(TEXTS[30:], gold[30:]),
             recipe,
             tmp_path / name,
-            cache,
         )
 
     curves = [train("none", None), *(train(n, tmp_path / "cache") for n in ("first", "second"))]

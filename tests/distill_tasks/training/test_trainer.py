@@ -13,16 +13,11 @@ from samples import CLASSES, make_rows
 from sklearn.metrics import f1_score
 from transformers import BertForSequenceClassification
 
-from distill_tasks.training.trainer import (
-    SORTED_STEPS,
-    Recipe,
-    Rows,
-    is_out_of_memory,
-    name_classes,
-    train_classifier,
-    without_dropout,
-)
-from distill_tasks.training.trainer import _Order as Order
+from distill_tasks.training.batches import SORTED_STEPS, Order
+from distill_tasks.training.model_settings import class_settings, without_dropout
+from distill_tasks.training.recipe import Recipe
+from distill_tasks.training.token_store import Tokens
+from distill_tasks.training.trainer import is_out_of_memory, train_classifier
 from distill_tasks.training.working_copy import WorkingCopy
 
 STEPS_PER_EPOCH = 6
@@ -46,11 +41,13 @@ def train(tiny_base, rows):
             settings = {"num_hidden_layers": 1, "attn_implementation": "eager"} | of
             return build.from_pretrained(tiny_base, dtype="float32", **settings)
 
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
+        tokens = Tokens(tokenizer, recipe.max_length, None)
         return train_classifier(
             make,
-            transformers.AutoTokenizer.from_pretrained(tiny_base),
-            Rows(texts[:96], gold[:96]),
-            Rows(texts[96:], (gold[96:] + shift) % 3 if shift else gold[96:]),
+            tokenizer,
+            tokens.read_rows(texts[:96], gold[:96]),
+            tokens.read_rows(texts[96:], (gold[96:] + shift) % 3 if shift else gold[96:]),
             recipe,
             folder,
         )
@@ -407,7 +404,7 @@ def test_without_dropout_a_model_in_training_answers_the_same_twice(kind):
     torch.manual_seed(0)
     small = {"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 30}
     width = {"dim": 8, "hidden_dim": 8} if kind == "distilbert" else {"hidden_size": 8}
-    config = transformers.AutoConfig.for_model(kind, **small, **width, **name_classes(CLASSES))
+    config = transformers.AutoConfig.for_model(kind, **small, **width, **class_settings(CLASSES))
     ids = torch.randint(5, 30, (2, 8))
 
     def answer_twice():

@@ -6,7 +6,7 @@ import transformers
 from samples import CLASSES, make_rows
 
 from distill_tasks.training.device import choose_device
-from distill_tasks.training.trainer import name_classes, without_dropout
+from distill_tasks.training.model_settings import class_settings, without_dropout
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 
 TEXTS = list(make_rows(12, seed=5)["text"])
@@ -22,7 +22,7 @@ def batch(tiny_base):
 @pytest.fixture
 def model(tiny_base):
     transformers.set_seed(1)
-    config = transformers.AutoConfig.from_pretrained(tiny_base, **name_classes(CLASSES))
+    config = transformers.AutoConfig.from_pretrained(tiny_base, **class_settings(CLASSES))
     made = transformers.AutoModelForSequenceClassification.from_pretrained(
         tiny_base, config=without_dropout(config), dtype="float32"
     )

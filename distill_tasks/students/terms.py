@@ -1,0 +1,100 @@
+"""Terms of texts, runs of words or of characters: counted, chosen or hashed, and weighed."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class Terms:
+    """One kind of terms: runs of words, or of characters inside words."""
+
+    features: csr_matrix
+    """TF-IDF of each text, of length one (rows, terms)."""
+    idf: NDArray[np.float32]
+    """How rare each term is (terms,); empty where terms are hashed."""
+    names: list[str]
+    """What the columns stand for; empty where terms are hashed."""
+
+
+def count_terms(
+    texts: Sequence[str], ngrams: int, characters: int
+) -> list[tuple[csr_matrix, list[str]]]:
+    """Return for each kind of terms how often each is in each text (rows, terms), and the terms.
+
+    ``ngrams`` is the longest run of words, ``characters`` that of characters, 0 for words alone.
+    """
+    lowered = [text.lower() for text in texts]
+    found = [_count(BagOfWordsModel.find_words(text, ngrams) for text in lowered)]
+    if characters:
+        # A word has the same characters wherever it stands: each is looked into once.
+        of_words, words = _count(text.split() for text in lowered)
+        inside, runs = _count(BagOfWordsModel.find_characters(word, characters) for word in words)
+        found.append((of_words @ inside, runs))
+    return found
+
+
+def weigh_terms(counts: csr_matrix, terms: list[str], limit: int, hashed: bool) -> Terms:
+    """Return TF-IDF of the most frequent terms, or of all of them in hashed columns without IDF.
+
+    Of either there are ``limit`` at most.
+    """
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    if not terms and not hashed:
+        return Terms(counts, np.zeros(0, np.float32), [])
+    take = _hash if hashed else _take_frequent
+    counts, names = take(counts, terms, limit)
+    weigher = TfidfTransformer(sublinear_tf=True, use_idf=not hashed)
+    features = weigher.fit_transform(counts)
+    idf = [] if hashed else weigher.idf_
+    return Terms(features, np.asarray(idf, np.float32), names)
+
+
+def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
+    """Return how often each term is in each row (rows, terms), and the terms."""
+    from scipy.sparse import csr_matrix
+
+    numbers: defaultdict[str, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    columns, ends = array("i"), array("i", [0])
+    for terms in rows:
+        columns.extend(map(numbers.__getitem__, terms))
+        ends.append(len(columns))
+    ones = np.ones(len(columns), np.float32)
+    counts = csr_matrix((ones, columns, ends), shape=(len(ends) - 1, len(numbers)))
+    counts.sum_duplicates()
+    return counts, list(numbers)
+
+
+def _take_frequent(
+    counts: csr_matrix, terms: list[str], limit: int
+) -> tuple[csr_matrix, list[str]]:
+    """Return the most frequent terms alone, in alphabetical order as scikit-learn has them."""
+    order = np.array(sorted(range(len(terms)), key=terms.__getitem__), np.int64)
+    totals = np.asarray(counts.sum(axis=0)).ravel()[order]
+    kept = order[np.sort((-totals).argsort()[:limit])]
+    return counts[:, kept], [terms[column] for column in kept]
+
+
+def _hash(counts: csr_matrix, terms: list[str], columns: int) -> tuple[csr_matrix, list[str]]:
+    """Return counts (rows, columns) of all terms that fall into a column, which has no name."""
+    from scipy.sparse import csr_matrix
+
+    places = np.array([*map(HashedTerms(0, columns).get, terms)], np.int32)
+    shape = (counts.shape[0], columns)
+    hashed = csr_matrix((counts.data, places[counts.indices], counts.indptr), shape=shape)
+    hashed.sum_duplicates()
+    return hashed, []

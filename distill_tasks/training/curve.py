@@ -1,0 +1,36 @@
+"""The curve of a training, and how it is read from what the Trainer logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Curve = dict[str, float]
+"""One point of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
+
+
+def read_curve(log: Sequence[dict[str, float]]) -> list[Curve]:
+    """Merge the Trainer's training and validation lines of each epoch into one point.
+
+    The mean loss of an epoch's steps stands in several lines, each for those since the one before.
+    """
+    names = {
+        "eval_loss": "validation/loss",
+        "eval_accuracy": "validation/accuracy",
+        "eval_macro_f1": "validation/macro_f1",
+    }
+    epochs: dict[int, Curve] = {}
+    begun = told = 0.0
+    for line in log:
+        number = math.ceil(line["epoch"])
+        if number not in epochs:
+            epochs[number], begun = {}, told
+        point = epochs[number]
+        point |= {"epoch": line["epoch"], "step": line["step"]}
+        point |= {names[key]: value for key, value in line.items() if key in names}
+        if "loss" in line:
+            before = point.get("train/loss", 0.0) * (told - begun)
+            now = line["loss"] * (line["step"] - told)
+            told = line["step"]
+            point["train/loss"] = (before + now) / (told - begun)
+    return list(epochs.values())
