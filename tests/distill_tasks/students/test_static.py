@@ -29,7 +29,6 @@ from distill_tasks.students.static import (
     pool_vocabulary,
     read_input_embeddings,
     reduce_dimensions,
-    train,
     weigh_tokens,
 )
 from distill_tasks.training.checkpoint import Checkpoint
@@ -264,7 +263,7 @@ def test_same_seed_gives_the_same_bytes_kept_or_not_and_another_seed_others(
     for number, given_set in enumerate(training_sets):
         folder = tmp_path / str(number)
         folder.mkdir()
-        train(config, given_set, folder)
+        config.train(given_set, folder)
         bytes_of.append((folder / "weights.npz").read_bytes())
     assert bytes_of[0] == bytes_of[1] == bytes_of[2] != bytes_of[3]
     assert (tmp_path / "work" / VOCABULARIES).is_dir() == (config.start == "teacher")
@@ -275,7 +274,7 @@ def test_every_start_gives_other_weights(tiny_base, tmp_path):
     for config in STARTS:
         folder = tmp_path / config.name
         folder.mkdir()
-        train(config.model_copy(update={"dimensions": 8, "epochs": 1}), training_set, folder)
+        config.model_copy(update={"dimensions": 8, "epochs": 1}).train(training_set, folder)
         weights.add((folder / "weights.npz").read_bytes())
     assert len(weights) == len(STARTS)
 
@@ -288,7 +287,7 @@ def test_classes_stay_in_the_order_of_the_teachers_logits(start, tiny_base, tmp_
     rows = Split(training_set.rows.texts, gold)
     answers = SoftLabels(training_set.soft_labels.logits[:, order], classes, "teacher")
     turned = replace(training_set, rows=rows, validation=rows, classes=classes, soft_labels=answers)
-    train(small(start=start), turned, tmp_path)
+    small(start=start).train(turned, tmp_path)
     model = open_model(tmp_path)
     assert model.classes == list(classes)
     assert json.loads((tmp_path / "model.json").read_text())["classes"] == list(classes)
@@ -310,14 +309,14 @@ def test_any_number_of_labels_is_learnt_from_either_start(start, tiny_base, tmp_
         soft_labels=answers,
         problem="multi_label",
     )
-    train(small(start=start), several, tmp_path)
+    small(start=start).train(several, tmp_path)
     model = open_model(tmp_path)
     assert model.problem == "multi_label"
     assert f1_score(there, model.logits(rows.texts) > 0, average="macro") > 0.9
 
 
 def test_what_is_served_is_half_precision_embeddings_and_a_small_net(tiny_base, tmp_path):
-    train(small(), make_gold_set(tiny_base, 90), tmp_path)
+    small().train(make_gold_set(tiny_base, 90), tmp_path)
     with np.load(tmp_path / "weights.npz", allow_pickle=False) as weights:
         types = {name: weights[name].dtype for name in weights}
     assert types.pop("embeddings") == np.float16
