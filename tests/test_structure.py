@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from distill_tasks.students import Student, StudentConfig
 from distill_tasks.teachers import TeacherConfig
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +135,15 @@ def test_nobody_asks_which_kind_a_teacher_is():
     kinds = {kind.__name__ for kind in get_args(get_args(TeacherConfig)[0])}
     others = [path for name, path in MODULES.items() if room(name) != "teachers"]
     assert not {path.name: found for path in others if (found := names(path) & kinds)}
+
+
+def test_nobody_asks_which_family_a_student_is():
+    """What is wanted of a student is asked of the protocol, so that a new family is one file."""
+    parents = {one for family in get_args(get_args(StudentConfig)[0]) for one in family.__mro__}
+    families = {one.__name__ for one in parents if issubclass(one, Student) and one is not Student}
+    assert {"BagOfWordsStudent", "TransformerSettings"} < families
+    others = [path for name, path in MODULES.items() if room(name) != "students"]
+    assert not {path.name: found for path in others if (found := names(path) & families)}
 
 
 def names(path):

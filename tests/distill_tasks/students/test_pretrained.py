@@ -1,6 +1,5 @@
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,7 @@ from distill_tasks.core.settings import expand_grid
 from distill_tasks.serving.served_model import ABOUT, open_model
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import (
-    BagOfWordsStudent,
-    LayersStudent,
     PretrainedStudent,
-    StaticStudent,
 )
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.pretrained import check_start, is_encoder, make_classifier
@@ -149,11 +145,6 @@ def test_the_digest_of_the_start_is_that_of_the_models_bytes(copied):
     assert digest_start(hub[0]) != digest_start(hub[1])
 
 
-@pytest.mark.parametrize("student", [LayersStudent(layers=1), StaticStudent(), BagOfWordsStudent()])
-def test_other_families_bring_no_model(student):
-    assert student.own_start(Checkpoint("t", None, 96)) is None
-
-
 # Training
 
 
@@ -200,14 +191,6 @@ def test_embeddings_learn_only_where_they_are_not_frozen(encoder, training_set, 
     before = load_file(encoder / "model.safetensors")[name]
     after = load_file(tmp_path / "model.safetensors")[f"electra.{name}"]
     assert torch.equal(before, after) is frozen
-
-
-def test_same_seed_gives_the_same_bytes(encoder, training_set, tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        make_config(encoder, epochs=1).train(training_set, tmp_path / name)
-    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
-    assert one == two
 
 
 def test_a_student_starts_from_every_weight_of_the_pretrained_encoder(
@@ -274,14 +257,6 @@ def test_a_control_starts_from_the_same_pretrained_model(
     )
     for name, weight in distilled.items():
         torch.testing.assert_close(weight, alone[name])
-
-
-def test_without_weights_of_the_teacher_it_learns_as_well(encoder, training_set, tmp_path):
-    student = make_config(encoder, epochs=1, max_length=24)
-    (point,) = student.train(replace(training_set, teacher=None), tmp_path)
-    assert 0 < point["train/loss"] < 10
-    assert json.loads((tmp_path / ABOUT).read_text())["max_length"] == 24
-    assert len(open_model(tmp_path).answer(TEXTS)) == len(TEXTS)
 
 
 # Refused before any work

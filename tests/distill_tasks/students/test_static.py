@@ -332,3 +332,15 @@ def test_where_it_starts_is_part_of_a_students_name():
     assert all(name.startswith("static-256-") for name in others)
     (student,) = expand_grid([{"family": "static", "start": "tokens"}])
     assert StaticStudent(**student).start == "tokens"
+
+
+def test_it_reads_a_tokenizer_that_pads_as_one_that_does_not(copied_base, tmp_path):
+    prints = []
+    for name in ("plain", "padding"):
+        (tmp_path / name).mkdir()
+        small().train(make_gold_set(copied_base, 90), tmp_path / name)
+        prints.append((tmp_path / name / "weights.npz").read_bytes())
+        tokenizer = transformers.AutoTokenizer.from_pretrained(copied_base)
+        tokenizer.backend_tokenizer.enable_padding(length=16)
+        tokenizer.save_pretrained(copied_base)
+    assert prints[0] == prints[1]
