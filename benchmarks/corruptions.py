@@ -41,8 +41,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.tracking.runs import check_tracking
+from distill_tasks.reporting.tables import markdown_table
+from distill_tasks.tracking.store import check_tracking
 
 COUNT, SEED = 500, 16
 CLASSES = ("cats", "dogs", "fish")
@@ -151,7 +151,7 @@ def run_after(config: DistillConfig, kind: str, damaged: list[Path]) -> Result:
         try:
             outcome = distill(config)
             champion, name = outcome.promotion.champion, outcome.selection.chosen
-            recorded = next(r for r in outcome.report.table if r["model"] == name)["accuracy"]
+            recorded = outcome.findings.held_out.candidates[name].quality.value
             ended = "honest" if is_honest(config, champion, recorded) else "lying"
         except PotstillError as error:
             ended = "refused"
@@ -171,7 +171,7 @@ def is_gone(path: Path) -> bool:
     return alone and not path.exists()
 
 
-def is_honest(config: DistillConfig, champion: int | None, recorded: str) -> bool:
+def is_honest(config: DistillConfig, champion: int | None, recorded: float) -> bool:
     """Return whether the champion, loaded from the registry, is as accurate as it is said to be."""
     import mlflow
 
@@ -182,7 +182,7 @@ def is_honest(config: DistillConfig, champion: int | None, recorded: str) -> boo
     version = mlflow.MlflowClient().get_model_version(config.registry.model, str(champion))
     logged = mlflow.get_run(version.run_id).data.metrics["quality/accuracy"]
     found = float(right.mean())
-    return abs(found - logged) < 1e-9 and f"{found:.4f}" == recorded
+    return abs(found - logged) < 1e-9 and abs(found - recorded) < 1e-4
 
 
 @contextmanager

@@ -68,7 +68,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.latency import fixed_threads
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher

@@ -22,7 +22,7 @@ from statistics import fmean
 
 from reuters import configure, say_machine
 
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Latencies, Scores
 from distill_tasks.results.references import StudentReference

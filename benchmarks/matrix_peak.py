@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import TrainerCallback
 
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.base import TrainingSet

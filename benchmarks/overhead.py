@@ -25,7 +25,7 @@ import pandas as pd
 from reuters import configure, say_machine, take
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.results.grid import Grid, first_trials
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher

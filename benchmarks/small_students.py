@@ -32,7 +32,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.data.tables import read_table
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.scoring.predictions import answer_sorted
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent, StaticStudent, StudentConfig

@@ -32,10 +32,10 @@ from distill_tasks.config import load_config
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.footprint import Footprint, measure_footprint, pin, read_requirements
 from distill_tasks.measuring.latency import MeasureConfig
-from distill_tasks.reporting.pages import markdown_table
-from distill_tasks.results.evaluator import TEACHER, Evaluator
+from distill_tasks.reporting.tables import markdown_table
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Grid, first_trials
-from distill_tasks.results.outcomes import Latencies
+from distill_tasks.results.outcomes import TEACHER, Latencies
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.problems.classification import Decisions
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.scoring.intervals import estimate
 from distill_tasks.scoring.scorecard import widen_macro_f1
 from distill_tasks.scoring.statistics import f1, f1_of_counts, mean, ratio

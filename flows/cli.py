@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, validators
-from rich.table import Table
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.core.credentials import mask_credentials
@@ -19,12 +18,15 @@ from distill_tasks.core.live import LogLines
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
-
-if TYPE_CHECKING:
-    from distill_tasks.stages.plan import Planned
-    from flows.distill import Outcome
-    from registry.gate import SideBySide
-    from registry.promote import Promotion
+from flows.printing import (
+    count_candidates,
+    out,
+    print_named,
+    print_outcome,
+    print_plan,
+    print_promotion,
+    print_side_by_side,
+)
 
 Config = Annotated[Path, Parameter(help="The distill.yaml.")]
 DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
@@ -41,7 +43,6 @@ INTERRUPTED = 130
 """The exit code of a run that SIGINT or SIGTERM ended: 128 + SIGINT, as shells have it."""
 
 logger = logging.getLogger("potstill")
-out = Terminal(soft_wrap=True)
 errors = Terminal(stderr=True, soft_wrap=True)
 
 app = App(
@@ -65,7 +66,7 @@ def check(config: Config) -> None:
     _check_prefect()
     corpus = check_config(settings)
     rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
-    _print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
+    print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
     for finding in (*corpus.findings, *report_on_data(settings, corpus).warnings):
         out.print(f"  note: {finding}")
     out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
@@ -98,8 +99,8 @@ def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     from flows.distill import distill
 
     halving = "on" if will_halve(settings) else "off"
-    logger.info("grid: %s, halving %s", _count_candidates(settings), halving)
-    print_outcome(settings, distill(settings, wait_minutes))
+    logger.info("grid: %s, halving %s", count_candidates(settings), halving)
+    print_outcome(distill(settings, wait_minutes))
 
 
 @app.command
@@ -135,14 +136,14 @@ def compare(
     from distill_tasks.data.rows import read_rows
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.measuring.latency import MeasureConfig
-    from distill_tasks.tracking.runs import check_tracking, use_store
+    from distill_tasks.tracking.store import check_tracking, open_store
 
     tracking = TrackingConfig(uri=tracking_uri)
     check_tracking(tracking)
-    from registry.gate import compare_models
     from registry.served import open_served
+    from registry.side_by_side import compare_models
 
-    use_store(tracking)
+    open_store(tracking)
     written = RowFormat(
         text_column=text_column,
         label_column=label_column,
@@ -153,7 +154,7 @@ def compare(
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
     for finding in findings:
         out.print(f"  note: {finding}")
-    print_side_by_side(compare_models(first, second, rows, classes, MeasureConfig()))
+    print_side_by_side(compare_models(first, second, rows, classes, measure=MeasureConfig()))
 
 
 @app.command
@@ -184,15 +185,13 @@ def rollback(config: Config, *, dry_run: DryRun = False) -> None:
     Example: potstill rollback examples/reuters/distill.yaml
     """
     settings = load_config(config)
-    from distill_tasks.tracking.runs import check_tracking, use_store
+    from distill_tasks.tracking.store import check_tracking, open_store
 
     check_tracking(settings.tracking)
-    from mlflow import MlflowClient
-
     from registry.promote import roll_back
 
-    use_store(settings.tracking)
-    print_promotion(roll_back(MlflowClient(), settings.registry.model, dry_run))
+    client = open_store(settings.tracking)
+    print_promotion(roll_back(client, settings.registry.model, dry_run))
 
 
 @app.command
@@ -202,89 +201,6 @@ def schema() -> None:
     Example: potstill schema > schema/distill.schema.json
     """
     sys.stdout.write(write_schema())
-
-
-def _make_table(title: str, named: str, *columns: str) -> Table:
-    """Return a table whose first column names models; long names are told apart by their ends."""
-    table = Table(title=title)
-    table.add_column(named, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _print_named(name: str, text: str) -> None:
-    """Print a text behind its name."""
-    out.print(name, style="bold", end="")
-    out.print(f": {text}")
-
-
-def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
-    """Print each student of the grid, and what training them all takes at most."""
-    from distill_tasks.stages.halve import will_halve
-    from distill_tasks.stages.plan import bound_minutes
-
-    table = _make_table(
-        f"{config.name}: {_count_candidates(config)}", "student", "parameters", "steps", "minutes"
-    )
-    for one in planned:
-        steps = "–" if one.steps is None else f"{one.steps:,}"
-        parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
-        table.add_row(one.name, parameters, steps, f"{one.minutes:.1f}")
-    Terminal(width=max(out.width, 100)).print(table)
-    once, most = sum(one.minutes for one in planned), bound_minutes(config, planned)
-    out.print(
-        f"Training the grid takes about {once:.1f} minutes here; with the seeds and controls of "
-        f"its finalists {most:.1f} at most. Teacher, labelling and measuring come on top.",
-    )
-    stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
-    out.print(f"Halving is {stops}.")
-
-
-def print_outcome(config: DistillConfig, outcome: Outcome) -> None:
-    """Print the table of candidates, what was promoted, and where to look next."""
-    quality = list(outcome.report.table[0])[1]
-    shown = ("model", quality, "interval", "verdict", "against control", "p95 ms", "speed-up", "MB")
-    table = _make_table(f"{config.name}: held-out figures", *shown)
-    for row in outcome.report.table:
-        style = "bold yellow" if row["model"] == outcome.selection.chosen else None
-        table.add_row(*(row[column] for column in shown), style=style)
-    Terminal(width=max(out.width, 120)).print(table)
-    for row in outcome.report.table:
-        _print_named(f"  {row['model']}", row["outcome"])
-    for warning in outcome.report.warnings:
-        out.print(f"  note: {warning}")
-    print_promotion(outcome.promotion)
-    out.print(f"Review: {outcome.distillation.link}")
-
-
-def print_promotion(promotion: Promotion) -> None:
-    """Print who is champion and why."""
-    if promotion.champion is None:
-        out.print(f"{promotion.model} has no champion ({promotion.reason}).")
-        return
-    verb = "is now" if promotion.moved else "would become" if promotion.would_move else "stays"
-    before = f"; previous: version {promotion.previous}" if promotion.previous else ""
-    out.print(
-        f"Champion of {promotion.model} {verb} version {promotion.champion}"
-        f" ({promotion.reason}){before}.",
-    )
-
-
-def print_side_by_side(pair: SideBySide) -> None:
-    """Print two models beside each other."""
-    table = _make_table(f"{pair.rows} rows", "", *pair.names)
-    if pair.qualities is not None:
-        table.add_row(pair.metric, *(f"{value:.4f}" for value in pair.qualities))
-    for name in ("p50_ms", "p95_ms", "p99_ms", "throughput"):
-        table.add_row(name, *(f"{getattr(latency, name):.3g}" for latency in pair.latencies))
-    Terminal(width=max(out.width, 100)).print(table)
-    out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.")
-    if pair.comparison is not None:
-        out.print(
-            f"{pair.comparison.verdict}: {pair.metric} of the first minus the second is "
-            f"{pair.comparison.difference}.",
-        )
 
 
 def main() -> None:
@@ -318,13 +234,6 @@ def main() -> None:
 def _fail(reason: str, code: int) -> None:
     errors.print(f"error: {mask_credentials(reason)}", style="red")
     sys.exit(code)
-
-
-def _count_candidates(config: DistillConfig) -> str:
-    """Return in words how many students compete."""
-    drawn = config.search.optuna.trials if config.search.optuna else 0
-    further = f" and {drawn} that search.optuna draws" if drawn else ""
-    return f"{len(config.students)} candidates{further}"
 
 
 def _check_prefect() -> None:

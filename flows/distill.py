@@ -10,7 +10,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
-from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.findings import Findings
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.stages.evaluate import evaluate
@@ -21,11 +21,12 @@ from distill_tasks.stages.measure import measure
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
-from distill_tasks.stages.report import Report, report
+from distill_tasks.stages.report import report
 from distill_tasks.stages.search import search
 from distill_tasks.stages.select import narrow, select
 from distill_tasks.stages.train import train_all
 from distill_tasks.stages.tune import learning_curve, tune
+from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
 from registry.gate import gate

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from mlflow import MlflowClient
 from prefect import flow
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.core.errors import InputError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.stages.prepare import prepare
-from distill_tasks.tracking.runs import connect
-from registry.aliases import CHALLENGER, Registered, aliases_of, give_another_chance
+from distill_tasks.tracking.store import open_store
+from registry.aliases import choose_version, give_another_chance
 from registry.gate import gate
 from registry.promote import Promotion, finish_promotion
 from registry.promote import promote as promote_if_allowed
@@ -30,28 +28,12 @@ def promote(
     """
     with Store(config.work_dir).lock(f"promote {config.registry.model}", wait_minutes):
         corpus = prepare(config)
-        connect(config.tracking)
-        client = MlflowClient(config.tracking.uri)
+        client = open_store(config.tracking)
         completed = finish_promotion(client, config.registry.model, dry_run)
         if completed is not None:
             return completed
-        registered = Registered(config.registry.model, find_version(config, version), reused=True)
+        registered = choose_version(client, config.registry.model, version)
         if version is not None and not dry_run:
             give_another_chance(client, registered)
         verdict = gate(config, corpus, registered, dry_run)
         return promote_if_allowed(config, registered, verdict, dry_run)
-
-
-def find_version(config: DistillConfig, version: int | None) -> int:
-    """Return the version asked for, or the challenger's.
-
-    Raises InputError if there is neither.
-    """
-    client, model = MlflowClient(config.tracking.uri), config.registry.model
-    challenger = aliases_of(client, model).get(CHALLENGER)
-    known = sorted(int(v.version) for v in client.search_model_versions(f"name = '{model}'"))
-    chosen = challenger if version is None else version
-    if chosen not in known:
-        found = "no challenger" if version is None else f"no version {version}"
-        raise InputError(f"{model} has {found}; versions: {known}. Give one with --version.")
-    return chosen

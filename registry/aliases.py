@@ -52,6 +52,19 @@ class Move:
     previous: int | None
 
 
+def choose_version(client: MlflowClient, name: str, version: int | None) -> Registered:
+    """Return the version asked for, or the challenger.
+
+    Raises InputError if there is neither.
+    """
+    chosen = aliases_of(client, name).get(CHALLENGER) if version is None else version
+    known = sorted(_read_versions(client, name))
+    if chosen not in known:
+        found = "no challenger" if version is None else f"no version {version}"
+        raise InputError(f"{name} has {found}; versions: {known}. Give one with --version.")
+    return Registered(name, chosen, reused=True)
+
+
 def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
     """Return the version of each alias of a registered model.
 

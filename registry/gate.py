@@ -6,20 +6,16 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow import MlflowClient
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.digests import digest
-from distill_tasks.data.corpus import Split
-from distill_tasks.measuring.latency import Latency, MeasureConfig, find_band
-from distill_tasks.measuring.stopwatch import time_served
-from distill_tasks.problems.classification import Decisions
-from distill_tasks.results.references import CorpusReference
+from distill_tasks.measuring.latency import find_band
 from distill_tasks.scoring.intervals import Figure, plain_value
-from distill_tasks.scoring.statistics import Quality, quality
-from distill_tasks.scoring.verdicts import PairedComparison, Verdict, compare_answers, name_scarce
+from distill_tasks.scoring.statistics import quality
+from distill_tasks.scoring.verdicts import Verdict, name_scarce
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHAMPION,
@@ -30,7 +26,17 @@ from registry.aliases import (
     aliases_of,
     tags_of,
 )
-from registry.served import Asked, UnopenedError, ask, join_classes
+from registry.served import UnopenedError, ask, join_classes
+from registry.side_by_side import compare_asked, read_gold
+
+if TYPE_CHECKING:
+    from distill_tasks.config import DistillConfig
+    from distill_tasks.data.corpus import Split
+    from distill_tasks.measuring.latency import Latency
+    from distill_tasks.results.references import CorpusReference
+    from distill_tasks.scoring.statistics import Quality
+    from distill_tasks.scoring.verdicts import PairedComparison
+    from registry.served import Asked
 
 logger = logging.getLogger("potstill")
 
@@ -46,20 +52,6 @@ round another way."""
 CLEARLY_FASTER = 0.9
 """A challenger is faster if its p95 latency is below this share of the champion's, and by more
 than two measurements of either model differ in the same run."""
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """Two models on the same rows in one run."""
-
-    names: tuple[str, str]
-    metric: Quality
-    qualities: tuple[float, float] | None
-    """The metric of both; None where the rows have no gold."""
-    agreement: float
-    comparison: PairedComparison | None
-    latencies: tuple[Latency, Latency]
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -86,50 +78,6 @@ class GateReport:
     verdict: Verdict | None = None
     difference: Figure | None = None
     reused: bool = False
-
-
-def compare_models(
-    first: str,
-    second: str,
-    rows: Split,
-    classes: tuple[str, ...],
-    measure: MeasureConfig,
-    metric: Quality = "accuracy",
-) -> SideBySide:
-    """Load two models by URI and compare them on the same rows, quality and latency."""
-    return compare_asked(ask(first, rows), ask(second, rows), rows, classes, measure, metric)
-
-
-def compare_asked(
-    first: Asked,
-    second: Asked,
-    rows: Split,
-    classes: tuple[str, ...],
-    measure: MeasureConfig,
-    metric: Quality = "accuracy",
-) -> SideBySide:
-    """Compare two models that were asked the same rows, quality and latency."""
-    known = join_classes(classes, first, second)
-    ours, theirs = first.decide(known), second.decide(known)
-    places = {"first": first.place, "second": second.place}
-    timed = time_served(places, rows.texts, measure)
-    comparison, qualities = None, None
-    gold = _read_gold(rows, classes, known)
-    if gold is not None:
-        comparison = compare_answers(gold, [ours], [theirs], metric)
-        right, other = (
-            plain_value(quality(metric, gold, said), len(rows)) for said in (ours, theirs)
-        )
-        qualities = (right, other)
-    return SideBySide(
-        names=(first.uri, second.uri),
-        metric=metric,
-        qualities=qualities,
-        agreement=float((ours == theirs).all(axis=1).mean()),
-        comparison=comparison,
-        latencies=(timed["first"], timed["second"]),
-        rows=len(rows),
-    )
 
 
 def judge(
@@ -197,15 +145,15 @@ def decide(
     metric: Quality = "accuracy",
 ) -> tuple[bool, str]:
     """Return whether the challenger wins, and why."""
-    points = comparison.difference.points
+    gap = f"{comparison.difference.points} of {metric} against the champion"
     ratio = challenger.p95_ms / champion.p95_ms
     speed = f"{ratio:.2g}× the champion's p95 latency"
     if comparison.verdict is Verdict.BEATS:
-        return True, f"{comparison.verdict}: {points} of {metric} at {speed}"
+        return True, f"{comparison.verdict}: {gap} at {speed}"
     is_noise = ratio * (1 + find_band([challenger, champion])) >= 1
     if comparison.difference.low >= -allowed_drop and ratio < CLEARLY_FASTER and not is_noise:
-        return True, f"as good within {100 * allowed_drop:g} points ({points}) at {speed}"
-    return False, f"{comparison.verdict}: {points} of {metric} at {speed}"
+        return True, f"as good within {100 * allowed_drop:g} points ({gap}) at {speed}"
+    return False, f"{comparison.verdict}: {gap} at {speed}"
 
 
 def _still_counts(earlier: GateReport, champion: int | None, basis: str) -> bool:
@@ -262,7 +210,7 @@ def find_change(
 ) -> str | None:
     """Return how a version answers otherwise than its student did when it was measured, if so."""
     known = join_classes(classes, asked)
-    gold = _read_gold(held_out, classes, known)
+    gold = read_gold(held_out, classes, known)
     if gold is None or MEASURED not in tags:
         return None
     measured = Measured(**json.loads(tags[MEASURED]))
@@ -275,12 +223,6 @@ def find_change(
         f"its {measured.metric} is {value:.4f} as registered, but was {measured.value:.4f} when "
         "its student was measured: the registered files are not those"
     )
-
-
-def _read_gold(rows: Split, classes: tuple[str, ...], known: tuple[str, ...]) -> Decisions | None:
-    """Return gold as a matrix (rows, known classes), those of the rows first; None without gold."""
-    gold = rows.decisions(len(classes))
-    return None if gold is None else np.pad(gold, ((0, 0), (0, len(known) - len(classes))))
 
 
 def _replace_unopened(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
@@ -19,8 +19,11 @@ from registry.aliases import (
     finish_move,
     move_aliases,
 )
-from registry.gate import GateReport
 from registry.served import open_served
+
+if TYPE_CHECKING:
+    from distill_tasks.config import DistillConfig
+    from registry.gate import GateReport
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
-from distill_tasks.config import DistillConfig
-from distill_tasks.core.markup import as_markdown
-from distill_tasks.reporting.findings import Findings, say_footprint, say_verdict
-from distill_tasks.results.selection import Candidate
-from distill_tasks.stages.report import Report
 from distill_tasks.stages.stage import stage
-from distill_tasks.tracking.runs import Distillation
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,
@@ -27,6 +22,13 @@ from registry.aliases import (
 from registry.gate import MEASURED, Measured
 from registry.served import UnopenedError, open_served
 
+if TYPE_CHECKING:
+    from distill_tasks.config import DistillConfig
+    from distill_tasks.results.findings import Findings
+    from distill_tasks.results.selection import Candidate
+    from distill_tasks.tracking.model_runs import Report
+    from distill_tasks.tracking.runs import Distillation
+
 logger = logging.getLogger("potstill")
 
 
@@ -36,7 +38,7 @@ def register_candidate(
     """Register a student as a version and as challenger, or find the version it already is.
 
     A version that is champion already does not become challenger again. One that cannot be opened
-    any more is followed by a new version of the same student.
+    any more is followed by a new version of the same student. ``report`` holds the student's card.
     """
     config = findings.config
     client = MlflowClient(config.tracking.uri)
@@ -75,38 +77,6 @@ def find_version(client: MlflowClient, name: str, student: str) -> Registered | 
     return newest
 
 
-def write_card(
-    findings: Findings, candidate: Candidate, report: Report, distillation: Distillation
-) -> str:
-    """Return the model card in markdown: what it is, how good, how fast, where it came from."""
-    config, student = findings.config, candidate.student
-    card = findings.held_out.models[student.name]
-    figures = "\n".join(
-        f"| {name} | {figure.value:.4f} | {figure.low:.4f} – {figure.high:.4f} | {figure.rows} |"
-        for name, figure in card.figures.items()
-    )
-    latency, takes = candidate.latency, say_footprint(candidate.footprint)
-    verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
-    variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
-    return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
-
-A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
-teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class
-probabilities and whether to abstain out.
-
-**Did the teacher help?** {verdict}
-
-| held-out figure of this seed | value | 95 % interval | rows |
-| --- | --- | --- | --- |
-{figures}
-
-One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on {latency.device},
-{latency.threads} thread(s); {latency.throughput:,.0f} rows/s. Without mlflow: {takes}.{variant}
-
-[Summary run]({distillation.link}) · [all candidates side by side]({report.compare})
-"""
-
-
 def _make_model(client: MlflowClient, config: DistillConfig) -> None:
     name = config.registry.model
     if not client.search_registered_models(f"name = '{name}'"):
@@ -122,11 +92,11 @@ def _make_version(
     report: Report,
     distillation: Distillation,
 ) -> Registered:
-    name, model_id = findings.config.registry.model, report.model_ids[candidate.name]
+    name, model_id = findings.config.registry.model, report.runs.model_ids[candidate.name]
     version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
-        run_id=report.run_ids[candidate.name],
+        run_id=report.runs.run_ids[candidate.name],
         model_id=model_id,  # a server takes no model as the source without it
         tags={
             STUDENT: candidate.student.digest,
@@ -134,7 +104,7 @@ def _make_version(
             "candidate": candidate.name,
             "seed": str(candidate.student.seed),
         },
-        description=write_card(findings, candidate, report, distillation),
+        description=report.card,
     )
     return Registered(name, int(version.version), reused=False)
 

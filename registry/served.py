@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distill_tasks.core.errors import InputError, say_error
-from distill_tasks.data.corpus import Split
 from distill_tasks.measuring.stopwatch import Served
-from distill_tasks.problems.classification import LABEL_SEPARATOR, Decisions
+from distill_tasks.problems.classification import LABEL_SEPARATOR
 from distill_tasks.scoring.predictions import ask_sorted
+
+if TYPE_CHECKING:
+    from distill_tasks.data.corpus import Split
+    from distill_tasks.problems.classification import Decisions
 
 
 class UnopenedError(InputError):

@@ -12,7 +12,7 @@ from samples import CLASSES, make_footprint, make_latency
 
 from distill_tasks.config import DistillConfig, parse_config
 from distill_tasks.data.corpus import Corpus
-from distill_tasks.reporting.findings import Findings
+from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import Grid, Trial, first_trials
 from distill_tasks.results.outcomes import Latencies
 from distill_tasks.results.run import start_run
@@ -84,6 +84,11 @@ def distil(
     )
 
 
+EVIL_CLASS = "<script>alert(1)</script>|[cats](http://evil.example) <a href='x'>y</a>"
+EVIL_TEXT = "<img src=x onerror=alert(2)> | `row` ![x](http://evil.example/x.png) [/red]"
+"""A class and a beginning of texts that want to be more than text."""
+
+
 def make_wordy_rows(count: int, seed: int, season: str = "old") -> pd.DataFrame:
     """Return rows of 2 of their class's 90 words each, so that few rows do not show them all.
 
@@ -122,6 +127,21 @@ def write_rows(folder: Path) -> dict[str, Any]:
         "measure": {"calls": 20, "batch_rows": [4]},
         "registry": {"model": "small"},
     }
+
+
+def write_evil_rows(folder: Path) -> dict[str, Any]:
+    """Write rows that try to break out of a page, with slices and a production sample."""
+    written = write_rows(folder)
+    for name in ("train", "validation", "transfer", "held_out"):
+        rows = pd.read_parquet(folder / f"{name}.parquet").replace({"label": {"cats": EVIL_CLASS}})
+        rows["text"] = f"{EVIL_TEXT} " + rows["text"]
+        rows["source"] = [("mail", "</script>")[row % 2] for row in range(len(rows))]
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    answers = pd.read_parquet(folder / "answers.parquet").rename(columns={"cats": EVIL_CLASS})
+    answers["text"] = f"{EVIL_TEXT} " + answers["text"]
+    answers.to_parquet(folder / "answers.parquet", index=False)
+    further = {"slice_column": "source", "production": str(folder / "held_out.parquet")}
+    return written | {"data": written["data"] | further, "loss": {"alpha": "auto"}}
 
 
 def save_answers(splits: list[pd.DataFrame], path: Path, wrong: float) -> None:

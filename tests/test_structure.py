@@ -25,7 +25,7 @@ MODULES = {
 }
 USERS = {
     "prefect": {"stages", "flows"},
-    "mlflow": {"tracking", "registry", "flows", "stages", "serving"},
+    "mlflow": {"tracking", "registry", "serving"},
     "torch": set(ROOMS) - {"core", "problems", "data", "scoring"},
 }
 """Who imports a library."""
@@ -40,6 +40,11 @@ def imported(path):
             module = node.module or ""
             inner = {f"{module}.{alias.name}" for alias in node.names}
             yield from inner & MODULES.keys() or {module}
+
+
+def roots(path):
+    """Return the packages that a file imports from."""
+    return {name.split(".")[0] for name in imported(path)}
 
 
 def room(module):
@@ -112,9 +117,21 @@ def test_no_module_is_longer_than_350_lines(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_libraries_are_imported_by_the_rooms_that_are_theirs(module):
-    libraries = {name.split(".")[0] for name in imported(MODULES[module])}
+    libraries = roots(MODULES[module])
     for library, rooms in USERS.items():
         assert library not in libraries or room(module) in rooms
+
+
+def test_of_what_is_served_the_wrapper_alone_imports_mlflow():
+    served = [name for name in MODULES if room(name) == "serving"]
+    users = [name for name in served if "mlflow" in roots(MODULES[name])]
+    assert users == ["distill_tasks.serving.served_pyfunc"]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) == "registry"])
+def test_the_registry_reads_findings_and_no_report(module):
+    reports = {name for name in imported(MODULES[module]) if room(name) == "reporting"}
+    assert not reports | {"distill_tasks.stages.report"} & set(imported(MODULES[module]))
 
 
 @pytest.mark.parametrize("name", ["served_model", "served_pyfunc"])

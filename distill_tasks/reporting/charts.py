@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.markup import as_label
 from distill_tasks.reporting.front import GOLD, GREY, INK
-from distill_tasks.scoring.fidelity import Panel, ReliabilityBin
-from distill_tasks.scoring.learning_curve import LearningCurve
-from distill_tasks.scoring.production import ProductionCheck
+
+if TYPE_CHECKING:
+    from distill_tasks.scoring.fidelity import Panel, ReliabilityBin
+    from distill_tasks.scoring.learning_curve import LearningCurve
+    from distill_tasks.scoring.production import ProductionCheck
 
 COLOURS = {"teacher": INK, "student": GOLD}
 HEIGHT_PX = 380

@@ -6,15 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.errors import shortlist
-from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.report import DataReport, Overlap, SplitReport
 from distill_tasks.scoring.verdicts import FEWEST_ROWS, rows_for, smallest_difference
 from distill_tasks.students.controls import WORDS_ON_GOLD, find_limit, has_words
+
+if TYPE_CHECKING:
+    from distill_tasks.data.corpus import Corpus
 
 WORD = re.compile(r"\w+")
 SHINGLE_WORDS = 3

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from distill_tasks.core.markup import as_label
-from distill_tasks.scoring.intervals import Figure
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.pareto import find_front
+
+if TYPE_CHECKING:
+    from distill_tasks.results.findings import Findings
+    from distill_tasks.results.selection import Selection
+    from distill_tasks.scoring.intervals import Figure
+    from distill_tasks.scoring.scorecard import Scorecard
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
 
@@ -54,6 +60,48 @@ class Point:
     def reach(self) -> tuple[float, float]:
         """How far the interval goes below and above the quality, in percent."""
         return self.percent - 100 * self.quality.low, 100 * self.quality.high - self.percent
+
+
+def list_points(findings: Findings) -> list[Point]:
+    """Return every timed model as a point of the picture.
+
+    Left out are those timed with their first seed before the export of another one failed.
+    """
+    validation, held_out = findings.validation, findings.held_out
+    points = []
+    for name in findings.latencies.by_name:
+        if name == TEACHER:
+            cards = validation.models[name], held_out.models.get(name)
+            points.append(_make_point(findings, name, "the model to be replaced", *cards))
+        elif name in validation.candidates:
+            cards = validation.candidates[name], held_out.candidates.get(name)
+            points.append(_make_point(findings, name, findings.selection.reasons[name], *cards))
+    return points
+
+
+def _make_point(
+    findings: Findings, name: str, reason: str, card: Scorecard, held_out: Scorecard | None
+) -> Point:
+    """Return a model's point; without held-out where that was scored by another figure."""
+    latency_ms = findings.latencies.by_name[name].p95_ms
+    alike = findings.metric == findings.validation_metric
+    about = (str(card.quality), f"p95 {latency_ms:.3g} ms", reason)
+    return Point(
+        name=name,
+        quality=card.quality,
+        held_out=held_out.quality if held_out and alike else None,
+        latency_ms=latency_ms,
+        role=_find_role(findings.selection, name),
+        note="<br>".join([f"<b>{as_label(name)}</b>", *map(as_label, about)]),
+    )
+
+
+def _find_role(selection: Selection, name: str) -> Role:
+    if name == TEACHER:
+        return "teacher"
+    if name == selection.chosen:
+        return "chosen"
+    return "front" if name in selection.front else "other"
 
 
 def draw_front(points: list[Point], metric: str) -> Any:

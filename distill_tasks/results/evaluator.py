@@ -8,20 +8,19 @@ from functools import cached_property
 
 from distill_tasks.core.digests import digest
 from distill_tasks.problems.classification import Answering, Logits
+from distill_tasks.results.kept import fit_calibration
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun
-from distill_tasks.results.trained import fit_calibration
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, Scorecard, score
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students.controls import (
+    CONTROLS,
     MAJORITY_CLASS,
     WORDS_ON_GOLD,
     Limit,
-    MajorityClass,
-    WordsOnGold,
     find_limit,
 )
 
@@ -30,16 +29,6 @@ logger = logging.getLogger("potstill")
 
 CODE_VERSION = 4
 """Raised when a change of the code changes the figures that come out."""
-
-
-TEACHER = "teacher"
-
-
-CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
-    WORDS_ON_GOLD: WordsOnGold,
-    MAJORITY_CLASS: MajorityClass,
-}
-"""The controls that are no students."""
 
 
 class Evaluator:

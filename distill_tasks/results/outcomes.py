@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, find_band
-from distill_tasks.results.grid import Trial
 from distill_tasks.scoring.fidelity import Panel
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
@@ -17,6 +16,12 @@ from distill_tasks.scoring.production import ProductionCheck
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.training.objective import Objective
+
+if TYPE_CHECKING:
+    from distill_tasks.results.grid import Trial
+
+TEACHER = "teacher"
+"""The teacher's name among the models of a run."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,11 @@ class Judgement:
     """Teacher less control."""
     flags: list[str]
     """What should be known before the verdict is relied on."""
+
+    @property
+    def difference(self) -> Figure | None:
+        """Quality of the student less that of the same student without its teacher."""
+        return self.comparison.difference if self.comparison else None
 
 
 @dataclass(frozen=True)

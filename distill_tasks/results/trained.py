@@ -1,4 +1,4 @@
-"""Students trained into the store, whole or in part, and models kept as they are served."""
+"""Students trained into the store, whole or in part."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.core.progress import ProgressFile, TrainingStep
-from distill_tasks.data.corpus import Corpus
 from distill_tasks.measuring.latency import Latency, MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
-from distill_tasks.problems.classification import Logits
 from distill_tasks.results.grid import Trial
+from distill_tasks.results.kept import identify, keep_served
 from distill_tasks.results.references import PartOfTraining, StudentReference
 from distill_tasks.results.run import OpenRun, make_training_set
-from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
-from distill_tasks.serving.served_model import open_model
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
 from distill_tasks.students.folder import (
     SERVED,
     count_parameters,
-    describe_calibration,
     measure_disk_mb,
 )
 from distill_tasks.training.curve import Curve
@@ -192,56 +188,6 @@ def _reads_end(run: OpenRun, trial: Trial) -> bool:
     model = run.teacher.model if trial.distilled else run.config.teacher.start
     model = trial.student.own_start(model) or model
     return model is not None and model.read_truncation_side() == "left"
-
-
-def identify(key: str, manifest: dict[str, Any]) -> str:
-    """Return the digest by which all that is found of a model is kept.
-
-    It follows from the recipe (``key``) and from the bytes that came of it: a model that was lost
-    and comes out otherwise when it is made again is another one. One of before bytes were looked
-    at is known by its recipe.
-    """
-    content = manifest.get("content")
-    return key if content is None else digest(key, content)
-
-
-@dataclass(frozen=True)
-class KeptModel:
-    """A model as it is served, in the store."""
-
-    digest: str
-    folder: Path
-    calibration: Calibration
-
-
-def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None]) -> KeptModel:
-    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
-
-    What it says of validation, which it is calibrated on, is kept under its digest.
-    """
-    store, validation = run.store, run.corpus.splits["validation"]
-    manifest = store.manifest("served", key)
-    if manifest is None:
-        manifest = {"name": name}
-        with store.build("served", key, manifest) as draft:
-            folder = draft / SERVED
-            folder.mkdir(exist_ok=True)
-            fill(folder)
-            manifest["content"] = digest_folder(folder)
-            answers, made = AnswerStore(store, validation), identify(key, manifest)
-            logits = answers.read(made, name, lambda: open_model(folder))
-            fitted = fit_calibration(run.corpus, logits, run.config.evaluate.answer_precision)
-            describe_calibration(folder, fitted)
-            manifest |= fitted.to_json()
-    fields = {field: manifest[field] for field in Calibration().to_json()}
-    served = store.folder("served", key) / SERVED
-    return KeptModel(identify(key, manifest), served, Calibration(**fields))
-
-
-def fit_calibration(corpus: Corpus, logits: Logits, answer_precision: float | None) -> Calibration:
-    """Return the calibration that answers to validation, logits (rows, classes), ask for."""
-    gold = corpus.splits["validation"].decisions(logits.shape[1])
-    return calibrate(logits, gold, corpus.problem, answer_precision)
 
 
 def _link(source: str, target: str) -> None:

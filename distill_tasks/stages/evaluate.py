@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from distill_tasks.core.digests import digest
-from distill_tasks.results.evaluator import CONTROLS, TEACHER, Evaluator
-from distill_tasks.results.outcomes import Scores
+from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.outcomes import TEACHER, Scores
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.stages.stage import stage
-from distill_tasks.students.controls import WORDS_ON_GOLD, has_words
+from distill_tasks.students.controls import CONTROLS, WORDS_ON_GOLD, has_words
 
 
 @stage("evaluate on {split}")

@@ -12,9 +12,9 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import say_error, stop_if_disk_full
 from distill_tasks.core.store import Store
 from distill_tasks.results.grid import Grid
+from distill_tasks.results.kept import keep_served
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.results.trained import keep_served
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.stage import stage
 from distill_tasks.students.folder import SERVED, check_reading, measure_disk_mb

@@ -21,7 +21,7 @@ from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.formats import choose_variants
 from distill_tasks.students.search_space import check_optuna
-from distill_tasks.tracking.runs import check_experiment, check_tracking
+from distill_tasks.tracking.store import check_experiment, check_tracking
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
 

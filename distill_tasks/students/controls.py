@@ -108,6 +108,13 @@ class MajorityClass:
         return np.tile(self.row, (len(texts), 1))
 
 
+CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
+    WORDS_ON_GOLD: WordsOnGold,
+    MAJORITY_CLASS: MajorityClass,
+}
+"""The controls that are no students."""
+
+
 def has_words(train: Split) -> bool:
     """Return whether any text has a word as `WordsOnGold` reads them: of two characters or more."""
     from sklearn.feature_extraction.text import CountVectorizer

@@ -1,34 +1,28 @@
-"""The one file that writes MLflow runs: summary, teacher, control and students, tied by a tag."""
+"""The runs of one distillation: its summary, and one of each model, tied by a tag."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import os
-import sqlite3
-import time
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from distill_tasks.config import DistillConfig, TrackingConfig
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import read_environment, variables
-from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import Store
-from distill_tasks.data.corpus import Corpus
-from distill_tasks.problems.classification import name_labels, to_decisions
-from distill_tasks.scoring.intervals import Figure
-from distill_tasks.tracking.retries import RETRIES, limit_retries, shorten
+from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
+from distill_tasks.tracking.links import run_link
+from distill_tasks.tracking.retries import RETRIES, shorten
+from distill_tasks.tracking.store import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+
+    from distill_tasks.config import DistillConfig
+    from distill_tasks.data.corpus import Corpus
 
 logger = logging.getLogger("potstill")
 
@@ -47,9 +41,6 @@ FAILURE = "potstill.failure"
 
 KILLED = "its process ended without a word, as by kill -9 or where memory runs out"
 
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
-"""What MLflow takes in one batch: a server that hashes a password for each call is slow."""
-
 
 @dataclass(frozen=True)
 class Distillation:
@@ -66,57 +57,6 @@ class Distillation:
     def link(self) -> str:
         """Return the path of the summary run in the MLflow UI."""
         return run_link(self.tracking_uri, self.experiment_id, self.run_id)
-
-
-def check_tracking(config: TrackingConfig) -> None:
-    """Raise InputError if the store cannot be reached; the tables of a new one are made here."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    refusals = MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ValueError, ImportError
-    try:
-        with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}), _alone(config.uri):
-            _open_sqlite(config.uri)
-            _find_experiment(config)
-    except refusals as error:
-        raise InputError(
-            f"tracking.uri {config.uri} cannot be reached: {shorten(error)}. "
-            "Start that server, or use sqlite:///mlflow.db."
-        ) from None
-
-
-def check_experiment(config: TrackingConfig) -> None:
-    """Raise InputError if the experiment was deleted: MLflow then takes no run of it."""
-    found = _find_experiment(config)
-    if found is not None and found.lifecycle_stage == "deleted":
-        raise InputError(
-            f"tracking.experiment {config.experiment!r} was deleted. Restore it with `mlflow "
-            f"experiments restore --experiment-id {found.experiment_id}`, or name another one."
-        )
-
-
-def connect(config: TrackingConfig) -> str:
-    """Point MLflow at the store and return the id of the experiment, made if new."""
-    import mlflow
-
-    use_store(config)
-    with _alone(config.uri):
-        found = _find_experiment(config)
-        experiment_id = (
-            mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
-            if found is None
-            else found.experiment_id
-        )
-    return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
-
-
-def use_store(config: TrackingConfig) -> None:
-    """Point MLflow at the store, its registry too, whatever address the environment names."""
-    import mlflow
-
-    limit_retries()
-    mlflow.set_tracking_uri(config.uri)
-    mlflow.set_registry_uri(config.uri)
 
 
 @contextmanager
@@ -188,142 +128,6 @@ def finish(run_id: str) -> None:
     client = mlflow.MlflowClient()
     client.set_tag(run_id, LOGGED, "true")
     client.set_terminated(run_id, "FINISHED")
-
-
-def describe_datasets(corpus: Corpus) -> dict[str, Any]:
-    """Return the splits as MLflow datasets by name."""
-    import pandas as pd
-    from mlflow.data.pandas_dataset import from_pandas
-
-    datasets = {}
-    for name, split in corpus.splits.items():
-        frame = pd.DataFrame({"text": split.texts})
-        if split.has_gold:
-            gold = to_decisions(split.gold, len(corpus.classes))
-            frame["label"] = name_labels(gold, corpus.classes)
-        targets = "label" if split.has_gold else None
-        datasets[name] = from_pandas(frame, name=name, targets=targets)
-    return datasets
-
-
-def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
-    """Link a run to the splits."""
-    import mlflow
-
-    with mlflow.start_run(run_id=run_id):
-        untagged: list[dict[str, str] | None] = [None] * len(datasets)
-        mlflow.log_inputs([*datasets.values()], [*datasets], untagged)
-
-
-def log_figures(
-    run_id: str,
-    figures: Mapping[str, Figure],
-    values: Mapping[str, float],
-    model_id: str | None,
-    dataset: Any,
-) -> None:
-    """Log figures with the ends of their intervals, tied to their model and dataset."""
-    import mlflow
-
-    metrics = dict(values)
-    for name, figure in figures.items():
-        metrics |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(metrics, model_id=model_id, dataset=dataset)
-
-
-def log_params(run_id: str, params: Mapping[str, Any]) -> None:
-    """Log the settings of a run; those already there stay."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Param
-
-    entities = [Param(name, str(value)) for name, value in params.items()]
-    for start in range(0, len(entities), PARAMS_AT_ONCE):
-        batch = entities[start : start + PARAMS_AT_ONCE]
-        MlflowClient().log_batch(run_id, params=batch)
-
-
-def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
-    """Log a training curve by step, all of it at once."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
-
-    now_ms = int(time.time() * 1000)
-    metrics = [
-        Metric(name, value, now_ms, int(point["step"]))
-        for point in curve
-        for name, value in point.items()
-        if "/" in name
-    ]
-    for start in range(0, len(metrics), METRICS_AT_ONCE):
-        MlflowClient().log_batch(run_id, metrics[start : start + METRICS_AT_ONCE])
-
-
-def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run in the UI; without a server, its path behind the UI's address."""
-    return (
-        f"{_ui(tracking_uri)}/#/experiments/{experiment_id}/runs/{run_id}"
-        "?workflowType=machine_learning"
-    )
-
-
-def compare_link(tracking_uri: str, experiment_id: str, run_ids: list[str]) -> str:
-    """Return the address that opens runs side by side: parallel coordinates and scatter."""
-    runs, experiments = quote(json.dumps(run_ids)), quote(json.dumps([experiment_id]))
-    return (
-        f"{_ui(tracking_uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
-        "&workflowType=machine_learning"
-    )
-
-
-def _ui(tracking_uri: str) -> str:
-    """Return where the UI is: the server itself, or the address that `make ui` opens."""
-    return tracking_uri.rstrip("/") if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-
-
-def _artifacts(tracking_uri: str) -> str | None:
-    """Return the folder for artifacts beside a sqlite file; a server decides for itself."""
-    database = _sqlite_file(tracking_uri)
-    return None if database is None else (database.parent / "mlartifacts").as_uri()
-
-
-def _sqlite_file(tracking_uri: str) -> Path | None:
-    """Return the file of a sqlite database; None for all that is none."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
-
-
-def _open_sqlite(tracking_uri: str) -> None:
-    """Raise what sqlite says of a file that it cannot open, for which MLflow tries ten times."""
-    database = _sqlite_file(tracking_uri)
-    if database is not None:
-        sqlite3.connect(database).close()
-
-
-@contextmanager
-def _alone(tracking_uri: str) -> Iterator[None]:
-    """Let no other process make tables or experiments in a sqlite file meanwhile.
-
-    MLflow's migrations break where two processes run them on one file.
-    """
-    database = _sqlite_file(tracking_uri)
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(database.parent, os.W_OK):
-        yield  # whoever may only read makes no tables
-        return
-    with database.with_name(f".{database.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _find_experiment(config: TrackingConfig) -> Experiment | None:
-    from mlflow import MlflowClient
-
-    return MlflowClient(config.uri).get_experiment_by_name(config.experiment)
 
 
 def _end_as_failed(client: MlflowClient, run_id: str, failure: BaseException) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 
 from distill_tasks.config import load_config
-from distill_tasks.reporting.pages import markdown_table
+from distill_tasks.reporting.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = (

@@ -12,7 +12,7 @@ from samples import make_rows
 from small_distillation import save_answers
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.tracking.runs import check_tracking
+from distill_tasks.tracking.store import check_tracking
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,9 @@ from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import ProgressArtifacts, name_key, show_trainings
 from distill_tasks.stages.train import train
-from distill_tasks.tracking.runs import connect, find_or_start, log_curve
+from distill_tasks.tracking.figures import log_curve
+from distill_tasks.tracking.runs import find_or_start
+from distill_tasks.tracking.store import connect
 
 
 def read_artifacts():

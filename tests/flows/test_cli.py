@@ -16,12 +16,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import make_latency, make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
+from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.stages.plan import Planned
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.retries import RETRIES
-from distill_tasks.tracking.runs import connect
+from distill_tasks.tracking.store import connect
 from flows import cli
-from registry.gate import SideBySide
+from registry.side_by_side import SideBySide
 
 COMMANDS = ("check", "plan", "run", "label", "compare", "promote", "rollback", "schema")
 
@@ -78,13 +80,20 @@ def test_schema_prints_the_committed_schema(capsys):
 
 def test_two_models_are_printed_side_by_side(capsys):
     timed = make_latency(2), make_latency(8)
-    pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), 0.875, None, timed, 40)
+    gap = PairedComparison(Figure(0.05, 0.01, 0.09, 40), 0.01, Verdict.BEATS)
+    pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), 0.875, gap, timed, 40)
     cli.print_side_by_side(pair)
-    words = capsys.readouterr().out.split()
-    for row in (["accuracy", "0.9500", "0.9000"], ["p95_ms", "2", "8"], ["throughput", "1e+03"]):
-        start = words.index(row[0])
-        assert [word for word in words[start : start + 6] if word[0].isalnum()][: len(row)] == row
-    assert "They agree on 87.50 % of the rows." in " ".join(words)
+    printed = capsys.readouterr().out
+    rows = [re.findall(r"[^\s│]+", line) for line in printed.splitlines()]
+    for row in (
+        ["accuracy", "0.9500", "0.9000"],
+        ["p95", "ms", "2", "8"],
+        ["rows/s", "1,000", "1,000"],
+    ):
+        assert row in rows
+    assert "They agree on 87.50 % of the rows." in printed
+    difference = "+5.00 points [+1.00, +9.00]"
+    assert f"BEATS: accuracy of new minus that of old is {difference}." in printed
 
 
 def test_compare_reads_rows_as_a_run_does_and_says_what_it_found(

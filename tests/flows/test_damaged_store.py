@@ -52,7 +52,9 @@ def test_a_run_on_a_damaged_store_says_what_and_comes_to_the_same(plain, caplog)
     for kind in ("students/", "served/", "answers/", "corpus/", "scorecards/", "latencies/"):
         assert [line for line in lines if line.startswith(f"store: {kind}")], kind
     assert len([line for line in lines if line.startswith("labels: ")]) == 2
-    assert second.report.run_ids == first.report.run_ids  # it came out the same, to the byte
+    assert (
+        second.report.runs.run_ids == first.report.runs.run_ids
+    )  # it came out the same, to the byte
     client = mlflow.MlflowClient(config.tracking.uri)
     assert client.get_registered_model("animals").aliases == {"champion": 1}
     caplog.clear()

@@ -12,6 +12,9 @@ from small_distillation import save_answers
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError, NothingQualifiesError
 from distill_tasks.core.store import Store
+from distill_tasks.reporting.rows import list_models
+from distill_tasks.reporting.sentences import warn
+from distill_tasks.scoring.verdicts import Verdict
 from flows.distill import distill
 from flows.label import label_only
 from flows.promote import promote
@@ -135,16 +138,17 @@ def check_variants(outcome, layers, variants):
     assert selection.finalists[0] == layers
     assert selection.chosen in variants  # as accurate as torch, and faster
     assert selection.leading[0] == selection.chosen
-    rows = {row["model"]: row for row in report.table}
+    rows = {row.name: row for row in list_models(outcome.findings)}
     assert {layers, *variants} <= rows.keys()
-    assert rows[variants[0]]["accuracy"] == rows[layers]["accuracy"]
-    assert rows[selection.chosen]["per 1,000"] != "–"
-    assert f"Of {selection.chosen}, 1,000 answers cost" in report.markdown
-    assert "\n## Variants\n" in report.markdown
+    assert rows[variants[0]].quality == rows[layers].quality
+    assert rows[selection.chosen].price_per_1000 is not None
 
     client = mlflow.MlflowClient()
+    text = mlflow.artifacts.load_text(f"runs:/{outcome.distillation.run_id}/report.md")
+    assert f"Of {selection.chosen}, 1,000 answers cost" in text
+    assert "\n## Variants\n" in text
     for name in (layers, *variants):
-        model = client.get_logged_model(report.model_ids[name])
+        model = client.get_logged_model(report.runs.model_ids[name])
         assert (model.name, model.model_type) == (name, "student")
         assert model.tags["model"] == name
     version = client.get_model_version(outcome.registered.model, "1")
@@ -174,15 +178,15 @@ def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(quick, re
     assert trained == [f"train {name}" for name in (*students, *further)]
 
     client = mlflow.MlflowClient(config.tracking.uri)
-    runs = {name: client.get_run(run_id) for name, run_id in outcome.report.run_ids.items()}
+    runs = {name: client.get_run(run_id) for name, run_id in outcome.report.runs.run_ids.items()}
     seeds = [runs[name].data.metrics["quality/accuracy"] for name in (finalist, further[0])]
     alone = [runs[name].data.metrics["quality/accuracy"] for name in further[1:]]
-    row = next(row for row in outcome.report.table if row["model"] == finalist)
-    assert float(row["accuracy"]) == pytest.approx(sum(seeds) / 2, abs=1e-4)
-    assert row["seeds"] == f"{min(seeds):.4f}–{max(seeds):.4f}"
+    row = next(row for row in list_models(outcome.findings) if row.name == finalist)
+    assert row.quality.value == pytest.approx(sum(seeds) / 2)
+    assert row.seeds == pytest.approx((min(seeds), max(seeds)))
     gap = runs[finalist].data.metrics["verdict/difference"]
     assert gap == pytest.approx(sum(seeds) / 2 - sum(alone) / 2)
-    assert runs[finalist].data.tags["potstill.verdict"] == row["verdict"] != "–"
+    assert runs[finalist].data.tags["potstill.verdict"] == str(row.verdict)
     assert "temperature" not in runs[further[1]].data.params  # no teacher, no loss of its own
     (loser,) = set(students) - {finalist}
     assert "quality/accuracy" not in runs[loser].data.metrics  # held-out sees finalists alone
@@ -193,11 +197,12 @@ def test_held_out_without_labels_measures_agreement_and_gives_no_verdict(quick, 
     path = data_folder / "held_out.parquet"
     pd.read_parquet(path)[["text"]].to_parquet(path, index=False)
     outcome = distill(parse_config(quick, "test"))
-    row = next(r for r in outcome.report.table if r["model"] == outcome.selection.chosen)
-    assert row["verdict"] == "INCONCLUSIVE"
-    assert float(row["agreement"]) == pytest.approx(float(list(row.values())[1]))
-    assert row["retention"] == "–"
-    assert any("held_out has no column 'label'" in warning for warning in outcome.report.warnings)
+    findings = outcome.findings
+    row = next(row for row in list_models(findings) if row.name == findings.selection.chosen)
+    assert row.verdict is Verdict.INCONCLUSIVE
+    assert row.agreement == row.quality.value
+    assert row.retention is None
+    assert any("held_out has no column 'label'" in warning for warning in warn(findings))
     assert outcome.promotion.moved  # there was no champion to be worse than
 
 
@@ -307,9 +312,9 @@ def test_a_student_that_diverges_is_left_out_and_the_night_goes_on(quick, ready_
     outcome = distill(config)
     assert outcome.selection.chosen == good
     assert outcome.promotion.moved
-    (row,) = [row for row in outcome.report.table if row["model"] == wild]
-    assert row["outcome"].startswith(f"left out: its training failed: {wild}: the loss became")
-    assert row["on validation"] == "–"
-    assert any(w.startswith(f"{wild} was left out: its training") for w in outcome.report.warnings)
+    (row,) = [row for row in list_models(outcome.findings) if row.name == wild]
+    assert row.outcome.startswith(f"left out: its training failed: {wild}: the loss became")
+    assert row.validation_quality is None
+    assert any(w.startswith(f"{wild} was left out: its training") for w in warn(outcome.findings))
     assert wild not in everything_of(config)["runs"]
     assert (f"train {wild}", "Failed") in task_states(last_flow_run())

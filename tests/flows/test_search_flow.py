@@ -5,6 +5,7 @@ from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 
 from distill_tasks.config import parse_config
+from distill_tasks.reporting.rows import list_models
 from flows.distill import distill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -34,18 +35,17 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
     further = candidates - grid
     assert len(further) == 2
     assert outcome.selection.chosen in further
-    rows = [row["model"] for row in outcome.report.table]
-    assert candidates <= set(rows)
+    assert candidates <= {row.name for row in list_models(outcome.findings)}
 
     client = mlflow.MlflowClient(config.tracking.uri)
     for name in further:
-        run = client.get_run(outcome.report.run_ids[name])
+        run = client.get_run(outcome.report.runs.run_ids[name])
         assert run.info.run_name == name
         assert run.data.params["max_features"] == name.rsplit("-", 1)[1]
         assert "validation/quality/accuracy" in run.data.metrics
-        assert client.get_logged_model(outcome.report.model_ids[name]).name == name
+        assert client.get_logged_model(outcome.report.runs.model_ids[name]).name == name
     tags = client.get_model_version("animals", "1").tags
     assert tags["candidate"] == outcome.selection.chosen
 
-    assert distill(config).report.run_ids == outcome.report.run_ids
+    assert distill(config).report.runs.run_ids == outcome.report.runs.run_ids
     assert search_state() == "Cached"

@@ -95,7 +95,7 @@ def test_a_server_takes_the_whole_way_from_rows_to_roll_back(quick, server, tmp_
     pair = ["models:/animals@champion", "models:/animals@previous"]
     code, said = run(tmp_path, login, "compare", *pair, "--on", rows, "--tracking-uri", address)
     assert code == 0, said
-    assert "BEATS: accuracy of the first minus the second is" in said
+    assert f"BEATS: accuracy of {pair[0]} minus that of {pair[1]} is" in said
     for champion, previous in ((1, 2), (2, 1)):
         code, said = run(tmp_path, login, "rollback", path)
         assert code == 0, said

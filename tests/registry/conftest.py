@@ -15,12 +15,14 @@ from small_distillation import distil
 from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig, parse_config
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.rows import read_corpus
-from distill_tasks.reporting.findings import Findings
+from distill_tasks.reporting.model_card import write_card
+from distill_tasks.results.findings import Findings
 from distill_tasks.results.outcomes import Judgement
 from distill_tasks.results.selection import Candidate
 from distill_tasks.scoring.verdicts import Verdict
-from distill_tasks.stages.report import Report, write_report
+from distill_tasks.stages.report import write_report
 from distill_tasks.tracking.logged_models import log_student
+from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import aliases_of
 from registry.gate import GateReport
@@ -69,7 +71,10 @@ class House:
         judgement = replace(judgement, verdict=verdict or judgement.verdict)
         judgements = findings.proof.judgements | {name: judgement}
         findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
-        return register_candidate(findings, self.candidate(name), self.report, self.distillation)
+        candidate, compare = self.candidate(name), self.report.runs.compare
+        card = write_card(findings, candidate, self.distillation.link, compare)
+        report = replace(self.report, card=card)
+        return register_candidate(findings, candidate, report, self.distillation)
 
     def crown(self, model: str, student: str) -> Registered:
         """Register a student and make it champion, whoever was champion before."""
@@ -92,8 +97,9 @@ class House:
         with mlflow.start_run(experiment_id=self.distillation.experiment_id) as run:
             pass
         copy = log_student(run.info.run_id, name, self.candidate(name).student.folder, {})
-        models = self.report.model_ids | {name: copy}
-        return replace(self, report=replace(self.report, model_ids=models)).register(model, name)
+        models = self.report.runs.model_ids | {name: copy}
+        runs = replace(self.report.runs, model_ids=models)
+        return replace(self, report=replace(self.report, runs=runs)).register(model, name)
 
     def crown_copy(self, model: str, name: str) -> Registered:
         """Register a candidate from files of its own and make it champion."""

@@ -21,7 +21,7 @@ from distill_tasks.config import RegistryConfig
 from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.serving.served_model import open_model
@@ -30,8 +30,9 @@ from distill_tasks.students.base import TrainingSet
 from distill_tasks.tracking import logged_models
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.training.objective import Objective
-from registry.gate import compare_models, decide, judge, read_gate
+from registry.gate import decide, judge, read_gate
 from registry.promote import promote_version
+from registry.side_by_side import compare_models
 
 BEATS, NO_BEATS, INCONCLUSIVE = Verdict.BEATS, Verdict.NO_BEATS, Verdict.INCONCLUSIVE
 
@@ -358,7 +359,7 @@ def test_an_address_of_no_potstill_model_is_refused_in_one_line(house, tmp_path)
     other = tmp_path / "other"
     mlflow.pyfunc.save_model(other, python_model=tmp_path / "other.py", pip_requirements=[])
     house.register("real", LAYERS)
-    teacher = f"models:/{house.report.model_ids[TEACHER]}"
+    teacher = f"models:/{house.report.runs.model_ids[TEACHER]}"
     nowhere = ("models:/nobody@champion", "models:/real/9", "models:/real@nothing", "models:/")
     for uri in (*nowhere, str(tmp_path / "nothing"), teacher, str(other)):
         with pytest.raises(InputError) as caught:

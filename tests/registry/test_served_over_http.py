@@ -22,7 +22,7 @@ from distill_tasks.measuring.footprint import pin
 from distill_tasks.students import BagOfWordsStudent, LayersStudent
 from distill_tasks.students.formats import export_variant
 from distill_tasks.tracking.logged_models import log_student
-from distill_tasks.tracking.runs import connect
+from distill_tasks.tracking.store import connect
 from registry.aliases import CHAMPION
 
 ROOT = Path(__file__).parents[2]

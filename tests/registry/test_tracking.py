@@ -15,18 +15,14 @@ from samples import FAMILIES, LAYERS, LAYERS_ONNX
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.core.errors import InputError
-from distill_tasks.results.evaluator import TEACHER
+from distill_tasks.reporting.pages import write_markdown
+from distill_tasks.reporting.tables import tabulate_models
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.stages.report import write_report
 from distill_tasks.tracking.logged_models import find_student, log_student
 from distill_tasks.tracking.retries import RETRIES, say_unanswered
-from distill_tasks.tracking.runs import (
-    check_experiment,
-    check_tracking,
-    connect,
-    find_or_start,
-    finish,
-    tracked,
-)
+from distill_tasks.tracking.runs import find_or_start, finish, tracked
+from distill_tasks.tracking.store import check_experiment, check_tracking, connect
 
 CONTROLS = ("words-on-gold", "majority-class")
 SERVED = (*FAMILIES, LAYERS_ONNX)
@@ -90,13 +86,13 @@ def test_every_student_is_one_ready_logged_model(house):
     assert sorted(model.name for model in models) == sorted(SERVED)
     assert {str(model.status) for model in models} == {"READY"}
     assert {model.name: model.model_id for model in models} == {
-        name: house.report.model_ids[name] for name in SERVED
+        name: house.report.runs.model_ids[name] for name in SERVED
     }
 
 
 def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
     for name in (TEACHER, *SERVED):
-        metrics = house.client.get_logged_model(house.report.model_ids[name]).metrics
+        metrics = house.client.get_logged_model(house.report.runs.model_ids[name]).metrics
         rows = {metric.key: metric.dataset_name for metric in metrics}
         assert rows["quality/accuracy"] == "held_out"
         assert rows["validation/quality/accuracy"] == "validation"
@@ -110,14 +106,14 @@ def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
     assert paths == pages | found | {"environment.json"}
     environment = json.loads(load(run_id, "environment.json"))
     assert environment["packages"]["mlflow"] == mlflow.__version__
-    assert load(run_id, "report.md") == house.report.markdown
+    assert load(run_id, "report.md") == write_markdown(house.findings)
     assert "<html" in load(run_id, "report.html")
     run = house.client.get_run(run_id)
     assert run.data.tags["potstill.chosen"] == house.findings.selection.chosen
     assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
     quality = house.findings.held_out.candidates[house.findings.selection.chosen].quality
     assert run.data.metrics["quality/accuracy"] == pytest.approx(quality.value)
-    assert house.report.compare in run.data.tags["mlflow.note.content"]
+    assert house.report.runs.compare in run.data.tags["mlflow.note.content"]
 
 
 def load(run_id, path):
@@ -128,7 +124,7 @@ def test_what_was_found_is_there_to_be_read_by_a_program(house):
     run_id, findings = house.distillation.run_id, house.findings
     table = json.loads(load(run_id, "candidates.json"))
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    assert rows == house.report.table
+    assert rows == tabulate_models(house.findings)
     report = json.loads(load(run_id, "data_report.json"))
     assert {split["name"]: split["rows"] for split in report["splits"]} == {
         name: len(split) for name, split in house.corpus.splits.items()
@@ -141,9 +137,9 @@ def test_what_was_found_is_there_to_be_read_by_a_program(house):
 def test_a_variants_run_tells_of_which_student_it_is_and_how_it_runs(house):
     variants = {"torch": LAYERS, "onnx": LAYERS_ONNX, "numpy": FAMILIES[1]}
     for variant, name in variants.items():
-        params = house.client.get_run(house.report.run_ids[name]).data.params
+        params = house.client.get_run(house.report.runs.run_ids[name]).data.params
         assert (params["variant"], params["candidate"]) == (variant, name)
-    runs = [house.client.get_run(house.report.run_ids[n]) for n in (LAYERS, LAYERS_ONNX)]
+    runs = [house.client.get_run(house.report.runs.run_ids[n]) for n in (LAYERS, LAYERS_ONNX)]
     torch, onnx = (run.data.params for run in runs)
     assert onnx["layers"] == torch["layers"] == "2"
     figures = [run.data.metrics["quality/accuracy"] for run in runs]
@@ -154,7 +150,7 @@ def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
     leading = house.findings.selection.leading
     assert len(leading) == len(FAMILIES)
     for name in leading:
-        run_id = house.report.run_ids[name]
+        run_id = house.report.runs.run_ids[name]
         panel = json.loads(load(run_id, "panel.json"))
         assert panel["confusion"] == house.findings.proof.panels[name].confusion
         verdict = json.loads(load(run_id, "verdict.json"))
@@ -167,7 +163,7 @@ def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
         assert (run.data.params["seed"], run.data.params["taught"]) == ("10", "True")
     (behind,) = set(SERVED) - set(leading)  # the same student, judged in another variant
     for name in (TEACHER, *CONTROLS, behind):
-        files = house.client.list_artifacts(house.report.run_ids[name])
+        files = house.client.list_artifacts(house.report.runs.run_ids[name])
         assert not {file.path for file in files} & {"panel.json", "verdict.json"}
 
 
@@ -176,13 +172,13 @@ def test_writing_a_finished_report_again_adds_nothing(house):
     with tracked(house.config, house.corpus) as again:
         report = write_report(house.findings, again)
     assert report.reused
-    assert report.run_ids == house.report.run_ids
-    assert report.model_ids == house.report.model_ids
+    assert report.runs.run_ids == house.report.runs.run_ids
+    assert report.runs.model_ids == house.report.runs.model_ids
     after = runs_of(house)
     assert {run.info.run_id for run in after} == {r["info"]["run_id"] for r in before[0]}
     assert {run.info.status for run in after} == {"FINISHED"}
     assert len(models_of(house)) == before[1]
-    for name, run_id in report.run_ids.items():
+    for name, run_id in report.runs.run_ids.items():
         assert len(house.client.get_metric_history(run_id, "quality/accuracy")) == 1, name
 
 
@@ -214,11 +210,11 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
 @pytest.mark.parametrize("lost", ["artifacts/student/weights.npz", None])
 def test_a_logged_model_that_lost_files_is_logged_again_with_its_figures(house, lost):
     name = "bag-of-words-200"
-    model = house.client.get_logged_model(house.report.model_ids[name])
+    model = house.client.get_logged_model(house.report.runs.model_ids[name])
     get_artifact_repository(model.artifact_location).delete_artifacts(lost)
     again = write_report(house.findings, house.distillation)
-    assert again.run_ids == house.report.run_ids
-    whole = house.client.get_logged_model(again.model_ids[name])
+    assert again.runs.run_ids == house.report.runs.run_ids
+    whole = house.client.get_logged_model(again.runs.model_ids[name])
     assert whole.model_id != model.model_id
     assert {m.key: m.value for m in whole.metrics} == {m.key: m.value for m in model.metrics}
     house.report = again
@@ -448,7 +444,7 @@ def test_two_first_runs_at_once_make_one_database_and_one_experiment(tmp_path):
     program = (
         "import sys\n"
         "from distill_tasks.config import TrackingConfig\n"
-        "from distill_tasks.tracking.runs import check_tracking, connect\n"
+        "from distill_tasks.tracking.store import check_tracking, connect\n"
         "config = TrackingConfig(uri=sys.argv[1], experiment='night')\n"
         "check_tracking(config)\n"
         "print(connect(config))\n"

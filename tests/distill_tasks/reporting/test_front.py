@@ -1,6 +1,11 @@
+import json
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
+from samples import make_latency
+from small_distillation import GOOD, POOR
 
 from distill_tasks.reporting.front import (
     FRONT,
@@ -11,8 +16,10 @@ from distill_tasks.reporting.front import (
     LEGEND,
     Point,
     draw_front,
+    list_points,
     write_png,
 )
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.intervals import Figure
 
 
@@ -116,3 +123,47 @@ def test_names_of_variants_side_by_side_do_not_run_into_each_other():
     assert len(set(beside.values())) == 3
     assert beside["layers-1-onnx-int8"] == "middle right"
     assert list(drawn[LEGEND["front"]]["textposition"]) == ["middle right"]
+
+
+# The points.
+
+
+def test_teacher_chosen_and_others_are_points_of_their_own_kind(findings, nothing):
+    timed = findings.latencies.by_name | {TEACHER: make_latency(10)}
+    fast = replace(findings, latencies=replace(findings.latencies, by_name=timed))
+    assert [point.role for point in list_points(fast)] == ["chosen", "front", "teacher"]
+    assert [point.role for point in list_points(nothing)] == ["front", "front"]
+
+
+def test_every_variant_is_a_point_of_the_picture(exported):
+    points = {point.name: point for point in list_points(exported)}
+    assert list(points) == [GOOD, POOR, f"{GOOD}-onnx", f"{GOOD}-onnx-int8"]
+    assert points[f"{GOOD}-onnx"].role == "chosen"
+    assert points[GOOD].role == "other"
+    assert "rejected: loses more" in points[f"{GOOD}-onnx-int8"].note
+
+
+def test_a_variant_that_a_later_seed_has_left_out_is_no_point_of_the_picture(findings):
+    name = f"{GOOD}-onnx"  # the first seed was exported and timed, another one failed
+    timed = findings.latencies.by_name | {name: make_latency(0.1)}
+    latencies = replace(findings.latencies, by_name=timed)
+    grid = replace(findings.grid, failed={name: "RuntimeError: no such operator"})
+    left = replace(findings, latencies=latencies, grid=grid)
+    assert [point.name for point in list_points(left)] == [GOOD, POOR]
+
+
+def test_without_gold_on_held_out_the_picture_is_of_validation_alone(without_gold):
+    assert without_gold.validation_metric == "accuracy"
+    points = list_points(without_gold)
+    assert [point.held_out for point in points] == [None, None]
+    accuracy = without_gold.validation.candidates[GOOD].values["quality/accuracy"]
+    assert points[0].quality.value == accuracy
+
+
+def test_no_label_of_the_picture_is_markup(findings):
+    left_out = replace(findings.selection, reasons={GOOD: "<a href='x'>y</a>", POOR: "b"})
+    note = list_points(replace(findings, selection=left_out))[0].note
+    assert note.endswith("<br>&lt;a href='x'&gt;y&lt;/a&gt;")
+    drawn = draw_front([replace(list_points(findings)[0], name="<b>x")], "accuracy")
+    traces = json.loads(drawn.to_json())["data"]
+    assert [text for one in traces for text in one.get("text", [])] == ["&lt;b&gt;x"]

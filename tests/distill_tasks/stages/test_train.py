@@ -15,9 +15,10 @@ from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
+from distill_tasks.results.kept import identify
 from distill_tasks.results.references import StudentReference, TeacherReference
 from distill_tasks.results.run import OpenRun
-from distill_tasks.results.trained import identify, train_one, train_partly
+from distill_tasks.results.trained import train_one, train_partly
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import ABOUT, open_model

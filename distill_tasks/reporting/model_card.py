@@ -1,0 +1,45 @@
+"""The model card: what a registered version is, how good, how fast, where it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill_tasks.core.markup import as_markdown
+from distill_tasks.reporting.sentences import say_footprint, say_verdict
+
+if TYPE_CHECKING:
+    from distill_tasks.results.findings import Findings
+    from distill_tasks.results.selection import Candidate
+
+
+def write_card(findings: Findings, candidate: Candidate, summary: str, compare: str) -> str:
+    """Return the card of a candidate in markdown.
+
+    ``summary`` links to the summary run in MLflow, ``compare`` to all candidates side by side.
+    """
+    config, student = findings.config, candidate.student
+    card = findings.held_out.models[student.name]
+    figures = "\n".join(
+        f"| {name} | {figure.value:.4f} | {figure.low:.4f} – {figure.high:.4f} | {figure.rows} |"
+        for name, figure in card.figures.items()
+    )
+    latency, takes = candidate.latency, say_footprint(candidate.footprint)
+    verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
+    variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
+    return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
+
+A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
+teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class
+probabilities and whether to abstain out.
+
+**Did the teacher help?** {verdict}
+
+| held-out figure of this seed | value | 95 % interval | rows |
+| --- | --- | --- | --- |
+{figures}
+
+One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on {latency.device},
+{latency.threads} thread(s); {latency.throughput:,.0f} rows/s. Without mlflow: {takes}.{variant}
+
+[Summary run]({summary}) · [all candidates side by side]({compare})
+"""

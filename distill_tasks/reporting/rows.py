@@ -1,0 +1,225 @@
+"""The rows of the report's tables: figures in typed fields, no text but names and reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill_tasks.reporting.costs import find_costs
+from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.students.controls import CONTROLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from distill_tasks.measuring.cost import Cost
+    from distill_tasks.measuring.footprint import Footprint
+    from distill_tasks.measuring.latency import Latency
+    from distill_tasks.results.findings import Findings
+    from distill_tasks.results.outcomes import Scores
+    from distill_tasks.results.selection import Candidate
+    from distill_tasks.scoring.intervals import Figure
+    from distill_tasks.scoring.parity import Parity
+    from distill_tasks.scoring.scorecard import Scorecard
+    from distill_tasks.scoring.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the table of all: teacher, candidate, control, or what was left out."""
+
+    name: str
+    outcome: str
+    """Why it was chosen or not, or what it is."""
+    quality: Figure | None
+    """On held-out, over its seeds; None for what held-out never saw."""
+    seeds: tuple[float, float] | None
+    """Least and greatest held-out quality among its seeds; None of a single one."""
+    validation_quality: Figure | None
+    verdict: Verdict | None
+    less_control: Figure | None
+    """Its held-out quality less that of the same student trained on gold alone."""
+    retention: float | None
+    agreement: float | None
+    macro_f1: float | None
+    ece: float | None
+    latency: Latency | None
+    speed_up: float | None
+    """The teacher's median latency over its own."""
+    footprint: Footprint | None
+    disk_mb: float | None
+    parameters: int | None
+    price_per_1000: float | None
+    """Of its answers, where prices are given."""
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """One form in which a student may be served, beside the student as it was trained."""
+
+    name: str
+    p50_ms: float
+    speed_up: float
+    """Median latency of the student as it was trained over its own."""
+    validation: Parity | None
+    """Against the student as it was trained; None where it is that itself."""
+    held_out: Parity | None
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: how the chosen student finds its held-out rows, beside the teacher."""
+
+    name: str
+    rows: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    teacher_f1: float | None
+
+    @property
+    def less_teacher(self) -> float | None:
+        """F1 of the student less the teacher's."""
+        if self.f1 is None or self.teacher_f1 is None:
+            return None
+        return self.f1 - self.teacher_f1
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """How far the confidence of a model is to be trusted."""
+
+    name: str
+    temperature: float
+    ece: Figure | None
+    nll: Figure | None
+    brier: Figure | None
+    coverage: Figure | None
+    """Share of rows that it answers; None where it answers all."""
+    precision: Figure | None
+    """Share of those that it gets right."""
+
+
+def list_models(findings: Findings) -> list[ModelRow]:
+    """Return every model: teacher, finalists, other candidates, those left out, controls."""
+    selection, held_out, costs = findings.selection, findings.held_out, find_costs(findings)
+    about_teacher = "the model to be replaced"
+    rows = [_model_row(findings, TEACHER, about_teacher, held_out.models[TEACHER], costs)]
+    for candidate in _sort_candidates(findings):
+        name = candidate.name
+        card, reason = held_out.candidates.get(name), selection.reasons[name]
+        rows.append(_model_row(findings, name, reason, card, costs, candidate))
+    left_out = {name: f"left out: {why}" for name, why in findings.grid.failed.items()}
+    for name, reason in (left_out | findings.halving.reasons).items():
+        rows.append(_model_row(findings, name, reason, None, costs))
+    for name, about, card in _find_controls(held_out):
+        rows.append(_model_row(findings, name, f"control: {about}", card, costs))
+    return rows
+
+
+def list_variants(findings: Findings) -> list[VariantRow]:
+    """Return what may be served of every student that has variants."""
+    candidates, latencies = findings.selection.candidates, findings.latencies.by_name
+    several = {candidate.student.student for candidate in candidates if candidate.parity}
+    return [
+        VariantRow(
+            name=candidate.name,
+            p50_ms=candidate.latency.p50_ms,
+            speed_up=latencies[candidate.student.student].p50_ms / candidate.latency.p50_ms,
+            validation=candidate.parity,
+            held_out=findings.proof.parities.get(candidate.name),
+        )
+        for candidate in candidates
+        if candidate.student.student in several
+    ]
+
+
+def list_classes(findings: Findings, choice: Candidate) -> list[ClassRow]:
+    """Return how the chosen student finds each class, beside the teacher."""
+    cards = findings.held_out.models
+    teacher = {row["class"]: row for row in cards[TEACHER].per_class}
+    return [_class_row(row, teacher[row["class"]]) for row in cards[choice.name].per_class]
+
+
+def list_calibration(findings: Findings, choice: Candidate) -> list[CalibrationRow]:
+    """Return the calibration of teacher and chosen student."""
+    cards = findings.held_out.models
+    return [_calibration_row(name, cards[name]) for name in (TEACHER, choice.name)]
+
+
+def _sort_candidates(findings: Findings) -> list[Candidate]:
+    """Return those that held-out has seen, best first, then the others."""
+    seen = findings.held_out.candidates
+
+    def place(candidate: Candidate) -> tuple[bool, float, float]:
+        card = seen.get(candidate.name)
+        quality = (card or candidate.validation).quality.value
+        return card is None, -quality, candidate.latency.p95_ms
+
+    return sorted(findings.selection.candidates, key=place)
+
+
+def _find_controls(held_out: Scores) -> Iterator[tuple[str, str, Scorecard]]:
+    """Yield the name of each control, what it is, and its scorecard."""
+    for name, card in held_out.on_gold.items():
+        yield f"{name}-on-gold", f"{name} without a teacher", card
+    for name, control in CONTROLS.items():
+        if name in held_out.models:
+            yield name, control.about, held_out.models[name]
+
+
+def _model_row(
+    findings: Findings,
+    name: str,
+    outcome: str,
+    card: Scorecard | None,
+    costs: Mapping[str, Cost],
+    candidate: Candidate | None = None,
+) -> ModelRow:
+    latency, judgement = findings.latencies.by_name.get(name), findings.proof.judgements.get(name)
+    validation = candidate.validation if candidate else findings.validation.models.get(name)
+    values = card.values if card else {}
+    return ModelRow(
+        name=name,
+        outcome=outcome,
+        quality=card.quality if card else None,
+        seeds=card.spread.get(f"quality/{card.metric}") if card else None,
+        validation_quality=validation.quality if validation else None,
+        verdict=judgement.verdict if judgement else None,
+        less_control=judgement.difference if judgement else None,
+        retention=values.get("fidelity/retention"),
+        agreement=values.get("fidelity/agreement"),
+        macro_f1=values.get("quality/macro_f1"),
+        ece=values.get("calibration/ece"),
+        latency=latency,
+        speed_up=findings.speed_up(latency) if latency else None,
+        footprint=candidate.footprint if candidate else None,
+        disk_mb=candidate.student.disk_mb if candidate else None,
+        parameters=candidate.student.parameters if candidate else None,
+        price_per_1000=_find_price(costs, name),
+    )
+
+
+def _find_price(costs: Mapping[str, Cost], name: str) -> float | None:
+    """Return what 1,000 answers of the teacher or of a candidate cost, where that is known."""
+    if name == TEACHER:
+        return next((cost.teacher_per_1000 for cost in costs.values()), None)
+    return costs[name].student_per_1000 if name in costs else None
+
+
+def _class_row(ours: Mapping[str, Any], teacher: Mapping[str, Any]) -> ClassRow:
+    return ClassRow(
+        ours["class"], ours["rows"], ours["precision"], ours["recall"], ours["f1"], teacher["f1"]
+    )
+
+
+def _calibration_row(name: str, card: Scorecard) -> CalibrationRow:
+    return CalibrationRow(
+        name=name,
+        temperature=card.temperature,
+        ece=card.figures.get("calibration/ece"),
+        nll=card.figures.get("calibration/nll"),
+        brier=card.figures.get("calibration/brier"),
+        coverage=card.figures.get("answering/coverage"),
+        precision=card.figures.get("answering/precision"),
+    )

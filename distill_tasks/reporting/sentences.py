@@ -1,0 +1,195 @@
+"""The sentences of the report: every one that people read there is written here, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill_tasks.reporting.costs import find_costs
+from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.students.controls import WORDS_ON_GOLD
+from distill_tasks.students.formats import choose_variants
+
+if TYPE_CHECKING:
+    from distill_tasks.measuring.footprint import Footprint
+    from distill_tasks.results.findings import Findings
+    from distill_tasks.results.outcomes import Judgement
+    from distill_tasks.scoring.fidelity import ErrorGroup, Example, Panel
+
+ERRORS = {
+    "new": "New: the teacher had these right",
+    "inherited": "Inherited: the teacher is wrong too",
+    "fixed": "Fixed: the teacher had these wrong",
+    "disagreements": "Disagreements with the teacher",
+}
+"""Titles of the kinds of errors."""
+
+
+def headline(findings: Findings) -> str:
+    """Return in one sentence which student, how good and how fast."""
+    choice = findings.selection.choice
+    if choice is None:
+        return findings.selection.why_none
+    card = findings.held_out.candidates[choice.name]
+    kept = card.figures.get("fidelity/retention")
+    agreed = 100 * card.figures["fidelity/agreement"].value
+    share = (
+        f"keeps {100 * kept.value:.1f} % of the teacher's held-out {findings.metric}"
+        if kept
+        else f"agrees with the teacher on {agreed:.1f} % of held-out rows"
+    )
+    faster = findings.speed_up(choice.latency)
+    return f"{choice.name} {share}" + (
+        f" and is {faster:.0f}× faster (p50, text in, label out)." if faster else "."
+    )
+
+
+def warn(findings: Findings) -> list[str]:
+    """Return what the user should know before trusting the run."""
+    return [
+        *findings.rows.findings,
+        *findings.corpus.report.warnings,
+        *_warn_of_teacher(findings),
+        *(
+            f"{name}: {flag}"
+            for name, judgement in findings.proof.judgements.items()
+            for flag in judgement.flags
+        ),
+        *(f"{name} was left out: {reason}" for name, reason in findings.grid.failed.items()),
+        *_warn_of_variants(findings),
+    ]
+
+
+def _warn_of_teacher(findings: Findings) -> list[str]:
+    control = findings.held_out.models.get(WORDS_ON_GOLD)
+    teacher = findings.held_out.models[TEACHER].quality
+    if control is None or control.quality.high < teacher.low:
+        return []
+    said = f"the teacher ({teacher}) does not clearly beat words on gold ({control.quality})"
+    return [f"{said}: distillation has little to give here"]
+
+
+def _warn_of_variants(findings: Findings) -> list[str]:
+    settings = findings.config.export
+    torch = any(student.variant == "torch" for student in findings.students)
+    if settings.variants != "auto" or not torch or choose_variants(settings):
+        return []
+    wanted = "`pip install 'potstill[onnx]'` adds ONNX and int8"
+    return [f"transformer students compete in torch alone: {wanted}"]
+
+
+def explain_columns(findings: Findings) -> str:
+    """Return whose figures the table of all models compares with whose."""
+    metric = findings.metric
+    return (
+        "Held-out figures, of several seeds their mean; the choice was made on validation. "
+        f"Verdict and against control: {metric} of a finalist minus {metric} of its control, that "
+        "is, of the same student trained on gold alone (its row ends in -on-gold), in points. "
+        "Speed-up: p50 latency of the teacher divided by that of the model."
+    )
+
+
+def say_verdict(judgement: Judgement) -> str:
+    """Return a verdict with its reason and what goes with it."""
+    ratio = judgement.distillation_ratio
+    share = (
+        f" It covers {100 * ratio.value:.0f} % [{100 * ratio.low:.0f}, {100 * ratio.high:.0f}] of "
+        "the way from the control to the teacher."
+        if ratio
+        else ""
+    )
+    flags = "".join(f" Mind: {flag}." for flag in judgement.flags)
+    return f"{judgement.verdict}: {judgement.reason}.{share}{flags}"
+
+
+def say_front(findings: Findings) -> str:
+    """Return who is on the front and how sure that is."""
+    selection, band = findings.selection, findings.latencies.band
+    ties = (
+        f"p95 latencies within {100 * band:.1f} % of each other count as ties: by so much at most "
+        "did the same model, measured twice in this run, differ from itself."
+    )
+    parts = [f"On the front: {', '.join(selection.front)}.", ties]
+    named = {
+        "Behind the front, though validation cannot rule out that they belong on it": (
+            selection.undecided
+        ),
+        "Would leave it if their quality were at the low end of its interval": selection.leaving,
+        "Would join it if their quality were at the high end of its interval": selection.joining,
+    }
+    parts += [f"{what}: {', '.join(names)}." for what, names in named.items() if names]
+    if not selection.leaving and not selection.joining:
+        parts.append("No candidate would join or leave it at either end of its interval.")
+    return " ".join(parts)
+
+
+def say_halving(findings: Findings) -> str:
+    """Return whom halving stopped and what that saved; empty where nobody could be stopped."""
+    halving = findings.halving
+    if not halving.students:
+        return ""
+    if not halving.stops:
+        return f"Halving compared {halving.students} students on the way and stopped none."
+    return (
+        f"Halving stopped {len(halving.stops)} of {halving.students} students on the way, which "
+        f"saved about {100 * halving.saved_share:.0f} % of their training time "
+        f"({sum(stop.saved_s for stop in halving.stops):.0f} s)."
+    )
+
+
+def say_objective(findings: Findings) -> str:
+    """Return the temperature and α of the run, and why these."""
+    objective = findings.tuning.objective
+    temperature, alpha = objective.temperature, objective.alpha
+    return f"Temperature {temperature:g}, α {alpha:g}: {findings.tuning.reason}."
+
+
+def say_cost(findings: Findings) -> str:
+    """Return what the chosen student's answers cost; empty where that is not known."""
+    cost = find_costs(findings).get(findings.selection.chosen or "")
+    return f"Of {findings.selection.chosen}, {cost}." if cost else ""
+
+
+def say_times(findings: Findings) -> str:
+    """Return what teacher, labelling and each training took."""
+    seconds = {"teacher": findings.teacher.seconds, "labelling": findings.labels.seconds}
+    trained = (s for s in findings.students if s.candidate == s.student)
+    seconds |= {student.name: student.seconds for student in trained}
+    return "Time: " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()) + "."
+
+
+def say_footprint(footprint: Footprint) -> str:
+    """Return what serving takes beside time."""
+    return (
+        f"first answer after {footprint.cold_start_s:.2f} s, {footprint.resident_mb:.0f} MB of "
+        f"memory, {footprint.installed_mb:.0f} MB of packages"
+    )
+
+
+def say_errors(panel: Panel) -> list[str]:
+    """Return how many errors there are of each kind, and the worst slice."""
+    lines = [_say_group(kind, group) for kind, group in panel.errors.items()]
+    worst, gap = panel.worst, panel.worst_difference
+    if worst is not None and gap is not None:
+        lines.append(
+            f"Worst slice: {worst.kind} {worst.name}, {worst.rows} rows: student "
+            f"{100 * worst.student:.1f} %, teacher {100 * worst.teacher:.1f} %, the student's less "
+            f"the teacher's {100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, "
+            f"{100 * gap.high:+.1f}]"
+        )
+    return lines
+
+
+def _say_group(kind: str, group: ErrorGroup) -> str:
+    most = ", ".join(
+        f"{pair.right or 'none'} → {pair.said or 'none'} ({pair.rows})" for pair in group.confusions
+    )
+    return f"{ERRORS[kind]}: {group.rows} rows" + (f"; most often {most}" if most else "")
+
+
+def say_example(example: Example) -> str:
+    """Return one row that the student gets wrong, and who says what of it."""
+    gold = "" if example.gold is None else f"gold {example.gold or 'none'}, "
+    return (
+        f"{gold}teacher {example.teacher or 'none'}, student {example.student or 'none'} "
+        f"({100 * example.confidence:.0f} % sure): {example.text}"
+    )

@@ -1,0 +1,109 @@
+"""All that one distillation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.scoring.statistics import QUALITY_NAMES
+
+if TYPE_CHECKING:
+    from distill_tasks.config import DistillConfig
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.measuring.latency import Latency
+    from distill_tasks.results.grid import Grid
+    from distill_tasks.results.outcomes import (
+        Halving,
+        Judgement,
+        Latencies,
+        Proof,
+        Scores,
+        Tuning,
+    )
+    from distill_tasks.results.references import (
+        CorpusReference,
+        LabelsReference,
+        StudentReference,
+        TeacherReference,
+    )
+    from distill_tasks.results.run import Run
+    from distill_tasks.results.selection import Selection
+    from distill_tasks.scoring.fidelity import Panel
+    from distill_tasks.scoring.learning_curve import LearningCurve
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one distillation found: what its reports are written from."""
+
+    run: Run
+    tuning: Tuning
+    halving: Halving
+    grid: Grid
+    validation: Scores
+    held_out: Scores
+    latencies: Latencies
+    selection: Selection
+    proof: Proof
+    curve: LearningCurve
+
+    @property
+    def config(self) -> DistillConfig:
+        """What the user asked for."""
+        return self.run.config
+
+    @property
+    def corpus(self) -> CorpusReference:
+        """Where the rows lie."""
+        return self.run.corpus
+
+    @property
+    def teacher(self) -> TeacherReference:
+        """The teacher."""
+        return self.run.teacher
+
+    @property
+    def labels(self) -> LabelsReference:
+        """Where the teacher's answers lie."""
+        return self.run.labels
+
+    @property
+    def students(self) -> list[StudentReference]:
+        """All that was trained and exported."""
+        return self.grid.students
+
+    @cached_property
+    def rows(self) -> Corpus:
+        """The rows themselves."""
+        return self.corpus.open()
+
+    @property
+    def metric(self) -> str:
+        """The name of the quality that held-out was scored by."""
+        return self._name_metric("held_out")
+
+    @property
+    def validation_metric(self) -> str:
+        """The name of the quality that validation was scored by, where the choice is made."""
+        return self._name_metric("validation")
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """The judgement of the chosen student."""
+        return self.proof.judgements.get(self.selection.chosen or "")
+
+    @property
+    def panel(self) -> Panel | None:
+        """What the chosen student gets wrong."""
+        return self.proof.panels.get(self.selection.chosen or "")
+
+    def speed_up(self, latency: Latency) -> float | None:
+        """Return how many times faster than the teacher; None where it has no weights here."""
+        teacher = self.latencies.by_name.get(TEACHER)
+        return teacher.p50_ms / latency.p50_ms if teacher else None
+
+    def _name_metric(self, split: str) -> str:
+        has_gold = self.rows.splits[split].has_gold
+        return QUALITY_NAMES[self.config.select.metric] if has_gold else "agreement"

@@ -1,0 +1,94 @@
+"""What is written on a run: the rows it used, figures, settings, curves and files of text."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from distill_tasks.problems.classification import name_labels, to_decisions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.scoring.intervals import Figure
+
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
+"""What MLflow takes in one batch: a server that hashes a password for each call is slow."""
+
+
+def describe_datasets(corpus: Corpus) -> dict[str, Any]:
+    """Return the splits as MLflow datasets by name."""
+    import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
+
+    datasets = {}
+    for name, split in corpus.splits.items():
+        frame = pd.DataFrame({"text": split.texts})
+        if split.has_gold:
+            gold = to_decisions(split.gold, len(corpus.classes))
+            frame["label"] = name_labels(gold, corpus.classes)
+        targets = "label" if split.has_gold else None
+        datasets[name] = from_pandas(frame, name=name, targets=targets)
+    return datasets
+
+
+def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
+    """Link a run to the splits."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run_id):
+        untagged: list[dict[str, str] | None] = [None] * len(datasets)
+        mlflow.log_inputs([*datasets.values()], [*datasets], untagged)
+
+
+def log_figures(
+    run_id: str,
+    figures: Mapping[str, Figure],
+    values: Mapping[str, float],
+    model_id: str | None,
+    dataset: Any,
+) -> None:
+    """Log figures with the ends of their intervals, tied to their model and dataset."""
+    import mlflow
+
+    metrics = dict(values)
+    for name, figure in figures.items():
+        metrics |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(metrics, model_id=model_id, dataset=dataset)
+
+
+def log_params(run_id: str, params: Mapping[str, Any]) -> None:
+    """Log the settings of a run; those already there stay."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Param
+
+    entities = [Param(name, str(value)) for name, value in params.items()]
+    for start in range(0, len(entities), PARAMS_AT_ONCE):
+        batch = entities[start : start + PARAMS_AT_ONCE]
+        MlflowClient().log_batch(run_id, params=batch)
+
+
+def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
+    """Log a training curve by step, all of it at once."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    now_ms = int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now_ms, int(point["step"]))
+        for point in curve
+        for name, value in point.items()
+        if "/" in name
+    ]
+    for start in range(0, len(metrics), METRICS_AT_ONCE):
+        MlflowClient().log_batch(run_id, metrics[start : start + METRICS_AT_ONCE])
+
+
+def log_texts(run_id: str, files: Mapping[str, str]) -> None:
+    """Log texts as files of a run, by their paths."""
+    from mlflow import MlflowClient
+
+    for path, text in files.items():
+        MlflowClient().log_text(run_id, text, path)

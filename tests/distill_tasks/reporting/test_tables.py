@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+from small_distillation import GOOD
+
+from distill_tasks.measuring.cost import CostConfig
+from distill_tasks.reporting.rows import list_models
+from distill_tasks.reporting.tables import (
+    markdown_table,
+    show_model,
+    tabulate_calibration,
+    tabulate_classes,
+    tabulate_models,
+    tabulate_variants,
+)
+from distill_tasks.results.outcomes import TEACHER
+
+
+def test_every_row_has_every_column_and_the_metric_names_one(findings):
+    table = tabulate_models(findings)
+    assert len({tuple(cells) for cells in table}) == 1
+    assert list(table[0])[:3] == ["model", "accuracy", "interval"]
+    assert {"seeds", "verdict", "against control", "retention", "agreement", "MB"} <= set(table[0])
+    assert {"parameters", "resident MB", "installed MB", "cold start s"} <= set(table[0])
+    assert all(isinstance(cell, str) and cell for cells in table for cell in cells.values())
+
+
+def test_the_cells_of_a_model_are_its_figures(findings):
+    row = next(row for row in list_models(findings) if row.name == GOOD)
+    row = replace(row, seeds=(0.8, 0.9), speed_up=25.0)
+    cells, gap = show_model(row, findings), row.less_control
+    assert cells["accuracy"] == f"{row.quality.value:.4f}"
+    assert cells["interval"] == f"{row.quality.low:.3f}–{row.quality.high:.3f}"
+    assert cells["on validation"] == f"{row.validation_quality.value:.4f}"
+    assert cells["seeds"] == "0.8000–0.9000"
+    assert (cells["p50 ms"], cells["p95 ms"], cells["speed-up"]) == ("0.2", "0.4", "25×")
+    assert (cells["verdict"], cells["outcome"]) == ("BEATS", row.outcome)
+    low, high = 100 * gap.low, 100 * gap.high
+    assert cells["against control"] == f"{100 * gap.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def test_a_price_is_shown_where_prices_are_given(findings):
+    row = replace(list_models(findings)[0], price_per_1000=0.0002)
+    assert "per 1,000" not in show_model(row, findings)
+    priced = findings.config.model_copy(update={"cost": CostConfig(machine_hour=1)})
+    paid = replace(findings, run=replace(findings.run, config=priced))
+    assert show_model(row, paid)["per 1,000"] == "0.0002"
+    assert show_model(replace(row, price_per_1000=None), paid)["per 1,000"] == "–"
+
+
+def test_the_cells_of_variants_say_what_they_gain_and_lose(exported):
+    torch, onnx, int8 = tabulate_variants(exported)
+    assert (torch["model"], torch["against torch"], torch["other labels"]) == (GOOD, "1.00×", "–")
+    assert (onnx["against torch"], onnx["other labels"]) == ("5.00×", "0 of 90")
+    assert onnx["largest logit difference"] == "2e-07"
+    assert int8["validation accuracy"] == "-10.00 points [-20.00, -2.00]"
+    assert int8["held-out accuracy"] == int8["validation accuracy"]
+
+
+def test_the_cells_of_classes_and_calibration_have_signs_and_intervals(findings):
+    choice = findings.selection.choice
+    first = tabulate_classes(findings, choice)[0]
+    assert first["less the teacher's"][0] in "+-"
+    teacher, student = tabulate_calibration(findings, choice)
+    assert (teacher["model"], student["model"]) == (TEACHER, GOOD)
+    figure = findings.held_out.models[GOOD].figures["calibration/ece"]
+    assert student["ECE"] == f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def test_a_markdown_table_keeps_its_columns_whatever_the_cells_hold():
+    lines = markdown_table([{"a": "x|y", "b": "<b>"}, {"a": "1", "b": "[2, 3]"}]).splitlines()
+    assert lines == ["| a | b |", "| --- | --- |", r"| x\|y | &lt;b> |", r"| 1 | \[2, 3] |"]
