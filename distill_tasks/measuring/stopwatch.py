@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.core.orphans import Watch
+from distill_tasks.core.process import set_up_process
 from distill_tasks.measuring.latency import (
     Answers,
     Latency,
@@ -104,6 +105,7 @@ def time_on_cuda(answer: Answers, texts: Sequence[str]) -> float:
 
 def main() -> None:
     """Time what standard input names, and print what was found."""
+    set_up_process()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     job = json.load(sys.stdin)
     config = MeasureConfig.model_validate(job["config"])

@@ -9,14 +9,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, load_from_disk
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from distill_tasks.core.digests import digest, digest_texts
 from distill_tasks.core.integrity import write_manifest
 from distill_tasks.core.store import Store
-from distill_tasks.serving.served_model import bound, shorten
+from distill_tasks.serving.served_text import bound, shorten
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
@@ -25,8 +25,6 @@ LENGTH = "length"
 
 PICKED_ROWS = 32
 """Rows by which two ways to read or to answer are compared."""
-
-disable_progress_bars()
 
 
 def encode(
