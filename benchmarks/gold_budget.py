@@ -17,8 +17,9 @@ from reuters import SEED, read_official
 from sklearn.model_selection import train_test_split
 
 from distill_tasks.config import DistillConfig, load_config
-from distill_tasks.data.corpus import DataConfig, Split
+from distill_tasks.data.corpus import Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.settings import DataConfig
 from distill_tasks.reporting.pages import markdown_table
 from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.results.teacher import make_teacher

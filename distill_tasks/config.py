@@ -21,7 +21,7 @@ from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.mistakes import explain_first
 from distill_tasks.core.settings import Settings, count_grid, expand_grid
 from distill_tasks.core.yaml_file import read_yaml
-from distill_tasks.data.corpus import DataConfig
+from distill_tasks.data.settings import DataConfig
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem

@@ -133,8 +133,8 @@ def compare(
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
     from distill_tasks.config import TrackingConfig
-    from distill_tasks.data.corpus import RowFormat
     from distill_tasks.data.rows import read_rows
+    from distill_tasks.data.settings import RowFormat
     from distill_tasks.measuring.latency import MeasureConfig
     from distill_tasks.tracking.runs import check_tracking, use_store
 

@@ -9,60 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from distill_tasks.core.digests import digest, digest_texts
-from distill_tasks.core.settings import Settings
-from distill_tasks.data.tables import Table
 from distill_tasks.problems.classification import Decisions, Problem, to_decisions
 
 NO_LABEL = -1
 """The class number of a row without gold."""
 
 SPLITS = ("train", "validation", "held_out", "transfer", "production")
-
-
-class RowFormat(Settings):
-    """How rows are written: their columns, and their labels."""
-
-    text_column: str = Field("text", description="Column with the text of each row.")
-    label_column: str | None = Field(
-        "label",
-        description="Column with the gold label; null where there is no gold at all. In a "
-        "multi-label problem a list of labels, or one string with `|` between them.",
-    )
-    label_separator: str | None = Field(
-        None,
-        min_length=1,
-        description="What stands between several labels in one string; when absent `|`, or a comma "
-        "or semicolon where that is unambiguous.",
-    )
-    merge_labels: bool = Field(
-        False, description="Read labels that differ in case or white space alone as one class."
-    )
-
-
-class DataConfig(RowFormat):
-    """The user's rows: where each split lies and which columns matter."""
-
-    slice_column: str | None = Field(
-        None, description="Column of held_out by whose values errors are broken down."
-    )
-    train: Table = Field(description="Rows to learn from, with gold labels where there are any.")
-    validation: Table | None = Field(
-        None, description="Rows that select among students; carved from train when absent."
-    )
-    validation_share: float = Field(
-        0.2, gt=0, lt=1, description="Share of train carved, stratified, when validation is absent."
-    )
-    held_out: Table = Field(description="Rows that score the students; never used for training.")
-    transfer: Table | None = Field(
-        None,
-        description="Unlabelled rows that the teacher labels for the students; labels ignored.",
-    )
-    production: Table | None = Field(
-        None, description="Unlabelled rows as production sees them; labels ignored."
-    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
-from distill_tasks.data.corpus import RowFormat
+from distill_tasks.data.settings import RowFormat
 from distill_tasks.data.tables import check_column
 from distill_tasks.problems.classification import LABEL_SEPARATOR, Problem
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
-from distill_tasks.data.corpus import NO_LABEL, SPLITS, Corpus, DataConfig, RowFormat, Split
+from distill_tasks.data.corpus import NO_LABEL, SPLITS, Corpus, Split
 from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
+from distill_tasks.data.settings import DataConfig, RowFormat
 from distill_tasks.data.tables import check_column, read_table
 from distill_tasks.problems.classification import LABEL_SEPARATOR, Problem, to_decisions
 

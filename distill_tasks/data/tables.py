@@ -6,12 +6,10 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import Discriminator, Field, Tag
+from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.errors import InputError, did_you_mean, say_error, shortlist
-from distill_tasks.core.settings import Settings
+from distill_tasks.data.settings import HubTable, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,24 +17,6 @@ if TYPE_CHECKING:
 FORMATS = (".csv", ".parquet", ".jsonl")
 OTHER_SEPARATORS = (";", "\t", "|")
 """What parts the cells of a csv that is none, as some spreadsheets write it."""
-
-
-class HubTable(Settings):
-    """A split of a data set on the Hugging Face hub, pinned to a commit."""
-
-    hub: str = Field(description="Data set id, as `owner/name`.")
-    revision: str = Field(description="Commit of the data set, so that every run reads the same.")
-    split: str = Field(description="Split of the data set, as `train` or `test[:50%]`.")
-    subset: str | None = Field(
-        None, description="Configuration of the data set, if it has several."
-    )
-
-
-Table = Annotated[
-    Annotated[str, Tag("path")] | Annotated[HubTable, Tag("hub")],
-    Discriminator(lambda table: "path" if isinstance(table, str) else "hub"),
-]
-"""A path (csv, parquet, jsonl, a folder of `datasets.save_to_disk`) or a hub split."""
 
 
 def read_table(table: Table, split: str) -> pd.DataFrame:

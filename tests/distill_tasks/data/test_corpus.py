@@ -5,8 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import Corpus, DataConfig, RowFormat, Split
+from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.rows import read_corpus, read_rows
+from distill_tasks.data.settings import DataConfig, RowFormat
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import RowFormat
 from distill_tasks.data.gold import find_conflicts, read_gold
+from distill_tasks.data.settings import RowFormat
 
 names = st.text(min_size=1).filter(lambda name: name.strip() and "|" not in name)
 
