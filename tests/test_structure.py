@@ -116,7 +116,7 @@ def test_libraries_are_imported_by_the_rooms_that_are_theirs(module):
         assert library not in libraries or room(module) in rooms
 
 
-@pytest.mark.parametrize("name", ["served_model", "served_pyfunc"])
+@pytest.mark.parametrize("name", ["served_model", "served_text", "served_pyfunc"])
 def test_what_is_served_imports_nothing_of_this_project(name):
     assert not [
         module for module in imported(MODULES[f"distill_tasks.serving.{name}"]) if room(module)

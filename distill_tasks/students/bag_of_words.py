@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, field_validator
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans, StudentSettings
-from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
+from distill_tasks.serving.served_text import SHORTEST, HashedTerms, find_characters, find_words
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 
@@ -79,9 +79,8 @@ class BagOfWordsStudent(StudentSettings):
     @field_validator("characters")
     @classmethod
     def _check_characters(cls, characters: int) -> int:
-        shortest = BagOfWordsModel.shortest
-        if 0 < characters < shortest:
-            raise ValueError(f"the shortest run has {shortest} characters, and 0 takes words alone")
+        if 0 < characters < SHORTEST:
+            raise ValueError(f"the shortest run has {SHORTEST} characters, and 0 takes words alone")
         return characters
 
     @property
@@ -148,13 +147,11 @@ def count_terms(
 ) -> list[tuple[csr_matrix, list[str]]]:
     """Return for each kind of terms how often each is in each text (rows, terms), and the terms."""
     lowered = [text.lower() for text in texts]
-    found = [_count(BagOfWordsModel.find_words(text, config.ngrams) for text in lowered)]
+    found = [_count(find_words(text, config.ngrams) for text in lowered)]
     if config.characters:
         # A word has the same characters wherever it stands: each is looked into once.
         of_words, words = _count(text.split() for text in lowered)
-        inside, runs = _count(
-            BagOfWordsModel.find_characters(word, config.characters) for word in words
-        )
+        inside, runs = _count(find_characters(word, config.characters) for word in words)
         found.append((of_words @ inside, runs))
     return found
 
