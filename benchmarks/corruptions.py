@@ -17,6 +17,10 @@ registry and asked the held-out rows: its figures must be those of its bytes.
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import logging
 import shutil

@@ -29,9 +29,10 @@ demo` first, for the data, and requirements-bench.txt.
 
 from __future__ import annotations
 
-import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+from distill_tasks.core.process import set_up_process
 
-# isort: split
+set_up_process()
+
 import json
 import logging
 import sys

@@ -16,9 +16,10 @@ compiled, says where the rest goes. Prints tables for people and, as its last li
 
 from __future__ import annotations
 
-import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+from distill_tasks.core.process import set_up_process
 
-# isort: split
+set_up_process()
+
 import json
 import tempfile
 import time

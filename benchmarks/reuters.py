@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import distill_tasks  # noqa: F401  # before torch, for its settings of other libraries
+from distill_tasks.core.process import set_up_process
 
-# isort: split
+set_up_process()
+
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path

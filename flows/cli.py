@@ -15,6 +15,7 @@ from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.live import LogLines
+from distill_tasks.core.process import set_up_process
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
@@ -205,6 +206,7 @@ def schema() -> None:
 
 def main() -> None:
     """Run the command line and exit with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    set_up_process()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

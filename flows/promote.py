@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()  # a worker loads this file alone
+
 from prefect import flow
 
 from distill_tasks.config import DistillConfig

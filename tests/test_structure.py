@@ -134,7 +134,7 @@ def test_the_registry_reads_findings_and_no_report(module):
     assert not reports | {"distill_tasks.stages.report"} & set(imported(MODULES[module]))
 
 
-@pytest.mark.parametrize("name", ["served_model", "served_pyfunc"])
+@pytest.mark.parametrize("name", ["served_model", "served_text", "served_pyfunc"])
 def test_what_is_served_imports_nothing_of_this_project(name):
     assert not [
         module for module in imported(MODULES[f"distill_tasks.serving.{name}"]) if room(module)

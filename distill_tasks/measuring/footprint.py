@@ -33,8 +33,10 @@ REQUIREMENTS = {
 """What each runtime of `served_model` imports."""
 
 PROBE = """
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("served_model", sys.argv[1])
+import importlib.util, json, os, sys
+spec = importlib.util.spec_from_file_location(
+    "served_model", sys.argv[1], submodule_search_locations=[os.path.dirname(sys.argv[1])]
+)
 served_model = importlib.util.module_from_spec(spec)
 sys.modules["served_model"] = served_model
 spec.loader.exec_module(served_model)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter
 
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.core.orphans import Watch
+from distill_tasks.core.process import set_up_process
 from distill_tasks.measuring.latency import (
     Answers,
     Latency,
@@ -41,11 +43,14 @@ class Served:
 
     def open(self, device: str = "cpu") -> Any:
         """Open the model with its own code, and move it to a device if it can run there."""
-        spec = importlib.util.spec_from_file_location(f"served_{abs(hash(self.folder))}", self.code)
+        name, beside = f"served_{abs(hash(self.folder))}", [str(Path(self.code).parent)]
+        spec = importlib.util.spec_from_file_location(
+            name, self.code, submodule_search_locations=beside
+        )
         assert spec is not None
         assert spec.loader is not None
         code = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = code  # dataclasses look their module up by name
+        sys.modules[name] = code  # dataclasses look their module up by name
         spec.loader.exec_module(code)
         if self.about is None:
             model = code.open_model(self.folder)
@@ -104,6 +109,7 @@ def time_on_cuda(answer: Answers, texts: Sequence[str]) -> float:
 
 def main() -> None:
     """Time what standard input names, and print what was found."""
+    set_up_process()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     job = json.load(sys.stdin)
     config = MeasureConfig.model_validate(job["config"])

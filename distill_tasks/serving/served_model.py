@@ -4,6 +4,7 @@ A folder holds ``model.json`` (runtime, classes, tokens read) beside its weights
 ``transformers`` needs torch and transformers, ``onnx`` needs numpy, onnxruntime and tokenizers,
 ``static`` numpy and tokenizers, ``bag_of_words`` numpy alone. By hand:
 ``python served_model.py FOLDER "some text"``. OMP_NUM_THREADS bounds the threads of all of them.
+``served_text.py`` lies beside this file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import os
 import re
 import sys
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -23,37 +23,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+if TYPE_CHECKING or __package__:
+    from . import served_text
+else:  # run as a script
+    import served_text
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
-    from tokenizers.normalizers import Normalizer
-    from tokenizers.pre_tokenizers import PreTokenizer
 
 ABOUT = "model.json"
 GRAPH = "model.onnx"
-WORD = re.compile(r"\b\w\w+\b")
-"""The words of a text: scikit-learn's default token pattern."""
-
-CHARACTERS_PER_TOKEN = 16
-"""A text with more of them for each token that is read is shortened before it is tokenised."""
-MARGIN = 64
-"""Characters, and the rest of their word, beside a cut from which no token is read."""
-BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
-"""Where a text may be cut: at a space that is alone."""
-LOCAL = {
-    *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"),
-    *("Precompiled", "Prepend", "Strip", "StripAccents", "Digits", "Punctuation"),
-}
-"""Parts of tokenizers that look no further than the next word."""
-SPACES = {" {2,}", r"\s+"}
-"""Patterns of runs of spaces."""
-WORDS = {
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-    + digits
-    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    for digits in (r"\p{N}", r"\p{N}{1,3}")
-}
-"""Patterns of the words of Qwen's and Llama's tokenizers."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +114,7 @@ class TokenModel(ServedModel):
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return what is read of each text."""
-        found = read_ids(self.tokenizer, texts, self.special_tokens)
+        found = served_text.read_ids(self.tokenizer, texts, self.special_tokens)
         return [ids or [self.padding] for ids in found]
 
 
@@ -152,7 +132,7 @@ class TransformersModel(TokenModel):
         self.padding = tokenizer.pad_token_id or 0
         self.pads_left = tokenizer.padding_side == "left"
         self.tokenizer = tokenizer.backend_tokenizer
-        bound(self.tokenizer, about["max_length"], tokenizer.truncation_side)
+        served_text.bound(self.tokenizer, about["max_length"], tokenizer.truncation_side)
         self.model = AutoModelForSequenceClassification.from_pretrained(
             folder, revision=revision, trust_remote_code=False, dtype="float32"
         ).eval()
@@ -192,7 +172,7 @@ class OnnxModel(TokenModel):
         super().__init__(folder, about)
         from onnxruntime import InferenceSession, SessionOptions
 
-        self.tokenizer = open_tokenizer(folder, about["max_length"])
+        self.tokenizer = served_text.open_tokenizer(folder, about["max_length"])
         self.padding = about["padding"]
         options = SessionOptions()
         bound = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))
@@ -221,7 +201,7 @@ class StaticModel(TokenModel):
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
-        self.tokenizer = open_tokenizer(folder, about["max_length"])
+        self.tokenizer = served_text.open_tokenizer(folder, about["max_length"])
         weights = np.load(folder / "weights.npz", allow_pickle=False)
         self.embeddings = weights["embeddings"].astype(np.float32)
         self.hidden, self.hidden_bias = weights["hidden"], weights["hidden_bias"]
@@ -237,23 +217,8 @@ class StaticModel(TokenModel):
         return values
 
 
-class HashedTerms:
-    """Gives terms the columns of their hash, which is the same wherever it is taken."""
-
-    def __init__(self, start: int, columns: int) -> None:
-        self.start = start
-        self.columns = columns
-
-    def get(self, term: str) -> int:
-        """Return the column of a term."""
-        return self.start + zlib.crc32(term.encode()) % self.columns
-
-
 class BagOfWordsModel(ServedModel):
     """TF-IDF of runs of words, another of characters inside words, then one layer or two."""
-
-    shortest: ClassVar[int] = 3
-    """Characters in the shortest run of them that is a term."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
@@ -265,11 +230,12 @@ class BagOfWordsModel(ServedModel):
         self.first, self.first_bias = self.output, self.output_bias
         if self.deep:
             self.first, self.first_bias = weights["hidden"], weights["hidden_bias"]
-        self.words: dict[str, int] | HashedTerms
-        self.runs: dict[str, int] | HashedTerms
+        self.words: dict[str, int] | served_text.HashedTerms
+        self.runs: dict[str, int] | served_text.HashedTerms
         if about.get("hashed"):
             columns = len(self.first) // (2 if self.characters else 1)
-            self.words, self.runs = HashedTerms(0, columns), HashedTerms(columns, columns)
+            self.words = served_text.HashedTerms(0, columns)
+            self.runs = served_text.HashedTerms(columns, columns)
             self.idf = np.ones(len(self.first), np.float32)
         else:
             terms: list[str] = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
@@ -288,37 +254,17 @@ class BagOfWordsModel(ServedModel):
             values[row] = scores
         return values
 
-    @staticmethod
-    def find_words(text: str, longest: int) -> list[str]:
-        """Return every run of up to so many words of a text in lower case."""
-        words = WORD.findall(text)
-        terms = list(words)
-        for length in range(2, longest + 1):
-            shifted = (words[start:] for start in range(length))
-            terms.extend(map(" ".join, zip(*shifted, strict=False)))
-        return terms
-
-    @staticmethod
-    def find_characters(word: str, longest: int) -> list[str]:
-        """Return every run of up to so many characters of a word with a space at both ends."""
-        padded = f" {word} "
-        return [
-            padded[start : start + length]
-            for length in range(BagOfWordsModel.shortest, longest + 1)
-            for start in range(len(padded) - length + 1)
-        ]
-
     def _read(self, text: str) -> NDArray[np.float32]:
         """Return what the first layer says of a text in lower case."""
-        values = self._weigh(self.find_words(text, self.longest), self.words)
+        values = self._weigh(served_text.find_words(text, self.longest), self.words)
         if self.characters:
-            inside = (self.find_characters(word, self.characters) for word in text.split())
+            inside = (served_text.find_characters(word, self.characters) for word in text.split())
             values += self._weigh(chain.from_iterable(inside), self.runs)
         values += self.first_bias
         return values
 
     def _weigh(
-        self, terms: Iterable[str], columns_of: dict[str, int] | HashedTerms
+        self, terms: Iterable[str], columns_of: dict[str, int] | served_text.HashedTerms
     ) -> NDArray[np.float32]:
         """Return the sum of the first layer's weights, each by the TF-IDF of its term."""
         find = columns_of.get
@@ -344,109 +290,6 @@ def open_model(folder: Path | str) -> ServedModel:
     """Open the model that a folder holds."""
     about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
     return RUNTIMES[about["runtime"]](Path(folder), about)
-
-
-def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """Open the tokenizer of a folder, which cuts texts to ``max_length`` tokens on its own side."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    bound(tokenizer, max_length, (tokenizer.truncation or {}).get("direction", "right"))
-    return tokenizer
-
-
-def bound(tokenizer: Tokenizer, max_length: int, side: str) -> None:
-    """Let a tokenizer cut texts to so many tokens, on the ``left`` or ``right``, and not pad."""
-    tokenizer.enable_truncation(max_length, direction=side)
-    tokenizer.no_padding()
-
-
-def read_ids(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
-    """Return the token ids of each text, at most as many as the tokenizer is bound to."""
-    short = [shorten(tokenizer, text) for text in texts]
-    encodings = tokenizer.encode_batch_fast(short, add_special_tokens=special_tokens)
-    return [encoding.ids for encoding in encodings]
-
-
-def shorten(tokenizer: Tokenizer, text: str) -> str:
-    """Return the part of a long text that holds all the tokens that are read of it.
-
-    A whole text of ten megabytes takes ten seconds and a gigabyte. It is cut at a space, and only
-    where the tokenizer looks at one word at a time and no token that is read lies near the cut: so
-    what is read stays the same. Where that is not sure the text is returned as it is.
-    """
-    characters = CHARACTERS_PER_TOKEN * _read_bound(tokenizer)[0]
-    if len(text) <= characters or not reads_words(tokenizer):
-        return text
-    while characters < len(text):
-        part = _take_part(tokenizer, text, characters)
-        if part is not None:
-            return part
-        characters *= 2
-    return text
-
-
-def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
-    """Return so many characters of a text, or None where more of it may be read."""
-    limit, left = _read_bound(tokenizer)
-    first = BETWEEN_WORDS.search(text, len(text) - characters if left else characters)
-    second = first and BETWEEN_WORDS.search(text, first.start() + MARGIN)
-    if not (first and second):
-        return None
-    part = text[first.start() :] if left else text[: second.start()]
-    read = tokenizer.encode(part, add_special_tokens=False).offsets
-    if len(read) < limit:
-        return None
-    beside = read[0][0] < second.start() - first.start() if left else read[-1][1] > first.start()
-    return None if beside else part
-
-
-def _read_bound(tokenizer: Tokenizer) -> tuple[int, bool]:
-    """Return how many tokens are read, and whether they are the last ones of a text."""
-    bound_to: dict[str, Any] = tokenizer.truncation or {}
-    return bound_to["max_length"], bound_to["direction"] == "left"
-
-
-def reads_words(tokenizer: Tokenizer) -> bool:
-    """Return whether the tokens of a word depend on no word but its neighbours."""
-    cleans, splits = _parts_of(tokenizer.normalizer), _parts_of(tokenizer.pre_tokenizer)
-    added = tokenizer.get_added_tokens_decoder().values()
-    return (
-        all(_is_local(part) for part in cleans)
-        and all(_splits_words(part) or part["type"] in LOCAL for part in splits)
-        and any(_splits_words(part) for part in splits)
-        and not any(character.isspace() for token in added for character in token.content)
-    )
-
-
-def _parts_of(step: Normalizer | PreTokenizer | None) -> list[dict[str, Any]]:
-    """Return what a step of a tokenizer consists of, as its file describes it."""
-    if step is None:
-        return []
-    described: dict[str, Any] = json.loads(step.__getstate__())
-    parts: list[dict[str, Any]] = [described]
-    return described.get("normalizers") or described.get("pretokenizers") or parts
-
-
-def _is_local(part: dict[str, Any]) -> bool:
-    """Return whether a part of a normalizer looks at a character, or at a run of spaces."""
-    if part["type"] != "Replace":
-        return part["type"] in LOCAL
-    pattern = part["pattern"]
-    text = pattern.get("String", " ")
-    return pattern.get("Regex") in SPACES or not any(character.isspace() for character in text)
-
-
-def _splits_words(part: dict[str, Any]) -> bool:
-    """Return whether a part of a pre-tokenizer cuts at every space."""
-    match part:
-        case {"type": "BertPreTokenizer" | "Whitespace" | "WhitespaceSplit"}:
-            return True
-        case {"type": "ByteLevel", "use_regex": True} | {"type": "Metaspace", "split": True}:
-            return True
-        case {"type": "Split", "pattern": {"Regex": pattern}}:
-            return pattern in WORDS
-    return False
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

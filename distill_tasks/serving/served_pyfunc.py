@@ -60,7 +60,8 @@ def _take_texts(given: Any, column: str) -> list[Any]:
 
 def _load_code(path: Path) -> ModuleType:
     name = f"served_model_{abs(hash(str(path)))}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    beside = [str(path.parent)]  # where it finds its other file
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=beside)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

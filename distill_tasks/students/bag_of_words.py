@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt, field_validator
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans
-from distill_tasks.serving.served_model import BagOfWordsModel
+from distill_tasks.serving.served_text import SHORTEST
 from distill_tasks.students.base import Student, TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.terms import Terms, count_terms, weigh_terms
@@ -77,9 +77,8 @@ class BagOfWordsStudent(Student):
     @field_validator("characters")
     @classmethod
     def _check_characters(cls, characters: int) -> int:
-        shortest = BagOfWordsModel.shortest
-        if 0 < characters < shortest:
-            raise ValueError(f"the shortest run has {shortest} characters, and 0 takes words alone")
+        if 0 < characters < SHORTEST:
+            raise ValueError(f"the shortest run has {SHORTEST} characters, and 0 takes words alone")
         return characters
 
     @property

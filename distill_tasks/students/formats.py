@@ -16,7 +16,8 @@ from pydantic import Field, field_validator
 
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import Settings
-from distill_tasks.serving.served_model import ABOUT, GRAPH, open_tokenizer, read_ids
+from distill_tasks.serving.served_model import ABOUT, GRAPH
+from distill_tasks.serving.served_text import open_tokenizer, read_ids
 
 if TYPE_CHECKING:
     import onnx_ir

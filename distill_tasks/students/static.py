@@ -15,7 +15,7 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans
 from distill_tasks.core.store import Store
-from distill_tasks.serving.served_model import bound, read_ids
+from distill_tasks.serving.served_text import bound, read_ids
 from distill_tasks.students.base import ShortTraining, Student, TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.training.checkpoint import Checkpoint

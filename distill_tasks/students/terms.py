@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill_tasks.serving.served_model import BagOfWordsModel, HashedTerms
+from distill_tasks.serving.served_text import HashedTerms, find_characters, find_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,11 +37,11 @@ def count_terms(
     ``ngrams`` is the longest run of words, ``characters`` that of characters, 0 for words alone.
     """
     lowered = [text.lower() for text in texts]
-    found = [_count(BagOfWordsModel.find_words(text, ngrams) for text in lowered)]
+    found = [_count(find_words(text, ngrams) for text in lowered)]
     if characters:
         # A word has the same characters wherever it stands: each is looked into once.
         of_words, words = _count(text.split() for text in lowered)
-        inside, runs = _count(BagOfWordsModel.find_characters(word, characters) for word in words)
+        inside, runs = _count(find_characters(word, characters) for word in words)
         found.append((of_words @ inside, runs))
     return found
 

@@ -56,7 +56,11 @@ def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> s
         info = mlflow.pyfunc.log_model(
             name=name.replace(".", "_"),  # MLflow allows no dots, as in a learning rate
             python_model=str(CODE / "served_pyfunc.py"),
-            artifacts={"student": str(folder), "code": str(CODE / "served_model.py")},
+            artifacts={
+                "student": str(folder),
+                "code": str(CODE / "served_model.py"),
+                "text_code": str(CODE / "served_text.py"),
+            },
             signature=SIGNATURE,
             input_example=EXAMPLE,
             pip_requirements=pin(["mlflow", *read_requirements(folder)]),

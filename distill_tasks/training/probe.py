@@ -46,7 +46,7 @@ def check_reading(start: Checkpoint, texts: Sequence[str]) -> None:
 
     Training has a tokenizer of transformers, serving the file that is kept of it.
     """
-    from distill_tasks.serving.served_model import bound, open_tokenizer, read_ids
+    from distill_tasks.serving.served_text import bound, open_tokenizer, read_ids
     from distill_tasks.training.tokens import encode
 
     tokenizer = start.open_tokenizer()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from distill_tasks.serving.served_model import bound, shorten
+from distill_tasks.serving.served_text import bound, shorten
 
 STEP = 8
 """Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import shutil
 import sys

@@ -276,7 +276,7 @@ def test_models_are_timed_in_a_python_of_their_own_by_the_code_of_their_versions
 ):
     opened = tmp_path / "opened"
     house.register(model, WORDS_STUDENT)
-    for name in ("served_pyfunc.py", "served_model.py"):
+    for name in ("served_pyfunc.py", "served_model.py", "served_text.py"):
         shutil.copy(logged_models.CODE / name, tmp_path)
     with (tmp_path / "served_model.py").open("a") as code:
         code.write(f"\nwith open({str(opened)!r}, 'a') as file: print(os.getpid(), file=file)\n")

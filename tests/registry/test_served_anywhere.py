@@ -174,7 +174,7 @@ def test_a_version_holds_no_pickle(champions, tmp_path):
 
 def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, monkeypatch):
     house.register("two-codes", WORDS_STUDENT)
-    for name in ("served_pyfunc.py", "served_model.py"):
+    for name in ("served_pyfunc.py", "served_model.py", "served_text.py"):
         shutil.copy(logged_models.CODE / name, tmp_path)
     code = (tmp_path / "served_model.py").read_text()
     changed = code.replace("return Answer(self.classes[best]", 'return Answer("newer"')

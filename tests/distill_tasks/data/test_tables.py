@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.tables import HubTable, check_column, read_table
+from distill_tasks.data.settings import HubTable
+from distill_tasks.data.tables import check_column, read_table
 
 ROWS = pd.DataFrame({"text": ["a cat, asleep", "un «chien»"], "label": ["cats", "dogs"]})
 

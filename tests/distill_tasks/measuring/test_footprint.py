@@ -129,8 +129,10 @@ def test_what_dies_without_a_word_is_named_too(light_folders, disturb):
 
 
 SERVE_ALONE = """
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("served_model", sys.argv[1])
+import importlib.util, json, os, sys
+spec = importlib.util.spec_from_file_location(
+    "served_model", sys.argv[1], submodule_search_locations=[os.path.dirname(sys.argv[1])]
+)
 served_model = importlib.util.module_from_spec(spec)
 sys.modules["served_model"] = served_model
 spec.loader.exec_module(served_model)

@@ -44,7 +44,7 @@ def open_model(folder):
 class Scribe:
     def __init__(self, folder):
         self.file = folder / "heard.json"
-        self.opened_with = os.environ["OMP_NUM_THREADS"]
+        self.opened_with = [os.environ[name] for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")]
         self.heard = []
 
     def answer(self, texts):
@@ -57,14 +57,15 @@ class Scribe:
 
 def test_models_answer_by_their_own_code_in_a_python_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("GOMP_SPINCOUNT")  # as of a program that does not set its process up
     (tmp_path / "scribe.py").write_text(SCRIBE)
     texts = ["", "fin 😀\n", "e\u0301\x00\u2028 nil"]
     config = MeasureConfig(calls=20, batch_rows=(9,), threads=2)
     served = Served(str(tmp_path), code=str(tmp_path / "scribe.py"))
     (latency,) = time_served({"scribe": served}, texts, config).values()
-    process, threads, torch_there, heard = json.loads((tmp_path / "heard.json").read_text())
+    process, opened_with, torch_there, heard = json.loads((tmp_path / "heard.json").read_text())
     assert process != os.getpid()
-    assert threads == "2"
+    assert opened_with == ["2", "10000"]
     assert not torch_there
     assert heard == sorted(texts)
     assert latency.threads == 2

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.problems.classification import name_labels
 from distill_tasks.scoring.calibration import NEVER, Calibration
-from distill_tasks.serving import served_model
+from distill_tasks.serving import served_model, served_text
 from distill_tasks.serving.served_model import (
     ABOUT,
     GRAPH,
@@ -382,14 +382,29 @@ def test_the_file_runs_alone_as_a_script(folders, runtime, tmp_path):
     assert set(answers[0]) == {"label", "confidence", "probabilities", "abstain"}
 
 
-def test_the_file_imports_nothing_of_this_project():
-    tree = ast.parse(Path(served_model.__file__).read_text(encoding="utf-8"))
-    names = set()
+@pytest.mark.parametrize("code", [served_model, served_text])
+def test_the_files_import_nothing_of_this_project_but_each_other(code):
+    tree = ast.parse(Path(code.__file__).read_text(encoding="utf-8"))
+    names, beside = set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            beside |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
             names.add(node.module.split(".")[0])
-    assert "numpy" in names
+    assert names & {"numpy", "tokenizers"}
+    assert beside <= {"served_text"}
     assert not names & {"distill_tasks", "flows", "registry"}
+
+
+def test_the_files_can_be_imported_from_wherever_they_lie(folders, tmp_path):
+    for code in (served_model, served_text):
+        shutil.copy(code.__file__, tmp_path)
+    program = (
+        "import sys; from served_model import open_model as o; print(o(sys.argv[1]).answer(['a']))"
+    )
+    command = [sys.executable, "-c", program, str(folders["bag_of_words"])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[Answer(")

@@ -19,8 +19,8 @@ from tokenizers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from distill_tasks.serving import served_model
-from distill_tasks.serving.served_model import bound, read_ids, reads_words, shorten
+from distill_tasks.serving import served_text
+from distill_tasks.serving.served_text import bound, read_ids, reads_words, shorten
 
 PIECES = [
     *("the", "parcel", "was", "billed twice", "it's", "don't", "LATE", "Straße", "ﬁn", "Σίσυφος"),
@@ -205,7 +205,7 @@ HUGE = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 from tokenizers import Tokenizer
-from served_model import bound, read_ids
+from served_text import bound, read_ids
 
 tokenizer = Tokenizer.from_file(sys.argv[1])
 bound(tokenizer, 64, sys.argv[3])
@@ -222,7 +222,7 @@ print(len(ids), after.ru_utime - before.ru_utime, after.ru_maxrss - before.ru_ma
 def test_ten_megabytes_take_neither_seconds_nor_memory(tmp_path, side):
     """The whole text took 11 s of processor time and 1.4 GB."""
     make_bert().save(str(tmp_path / "tokenizer.json"))
-    folder = served_model.__file__.rsplit("/", 1)[0]
+    folder = served_text.__file__.rsplit("/", 1)[0]
     arguments = [str(tmp_path / "tokenizer.json"), folder, side]
     done = subprocess.run(
         [sys.executable, "-P", "-c", HUGE, *arguments], capture_output=True, text=True, check=True

@@ -21,7 +21,8 @@ from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.serving.served_model import ABOUT, BagOfWordsModel, HashedTerms, open_model
+from distill_tasks.serving.served_model import ABOUT, open_model
+from distill_tasks.serving.served_text import HashedTerms, find_characters, find_words
 from distill_tasks.students import (
     BagOfWordsStudent,
     LayersStudent,
@@ -100,19 +101,15 @@ def features_of(student, rows):
 @given(st.text(max_size=60) | texts.map(" ".join), st.integers(1, 4), st.integers(3, 6))
 def test_terms_are_those_of_scikit_learn(text, words, characters):
     plain = CountVectorizer(ngram_range=(1, words)).build_analyzer()
-    assert BagOfWordsModel.find_words(text.lower(), words) == plain(text)
+    assert find_words(text.lower(), words) == plain(text)
     inside = CountVectorizer(analyzer="char_wb", ngram_range=(3, characters)).build_analyzer()
-    found = [
-        run
-        for word in text.lower().split()
-        for run in BagOfWordsModel.find_characters(word, characters)
-    ]
+    found = [run for word in text.lower().split() for run in find_characters(word, characters)]
     assert Counter(found) == Counter(inside(text))
 
 
 def test_runs_of_characters_of_one_word():
-    assert BagOfWordsModel.find_characters("cat", 4) == [" ca", "cat", "at ", " cat", "cat "]
-    assert BagOfWordsModel.find_characters("a", 9) == [" a "]
+    assert find_characters("cat", 4) == [" ca", "cat", "at ", " cat", "cat "]
+    assert find_characters("a", 9) == [" a "]
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,179 @@
+"""What a served model reads of a text: the ids of its tokens, or its words and runs of characters.
+
+It lies beside `served_model`, also in a registered model, and imports nothing of this project.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
+
+WORD = re.compile(r"\b\w\w+\b")
+"""The words of a text: scikit-learn's default token pattern."""
+SHORTEST = 3
+"""Characters in the shortest run of them that is a term."""
+
+CHARACTERS_PER_TOKEN = 16
+"""A text with more of them for each token that is read is shortened before it is tokenised."""
+MARGIN = 64
+"""Characters, and the rest of their word, beside a cut from which no token is read."""
+BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
+"""Where a text may be cut: at a space that is alone."""
+LOCAL = {
+    *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"),
+    *("Precompiled", "Prepend", "Strip", "StripAccents", "Digits", "Punctuation"),
+}
+"""Parts of tokenizers that look no further than the next word."""
+SPACES = {" {2,}", r"\s+"}
+"""Patterns of runs of spaces."""
+WORDS = {
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    + digits
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in (r"\p{N}", r"\p{N}{1,3}")
+}
+"""Patterns of the words of Qwen's and Llama's tokenizers."""
+
+
+def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    """Open the tokenizer of a folder, which cuts texts to ``max_length`` tokens on its own side."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    bound(tokenizer, max_length, (tokenizer.truncation or {}).get("direction", "right"))
+    return tokenizer
+
+
+def bound(tokenizer: Tokenizer, max_length: int, side: str) -> None:
+    """Let a tokenizer cut texts to so many tokens, on the ``left`` or ``right``, and not pad."""
+    tokenizer.enable_truncation(max_length, direction=side)
+    tokenizer.no_padding()
+
+
+def read_ids(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
+    """Return the token ids of each text, at most as many as the tokenizer is bound to."""
+    short = [shorten(tokenizer, text) for text in texts]
+    encodings = tokenizer.encode_batch_fast(short, add_special_tokens=special_tokens)
+    return [encoding.ids for encoding in encodings]
+
+
+def shorten(tokenizer: Tokenizer, text: str) -> str:
+    """Return the part of a long text that holds all the tokens that are read of it.
+
+    A whole text of ten megabytes takes ten seconds and a gigabyte. It is cut at a space, and only
+    where the tokenizer looks at one word at a time and no token that is read lies near the cut: so
+    what is read stays the same. Where that is not sure the text is returned as it is.
+    """
+    characters = CHARACTERS_PER_TOKEN * _read_bound(tokenizer)[0]
+    if len(text) <= characters or not reads_words(tokenizer):
+        return text
+    while characters < len(text):
+        part = _take_part(tokenizer, text, characters)
+        if part is not None:
+            return part
+        characters *= 2
+    return text
+
+
+def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
+    """Return so many characters of a text, or None where more of it may be read."""
+    limit, left = _read_bound(tokenizer)
+    first = BETWEEN_WORDS.search(text, len(text) - characters if left else characters)
+    second = first and BETWEEN_WORDS.search(text, first.start() + MARGIN)
+    if not (first and second):
+        return None
+    part = text[first.start() :] if left else text[: second.start()]
+    read = tokenizer.encode(part, add_special_tokens=False).offsets
+    if len(read) < limit:
+        return None
+    beside = read[0][0] < second.start() - first.start() if left else read[-1][1] > first.start()
+    return None if beside else part
+
+
+def _read_bound(tokenizer: Tokenizer) -> tuple[int, bool]:
+    """Return how many tokens are read, and whether they are the last ones of a text."""
+    bound_to: dict[str, Any] = tokenizer.truncation or {}
+    return bound_to["max_length"], bound_to["direction"] == "left"
+
+
+def reads_words(tokenizer: Tokenizer) -> bool:
+    """Return whether the tokens of a word depend on no word but its neighbours."""
+    cleans, splits = _parts_of(tokenizer.normalizer), _parts_of(tokenizer.pre_tokenizer)
+    added = tokenizer.get_added_tokens_decoder().values()
+    return (
+        all(_is_local(part) for part in cleans)
+        and all(_splits_words(part) or part["type"] in LOCAL for part in splits)
+        and any(_splits_words(part) for part in splits)
+        and not any(character.isspace() for token in added for character in token.content)
+    )
+
+
+def _parts_of(step: Normalizer | PreTokenizer | None) -> list[dict[str, Any]]:
+    """Return what a step of a tokenizer consists of, as its file describes it."""
+    if step is None:
+        return []
+    described: dict[str, Any] = json.loads(step.__getstate__())
+    parts: list[dict[str, Any]] = [described]
+    return described.get("normalizers") or described.get("pretokenizers") or parts
+
+
+def _is_local(part: dict[str, Any]) -> bool:
+    """Return whether a part of a normalizer looks at a character, or at a run of spaces."""
+    if part["type"] != "Replace":
+        return part["type"] in LOCAL
+    pattern = part["pattern"]
+    text = pattern.get("String", " ")
+    return pattern.get("Regex") in SPACES or not any(character.isspace() for character in text)
+
+
+def _splits_words(part: dict[str, Any]) -> bool:
+    """Return whether a part of a pre-tokenizer cuts at every space."""
+    match part:
+        case {"type": "BertPreTokenizer" | "Whitespace" | "WhitespaceSplit"}:
+            return True
+        case {"type": "ByteLevel", "use_regex": True} | {"type": "Metaspace", "split": True}:
+            return True
+        case {"type": "Split", "pattern": {"Regex": pattern}}:
+            return pattern in WORDS
+    return False
+
+
+def find_words(text: str, longest: int) -> list[str]:
+    """Return every run of up to so many words of a text in lower case."""
+    words = WORD.findall(text)
+    terms = list(words)
+    for length in range(2, longest + 1):
+        shifted = (words[start:] for start in range(length))
+        terms.extend(map(" ".join, zip(*shifted, strict=False)))
+    return terms
+
+
+def find_characters(word: str, longest: int) -> list[str]:
+    """Return every run of up to so many characters of a word with a space at both ends."""
+    padded = f" {word} "
+    return [
+        padded[start : start + length]
+        for length in range(SHORTEST, longest + 1)
+        for start in range(len(padded) - length + 1)
+    ]
+
+
+class HashedTerms:
+    """Gives terms the columns of their hash, which is the same wherever it is taken."""
+
+    def __init__(self, start: int, columns: int) -> None:
+        self.start = start
+        self.columns = columns
+
+    def get(self, term: str) -> int:
+        """Return the column of a term."""
+        return self.start + zlib.crc32(term.encode()) % self.columns
