@@ -32,10 +32,11 @@ from distill_tasks.measuring import latency
 from distill_tasks.problems.classification import balance_classes, decide
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.kept import fit_calibration
 from distill_tasks.results.references import PartOfTraining, StudentReference
 from distill_tasks.results.run import OpenRun, start_run
 from distill_tasks.results.teacher import make_teacher
-from distill_tasks.results.trained import TIMED_CALLS, find_shape, fit_calibration
+from distill_tasks.results.trained import TIMED_CALLS
 from distill_tasks.scoring.calibration import calibrate
 from distill_tasks.scoring.predictions import ask_sorted
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, score
@@ -50,18 +51,19 @@ from distill_tasks.students import (
     LayersStudent,
     StaticStudent,
     static,
-    train_student,
 )
 from distill_tasks.students.controls import MajorityClass, WordsOnGold, without_teacher
 from distill_tasks.students.formats import CALIBRATION_ROWS, USUAL, export_variant, trace
 from distill_tasks.students.layers import choose_layers, choose_learning_rate, copy_layers
 from distill_tasks.students.narrow import narrow, read_probe
 from distill_tasks.students.vocabulary import find_tokens
-from distill_tasks.teachers import FinetuneTeacher, finetune
+from distill_tasks.teachers.finetune import FinetuneTeacher
 from distill_tasks.training import losses, trainer
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.batches import Order
+from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.objective import Objective
+from distill_tasks.training.recipe import Recipe
 from registry import gate
 from registry.served import Asked
 
@@ -76,7 +78,7 @@ class Given:
     """What outputs are made of: a run with a saved teacher, a tiny transformer, an empty folder."""
 
     run: OpenRun
-    teacher: TeacherModel
+    teacher: Checkpoint
     folder: Path
 
 
@@ -257,7 +259,7 @@ def show_timed_shapes(given: Given):
         StaticStudent(dimensions=8, epochs=2),
         BagOfWordsStudent(hidden_units=4),
     ]
-    return [*map(find_shape, students), TIMED_CALLS, show_times(given)]
+    return [*(student.shape for student in students), TIMED_CALLS, show_times(given)]
 
 
 def show_times(_: Given):
@@ -436,9 +438,9 @@ def show_losses(_: Given):
 
 def show_schedule(given: Given):
     """The steps of a transformer's training: order of rows, learning rate, when to stop."""
-    recipe = trainer.Recipe(3, 0.001, 4, 16, seed=5, accumulated_batches=2, patience_epochs=1)
+    recipe = Recipe(3, 0.001, 4, 16, seed=5, accumulated_batches=2, patience_epochs=1)
     lengths = [3 + (7 * row) % 11 for row in range(50)]
-    orders = [[*trainer._Order(recipe, lengths, lambda epoch=epoch: epoch)] for epoch in range(2)]
+    orders = [[*Order(recipe, lengths, lambda epoch=epoch: epoch)] for epoch in range(2)]
     arguments = trainer._arguments(recipe, choose_device(), given.folder, True, False).to_dict()
     names = (
         *("num_train_epochs", "learning_rate", "warmup_steps", "lr_scheduler_type", "max_steps"),
@@ -461,7 +463,7 @@ def show_layers(given: Given):
     slim = narrow(copied, 16, 32, read_probe(teacher, training_set.rows.texts))
     sizes = {name: [*weight.shape] for name, weight in slim.state_dict().items()}
     norm = sum(float(weight.double().norm()) for weight in slim.state_dict().values())
-    curve = train_student(LayersStudent(layers=1, epochs=2), training_set, given.folder)
+    curve = LayersStudent(layers=1, epochs=2).train(training_set, given.folder)
     return [
         chosen,
         [choose_learning_rate(layers) for layers in (1, 2, 3)],
@@ -533,7 +535,7 @@ def show_bags_of_words(given: Given):
     for student in students:
         folder = given.folder / student.name
         folder.mkdir()
-        curve = train_student(student, training_set, folder)
+        curve = student.train(training_set, folder)
         vocabulary = folder / "vocabulary.json"
         terms = json.loads(vocabulary.read_text()) if vocabulary.is_file() else None
         labels = open_model(folder).logits(training_set.rows.texts).argmax(axis=1)
@@ -563,7 +565,7 @@ def show_finetuning(given: Given):
     }
     config = FinetuneTeacher(base=str(given.teacher.model), max_length=16, epochs=2)
     corpus = Corpus(splits, CLASSES)
-    curve = finetune.fit(config, corpus, given.folder, seed=3, balanced=True)
+    curve = config.train(corpus, given.folder, seed=3, balanced=True)
     course = show_course(curve, given.folder, copy_layers(given.teacher, 4, CLASSES))
     defaults = {name: field.default for name, field in FinetuneTeacher.model_fields.items()}
     del defaults["base"]
@@ -584,7 +586,7 @@ def show_vocabulary(given: Given):
     spread = np.hstack([signs, -signs, [[1, -1]] * 8])
     model.embeddings.word_embeddings.weight.data = torch.from_numpy(spread).float()
     model.save_pretrained(given.folder)
-    made = static.pool_vocabulary(TeacherModel(given.folder, None, 16))
+    made = static.pool_vocabulary(Checkpoint(given.folder, None, 16))
     return settle(made.astype(np.float64), 1)
 
 

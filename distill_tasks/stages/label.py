@@ -39,7 +39,12 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
         spent["seconds"] += time.monotonic() - start
         store.keep("labelling", teacher.digest, spent)
     return LabelsReference(
-        root, teacher.digest, teacher.classes, len(texts), spent["seconds"], reused=not texts
+        root=root,
+        teacher=teacher.digest,
+        classes=teacher.classes,
+        asked=len(texts),
+        seconds=spent["seconds"],
+        reused=not texts,
     )
 
 

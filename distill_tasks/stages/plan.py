@@ -104,10 +104,8 @@ def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
     That is the grid, and the further seeds and the controls of as many finalists as there may be,
     those that take longest. Halving takes less.
     """
-    further = [
-        one.minutes * len(further_trials(config, student))
-        for student, one in zip(config.students, planned, strict=True)
-    ]
+    students = {student.name: student for student in config.students}
+    further = [one.minutes * len(further_trials(config, students[one.name])) for one in planned]
     longest = sorted(further, reverse=True)[: config.evaluate.finalists]
     return sum(one.minutes for one in planned) + sum(longest)
 
@@ -115,12 +113,12 @@ def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
 def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> TrainingSet:
     """Return a training set with random answers, none of its files outside ``scratch``."""
     start, rows, classes = config.teacher.start, corpus.training_rows, corpus.classes
-    teacher = TeacherReference("planned", classes, start, 0.0, [], reused=False)
+    teacher = TeacherReference("planned", classes, model=start, seconds=0.0, curve=[], reused=False)
     shape = len(rows), len(classes)
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
     labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, classes)
     labels.add(rows.texts, logits)
-    run = OpenRun(config, corpus, teacher, labels, config.loss.usual_objective)
+    run = OpenRun(config, corpus, teacher, labels, objective=config.loss.usual_objective)
     return replace(make_training_set(run, config.seed), work_dir=scratch)
 
 
@@ -150,7 +148,13 @@ def _train(student: Student, training_set: TrainingSet, progress: ProgressFile) 
         seconds = time.monotonic() - start
         parameters = count_parameters(Path(folder))
     pace = Pace(progress.read())
-    return Probe(len(training_set.rows), parameters, seconds, pace.steps, pace.step_s)
+    return Probe(
+        rows=len(training_set.rows),
+        parameters=parameters,
+        seconds=seconds,
+        steps=pace.steps,
+        step_s=pace.step_s,
+    )
 
 
 def estimate_student(student: Student, probe: Probe, rows: int) -> Planned:
@@ -158,7 +162,9 @@ def estimate_student(student: Student, probe: Probe, rows: int) -> Planned:
     at_least = probe.rows < rows and student.grows_with_words
     if not probe.steps:
         seconds = probe.seconds * rows / probe.rows
-        return Planned(student.name, probe.parameters, at_least, None, seconds / 60)
+        return Planned(student.name, probe.parameters, at_least, steps=None, minutes=seconds / 60)
     times = student.short_training.times
     steps = times * math.ceil(probe.steps * rows / probe.rows)
-    return Planned(student.name, probe.parameters, at_least, steps, steps * probe.step_s / 60)
+    return Planned(
+        student.name, probe.parameters, at_least, steps=steps, minutes=steps * probe.step_s / 60
+    )

@@ -11,7 +11,7 @@ import pytest
 from versioned_outputs import OUTPUTS, Given, settle, start_small_run
 
 from distill_tasks.core.digests import digest
-from distill_tasks.training.checkpoint import TeacherModel
+from distill_tasks.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def given(run, tiny_base, tmp_path):
-    return Given(run, TeacherModel(tiny_base, None, 16), tmp_path)
+    return Given(run, Checkpoint(tiny_base, None, 16), tmp_path)
 
 
 @pytest.mark.parametrize("name", GUARDED)
