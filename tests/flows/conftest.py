@@ -6,8 +6,11 @@ import shutil
 
 import prefect.main  # noqa: F401  # sets logging up on a stream that no test closes
 import pytest
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
 from samples import make_rows
 from small_distillation import save_answers
 
@@ -18,8 +21,13 @@ from distill_tasks.tracking.store import check_tracking
 @pytest.fixture(scope="session")
 def prefect_server():
     """Prefect's own harness: a temporary database behind a real server."""
-    settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}  # saves a second of sleep for each run
-    with prefect_test_harness(server_startup_timeout=120), temporary_settings(settings):
+    from prefect.testing.utilities import prefect_test_harness  # takes the whole server in
+
+    settings = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # saves a second of sleep for each run
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
         yield
 
 

@@ -155,9 +155,12 @@ def findings(tiny_base, tmp_path_factory) -> Findings:
     return distil(config, corpus, finalists=[student.name for student in config.students])
 
 
-@pytest.fixture(scope="session", params=["sqlite", "server"])
+@pytest.fixture(scope="session", params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
 def house(request, findings, tmp_path_factory) -> House:
-    """The distillation written to a fresh MLflow: once to sqlite itself, once to a server."""
+    """The distillation written to a fresh MLflow: a real server, in the slow suite sqlite too.
+
+    A server keeps what it is told in sqlite itself; whole runs on sqlite alone are among the flows.
+    """
     uri = (
         request.getfixturevalue("mlflow_server")
         if request.param == "server"
