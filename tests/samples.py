@@ -46,10 +46,12 @@ def make_gold_set(base: Path, count: int) -> TrainingSet:
     return TrainingSet(split, answers, split, CLASSES, Objective(2.0, 0.9), 5, teacher)
 
 
-LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-1-epochs-1", "bag-of-words-200"
+LAYERS, STATIC = "layers-2", "static-1-epochs-1"
+WORDS_STUDENT = "bag-of-words-20000-hashed-1"
 FAMILIES = (LAYERS, STATIC, WORDS_STUDENT)
 LAYERS_ONNX = f"{LAYERS}-onnx"
 """The transformer without torch: quick to open and to measure."""
+VARIANTS = (LAYERS_ONNX, f"{LAYERS_ONNX}-int8")
 
 
 def make_latency(p95_ms: float, noise: float = 0.0) -> Latency:

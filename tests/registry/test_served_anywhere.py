@@ -10,12 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from samples import CLASSES, FAMILIES, LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT, make_rows
+from samples import (
+    CLASSES,
+    FAMILIES,
+    LAYERS,
+    LAYERS_ONNX,
+    STATIC,
+    VARIANTS,
+    WORDS_STUDENT,
+    make_rows,
+)
 
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.tracking import logged_models
 
-SERVED = (*FAMILIES, LAYERS_ONNX)
+SERVED = (*FAMILIES, *VARIANTS)
 ELSEWHERE = """
 import importlib, json, sys
 
@@ -156,7 +165,7 @@ def test_every_requirement_of_a_version_is_pinned(champions, name):
     wanted = dict(line.split("==") for line in lines)
     light = {"static": ["tokenizers"], "onnx": ["onnxruntime", "tokenizers"]}
     heavy = ["safetensors", "torch", "transformers"]
-    runs_on = {LAYERS: heavy, LAYERS_ONNX: light["onnx"], STATIC: light["static"]}
+    runs_on = {LAYERS: heavy, STATIC: light["static"]} | dict.fromkeys(VARIANTS, light["onnx"])
     assert sorted(wanted) == sorted(["mlflow", "numpy", *runs_on.get(name, [])])
     assert all(version and "*" not in version for version in wanted.values())
 
