@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
 from mlflow_server import serve_mlflow
-from samples import CLASSES, FILLERS, WORDS, make_gold_set, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_gold_set, write_settings, write_splits
 from shared import Once, make_once
 
 from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
@@ -151,45 +151,13 @@ def light_folders(once: Once, tiny_base: Path) -> dict[str, Path]:
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
     """A folder with train, transfer and held_out as parquet."""
-    rows = make_rows(300, seed=1)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows[:90].to_parquet(folder / "train.parquet", index=False)
-    rows[90:200][["text"]].to_parquet(folder / "transfer.parquet", index=False)
-    rows[200:].to_parquet(folder / "held_out.parquet", index=False)
-    return folder
+    return write_splits(tmp_path)
 
 
 @pytest.fixture
 def written(tmp_path: Path, data_folder: Path, tiny_base: Path) -> dict[str, Any]:
     """A small configuration as plain data, everything under tmp_path."""
-    return {
-        "name": "animals",
-        "seed": 7,
-        "work_dir": str(tmp_path / "work"),
-        "data": {
-            "train": str(data_folder / "train.parquet"),
-            "transfer": str(data_folder / "transfer.parquet"),
-            "held_out": str(data_folder / "held_out.parquet"),
-        },
-        "teacher": {
-            "kind": "finetune",
-            "base": str(tiny_base),
-            "max_length": 16,
-            "epochs": 8,
-            "learning_rate": 0.005,
-        },
-        "students": [
-            {"family": "layers", "layers": [1, 2], "epochs": 1},
-            {"family": "static", "dimensions": 8, "epochs": 3},
-            {"family": "bag_of_words", "max_features": 200},
-        ],
-        "evaluate": {"seeds": 1, "controls": False},
-        "export": {"variants": []},  # tests that are about variants ask for them
-        "measure": {"calls": 20, "batch_rows": [4]},
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "test"},
-        "registry": {"model": "animals"},
-    }
+    return write_settings(tmp_path, data_folder, tiny_base)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect_states import last_flow_run, task_states
 from samples import make_rows
@@ -25,11 +25,11 @@ class Night:
     states: list[tuple[str, str]]
 
 
-def run_night(folder: Path, base: Path) -> Night:
+def run_night(folder: Path, base: Path, **changes: Any) -> Night:
     """Run the flow in a folder, in front of whatever Prefect server there is."""
     from flows.distill import distill
 
-    config = write_night(folder, base)
+    config = parse_config(write_night(folder, base) | changes, "night")
     outcome = distill(config)
     return Night(config, outcome, task_states(last_flow_run()))
 
@@ -45,8 +45,8 @@ def read_night(folder: Path) -> Night:
     return night
 
 
-def write_night(folder: Path, base: Path) -> DistillConfig:
-    """Write rows; return a configuration whose candidates differ in quality, speed and size.
+def write_night(folder: Path, base: Path) -> dict[str, Any]:
+    """Write rows; return plain settings whose candidates differ in quality, speed and size.
 
     The bag of words is perfect and the fastest, but too large to be chosen; of the others a variant
     of the transformer is the best, which is served without torch.
@@ -56,7 +56,7 @@ def write_night(folder: Path, base: Path) -> DistillConfig:
     for name, split in splits.items():
         split.to_parquet(folder / f"{name}.parquet", index=False)
     teacher = {"kind": "finetune", "base": str(base), "max_length": 16, "epochs": 12}
-    written = {
+    return {
         "name": "animals",
         "seed": 10,
         "work_dir": str(folder / "work"),
@@ -75,4 +75,3 @@ def write_night(folder: Path, base: Path) -> DistillConfig:
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "night"},
         "registry": {"model": "animals"},
     }
-    return parse_config(written, "night")

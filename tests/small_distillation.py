@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from samples import CLASSES, make_footprint, make_latency
+from builders import make_footprint, make_latency
+from samples import CLASSES
 
 from distill_tasks.config import DistillConfig, parse_config
 from distill_tasks.data.corpus import Corpus

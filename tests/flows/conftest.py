@@ -6,8 +6,7 @@ import shutil
 
 import prefect.main  # noqa: F401  # sets logging up on a stream that no test closes
 import pytest
-from samples import make_rows
-from small_distillation import save_answers
+from samples import make_rows, save_answers
 
 
 @pytest.fixture(autouse=True)

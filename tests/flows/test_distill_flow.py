@@ -3,11 +3,10 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from night import run_night
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
-from prefect.client.schemas.sorting import FlowRunSort
-from samples import make_rows
-from small_distillation import save_answers
+from prefect_states import last_flow_run, state_of, task_states
+from samples import FAMILIES, LAYERS, VARIANTS, make_rows, save_answers
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError, NothingQualifiesError
@@ -15,31 +14,13 @@ from distill_tasks.core.store import Store
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import warn
 from distill_tasks.scoring.verdicts import Verdict
+from distill_tasks.tracking.store import use_store
 from flows.distill import distill
 from flows.label import label_only
 from flows.promote import promote
 from registry.aliases import aliases_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def last_flow_run():
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
-
-
-def task_states(flow_run):
-    with get_client(sync_client=True) as client:
-        one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run.id]))
-        runs = client.read_task_runs(task_run_filter=one)
-    runs.sort(key=lambda run: run.start_time)
-    return [(run.name, run.state_name) for run in runs]
-
-
-def state_of(kind):
-    """Return the state of the only task of the last flow run whose name begins like this."""
-    (state,) = {s for name, s in task_states(last_flow_run()) if name.startswith(kind)}
-    return state
 
 
 def everything_of(config):
@@ -64,43 +45,34 @@ def written(request, written):
     return written | {"tracking": tracking, "registry": {"model": name}}
 
 
-@pytest.fixture
-def with_variants(written):
-    """A transformer that beats a student of three words, and competes in three forms."""
-    students = [
-        {"family": "layers", "layers": 1, "epochs": 8},
-        {"family": "bag_of_words", "max_features": 3},
-    ]
-    changes = {
-        "students": students,
-        "export": {"variants": ["onnx", "onnx_int8"]},
-        "select": {"choose": "most_accurate"},
-        "cost": {"machine_hour": 1.5},
-    }
-    return parse_config(written | changes, "test")
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def first(request, tmp_path):
+    """A first run: the one that all tests share, and in the slow suite one on a real server too."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("night")
+    tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": "night"}
+    base = request.getfixturevalue("tiny_base")
+    return run_night(tmp_path, base, tracking=tracking, registry={"model": "night"})
 
 
-def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
-    config = with_variants
-    first = distill(config)
-    assert first.promotion.moved
+def test_a_second_run_makes_nothing_again_and_shows_it(first):
+    config = first.config
+    assert first.outcome.promotion.moved
     made = everything_of(config)
-    layers, words = (student.name for student in config.students)
-    variants = [f"{layers}-onnx", f"{layers}-onnx-int8"]
     controls = ["words-on-gold", "majority-class"]
-    assert made["runs"] == sorted(["animals", "teacher", *controls, layers, *variants, words])
-    assert made["models"] == 5
+    assert made["runs"] == sorted(["animals", "teacher", *controls, *FAMILIES, *VARIANTS])
+    assert made["models"] == 6
     assert made["versions"] == 1
     assert made["aliases"] == {"champion": 1}
-    check_variants(first, layers, variants)
-    states = task_states(last_flow_run())
-    kept = [name for name, state in states if state != "Completed"]
+    use_store(config.tracking)
+    check_variants(first.outcome)
+    kept = [name for name, state in first.states if state != "Completed"]
     assert kept == [
         "halve animals",  # a grid this small is not halved, and nothing is searched for
         "search animals",
         "evaluate on validation",  # the second time: finalists got nothing further
     ]
-    assert [name for name, _ in states if not name.startswith("train")] == [
+    assert [name for name, _ in first.states if not name.startswith("train")] == [
         "prepare animals",
         "teach finetune",
         f"label {first_teacher(config)}",
@@ -132,22 +104,22 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
     assert {state for _, state in states} == {"Completed", "Cached"}
 
 
-def check_variants(outcome, layers, variants):
+def check_variants(outcome):
     """The variants compete as models of their own, and the chosen one is served without torch."""
     selection, report = outcome.selection, outcome.report
-    assert selection.finalists[0] == layers
-    assert selection.chosen in variants  # as accurate as torch, and faster
+    assert selection.finalists[0] == LAYERS
+    assert selection.chosen in VARIANTS  # as accurate as torch, and faster
     assert selection.leading[0] == selection.chosen
     rows = {row.name: row for row in list_models(outcome.findings)}
-    assert {layers, *variants} <= rows.keys()
-    assert rows[variants[0]].quality == rows[layers].quality
+    assert {LAYERS, *VARIANTS} <= rows.keys()
+    assert rows[VARIANTS[0]].quality == rows[LAYERS].quality
     assert rows[selection.chosen].price_per_1000 is not None
 
     client = mlflow.MlflowClient()
     text = mlflow.artifacts.load_text(f"runs:/{outcome.distillation.run_id}/report.md")
     assert f"Of {selection.chosen}, 1,000 answers cost" in text
     assert "\n## Variants\n" in text
-    for name in (layers, *variants):
+    for name in (LAYERS, *VARIANTS):
         model = client.get_logged_model(report.runs.model_ids[name])
         assert (model.name, model.model_type) == (name, "student")
         assert model.tags["model"] == name
