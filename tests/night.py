@@ -48,8 +48,8 @@ def read_night(folder: Path) -> Night:
 def write_night(folder: Path, base: Path) -> dict[str, Any]:
     """Write rows; return plain settings whose candidates differ in quality, speed and size.
 
-    The bag of words is perfect and the fastest, but too large to be chosen; of the others a variant
-    of the transformer is the best, which is served without torch.
+    The bag of words is perfect and the fastest. What may be chosen is small: the transformer in
+    int8, which is as good, and a student that is hardly better than chance.
     """
     rows = make_rows(300, seed=1)
     splits = {"train": rows[:90], "transfer": rows[90:200][["text"]], "held_out": rows[200:]}
@@ -69,7 +69,7 @@ def write_night(folder: Path, base: Path) -> dict[str, Any]:
         ],
         "evaluate": {"seeds": 1, "controls": False},
         "export": {"variants": ["onnx", "onnx_int8"]},
-        "select": {"choose": "most_accurate", "max_disk_mb": 0.18},
+        "select": {"choose": "most_accurate", "max_disk_mb": 0.08},
         "measure": {"calls": 20, "batch_rows": [4]},
         "cost": {"machine_hour": 1.5},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "night"},

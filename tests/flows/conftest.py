@@ -6,7 +6,7 @@ import shutil
 
 import prefect.main  # noqa: F401  # sets logging up on a stream that no test closes
 import pytest
-from samples import make_rows, save_answers
+from samples import make_quick
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +18,7 @@ def mlflow_database(empty_mlflow, tmp_path):
 @pytest.fixture
 def quick(written, tmp_path):
     """The small configuration with saved answers and students that train in no time."""
-    save_answers([make_rows(300, seed=1)], tmp_path / "answers.parquet", wrong=0.05)
-    teacher = {"kind": "saved", "path": str(tmp_path / "answers.parquet")}
-    students = [{"family": "bag_of_words", "max_features": [50, 200]}]
-    return written | {"teacher": teacher, "students": students, "evaluate": {}}
+    return make_quick(written, tmp_path)
 
 
 @pytest.fixture
