@@ -96,6 +96,9 @@ def write_settings(folder: Path, data: Path, base: Path) -> dict[str, Any]:
 
 GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
 """A student that reads all words, and one that reads hardly any."""
+EVIL_CLASS = "<script>alert(1)</script>|[cats](http://evil.example) <a href='x'>y</a>"
+EVIL_TEXT = "<img src=x onerror=alert(2)> | `row` ![x](http://evil.example/x.png) [/red]"
+"""A class and a beginning of texts that want to be more than text."""
 
 
 def make_wordy_rows(count: int, seed: int, season: str = "old") -> pd.DataFrame:
@@ -134,8 +137,24 @@ def write_words(folder: Path) -> dict[str, Any]:
         "evaluate": {"finalists": 2},
         "select": {"choose": "most_accurate"},
         "measure": {"calls": 20, "batch_rows": [4]},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "small"},
         "registry": {"model": "small"},
     }
+
+
+def write_evil_words(folder: Path) -> dict[str, Any]:
+    """Write rows that try to break out of a page, with slices and a production sample."""
+    written = write_words(folder)
+    for name in ("train", "validation", "transfer", "held_out"):
+        rows = pd.read_parquet(folder / f"{name}.parquet").replace({"label": {"cats": EVIL_CLASS}})
+        rows["text"] = f"{EVIL_TEXT} " + rows["text"]
+        rows["source"] = [("mail", "</script>")[row % 2] for row in range(len(rows))]
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    answers = pd.read_parquet(folder / "answers.parquet").rename(columns={"cats": EVIL_CLASS})
+    answers["text"] = f"{EVIL_TEXT} " + answers["text"]
+    answers.to_parquet(folder / "answers.parquet", index=False)
+    further = {"slice_column": "source", "production": str(folder / "held_out.parquet")}
+    return written | {"data": written["data"] | further, "loss": {"alpha": "auto"}}
 
 
 def save_answers(splits: list[pd.DataFrame], path: Path, wrong: float) -> None:
