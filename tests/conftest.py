@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,22 +18,45 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
 from mlflow_server import serve_mlflow
-from samples import CLASSES, FILLERS, WORDS, make_gold_set, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_gold_set, write_settings, write_splits
+from shared import Once, make_once
 
-from distill_tasks.config import DistillConfig, parse_config
+from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
+
+if TYPE_CHECKING:
+    from night import Night
+
+ENDS_TO_ENDS = {"flows", "integration", "registry"}
+"""Folders of tests that need servers and whole runs."""
 
 # No test may fail because another process keeps the machine busy.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any_load")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one worker begin with what needs servers, and the others take from its other end."""
+    items.sort(key=lambda item: not ENDS_TO_ENDS & set(item.path.parts))
+
+
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder for all workers of this test run."""
+    root = tmp_path_factory.getbasetemp()
+    shared = root.parent if hasattr(request.config, "workerinput") else root
+    return lambda name, make: make_once(shared / name, make)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(once: Once) -> Path:
     """A random BERT of 4 layers × 32 with a word-level vocabulary, as a local folder."""
+    return once("tiny-base", save_tiny_base)
+
+
+def save_tiny_base(folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny-base")
     words = [word for group in WORDS.values() for word in group] + list(FILLERS)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
@@ -51,18 +74,62 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label2id={name: number for number, name in enumerate(CLASSES)},
     )
     BertForSequenceClassification(settings).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def empty_mlflow(once: Once) -> Path:
+    """A fresh MLflow database: its 60 migrations take seconds, a copy of it none."""
+
+    def migrate(folder: Path) -> None:
+        from distill_tasks.tracking.store import check_tracking
+
+        check_tracking(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db"))
+
+    return once("empty-mlflow", migrate) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server that all tests share."""
-    with serve_mlflow(tmp_path_factory.mktemp("mlflow-server")) as address:
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    shutil.copy(empty_mlflow, folder / "server.db")
+    with serve_mlflow(folder) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def prefect_server() -> Iterator[None]:
+    """Prefect's own harness: a temporary database behind a real server."""
+    from prefect.settings import (
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        temporary_settings,
+    )
+    from prefect.testing.utilities import prefect_test_harness  # takes the whole server in
+
+    settings = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # saves a second of sleep for each run
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def night(request: pytest.FixtureRequest, once: Once, tiny_base: Path, empty_mlflow: Path) -> Night:
+    """One real run of the flow, tracked in sqlite beside it."""
+    from night import keep_night, read_night
+
+    def run(folder: Path) -> None:
+        request.getfixturevalue("prefect_server")
+        shutil.copy(empty_mlflow, folder / "mlflow.db")
+        keep_night(folder, tiny_base)
+
+    return read_night(once("night", run))
+
+
+@pytest.fixture(scope="session")
+def light_folders(once: Once, tiny_base: Path) -> dict[str, Path]:
     """Real students that need no torch to answer, trained on little."""
     from distill_tasks.students import BagOfWordsStudent, StaticStudent
 
@@ -70,55 +137,27 @@ def light_folders(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "bag_of_words": BagOfWordsStudent(max_features=200),
         "static": StaticStudent(dimensions=8, epochs=1),
     }
-    training_set = make_gold_set(tiny_base, 120)
-    folders = {name: tmp_path_factory.mktemp(name) for name in students}
-    for name, student in students.items():
-        student.train(training_set, folders[name])
-    return folders
+
+    def train(folder: Path) -> None:
+        training_set = make_gold_set(tiny_base, 120)
+        for name, student in students.items():
+            (folder / name).mkdir()
+            student.train(training_set, folder / name)
+
+    folder = once("light-students", train)
+    return {name: folder / name for name in students}
 
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
     """A folder with train, transfer and held_out as parquet."""
-    rows = make_rows(300, seed=1)
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rows[:90].to_parquet(folder / "train.parquet", index=False)
-    rows[90:200][["text"]].to_parquet(folder / "transfer.parquet", index=False)
-    rows[200:].to_parquet(folder / "held_out.parquet", index=False)
-    return folder
+    return write_splits(tmp_path)
 
 
 @pytest.fixture
 def written(tmp_path: Path, data_folder: Path, tiny_base: Path) -> dict[str, Any]:
     """A small configuration as plain data, everything under tmp_path."""
-    return {
-        "name": "animals",
-        "seed": 7,
-        "work_dir": str(tmp_path / "work"),
-        "data": {
-            "train": str(data_folder / "train.parquet"),
-            "transfer": str(data_folder / "transfer.parquet"),
-            "held_out": str(data_folder / "held_out.parquet"),
-        },
-        "teacher": {
-            "kind": "finetune",
-            "base": str(tiny_base),
-            "max_length": 16,
-            "epochs": 8,
-            "learning_rate": 0.005,
-        },
-        "students": [
-            {"family": "layers", "layers": [1, 2], "epochs": 1},
-            {"family": "static", "dimensions": 8, "epochs": 3},
-            {"family": "bag_of_words", "max_features": 200},
-        ],
-        "evaluate": {"seeds": 1, "controls": False},
-        "export": {"variants": []},  # tests that are about variants ask for them
-        "measure": {"calls": 20, "batch_rows": [4]},
-        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "experiment": "test"},
-        "registry": {"model": "animals"},
-    }
+    return write_settings(tmp_path, data_folder, tiny_base)
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
-"""Rows that can be learnt, and names, that many tests share."""
+"""Rows that can be learnt, names and settings that many tests share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.measuring.footprint import Footprint
-from distill_tasks.measuring.latency import Latency
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
@@ -46,29 +45,131 @@ def make_gold_set(base: Path, count: int) -> TrainingSet:
     return TrainingSet(split, answers, split, CLASSES, Objective(2.0, 0.9), 5, teacher)
 
 
-LAYERS, STATIC, WORDS_STUDENT = "layers-2", "static-1-epochs-1", "bag-of-words-200"
+LAYERS, STATIC = "layers-2", "static-1-epochs-1"
+WORDS_STUDENT = "bag-of-words-20000-hashed-1"
 FAMILIES = (LAYERS, STATIC, WORDS_STUDENT)
 LAYERS_ONNX = f"{LAYERS}-onnx"
 """The transformer without torch: quick to open and to measure."""
+VARIANTS = (LAYERS_ONNX, f"{LAYERS_ONNX}-int8")
 
 
-def make_latency(p95_ms: float, noise: float = 0.0) -> Latency:
-    """Return times whose mean is half of p95, measured with some noise."""
-    ends = {"p50_ms": p95_ms / 2, "p95_ms": p95_ms, "p99_ms": p95_ms * 2}
-    return Latency(
-        **ends,
-        mean_ms=p95_ms / 2,
-        intervals={name: (value, value) for name, value in ends.items()},
-        by_length=dict.fromkeys(("short", "middle", "long"), p95_ms / 2),
-        rows_per_s={"4": 1000.0},
-        calls=20,
-        threads=1,
-        device="this machine",
-        aa_p50=noise,
-        aa_p95=noise,
-    )
+def write_splits(folder: Path) -> Path:
+    """Write train, transfer and held_out as parquet; return the folder that they lie in."""
+    rows, data = make_rows(300, seed=1), folder / "data"
+    data.mkdir()
+    rows[:90].to_parquet(data / "train.parquet", index=False)
+    rows[90:200][["text"]].to_parquet(data / "transfer.parquet", index=False)
+    rows[200:].to_parquet(data / "held_out.parquet", index=False)
+    return data
 
 
-def make_footprint(resident_mb: float = 60.0) -> Footprint:
-    """Return what a model without torch takes."""
-    return Footprint(installed_mb=90.0, cold_start_s=0.25, resident_mb=resident_mb)
+def write_settings(folder: Path, data: Path, base: Path) -> dict[str, Any]:
+    """Return a small configuration as plain data, everything under one folder."""
+    return {
+        "name": "animals",
+        "seed": 7,
+        "work_dir": str(folder / "work"),
+        "data": {
+            "train": str(data / "train.parquet"),
+            "transfer": str(data / "transfer.parquet"),
+            "held_out": str(data / "held_out.parquet"),
+        },
+        "teacher": {
+            "kind": "finetune",
+            "base": str(base),
+            "max_length": 16,
+            "epochs": 8,
+            "learning_rate": 0.005,
+        },
+        "students": [
+            {"family": "layers", "layers": [1, 2], "epochs": 1},
+            {"family": "static", "dimensions": 8, "epochs": 3},
+            {"family": "bag_of_words", "max_features": 200},
+        ],
+        "evaluate": {"seeds": 1, "controls": False},
+        "export": {"variants": []},  # tests that are about variants ask for them
+        "measure": {"calls": 20, "batch_rows": [4]},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
+        "registry": {"model": "animals"},
+    }
+
+
+GOOD, POOR = "bag-of-words-3000", "bag-of-words-15"
+"""A student that reads all words, and one that reads hardly any."""
+EVIL_CLASS = "<script>alert(1)</script>|[cats](http://evil.example) <a href='x'>y</a>"
+EVIL_TEXT = "<img src=x onerror=alert(2)> | `row` ![x](http://evil.example/x.png) [/red]"
+"""A class and a beginning of texts that want to be more than text."""
+
+
+def make_wordy_rows(count: int, seed: int, season: str = "old") -> pd.DataFrame:
+    """Return rows of 2 of their class's 90 words each, so that few rows do not show them all.
+
+    Another season has words of its own.
+    """
+    generator = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        label = CLASSES[number % len(CLASSES)]
+        words = [f"{season}{label}{word}" for word in generator.choice(90, 2, replace=False)]
+        fillers = [f"{season}filler{word}" for word in generator.choice(20, 5)]
+        rows.append((" ".join([*words, *fillers, f"row{seed}x{number}"]), label))
+    return pd.DataFrame(rows, columns=["text", "label"])
+
+
+def write_words(folder: Path) -> dict[str, Any]:
+    """Write splits and a saved teacher's answers, one in twenty wrong; return a configuration."""
+    splits = {
+        "train": make_wordy_rows(60, seed=1),
+        "validation": make_wordy_rows(90, seed=2),
+        "transfer": make_wordy_rows(240, seed=3),
+        "held_out": make_wordy_rows(200, seed=4),
+    }
+    for name, rows in splits.items():
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    save_answers([*splits.values()], folder / "answers.parquet", wrong=0.05)
+    return {
+        "name": "small",
+        "seed": 7,
+        "work_dir": str(folder / "work"),
+        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "teacher": {"kind": "saved", "path": str(folder / "answers.parquet")},
+        "students": [{"family": "bag_of_words", "max_features": [3000, 15]}],
+        "evaluate": {"finalists": 2},
+        "select": {"choose": "most_accurate"},
+        "measure": {"calls": 20, "batch_rows": [4]},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "small"},
+        "registry": {"model": "small"},
+    }
+
+
+def write_evil_words(folder: Path) -> dict[str, Any]:
+    """Write rows that try to break out of a page, with slices and a production sample."""
+    written = write_words(folder)
+    for name in ("train", "validation", "transfer", "held_out"):
+        rows = pd.read_parquet(folder / f"{name}.parquet").replace({"label": {"cats": EVIL_CLASS}})
+        rows["text"] = f"{EVIL_TEXT} " + rows["text"]
+        rows["source"] = [("mail", "</script>")[row % 2] for row in range(len(rows))]
+        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    answers = pd.read_parquet(folder / "answers.parquet").rename(columns={"cats": EVIL_CLASS})
+    answers["text"] = f"{EVIL_TEXT} " + answers["text"]
+    answers.to_parquet(folder / "answers.parquet", index=False)
+    further = {"slice_column": "source", "production": str(folder / "held_out.parquet")}
+    return written | {"data": written["data"] | further, "loss": {"alpha": "auto"}}
+
+
+def save_answers(splits: list[pd.DataFrame], path: Path, wrong: float) -> None:
+    """Write what a teacher says that is wrong about a share of the rows."""
+    rows = pd.concat(splits)
+    gold = rows["label"].map(CLASSES.index).to_numpy()
+    mistaken = np.random.default_rng(0).random(len(rows)) < wrong
+    said = 0.05 + 0.85 * np.eye(3)[(gold + mistaken) % 3]
+    frame = pd.DataFrame(said, columns=list(CLASSES))
+    frame.assign(text=rows["text"].to_numpy()).to_parquet(path, index=False)
+
+
+def make_quick(written: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return small settings with saved answers and students that train in no time."""
+    save_answers([make_rows(300, seed=1)], folder / "answers.parquet", wrong=0.05)
+    teacher = {"kind": "saved", "path": str(folder / "answers.parquet")}
+    students = [{"family": "bag_of_words", "max_features": [50, 200]}]
+    return written | {"teacher": teacher, "students": students, "evaluate": {}}

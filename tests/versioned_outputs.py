@@ -20,12 +20,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from builders import make_latency
 from onnx import helper, numpy_helper
-from samples import CLASSES, make_gold_set, make_latency, make_rows
-from small_distillation import make_wordy_rows, parse, save_answers, write_rows
+from samples import CLASSES, make_gold_set, make_rows, make_wordy_rows, save_answers, write_words
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
+from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring import latency
@@ -118,14 +119,14 @@ def settle(output, digits=DIGITS):
 
 def start_small_run(folder: Path) -> OpenRun:
     """Return a run whose teacher's answers are saved, with rows as production sees them."""
-    written = write_rows(folder)
+    written = write_words(folder)
     splits = [make_wordy_rows(rows, seed) for seed, rows in enumerate((60, 90, 240, 200), 1)]
     seen = make_wordy_rows(80, seed=5, season="new")
     seen.to_parquet(folder / "production.parquet", index=False)
     save_answers([*splits, seen], folder / "answers.parquet", wrong=0.05)
     written["data"]["production"] = str(folder / "production.parquet")
     written["evaluate"] |= {"answer_precision": 0.9}
-    config = parse(written)
+    config = parse_config(written, "test")
     corpus = read_corpus(config.data, config.seed)
     kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
     return start_run(config, kept, teacher, label_rows(config, corpus, teacher)).open()

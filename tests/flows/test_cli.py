@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 from broken_server import broken_server
+from builders import make_latency
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from samples import make_latency, make_rows
+from samples import make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
 from distill_tasks.scoring.intervals import Figure

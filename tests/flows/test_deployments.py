@@ -3,14 +3,10 @@
 import importlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from prefect.cli.deploy._models import (
@@ -20,6 +16,9 @@ from prefect.cli.deploy._models import (
     RawScheduleConfig,
     WorkPoolConfig,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.context import get_settings_context
 
 from distill_tasks.config import DistillConfig, load_config
 
@@ -79,75 +78,46 @@ def test_every_deployment_names_a_flow_and_a_configuration_it_takes(deployment):
     assert written == load_config(ROOT / "examples/reuters/distill.yaml")
 
 
-@pytest.fixture
-def server(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    running = start(["server", "start", "--port", str(port)], environment)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api/health")
-        yield environment
-    finally:
-        end(running)
+POOL = FILE["deployments"][0]["work_pool"]["name"]
+COMMANDS = """
+import json, sys
+from prefect.testing.cli import CycloptsCliRunner
+
+for command in json.loads(sys.argv[1]):
+    done = CycloptsCliRunner().invoke(["--no-prompt", *command])
+    print(json.dumps([done.exit_code, done.output]), flush=True)
+"""
 
 
-def start(arguments, environment):
-    program = [sys.executable, "-m", "prefect", *arguments]
-    return subprocess.Popen(
-        program, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+def prefect(*commands):
+    """Run commands of Prefect's own command line, one after the other, in one fresh Python."""
+    program = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    settings = get_settings_context().settings
+    server = settings.to_environment_variables(exclude_unset=True)
+    done = subprocess.run(program, env=os.environ | server, cwd=ROOT, stdout=-1, text=True)
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(said) == len(commands), done.stdout
+    return said
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_worker_runs_a_deployment_to_its_end(quick):
+    brief = quick | {"evaluate": {"controls": False, "seeds": 1}}
+    ask = ("deployment", "run", "distill/on-demand", "-p")
+    said = prefect(
+        ("work-pool", "create", "--type", "process", POOL),
+        ("deploy", "--all"),
+        (*ask, f"config={json.dumps(brief | {'studnets': []})}"),
+        (*ask, f"config={json.dumps(brief)}"),
+        ("worker", "start", "--pool", POOL, "--run-once"),
     )
-
-
-def end(running):
-    os.killpg(running.pid, signal.SIGTERM)
-    try:
-        running.wait(5)
-    except subprocess.TimeoutExpired:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-
-
-def wait_for(address):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(address).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise TimeoutError(address)
-
-
-def prefect(environment, *arguments):
-    program = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    return subprocess.run(program, env=environment, cwd=ROOT, capture_output=True, text=True)
-
-
-def test_a_worker_runs_a_deployment_to_its_end(server, quick):
-    made = prefect(server, "work-pool", "create", "--type", "process", FILE_POOL)
-    assert made.returncode == 0, made.stderr
-    deployed = prefect(server, "deploy", "--all")
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    worker = start(["worker", "start", "--pool", FILE_POOL], server)
-    try:
-        config = f"config={json.dumps(quick)}"
-        watch = ("--watch", "--watch-timeout", "200")
-        done = prefect(server, "deployment", "run", "distill/on-demand", "-p", config, *watch)
-        assert done.returncode == 0, done.stdout + done.stderr
-        broken = f"config={json.dumps(quick | {'studnets': []})}"
-        refused = prefect(server, "deployment", "run", "distill/on-demand", "-p", broken, *watch)
-        assert refused.returncode == 1
-    finally:
-        end(worker)
+    assert [code for code, _ in said] == [0, 0, 1, 0, 0], said
+    assert "'studnets' was unexpected" in said[2][1]
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(deployment_filter=of_name("on-demand"))
+    assert run.state.is_completed(), run.state
     assert list(Path(quick["work_dir"]).glob("students/*/manifest.json"))
 
 
-FILE_POOL = FILE["deployments"][0]["work_pool"]["name"]
+def of_name(name):
+    return DeploymentFilter(name=DeploymentFilterName(any_=[name]))

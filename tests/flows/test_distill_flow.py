@@ -1,45 +1,38 @@
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
+from night import run_night
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
-from prefect.client.schemas.sorting import FlowRunSort
-from samples import make_rows
-from small_distillation import save_answers
+from prefect_states import last_flow_run, state_of, task_states
+from samples import (
+    FAMILIES,
+    LAYERS,
+    VARIANTS,
+    make_quick,
+    make_rows,
+    save_answers,
+    write_settings,
+    write_splits,
+)
 
-from distill_tasks.config import parse_config
+from distill_tasks.config import DistillConfig, parse_config
 from distill_tasks.core.errors import InputError, NothingQualifiesError
 from distill_tasks.core.store import Store
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import warn
 from distill_tasks.scoring.verdicts import Verdict
-from flows.distill import distill
+from distill_tasks.tracking.store import use_store
+from flows.distill import Outcome, distill
 from flows.label import label_only
 from flows.promote import promote
 from registry.aliases import aliases_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def last_flow_run():
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
-
-
-def task_states(flow_run):
-    with get_client(sync_client=True) as client:
-        one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run.id]))
-        runs = client.read_task_runs(task_run_filter=one)
-    runs.sort(key=lambda run: run.start_time)
-    return [(run.name, run.state_name) for run in runs]
-
-
-def state_of(kind):
-    """Return the state of the only task of the last flow run whose name begins like this."""
-    (state,) = {s for name, s in task_states(last_flow_run()) if name.startswith(kind)}
-    return state
 
 
 def everything_of(config):
@@ -64,43 +57,34 @@ def written(request, written):
     return written | {"tracking": tracking, "registry": {"model": name}}
 
 
-@pytest.fixture
-def with_variants(written):
-    """A transformer that beats a student of three words, and competes in three forms."""
-    students = [
-        {"family": "layers", "layers": 1, "epochs": 8},
-        {"family": "bag_of_words", "max_features": 3},
-    ]
-    changes = {
-        "students": students,
-        "export": {"variants": ["onnx", "onnx_int8"]},
-        "select": {"choose": "most_accurate"},
-        "cost": {"machine_hour": 1.5},
-    }
-    return parse_config(written | changes, "test")
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def first(request, tmp_path):
+    """A first run: the one that all tests share, and in the slow suite one on a real server too."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("night")
+    tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": "night"}
+    base = request.getfixturevalue("tiny_base")
+    return run_night(tmp_path, base, tracking=tracking, registry={"model": "night"})
 
 
-def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
-    config = with_variants
-    first = distill(config)
-    assert first.promotion.moved
+def test_a_second_run_makes_nothing_again_and_shows_it(first):
+    config = first.config
+    assert first.outcome.promotion.moved
     made = everything_of(config)
-    layers, words = (student.name for student in config.students)
-    variants = [f"{layers}-onnx", f"{layers}-onnx-int8"]
     controls = ["words-on-gold", "majority-class"]
-    assert made["runs"] == sorted(["animals", "teacher", *controls, layers, *variants, words])
-    assert made["models"] == 5
+    assert made["runs"] == sorted(["animals", "teacher", *controls, *FAMILIES, *VARIANTS])
+    assert made["models"] == 6
     assert made["versions"] == 1
     assert made["aliases"] == {"champion": 1}
-    check_variants(first, layers, variants)
-    states = task_states(last_flow_run())
-    kept = [name for name, state in states if state != "Completed"]
+    use_store(config.tracking)
+    check_variants(first.outcome)
+    kept = [name for name, state in first.states if state != "Completed"]
     assert kept == [
         "halve animals",  # a grid this small is not halved, and nothing is searched for
         "search animals",
         "evaluate on validation",  # the second time: finalists got nothing further
     ]
-    assert [name for name, _ in states if not name.startswith("train")] == [
+    assert [name for name, _ in first.states if not name.startswith("train")] == [
         "prepare animals",
         "teach finetune",
         f"label {first_teacher(config)}",
@@ -132,22 +116,22 @@ def test_a_second_run_makes_nothing_again_and_shows_it(with_variants):
     assert {state for _, state in states} == {"Completed", "Cached"}
 
 
-def check_variants(outcome, layers, variants):
+def check_variants(outcome):
     """The variants compete as models of their own, and the chosen one is served without torch."""
     selection, report = outcome.selection, outcome.report
-    assert selection.finalists[0] == layers
-    assert selection.chosen in variants  # as accurate as torch, and faster
+    assert selection.finalists[0] == LAYERS
+    assert selection.chosen == VARIANTS[1]  # as accurate as torch, and small
     assert selection.leading[0] == selection.chosen
     rows = {row.name: row for row in list_models(outcome.findings)}
-    assert {layers, *variants} <= rows.keys()
-    assert rows[variants[0]].quality == rows[layers].quality
+    assert {LAYERS, *VARIANTS} <= rows.keys()
+    assert rows[VARIANTS[0]].quality == rows[LAYERS].quality
     assert rows[selection.chosen].price_per_1000 is not None
 
     client = mlflow.MlflowClient()
     text = mlflow.artifacts.load_text(f"runs:/{outcome.distillation.run_id}/report.md")
     assert f"Of {selection.chosen}, 1,000 answers cost" in text
     assert "\n## Variants\n" in text
-    for name in (layers, *variants):
+    for name in (LAYERS, *VARIANTS):
         model = client.get_logged_model(report.runs.model_ids[name])
         assert (model.name, model.model_type) == (name, "student")
         assert model.tags["model"] == name
@@ -161,36 +145,6 @@ def check_variants(outcome, layers, variants):
 
 def first_teacher(config):
     return next(Path(config.work_dir).glob("labels/*")).name
-
-
-def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(quick, ready_teacher):
-    quick["teacher"] = ready_teacher
-    quick["students"] = [{"family": "static", "dimensions": [4, 8], "epochs": 1}]
-    quick["evaluate"] = {"seeds": 2, "finalists": 1}
-    config = parse_config(quick, "test")
-    outcome = distill(config)
-    (finalist,) = outcome.selection.finalists
-    further = [f"{finalist}-{which}" for which in ("seed-8", "on-gold-seed-7", "on-gold-seed-8")]
-    plain = ["animals", "teacher", "words-on-gold", "majority-class"]
-    students = [student.name for student in config.students]
-    assert everything_of(config)["runs"] == sorted([*plain, *students, *further])
-    trained = [name for name, _ in task_states(last_flow_run()) if name.startswith("train")]
-    assert trained == [f"train {name}" for name in (*students, *further)]
-
-    client = mlflow.MlflowClient(config.tracking.uri)
-    runs = {name: client.get_run(run_id) for name, run_id in outcome.report.runs.run_ids.items()}
-    seeds = [runs[name].data.metrics["quality/accuracy"] for name in (finalist, further[0])]
-    alone = [runs[name].data.metrics["quality/accuracy"] for name in further[1:]]
-    row = next(row for row in list_models(outcome.findings) if row.name == finalist)
-    assert row.quality.value == pytest.approx(sum(seeds) / 2)
-    assert row.seeds == pytest.approx((min(seeds), max(seeds)))
-    gap = runs[finalist].data.metrics["verdict/difference"]
-    assert gap == pytest.approx(sum(seeds) / 2 - sum(alone) / 2)
-    assert runs[finalist].data.tags["potstill.verdict"] == str(row.verdict)
-    assert "temperature" not in runs[further[1]].data.params  # no teacher, no loss of its own
-    (loser,) = set(students) - {finalist}
-    assert "quality/accuracy" not in runs[loser].data.metrics  # held-out sees finalists alone
-    assert "validation/quality/accuracy" in runs[loser].data.metrics
 
 
 def test_held_out_without_labels_measures_agreement_and_gives_no_verdict(quick, data_folder):
@@ -303,18 +257,75 @@ def test_a_production_sample_is_asked_and_reported(harmed):
     assert "On production rows" in page
 
 
-def test_a_student_that_diverges_is_left_out_and_the_night_goes_on(quick, ready_teacher):
-    quick["teacher"] = ready_teacher
-    static = {"family": "static", "dimensions": 4, "epochs": 1, "learning_rate": [0.01, 1e30]}
-    quick |= {"students": [static], "evaluate": {"seeds": 1, "controls": False}}
-    config = parse_config(quick, "test")
-    good, wild = (student.name for student in config.students)
+@dataclass(frozen=True)
+class Seeded:
+    """A run of several seeds and one student that diverges."""
+
+    config: DistillConfig
+    outcome: Outcome
+    everything: dict[str, Any]
+    states: list[tuple[str, str]]
+
+    @property
+    def names(self):
+        return [student.name for student in self.config.students]
+
+
+@pytest.fixture(scope="module", params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
+def seeded(request, tiny_base, empty_mlflow, tmp_path_factory):
+    """A finalist with seeds and controls, one that lost, and one whose loss is no number soon."""
+    folder = tmp_path_factory.mktemp("seeded")
+    written = make_quick(write_settings(folder, write_splits(folder), tiny_base), folder)
+    static = {"family": "static", "epochs": 1}
+    wild = static | {"dimensions": 4, "learning_rate": 1e30}
+    changes = {
+        "teacher": {"kind": "transformers", "model": str(tiny_base), "max_length": 16},
+        "students": [static | {"dimensions": [4, 8]}, wild],
+        "evaluate": {"seeds": 2, "finalists": 1},
+    }
+    if request.param == "sqlite":
+        shutil.copy(empty_mlflow, folder / "mlflow.db")
+    else:
+        uri = request.getfixturevalue("mlflow_server")
+        changes |= {"tracking": {"uri": uri, "experiment": "seeded"}}
+        changes |= {"registry": {"model": "seeded"}}
+    config = parse_config(written | changes, "test")
     outcome = distill(config)
-    assert outcome.selection.chosen == good
-    assert outcome.promotion.moved
-    (row,) = [row for row in list_models(outcome.findings) if row.name == wild]
+    return Seeded(config, outcome, everything_of(config), task_states(last_flow_run()))
+
+
+def test_a_finalist_is_trained_from_more_seeds_and_without_its_teacher(seeded):
+    outcome, (*students, wild) = seeded.outcome, seeded.names
+    (finalist,) = outcome.selection.finalists
+    further = [f"{finalist}-{which}" for which in ("seed-8", "on-gold-seed-7", "on-gold-seed-8")]
+    plain = ["animals", "teacher", "words-on-gold", "majority-class"]
+    assert seeded.everything["runs"] == sorted([*plain, *students, *further])
+    trained = [name for name, _ in seeded.states if name.startswith("train")]
+    assert trained == [f"train {name}" for name in (*students, wild, *further)]
+
+    client = mlflow.MlflowClient(seeded.config.tracking.uri)
+    runs = {name: client.get_run(run_id) for name, run_id in outcome.report.runs.run_ids.items()}
+    seeds = [runs[name].data.metrics["quality/accuracy"] for name in (finalist, further[0])]
+    alone = [runs[name].data.metrics["quality/accuracy"] for name in further[1:]]
+    row = next(row for row in list_models(outcome.findings) if row.name == finalist)
+    assert row.quality.value == pytest.approx(sum(seeds) / 2)
+    assert row.seeds == pytest.approx((min(seeds), max(seeds)))
+    gap = runs[finalist].data.metrics["verdict/difference"]
+    assert gap == pytest.approx(sum(seeds) / 2 - sum(alone) / 2)
+    assert runs[finalist].data.tags["potstill.verdict"] == str(row.verdict)
+    assert "temperature" not in runs[further[1]].data.params  # no teacher, no loss of its own
+    (loser,) = set(students) - {finalist}
+    assert "quality/accuracy" not in runs[loser].data.metrics  # held-out sees finalists alone
+    assert "validation/quality/accuracy" in runs[loser].data.metrics
+
+
+def test_a_student_that_diverges_is_left_out_and_the_night_goes_on(seeded):
+    *_, wild = seeded.names
+    findings = seeded.outcome.findings
+    assert seeded.outcome.registered.version == 1
+    (row,) = [row for row in list_models(findings) if row.name == wild]
     assert row.outcome.startswith(f"left out: its training failed: {wild}: the loss became")
     assert row.validation_quality is None
-    assert any(w.startswith(f"{wild} was left out: its training") for w in warn(outcome.findings))
-    assert wild not in everything_of(config)["runs"]
-    assert (f"train {wild}", "Failed") in task_states(last_flow_run())
+    assert any(w.startswith(f"{wild} was left out: its training") for w in warn(findings))
+    assert wild not in seeded.everything["runs"]
+    assert (f"train {wild}", "Failed") in seeded.states

@@ -1,23 +1,12 @@
 import mlflow
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect_states import state_of
 
 from distill_tasks.config import parse_config
 from distill_tasks.reporting.rows import list_models
 from flows.distill import distill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-def search_state():
-    """Return how the search of the last flow run ended."""
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
-        one = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id]))
-        states = {t.name: t.state_name for t in client.read_task_runs(task_run_filter=one)}
-    return states["search animals"]
 
 
 def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
@@ -28,7 +17,7 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
     quick |= {"evaluate": {"controls": False}, "select": {"choose": "most_accurate"}}
     config = parse_config(quick, "test")
     outcome = distill(config)
-    assert search_state() == "Completed"
+    assert state_of("search") == "Completed"
 
     grid = {student.name for student in config.students}
     candidates = {candidate.name for candidate in outcome.selection.candidates}
@@ -48,4 +37,4 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
     assert tags["candidate"] == outcome.selection.chosen
 
     assert distill(config).report.runs.run_ids == outcome.report.runs.run_ids
-    assert search_state() == "Cached"
+    assert state_of("search") == "Cached"

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow_server import serve_mlflow
-from samples import CLASSES, make_rows
-from small_distillation import save_answers
+from samples import CLASSES, make_rows, save_answers
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError

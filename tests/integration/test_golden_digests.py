@@ -4,19 +4,22 @@ Were one to change without a reason, everything that users keep would be made ag
 """
 
 import pytest
-from small_distillation import distil, parse, write_rows
+from builders import open_run, train_finalists
+from samples import write_words
 
+from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import digest_training
+from distill_tasks.stages.prepare import keep_corpus
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return parse(write_rows(tmp_path_factory.mktemp("golden")))
+    return parse_config(write_words(tmp_path_factory.mktemp("golden")), "test")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,12 @@ def test_the_recipe_of_a_student_keeps_its_name(config, corpus, student, distill
 
 
 def test_what_a_distillation_keeps_has_the_names_that_it_had(config, corpus):
-    found = distil(config, corpus, {"bag-of-words-3000": 0.4, "bag-of-words-15": 0.2})
-    assert (found.corpus.digest, found.teacher.digest) == ("a10262e43e6ff5b3", "ab2328924d812007")
-    assert {student.name: student.trained for student in found.students} == {
+    run = open_run(config, corpus)
+    assert (keep_corpus(config, corpus).digest, run.teacher.digest) == (
+        "a10262e43e6ff5b3",
+        "ab2328924d812007",
+    )
+    assert {student.name: student.trained for student in train_finalists(run)} == {
         "bag-of-words-3000": "8bf3cff897ea6703",
         "bag-of-words-15": "903c87c5e796920f",
         "bag-of-words-3000-on-gold-seed-7": "0741e9ab64aa1bc7",

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from samples import make_rows
-from small_distillation import distil
+from samples import LAYERS, STATIC, WORDS_STUDENT
 
-from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig, parse_config
+from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig
 from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.model_card import write_card
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.outcomes import Judgement
 from distill_tasks.results.selection import Candidate
 from distill_tasks.scoring.verdicts import Verdict
+from distill_tasks.stages.evaluate import score_all
+from distill_tasks.stages.prove import prove_all
 from distill_tasks.stages.report import write_report
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.model_runs import Report
@@ -111,33 +110,6 @@ class House:
         return aliases_of(self.client, model)
 
 
-def write_config(folder: Path, base: Path) -> DistillConfig:
-    """Write rows and return a configuration whose candidates differ in quality and speed."""
-    rows = make_rows(300, seed=1)
-    (folder / "data").mkdir()
-    splits = {"train": rows[:90], "transfer": rows[90:200][["text"]], "held_out": rows[200:]}
-    for name, split in splits.items():
-        split.to_parquet(folder / "data" / f"{name}.parquet", index=False)
-    teacher = {"kind": "finetune", "base": str(base), "max_length": 16, "epochs": 12}
-    written = {
-        "name": "animals",
-        "seed": 10,
-        "work_dir": str(folder / "work"),
-        "data": {name: str(folder / "data" / f"{name}.parquet") for name in splits},
-        "teacher": {**teacher, "learning_rate": 0.005},
-        "students": [
-            {"family": "layers", "layers": 2},
-            {"family": "static", "dimensions": 1, "epochs": 1},  # the worst
-            {"family": "bag_of_words", "max_features": 200},
-        ],
-        "evaluate": {"seeds": 1, "controls": False},
-        "export": {"variants": ["onnx"]},
-        "measure": {"calls": 20, "batch_rows": [4]},
-        "registry": {"model": "animals"},
-    }
-    return parse_config(written, "test")
-
-
 def build(findings: Findings, tracking: TrackingConfig) -> House:
     """Write a distillation to an MLflow."""
     config = findings.config.model_copy(update={"tracking": tracking})
@@ -148,16 +120,25 @@ def build(findings: Findings, tracking: TrackingConfig) -> House:
 
 
 @pytest.fixture(scope="session")
-def findings(tiny_base, tmp_path_factory) -> Findings:
-    """A small distillation, done for real, with every student a finalist to be registered."""
-    config = write_config(tmp_path_factory.mktemp("house"), tiny_base)
-    corpus = read_corpus(config.data, config.seed)
-    return distil(config, corpus, finalists=[student.name for student in config.students])
+def findings(night) -> Findings:
+    """What a real run found, with every student judged as if it had been a finalist."""
+    found = night.outcome.findings
+    run, students, others = found.run.open(), found.grid.students, [STATIC, WORDS_STUDENT]
+    leading = [found.selection.chosen, *others]
+    return replace(
+        found,
+        held_out=score_all(run, students, "held_out"),
+        proof=prove_all(run, students, leading),
+        selection=replace(found.selection, finalists=[LAYERS, *others], leading=leading),
+    )
 
 
-@pytest.fixture(scope="session", params=["sqlite", "server"])
+@pytest.fixture(scope="session", params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
 def house(request, findings, tmp_path_factory) -> House:
-    """The distillation written to a fresh MLflow: once to sqlite itself, once to a server."""
+    """The distillation written to a fresh MLflow: a real server, in the slow suite sqlite too.
+
+    A server keeps what it is told in sqlite itself; whole runs on sqlite alone are among the flows.
+    """
     uri = (
         request.getfixturevalue("mlflow_server")
         if request.param == "server"

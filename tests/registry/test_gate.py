@@ -6,13 +6,13 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from builders import make_latency
 from samples import (
     CLASSES,
     LAYERS,
     LAYERS_ONNX,
     STATIC,
     WORDS_STUDENT,
-    make_latency,
     make_rows,
 )
 from sklearn.metrics import f1_score

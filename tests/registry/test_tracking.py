@@ -11,7 +11,7 @@ import mlflow
 import pytest
 from broken_server import broken_server
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from samples import FAMILIES, LAYERS, LAYERS_ONNX
+from samples import FAMILIES, LAYERS, LAYERS_ONNX, VARIANTS, WORDS_STUDENT
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.core.errors import InputError
@@ -25,7 +25,7 @@ from distill_tasks.tracking.runs import find_or_start, finish, tracked
 from distill_tasks.tracking.store import check_experiment, check_tracking, connect
 
 CONTROLS = ("words-on-gold", "majority-class")
-SERVED = (*FAMILIES, LAYERS_ONNX)
+SERVED = (*FAMILIES, *VARIANTS)
 
 
 def runs_of(house):
@@ -161,8 +161,8 @@ def test_a_finalists_run_holds_its_panel_its_verdict_and_its_classes(house):
         run = house.client.get_run(run_id)
         assert run.data.tags["potstill.verdict"] == "INCONCLUSIVE"
         assert (run.data.params["seed"], run.data.params["taught"]) == ("10", "True")
-    (behind,) = set(SERVED) - set(leading)  # the same student, judged in another variant
-    for name in (TEACHER, *CONTROLS, behind):
+    behind = set(SERVED) - set(leading)  # the same student, judged in another variant
+    for name in (TEACHER, *CONTROLS, *behind):
         files = house.client.list_artifacts(house.report.runs.run_ids[name])
         assert not {file.path for file in files} & {"panel.json", "verdict.json"}
 
@@ -198,7 +198,7 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
     run_id, _ = find_or_start(experiment, "killed", "student/x", "x")
     half = house.client.create_logged_model(experiment, name="x", source_run_id=run_id)
     assert str(half.status) == "PENDING"
-    folder = house.candidate("bag-of-words-200").student.folder
+    folder = house.candidate(WORDS_STUDENT).student.folder
     assert find_student(run_id, folder) is None
     made = log_student(run_id, "x", folder, {"distillation": "killed"})
     assert find_student(run_id, folder) == made
@@ -209,7 +209,7 @@ def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):
 
 @pytest.mark.parametrize("lost", ["artifacts/student/weights.npz", None])
 def test_a_logged_model_that_lost_files_is_logged_again_with_its_figures(house, lost):
-    name = "bag-of-words-200"
+    name = WORDS_STUDENT
     model = house.client.get_logged_model(house.report.runs.model_ids[name])
     get_artifact_repository(model.artifact_location).delete_artifacts(lost)
     again = write_report(house.findings, house.distillation)
@@ -224,7 +224,7 @@ def test_a_student_whose_name_has_a_dot_is_logged_under_a_name_that_mlflow_allow
     experiment = house.distillation.experiment_id
     name = "static-8-learning-rate-1.23e-05"
     run_id, _ = find_or_start(experiment, "dotted", f"student/{name}", name)
-    folder = house.candidate("bag-of-words-200").student.folder
+    folder = house.candidate(WORDS_STUDENT).student.folder
     made = log_student(run_id, name, folder, {"distillation": "dotted", "model": name})
     model = house.client.get_logged_model(made)
     assert (model.name, model.tags["model"]) == ("static-8-learning-rate-1_23e-05", name)

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from builders import make_latency
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import make_latency
 
 from distill_tasks.measuring.cost import Cost, CostConfig, find_cost
 

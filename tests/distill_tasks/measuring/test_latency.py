@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from builders import make_latency
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import make_latency, make_rows
+from samples import make_rows
 from torch.utils.benchmark import Timer
 
 from distill_tasks.core.environment import describe_machine

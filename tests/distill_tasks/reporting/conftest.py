@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from samples import make_footprint, make_latency
-from small_distillation import GOOD, P95_MS, POOR, distil, parse, write_evil_rows
+from builders import make_footprint, make_latencies, make_latency
+from samples import GOOD, POOR, write_evil_words
 
-from distill_tasks.config import SelectConfig
-from distill_tasks.data.rows import read_corpus
+from distill_tasks.config import SelectConfig, parse_config
 from distill_tasks.results.selection import Candidate, Field
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
-from distill_tasks.stages.select import select_candidate
-
-
-def run(written, **changes):
-    config = parse(written | changes)
-    return distil(config, read_corpus(config.data, config.seed), P95_MS)
+from distill_tasks.stages.select import make_field, select_candidate
+from flows.distill import distill
 
 
 @pytest.fixture(scope="session")
-def evil_rows(tmp_path_factory):
-    """Rows whose texts and one class try to break out of a page, with production and slices."""
-    return write_evil_rows(tmp_path_factory.mktemp("pages"))
+def find(request, once, empty_mlflow):
+    """What a run finds on rows that try to break out of a page, on latencies that are given."""
+
+    def find(name, change=None):
+        def run(folder):
+            request.getfixturevalue("prefect_server")
+            shutil.copy(empty_mlflow, folder / "mlflow.db")
+            written = write_evil_words(folder)
+            if change:
+                change(folder)
+            both = written["select"] | {"objectives": ["parameters"]}  # whatever the stopwatch says
+            found = distill(parse_config(written | {"select": both}, "test")).findings
+            (folder / "findings.pickle").write_bytes(pickle.dumps(found))
+
+        return time_anew(pickle.loads((once(name, run) / "findings.pickle").read_bytes()))
+
+    return find
+
+
+def time_anew(found):
+    """Give findings latencies under which both students are on the front, and select again."""
+    config = found.config.model_copy(update={"select": SelectConfig(choose="most_accurate")})
+    run, latencies = replace(found.run, config=config), make_latencies({GOOD: 0.4, POOR: 0.2})
+    field = make_field(run.open(), found.students, found.validation, latencies)
+    selection = select_candidate(field, [GOOD, POOR], config.select)
+    return replace(found, run=run, latencies=latencies, selection=selection)
 
 
 @pytest.fixture(scope="session")
-def findings(evil_rows):
-    return run(evil_rows)
+def findings(find):
+    """With production and slices."""
+    return find("evil")
 
 
 @pytest.fixture(scope="session")
-def without_gold(evil_rows, tmp_path_factory):
+def without_gold(find):
     """The same with held_out that has no label column."""
-    path = tmp_path_factory.mktemp("bare") / "held_out.parquet"
-    rows = pd.read_parquet(evil_rows["data"]["held_out"]).drop(columns="label")
-    rows.to_parquet(path, index=False)
-    return run(evil_rows, data=evil_rows["data"] | {"held_out": str(path)})
+
+    def drop_labels(folder):
+        path = folder / "held_out.parquet"
+        pd.read_parquet(path).drop(columns="label").to_parquet(path, index=False)
+
+    return find("evil-without-gold", drop_labels)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from small_distillation import GOOD
+from samples import GOOD
 
 from distill_tasks.core.markup import as_label
 from distill_tasks.reporting.charts import (

@@ -4,8 +4,8 @@ from dataclasses import replace
 import matplotlib.image
 import numpy as np
 import pytest
-from samples import make_latency
-from small_distillation import GOOD, POOR
+from builders import make_latency
+from samples import GOOD, POOR
 
 from distill_tasks.reporting.front import (
     FRONT,

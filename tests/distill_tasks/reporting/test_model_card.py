@@ -1,5 +1,5 @@
 import pytest
-from small_distillation import GOOD
+from samples import GOOD
 
 from distill_tasks.reporting.model_card import write_card
 from distill_tasks.reporting.sentences import say_footprint, say_verdict

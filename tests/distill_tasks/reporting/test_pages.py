@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
-from small_distillation import EVIL_CLASS, EVIL_TEXT, GOOD
+from samples import EVIL_CLASS, EVIL_TEXT, GOOD
 
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from samples import make_latency
-from small_distillation import GOOD, POOR
+from builders import make_latency
+from samples import GOOD, POOR
 
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.costs import find_costs

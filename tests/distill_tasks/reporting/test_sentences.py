@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from samples import make_footprint, make_latency
-from small_distillation import GOOD, P95_MS, POOR
+from builders import make_footprint, make_latency
+from samples import GOOD, POOR
 
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.costs import find_costs
@@ -74,7 +74,7 @@ def test_the_front_is_said_with_who_may_leave_or_join_it(findings):
 
 @pytest.mark.parametrize(("noise", "said"), [(0.0, "0.0"), (0.043, "4.3")])
 def test_the_front_is_said_with_the_noise_within_which_latencies_tie(findings, noise, said):
-    timed = findings.latencies.by_name | {POOR: make_latency(P95_MS[POOR], noise=noise)}
+    timed = findings.latencies.by_name | {POOR: make_latency(0.2, noise=noise)}
     loud = replace(findings, latencies=replace(findings.latencies, by_name=timed))
     assert f"p95 latencies within {said} % of each other count as ties" in say_front(loud)
 

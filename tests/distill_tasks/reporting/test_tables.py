@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from small_distillation import GOOD
+from samples import GOOD
 
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.rows import list_models

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from builders import open_run
 from samples import CLASSES, WORDS, make_rows
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -12,15 +13,11 @@ from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.grid import Trial, first_trials, further_trials
-from distill_tasks.results.run import OpenRun
-from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.evaluate import score_all
-from distill_tasks.stages.label import label_rows
 from distill_tasks.students import controls
-from distill_tasks.training.objective import Objective
 
 STUDENT = "bag-of-words-100"
 ON_GOLD = f"{STUDENT}-on-gold-seed-7"
@@ -52,9 +49,7 @@ def corpus(light):
 
 def prepare(config, corpus, trials):
     """Label and train; return what scores a split, and the students by name."""
-    teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher).open()
-    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
+    run = open_run(config, corpus)
     students = [train_one(run, trial) for trial in trials]
 
     def score(split="held_out", students=students):

@@ -286,12 +286,14 @@ def test_a_student_that_cannot_be_exported_is_left_out_and_the_others_go_on(
 
 
 @pytest.mark.usefixtures("exported")
-def test_where_one_seed_fails_the_whole_candidate_is_left_out(config, corpus, students, strange):
-    first, second = students[0], strange(students[2], MiniMaxConfig)
+def test_where_one_seed_fails_the_whole_candidate_is_left_out(config, corpus, students, tmp_path):
+    folder = Path(shutil.copytree(students[2].folder, tmp_path / "broken"))
+    (folder / "model.safetensors").write_bytes(b"half")
+    first, second = students[0], replace(students[2], folder=folder, digest="broken")
     found = export(asking_for(config, "onnx"), corpus, [first, second])
     ((name, reason),) = found.failed.items()
     assert name == f"{first.student}-onnx"
-    assert reason.startswith("its export failed: Fail: [ONNXRuntimeError]")
+    assert reason.startswith("its export failed: SafetensorError: ")
     assert found.students == [first, second]
 
 

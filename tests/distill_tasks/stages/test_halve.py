@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from samples import make_rows
+from builders import open_run
+from samples import make_rows, write_settings, write_splits
 
 from distill_tasks.config import parse_config
-from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining
 from distill_tasks.results.run import OpenRun
-from distill_tasks.results.teacher import make_teacher
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.scorecard import Predictions
 from distill_tasks.stages.halve import (
@@ -24,17 +23,18 @@ from distill_tasks.stages.halve import (
     halve_grid,
     will_halve,
 )
-from distill_tasks.stages.label import label_rows
 from distill_tasks.students import LayersStudent
 
 GOOD, RUINED = (f"layers-2-epochs-4-learning-rate-{rate}" for rate in ("0.0003", "0.5"))
 
 
-@pytest.fixture
-def grid(written, data_folder):
+@pytest.fixture(scope="module")
+def grid(tiny_base, tmp_path_factory):
     """Two students alike but for the learning rate, one of which forgets what it started with."""
-    make_rows(300, seed=4).to_parquet(data_folder / "validation.parquet", index=False)
-    written["data"]["validation"] = str(data_folder / "validation.parquet")
+    folder = tmp_path_factory.mktemp("halve")
+    written = write_settings(folder, write_splits(folder), tiny_base)
+    make_rows(300, seed=4).to_parquet(folder / "validation.parquet", index=False)
+    written["data"]["validation"] = str(folder / "validation.parquet")
     written["students"] = [
         {"family": "layers", "layers": 2, "epochs": 4, "learning_rate": [3e-4, 0.5]},
         {"family": "bag_of_words", "max_features": 50},
@@ -43,12 +43,9 @@ def grid(written, data_folder):
     return parse_config(written, "test")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(grid):
-    corpus = read_corpus(grid.data, grid.seed)
-    teacher = make_teacher(grid, corpus)
-    labels = label_rows(grid, corpus, teacher).open()
-    return OpenRun(grid, corpus, teacher, labels, grid.loss.objective(2.0, 0.9))
+    return open_run(grid)
 
 
 def start_halving(run):
@@ -104,9 +101,10 @@ def test_a_grid_is_halved_and_never_twice(grid, run):
     assert again == replace(found, reused=True)
 
 
-def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, run, caplog):
+def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, run, tmp_path, caplog):
     teacher = replace(run.teacher, model=replace(run.teacher.model, model="no/such/folder"))
-    found = halve_grid(replace(run, teacher=teacher))
+    elsewhere = grid.model_copy(update={"work_dir": str(tmp_path)})
+    found = halve_grid(replace(run, config=elsewhere, teacher=teacher))
     assert (found.students, found.stops, found.saved_share) == (0, [], 0.0)
     assert len(found.remaining(first_trials(grid))) == 3
     assert "no/such/folder" in caplog.text

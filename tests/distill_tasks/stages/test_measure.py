@@ -2,20 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from samples import CLASSES, make_latency, make_rows
+from builders import make_latency, open_run, train_students, without_weights
+from samples import CLASSES, make_rows
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Latencies
-from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
-from distill_tasks.results.teacher import make_teacher
-from distill_tasks.results.trained import train_one
-from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
-from distill_tasks.training.objective import Objective
 
 NAMES = ["static-8-epochs-1", "bag-of-words-100"]
 
@@ -39,13 +33,8 @@ def made(tiny_base, tmp_path_factory):
         "measure": {"calls": 20, "batch_rows": [4]},
         "registry": {"model": "animals"},
     }
-    config = parse_config(written, "test")
-    corpus = read_corpus(config.data, config.seed)
-    teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher).open()
-    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
-    students = [train_one(run, trial) for trial in first_trials(config)]
-    return written, corpus, students
+    run = open_run(parse_config(written, "test"))
+    return written, run.corpus, train_students(run)
 
 
 def measure_light(made, folder=None, students=None, corpus=None, **changes):
@@ -53,8 +42,8 @@ def measure_light(made, folder=None, students=None, corpus=None, **changes):
     written, rows, every = made
     changed = {"work_dir": str(folder or written["work_dir"])}
     config = parse_config(written | changed | {"measure": written["measure"] | changes}, "test")
-    saved = TeacherReference("saved", CLASSES, None, 0.0, [], reused=True)
-    return measure_all(OpenRun(config, corpus or rows, saved, None, None), students or every)
+    run = OpenRun(config, corpus or rows, without_weights(), None, None)
+    return measure_all(run, students or every)
 
 
 @pytest.fixture(scope="module")

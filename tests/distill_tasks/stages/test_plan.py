@@ -6,19 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import open_run
 from hypothesis import given
 from hypothesis import strategies as st
-from small_distillation import write_rows
+from samples import write_words
 
 from distill_tasks.config import parse_config
 from distill_tasks.core import live, progress
 from distill_tasks.core.progress import ProgressFile, TrainingStep
 from distill_tasks.core.terminal import Terminal
 from distill_tasks.results.grid import first_trials
-from distill_tasks.results.run import OpenRun
-from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
-from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.plan import (
     Pace,
     Planned,
@@ -29,7 +27,6 @@ from distill_tasks.stages.plan import (
 )
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, StaticStudent, base
-from distill_tasks.training.objective import Objective
 
 
 @pytest.fixture
@@ -74,9 +71,7 @@ def test_training_takes_the_planned_steps_and_gives_the_planned_parameters(
     assert all(one.minutes > 0 for one in grid)
     assert [one.at_least for one in grid] == [False, False, True, False, True, True]
 
-    teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher).open()
-    run = OpenRun(config, corpus, teacher, labels, Objective(2.0, 0.9))
+    run = open_run(config, corpus)
     for one, trial in zip(grid, first_trials(config), strict=True):
         trained = train_one(run, trial)
         pace = Pace(ProgressFile(Path(config.work_dir), trial.name).read())
@@ -138,7 +133,7 @@ def test_losses_that_need_the_teacher_beside_have_it(planned, monkeypatch):
 
 
 def test_a_teacher_without_weights_can_be_planned(tmp_path):
-    config = parse_config(write_rows(tmp_path), "test")
+    config = parse_config(write_words(tmp_path), "test")
     grid = plan_grid(config, check_config(config))
     assert [one.name for one in grid] == ["bag-of-words-3000", "bag-of-words-15"]
     assert [one.steps for one in grid] == [None, None]

@@ -1,42 +1,52 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_distillation import (
-    GOOD,
-    P95_MS,
-    POOR,
-    distil,
-    make_wordy_rows,
-    parse,
-    save_answers,
-    write_rows,
-)
+from builders import open_run, train_finalists
+from samples import GOOD, POOR, make_wordy_rows, save_answers, write_words
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
-from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.outcomes import Proof
+from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import OpenRun
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.serving.served_model import open_model
+from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.prove import NO_RATIO, judge_student, prove_all
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("prove"))
+    return write_words(tmp_path_factory.mktemp("prove"))
 
 
-def run(written, **changes):
-    config = parse(written | changes)
-    return distil(config, read_corpus(config.data, config.seed), P95_MS, [GOOD, POOR])
+@dataclass(frozen=True)
+class Proven:
+    """Finalists with their controls, and what was proven of them."""
+
+    run: OpenRun
+    students: list[StudentReference]
+    proof: Proof
+
+    @property
+    def rows(self):
+        return self.run.corpus
+
+
+def prove(written, **changes):
+    run = open_run(parse_config(written | changes, "test"))
+    students = train_finalists(run)
+    return Proven(run, students, prove_all(run, students, [GOOD, POOR]))
 
 
 @pytest.fixture(scope="module")
 def findings(written):
-    return run(written)
+    return prove(written)
 
 
 def seeds_of(findings, name):
@@ -45,8 +55,8 @@ def seeds_of(findings, name):
 
 def prove_again(findings, corpus=None, students=None, leading=(GOOD, POOR)):
     tested = findings.students if students is None else students
-    opened = findings.run.open()
-    return prove_all(replace(opened, corpus=corpus or opened.corpus), tested, list(leading))
+    run = replace(findings.run, corpus=corpus or findings.rows)
+    return prove_all(run, tested, list(leading))
 
 
 def without_gold(corpus: Corpus) -> Corpus:
@@ -77,7 +87,7 @@ def test_the_difference_and_p_are_those_of_the_answers_of_the_served_folders(fin
         [(distilled & alone).sum(), (distilled & ~alone).sum()],
         [(~distilled & alone).sum(), (~distilled & ~alone).sum()],
     ]
-    evaluator = Evaluator(findings.run.open(), "held_out")
+    evaluator = Evaluator(findings.run, "held_out")
     comparison = judge_student(evaluator, seeds_of(findings, GOOD)).comparison
     assert comparison.difference.value == pytest.approx(distilled.mean() - alone.mean())
     assert comparison.difference.rows == 200
@@ -85,7 +95,7 @@ def test_the_difference_and_p_are_those_of_the_answers_of_the_served_folders(fin
 
 
 def test_p_is_corrected_over_all_finalists_after_holm(findings):
-    evaluator = Evaluator(findings.run.open(), "held_out")
+    evaluator = Evaluator(findings.run, "held_out")
     plain = [
         judge_student(evaluator, seeds_of(findings, name)).comparison.p_value
         for name in (GOOD, POOR)
@@ -99,7 +109,7 @@ def test_p_is_corrected_over_all_finalists_after_holm(findings):
 
 def test_the_ratio_is_the_share_of_the_way_from_the_control_to_the_teacher(findings):
     distilled, alone = (right(findings, s).mean() for s in seeds_of(findings, GOOD))
-    teacher = findings.held_out.models["teacher"].quality.value
+    teacher = score_all(findings.run, [], "held_out").models["teacher"].quality.value
     judgement = findings.proof.judgements[GOOD]
     share, lead = judgement.distillation_ratio, judgement.teacher_lead
     assert lead.value == pytest.approx(teacher - alone)
@@ -140,10 +150,11 @@ def test_by_macro_f1_a_class_of_a_few_rows_proves_nothing_and_is_named(findings)
         findings.rows,
         splits=findings.rows.splits | {"held_out": held_out.take(np.r_[won, alike])},
     )
-    config = findings.config.model_copy(
-        update={"select": findings.config.select.model_copy(update={"metric": "macro_f1"})}
+    config = findings.run.config
+    config = config.model_copy(
+        update={"select": config.select.model_copy(update={"metric": "macro_f1"})}
     )
-    run = replace(findings.run.open(), config=config)
+    run = replace(findings.run, config=config)
     judgement = prove_all(replace(run, corpus=few), findings.students, [GOOD]).judgements[GOOD]
     assert judgement.comparison.difference.value > 0.1
     assert judgement.comparison.p_value > 0.2
@@ -251,7 +262,7 @@ def test_a_teacher_that_is_no_better_than_gold_alone_gives_no_ratio(written, tmp
     rows = [pd.read_parquet(path) for path in written["data"].values()]
     save_answers(rows, tmp_path / "answers.parquet", wrong=0.7)
     teacher = {"kind": "saved", "path": str(tmp_path / "answers.parquet")}
-    judgement = run(written, teacher=teacher).proof.judgements[GOOD]
+    judgement = prove(written, teacher=teacher).proof.judgements[GOOD]
     assert judgement.verdict is Verdict.NO_BEATS
     assert judgement.distillation_ratio is None
     assert judgement.teacher_lead.low <= 0
@@ -269,7 +280,7 @@ def seasons(written, tmp_path_factory):
         save_answers([*known, rows], folder / f"answers-{season}.parquet", wrong=0.05)
         data = written["data"] | {"production": str(folder / f"{season}.parquet")}
         teacher = {"kind": "saved", "path": str(folder / f"answers-{season}.parquet")}
-        found[season] = run(written, data=data, teacher=teacher).proof
+        found[season] = prove(written, data=data, teacher=teacher).proof
     return found
 
 

@@ -3,19 +3,17 @@ import re
 import numpy as np
 import optuna
 import pytest
-from samples import make_rows
-from small_distillation import write_rows
+from builders import open_run
+from samples import make_rows, write_words
 
 from distill_tasks.config import OptunaConfig, parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.outcomes import Halving, Stop
-from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.run import Run
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.evaluate import score_all
-from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.stages.search import (
     Point,
@@ -36,7 +34,7 @@ WORDS = {"family": "bag_of_words", "max_features": {"low": 20, "high": 200, "log
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """A configuration whose grid is two bags of words, and the folder of its rows."""
-    return write_rows(tmp_path_factory.mktemp("rows"))
+    return write_words(tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture
@@ -56,10 +54,7 @@ def search(rows, tmp_path, caplog):
 
 
 def open_all(config):
-    corpus = check_config(config)
-    teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher).open()
-    return OpenRun(config, corpus, teacher, labels, OBJECTIVE)
+    return open_run(config, check_config(config))
 
 
 def trained(caplog):

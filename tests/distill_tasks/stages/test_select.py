@@ -1,18 +1,21 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import (
+    make_footprint,
+    make_latencies,
+    make_latency,
+    make_student,
+    open_run,
+    train_finalists,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import make_footprint, make_latency
-from small_distillation import GOOD, P95_MS, POOR, distil, parse, write_rows
+from samples import GOOD, POOR, write_words
 
-from distill_tasks.config import RegistryConfig, SelectConfig
-from distill_tasks.data.rows import read_corpus
-from distill_tasks.results.references import StudentReference
+from distill_tasks.config import RegistryConfig, SelectConfig, parse_config
 from distill_tasks.results.selection import Candidate, Field
-from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.scorecard import Scorecard
@@ -43,22 +46,13 @@ def candidate(
 ):
     """A candidate whose figures are so sure that `reach` is half their interval."""
     figures = figures or {"accuracy": accuracy, "retention": accuracy / 0.96, "agreement": 0.9}
-    student = StudentReference(
-        name=name,
+    student = make_student(
+        name,
         student=variant_of or name,
-        candidate=name,
         variant="onnx_int8" if variant_of else "torch",
-        seed=0,
-        distilled=True,
         trained=f"training of {variant_of or name}",
-        digest=f"digest of {name}",
-        folder=Path(name),
-        calibration=Calibration(),
         parameters=parameters,
         disk_mb=disk_mb,
-        seconds=1.0,
-        curve=[],
-        reused=False,
     )
     card = Scorecard(
         split="validation",
@@ -306,34 +300,37 @@ def test_one_behind_a_tie_that_nobody_surely_beats_is_told_so():
 
 
 @pytest.fixture(scope="module")
-def findings(tmp_path_factory):
-    """A distillation of two students, on given latencies."""
-    config = parse(write_rows(tmp_path_factory.mktemp("select")) | {"evaluate": {"seeds": 2}})
-    return distil(config, read_corpus(config.data, config.seed), P95_MS, [GOOD, POOR])
+def run(tmp_path_factory):
+    written = write_words(tmp_path_factory.mktemp("select")) | {"evaluate": {"seeds": 2}}
+    return open_run(parse_config(written, "test"))
+
+
+@pytest.fixture(scope="module")
+def finalists(run):
+    return train_finalists(run)
 
 
 @pytest.fixture
-def compete(findings):
+def compete(run, finalists):
     """Make a field in which a variant of the good student answers as some student does."""
 
     def make(like, variant, **registry):
         name = f"{GOOD}-{variant}"
         (good,), (other,) = (
-            [s for s in findings.students if s.served and s.name == n] for n in (GOOD, like)
+            [s for s in finalists if s.served and s.name == n] for n in (GOOD, like)
         )
         served = replace(good, name=name, candidate=name, variant=variant, digest=other.digest)
-        students = [*findings.students, replace(served, folder=other.folder)]
-        config = findings.config.model_copy(
-            update={"registry": RegistryConfig(model="small", **registry)}
-        )
-        run, times = replace(findings.run.open(), config=config), findings.latencies
-        scores = score_all(run, students, "validation")
+        students = [*finalists, replace(served, folder=other.folder)]
+        allowed = RegistryConfig(model="small", **registry)
+        ours = replace(run, config=run.config.model_copy(update={"registry": allowed}))
+        scores = score_all(ours, students, "validation")
+        times = make_latencies({GOOD: 0.4, POOR: 0.2})
         timed = replace(
             times,
             by_name=times.by_name | {name: make_latency(0.1, noise=0.03)},
             footprints=times.footprints | {name: make_footprint(30)},
         )
-        return make_field(run, students, scores, timed)
+        return make_field(ours, students, scores, timed)
 
     return make
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import make_student
 from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification
 
@@ -16,7 +17,7 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
 from distill_tasks.results.kept import identify
-from distill_tasks.results.references import StudentReference, TeacherReference
+from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import train_one, train_partly
 from distill_tasks.scoring.calibration import Calibration, calibrate
@@ -449,26 +450,6 @@ def test_a_halted_student_says_of_validation_what_its_folder_says(stage, written
     np.testing.assert_allclose(part.validation, logits, atol=0.02)
 
 
-def make_reference(trial):
-    return StudentReference(
-        name=trial.name,
-        student=trial.student.name,
-        candidate=trial.student.name,
-        variant="numpy",
-        seed=trial.seed,
-        distilled=trial.distilled,
-        trained="trained",
-        digest="digest",
-        folder=Path("folder"),
-        calibration=Calibration(),
-        parameters=1,
-        disk_mb=1.0,
-        seconds=1.0,
-        curve=[],
-        reused=False,
-    )
-
-
 WORDS_STUDENTS = [BagOfWordsStudent(max_features=count) for count in (10, 20, 30)]
 TRIALS = [Trial(student, 7) for student in WORDS_STUDENTS]
 
@@ -481,7 +462,7 @@ def failing(*broken):
         asked.append(trial.name)
         if trial.name in broken:
             raise RuntimeError("out of\n memory")
-        return make_reference(trial)
+        return make_student(trial.name, student=trial.student.name)
 
     return train, asked
 

@@ -2,19 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import open_run
+from samples import write_words
 from scipy.special import log_softmax, softmax
-from small_distillation import parse, write_rows
 
-from distill_tasks.config import LossConfig
+from distill_tasks.config import LossConfig, parse_config
 from distill_tasks.data.corpus import NO_LABEL, Split
-from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
-from distill_tasks.results.run import OpenRun, make_training_set, take
-from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.run import make_training_set, take
 from distill_tasks.results.trained import train_one
-from distill_tasks.stages.label import label_rows
-from distill_tasks.stages.prepare import keep_corpus
 from distill_tasks.stages.tune import draw_learning_curve, tune_objective
 from distill_tasks.students import BagOfWordsStudent
 from distill_tasks.training.objective import Objective
@@ -26,11 +23,10 @@ class Still:
     """What both stages need, made once."""
 
     def __init__(self, written):
-        self.config = parse(written)
-        self.corpus = read_corpus(self.config.data, self.config.seed)
-        keep_corpus(self.config, self.corpus)
-        self.teacher = make_teacher(self.config, self.corpus)
-        self.labels = label_rows(self.config, self.corpus, self.teacher).open()
+        self.plain = open_run(parse_config(written, "test"))
+        self.config, self.corpus, self.labels = (
+            getattr(self.plain, name) for name in ("config", "corpus", "labels")
+        )
 
     def objective(self, corpus=None, students=None, **loss):
         update = {"loss": LossConfig(**loss)} | ({"students": students} if students else {})
@@ -43,7 +39,7 @@ class Still:
         return draw_learning_curve(run)
 
     def run(self, objective):
-        return OpenRun(self.config, self.corpus, self.teacher, self.labels, objective)
+        return replace(self.plain, objective=objective)
 
     def resplit(self, **splits):
         return replace(self.corpus, splits=self.corpus.splits | splits)
@@ -51,7 +47,7 @@ class Still:
 
 @pytest.fixture(scope="module")
 def still(tmp_path_factory):
-    return Still(write_rows(tmp_path_factory.mktemp("vary")))
+    return Still(write_words(tmp_path_factory.mktemp("vary")))
 
 
 @pytest.fixture(scope="module")
