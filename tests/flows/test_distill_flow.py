@@ -26,7 +26,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import warn
 from distill_tasks.scoring.verdicts import Verdict
-from distill_tasks.tracking.store import use_store
+from distill_tasks.tracking.store import open_store
 from flows.distill import Outcome, distill
 from flows.label import label_only
 from flows.promote import promote
@@ -76,7 +76,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
     assert made["models"] == 6
     assert made["versions"] == 1
     assert made["aliases"] == {"champion": 1}
-    use_store(config.tracking)
+    open_store(config.tracking)
     check_variants(first.outcome)
     kept = [name for name, state in first.states if state != "Completed"]
     assert kept == [
