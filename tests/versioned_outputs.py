@@ -187,9 +187,9 @@ def show_scorecards(given: Given):
     several, student = make_several_labels()
     without = replace(several.split, gold=np.full_like(several.split.gold, NO_LABEL))
     return [
-        score(evaluator.eval_split, asked[:2]).to_json(),
-        score(several, [student]).to_json(),
-        score(replace(several, split=without), [student]).to_json(),
+        asdict(score(evaluator.eval_split, asked[:2])),
+        asdict(score(several, [student])),
+        asdict(score(replace(several, split=without), [student])),
         evaluator.compare_variants(students, evaluator.ask_candidates(students)),
     ]
 

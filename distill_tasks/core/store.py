@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill_tasks.core.errors import InputError, PotstillError, stop_if_disk_full
+from distill_tasks.core.errors import InputError, PotstillError, shortlist, stop_if_disk_full
 from distill_tasks.core.integrity import (
     MANIFEST,
     DamagedError,
@@ -66,15 +66,18 @@ class Store:
         """Return the folder of one thing, complete or not."""
         return self.root / kind / digest
 
-    def manifest(self, kind: str, digest: str) -> dict[str, Any] | None:
+    def manifest(self, kind: str, digest: str, *keys: str) -> dict[str, Any] | None:
         """Return the manifest of a folder whose files are as they were written, or None.
 
         What is damaged is announced and set aside, and counts as never made. What was kept before
-        digests were is believed as it lies there, if it can be read, and has digests from then on.
+        digests were is believed as it lies there, if it can be read and the manifest has these
+        keys, and has digests from then on.
         """
         try:
             found = self._read(kind, digest)
             if found is not None and found.files is None:
+                if absent := [key for key in keys if key not in found.about]:
+                    raise DamagedError(f"{MANIFEST} has no {shortlist(absent)}")
                 self._adopt(kind, digest, found.about)
         except DamagedError as damage:
             self._set_aside(kind, digest, damage)

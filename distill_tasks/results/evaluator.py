@@ -117,12 +117,10 @@ class Evaluator:
             asdict(eval_split.teacher.calibration),
             [eval_split.split.digest, eval_split.problem, eval_split.metric],
         )
-        saved = self.run.store.manifest("scorecards", key)
-        if saved is not None:
-            return Scorecard.from_json(saved)
-        self.made += 1
-        card = score(eval_split, predictions)
-        self.run.store.keep("scorecards", key, card.to_json())
+        card, kept = self.run.store.remember(
+            "scorecards", key, Scorecard, lambda: score(eval_split, predictions)
+        )
+        self.made += not kept
         return card
 
     def calibrate(self, at_validation: Logits) -> Calibration:

@@ -46,7 +46,7 @@ def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None])
     What it says of validation, which it is calibrated on, is kept under its digest.
     """
     store, validation = run.store, run.corpus.splits["validation"]
-    manifest = store.manifest("served", key)
+    manifest = store.manifest("served", key, *Calibration().to_json())
     if manifest is None:
         manifest = {"name": name}
         with store.build("served", key, manifest) as draft:

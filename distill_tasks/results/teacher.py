@@ -27,7 +27,7 @@ def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
 def _train(config: DistillConfig, corpus: Corpus, digest: str) -> TeacherReference:
     store, start = Store(config.work_dir), config.teacher.start
     assert start is not None  # what is trained starts from something
-    manifest = store.manifest("teachers", digest)
+    manifest = store.manifest("teachers", digest, "curve", "seconds")
     reused = manifest is not None
     if manifest is None:
         rows = len(corpus.splits["train"])

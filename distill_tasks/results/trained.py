@@ -59,7 +59,7 @@ CALIBRATION_VERSION = 1
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, or find both done."""
     store, key = run.store, digest_training(run, trial)
-    manifest = store.manifest("students", key)
+    manifest = store.manifest("students", key, "curve", "seconds", "parameters")
     reused = manifest is not None
     if manifest is None:
         training_set = _make_trial_set(run, trial)
@@ -108,7 +108,7 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
-    kept = store.manifest("halts", part)
+    kept = store.manifest("halts", part, "seconds")
     if kept is None:
         if whole:
             raise PotstillError("it was trained to its end before, and not stopped there")

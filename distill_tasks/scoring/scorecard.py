@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill_tasks.data.corpus import Split
@@ -78,17 +78,6 @@ class Scorecard:
     def values(self) -> dict[str, float]:
         """The figures without their intervals, by metric name."""
         return {name: figure.value for name, figure in self.figures.items()}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Scorecard:
-        """Return the scorecard that was saved."""
-        figures = {name: Figure(**figure) for name, figure in saved["figures"].items()}
-        spread = {name: (low, high) for name, (low, high) in saved["spread"].items()}
-        return cls(**{**saved, "figures": figures, "spread": spread})
 
 
 def score(eval_split: EvalSplit, seeds: Sequence[Predictions], seed: int = 0) -> Scorecard:

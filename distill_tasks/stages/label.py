@@ -30,7 +30,7 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     root = f"{config.work_dir}/labels"
     answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
     texts = answers.missing(corpus.texts)
-    spent = store.manifest("labelling", teacher.digest) or {"seconds": 0.0}
+    spent = store.manifest("labelling", teacher.digest, "seconds") or {"seconds": 0.0}
     if texts:
         start = time.monotonic()
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))

@@ -293,6 +293,19 @@ def test_a_finding_is_made_once_and_comes_back_as_it_was(store):
     assert len(made) == 1
 
 
+def test_what_was_written_before_digests_were_is_believed_if_it_has_the_keys_asked_for(
+    store, caplog
+):
+    """Another file in its place, as a served model's description, has them not."""
+    store.keep("students", "d", {"parameters": 3})
+    manifest = store.folder("students", "d") / MANIFEST
+    manifest.write_text(json.dumps({"parameters": 3}))
+    assert store.manifest("students", "d", "parameters") == {"parameters": 3}
+    manifest.write_text(json.dumps({"classes": ["a"]}))
+    assert store.manifest("students", "d", "parameters", "seconds") is None
+    assert "manifest.json has no parameters, seconds; it is made again" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff", b"{}", b'{"identity": "an'])
 def test_a_store_keeps_its_name_and_takes_another_where_it_is_damaged(store, damage, caplog):
     name = store.identity

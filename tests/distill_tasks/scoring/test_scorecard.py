@@ -1,8 +1,8 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from scipy.special import rel_entr, softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
@@ -228,7 +228,8 @@ def test_thresholds_of_student_and_teacher_decide_what_each_of_them_said():
 def test_a_card_comes_back_from_json(eval_split):
     rows, seeds = eval_split
     card = score(rows, seeds)
-    assert Scorecard.from_json(json.loads(json.dumps(card.to_json()))) == card
+    adapter = TypeAdapter(Scorecard)
+    assert adapter.validate_json(adapter.dump_json(card)) == card
 
 
 def test_the_seed_of_the_draws_moves_only_the_ends(eval_split):
