@@ -11,7 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, ByT5
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import Corpus, RowFormat, Split
+from distill_tasks.data.corpus import Corpus, Split
+from distill_tasks.data.settings import RowFormat
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.teachers import finetune, saved
 from distill_tasks.teachers.finetune import FinetuneTeacher

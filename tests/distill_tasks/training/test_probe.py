@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import RowFormat
+from distill_tasks.data.settings import RowFormat
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent, StaticStudent
