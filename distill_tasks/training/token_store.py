@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, load_from_disk
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
@@ -16,8 +16,6 @@ from distill_tasks.core.digests import digest, digest_texts
 from distill_tasks.core.integrity import write_manifest
 from distill_tasks.core.store import Store
 from distill_tasks.training.tokens import LENGTH, encode
-
-disable_progress_bars()
 
 
 @dataclass(frozen=True)
