@@ -37,7 +37,7 @@ ui: $(VENV)/.installed
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: $(VENV)/.demo
 	$(BIN)/python -m pytest -m slow

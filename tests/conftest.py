@@ -26,7 +26,7 @@ from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
 if TYPE_CHECKING:
     from night import Night
 
-ENDS_TO_ENDS = {"flows", "integration", "registry"}
+WHOLE_RUNS = {"flows", "integration", "registry", "reporting"}
 """Folders of tests that need servers and whole runs."""
 
 # No test may fail because another process keeps the machine busy.
@@ -36,7 +36,7 @@ settings.load_profile("any_load")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one worker begin with what needs servers, and the others take from its other end."""
-    items.sort(key=lambda item: not ENDS_TO_ENDS & set(item.path.parts))
+    items.sort(key=lambda item: not WHOLE_RUNS & set(item.path.parts))
 
 
 @pytest.fixture(scope="session")
@@ -155,8 +155,11 @@ def data_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def written(tmp_path: Path, data_folder: Path, tiny_base: Path) -> dict[str, Any]:
+def written(
+    tmp_path: Path, data_folder: Path, tiny_base: Path, empty_mlflow: Path
+) -> dict[str, Any]:
     """A small configuration as plain data, everything under tmp_path."""
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     return write_settings(tmp_path, data_folder, tiny_base)
 
 

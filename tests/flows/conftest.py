@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import prefect.main  # noqa: F401  # sets logging up on a stream that no test closes
 import pytest
 from samples import make_quick
-
-
-@pytest.fixture(autouse=True)
-def mlflow_database(empty_mlflow, tmp_path):
-    """The database that `written` names."""
-    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
 
 
 @pytest.fixture

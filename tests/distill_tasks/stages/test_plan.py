@@ -1,6 +1,7 @@
 import io
 import logging
 import math
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +133,8 @@ def test_losses_that_need_the_teacher_beside_have_it(planned, monkeypatch):
     assert one.name in screen.getvalue()  # and it was shown
 
 
-def test_a_teacher_without_weights_can_be_planned(tmp_path):
+def test_a_teacher_without_weights_can_be_planned(empty_mlflow, tmp_path):
+    shutil.copy(empty_mlflow, tmp_path / "mlflow.db")
     config = parse_config(write_words(tmp_path), "test")
     grid = plan_grid(config, check_config(config))
     assert [one.name for one in grid] == ["bag-of-words-3000", "bag-of-words-15"]

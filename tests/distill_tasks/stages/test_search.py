@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import numpy as np
 import optuna
@@ -32,9 +33,11 @@ WORDS = {"family": "bag_of_words", "max_features": {"low": 20, "high": 200, "log
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
+def rows(empty_mlflow, tmp_path_factory):
     """A configuration whose grid is two bags of words, and the folder of its rows."""
-    return write_words(tmp_path_factory.mktemp("rows"))
+    folder = tmp_path_factory.mktemp("rows")
+    shutil.copy(empty_mlflow, folder / "mlflow.db")
+    return write_words(folder)
 
 
 @pytest.fixture
