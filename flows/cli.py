@@ -227,10 +227,10 @@ def main() -> None:
         code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
         _fail(str(error), code)
     except Exception as error:
-        said = say_unanswered(error)
-        if said is None:
+        reason = say_unanswered(error)
+        if reason is None:
             raise
-        _fail(said, PotstillError.exit_code)
+        _fail(reason, PotstillError.exit_code)
 
 
 def _fail(reason: str, code: int) -> None:

@@ -66,7 +66,7 @@ def compare_asked(
     if gold is not None:
         comparison = compare_answers(gold, [ours], [theirs], metric)
         right, other = (
-            plain_value(quality(metric, gold, said), len(rows)) for said in (ours, theirs)
+            plain_value(quality(metric, gold, predicted), len(rows)) for predicted in (ours, theirs)
         )
         qualities = (right, other)
     return SideBySide(

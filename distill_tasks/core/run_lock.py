@@ -1,4 +1,4 @@
-"""One run at a time in a folder: who comes second is told for whom it waits."""
+"""One run at a time in a folder: a second one says which run it waits for."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _write_holder(file: IO[str], run: str) -> None:
 
 
 def _read_holder(file: IO[str]) -> str:
-    """Return in words who holds the lock, as far as it said so."""
+    """Return in words which run holds the lock, as far as it has written that."""
     file.seek(0)
     try:
         known = json.loads(file.read())

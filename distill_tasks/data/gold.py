@@ -1,4 +1,4 @@
-"""Reading gold labels: cells as people write them become names of classes; what is odd is said."""
+"""Reading gold labels: cells as people write them become class names, oddities are listed."""
 
 from __future__ import annotations
 
@@ -77,9 +77,11 @@ def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Label
         for row, (text, labels) in enumerate(zip(texts[split], rows, strict=True)):
             places.setdefault(text, {}).setdefault(tuple(sorted(labels)), f"{split} row {row}")
     conflicts = [
-        " and ".join(f"{', '.join(labels) or 'none'} ({place})" for labels, place in said.items())
-        for said in places.values()
-        if len(said) > 1
+        " and ".join(
+            f"{', '.join(labels) or 'none'} ({place})" for labels, place in labelled.items()
+        )
+        for labelled in places.values()
+        if len(labelled) > 1
     ]
     if not conflicts:
         return []
@@ -235,24 +237,24 @@ def _unite_alike(
     for name in sorted({*counts, *known}):
         groups.setdefault(_reduce(name), []).append(name)
     spelling: dict[str, str] = {}
-    said = []
+    spellings = []
     for group in groups.values():
         best = max(group, key=lambda name: (name in known, _is_tidy(name), counts[name]))
         others = [name for name in group if name != best and counts[name]]
         spelling |= dict.fromkeys(others, best)
         if others:
             rows = sum(counts[name] for name in others)
-            said.append(f"{', '.join(map(repr, others))} ({rows} rows) as {best!r}")
-    if not said:
+            spellings.append(f"{', '.join(map(repr, others))} ({rows} rows) as {best!r}")
+    if not spellings:
         return names, []
     if not merge:
         advice = "set merge_labels to read them as one"
-        return names, [f"labels differ in case or spaces alone: {'; '.join(said)}; {advice}"]
+        return names, [f"labels differ in case or spaces alone: {'; '.join(spellings)}; {advice}"]
     merged = {
         split: [tuple(dict.fromkeys(spelling.get(name, name) for name in row)) for row in rows]
         for split, rows in names.items()
     }
-    return merged, [f"labels were merged: {'; '.join(said)}"]
+    return merged, [f"labels were merged: {'; '.join(spellings)}"]
 
 
 def _is_tidy(name: str) -> bool:

@@ -64,8 +64,8 @@ def _warn_of_teacher(findings: Findings) -> list[str]:
     teacher = findings.held_out.models[TEACHER].quality
     if control is None or control.quality.high < teacher.low:
         return []
-    said = f"the teacher ({teacher}) does not clearly beat words on gold ({control.quality})"
-    return [f"{said}: distillation has little to give here"]
+    weak = f"the teacher ({teacher}) does not clearly beat words on gold ({control.quality})"
+    return [f"{weak}: distillation has little to give here"]
 
 
 def _warn_of_variants(findings: Findings) -> list[str]:

@@ -136,13 +136,13 @@ def _learn(
     return {"curve": join_losses(epochs, progress.read()), "seconds": seconds}
 
 
-def join_losses(epochs: list[Curve], told: Iterable[TrainingStep]) -> list[Curve]:
+def join_losses(epochs: list[Curve], steps: Iterable[TrainingStep]) -> list[Curve]:
     """Return the points of epochs, and of the steps that told a loss inside them, as one curve.
 
     ``train/loss`` of each is the mean of the steps since the point before.
     """
     points = {point["step"]: point for point in epochs}
-    for step in told:
+    for step in steps:
         if step.loss is None:
             continue
         point = {"step": step.step, "train/loss": step.loss}

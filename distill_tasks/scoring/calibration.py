@@ -98,8 +98,8 @@ def _best_threshold(values: NDArray[np.float64], gold: NDArray[np.bool_]) -> flo
     if not gold.any():
         return DEFAULT_THRESHOLD
     order = np.argsort(-values, kind="stable")
-    said = np.arange(1, len(order) + 1)
-    scores = 2 * np.cumsum(gold[order]) / (said + gold.sum())
+    predicted = np.arange(1, len(order) + 1)
+    scores = 2 * np.cumsum(gold[order]) / (predicted + gold.sum())
     last_of_ties = np.append(np.diff(values[order]) != 0, True)
     return _midpoint(values[order], int(np.argmax(np.where(last_of_ties, scores, -1))))
 

@@ -61,9 +61,11 @@ class Accuracy(_RowMetric):
     def _compute(
         self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
     ) -> dict[str, float]:
-        _, said, gold = _read(predictions, references, self.problem)
+        _, predicted, gold = _read(predictions, references, self.problem)
         return {
-            "accuracy": plain_value(weighted_metrics.quality("accuracy", gold, said), len(gold))
+            "accuracy": plain_value(
+                weighted_metrics.quality("accuracy", gold, predicted), len(gold)
+            )
         }
 
 
@@ -75,11 +77,11 @@ class F1(_RowMetric):
     def _compute(
         self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
     ) -> dict[str, float]:
-        _, said, gold = _read(predictions, references, self.problem)
+        _, predicted, gold = _read(predictions, references, self.problem)
         names: tuple[weighted_metrics.Quality, ...] = ("macro_f1", "weighted_f1", "micro_f1")
         found: dict[str, float] = {"classes": weighted_metrics.count_present(gold)}
         for name in names:
-            found[name] = plain_value(weighted_metrics.f1(gold, said, name), len(gold))
+            found[name] = plain_value(weighted_metrics.f1(gold, predicted, name), len(gold))
         return found
 
 
@@ -92,8 +94,8 @@ class Calibration(_RowMetric):
     def _compute(
         self, predictions: Sequence[Sequence[float]], references: Sequence[Any]
     ) -> dict[str, float]:
-        logits, said, gold = _read(predictions, references, self.problem)
-        sure, right = confidence(logits, said, self.problem), (said == gold).all(axis=1)
+        logits, predicted, gold = _read(predictions, references, self.problem)
+        sure, right = confidence(logits, predicted, self.problem), (predicted == gold).all(axis=1)
         likelihood = weighted_metrics.negative_log_likelihood(logits, gold, self.problem)
         return {
             "ece": plain_value(weighted_metrics.calibration_error(sure, right), len(gold)),
@@ -115,14 +117,14 @@ class Fidelity(_RowMetric):
         self, predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
     ) -> dict[str, float]:
         student, teacher = (np.array(x, np.float32) for x in (predictions, references))
-        said, distilled = (decide(x, self.problem) for x in (student, teacher))
+        predicted, by_teacher = (decide(x, self.problem) for x in (student, teacher))
         divergences = (
             divergence(student, teacher, self.problem).mean()
             for divergence in (weighted_metrics.kl_divergence, weighted_metrics.js_divergence)
         )
         kl, js = (float(value) for value in divergences)
         return {
-            "agreement": float((said == distilled).all(axis=1).mean()),
+            "agreement": float((predicted == by_teacher).all(axis=1).mean()),
             "kl": kl,
             "js": js,
             "top_overlap": float(weighted_metrics.top_overlap(student, teacher).mean()),

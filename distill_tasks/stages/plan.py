@@ -59,9 +59,9 @@ class Probe:
 class Pace:
     """How long the steps of a training took."""
 
-    def __init__(self, told: Iterable[TrainingStep]) -> None:
+    def __init__(self, steps: Iterable[TrainingStep]) -> None:
         self.times: dict[int, float] = {}
-        for step in told:  # the same one may be told again, with its accuracy
+        for step in steps:  # the same one may be told again, with its accuracy
             self.times.setdefault(step.step, step.seconds)
 
     @property

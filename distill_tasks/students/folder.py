@@ -41,7 +41,7 @@ def check_served(
 ) -> None:
     """Raise PotstillError unless a student, opened as it is served, is the one that was trained.
 
-    ``trained`` is what it said of the texts in training (rows, classes), ``ids`` the tokens that it
+    ``trained`` are its logits for the texts in training (rows, classes), ``ids`` the tokens that it
     read of them there.
     """
     model = open_model(folder)

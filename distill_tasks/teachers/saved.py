@@ -122,8 +122,8 @@ def find_probabilities(
     off = np.abs(logits.sum(axis=1) - 1).max(initial=0) if problem == "single_label" else 0.0
     if config.values != "logits" or not inside or off > SUM_TOLERANCE:
         return []
-    said = f"saved answers {config.path} are declared as logits but look like probabilities"
-    return [f"{said}, all from 0 to 1; if they are, set teacher.values: probabilities"]
+    oddity = f"saved answers {config.path} are declared as logits but look like probabilities"
+    return [f"{oddity}, all from 0 to 1; if they are, set teacher.values: probabilities"]
 
 
 def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:

@@ -52,11 +52,11 @@ class TransformersTeacher(LocalTeacher):
     def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
         """Raise InputError unless it answers this problem with the classes of the data."""
         found = self.start.read_config()
-        said, problem = found.problem_type, corpus.problem
-        if said in PROBLEM_TYPES.values() and said != PROBLEM_TYPES[problem]:
+        own_problem, problem = found.problem_type, corpus.problem
+        if own_problem in PROBLEM_TYPES.values() and own_problem != PROBLEM_TYPES[problem]:
             raise InputError(
-                f"Teacher {self.model} is of {said}; the configuration says `problem: {problem}`. "
-                "Correct one of them."
+                f"Teacher {self.model} is of {own_problem}; the configuration says `problem: "
+                f"{problem}`. Correct one of them."
             )
         theirs = read_classes(found)
         if set(theirs) != set(corpus.classes):

@@ -1,4 +1,4 @@
-"""How often a tracking server is asked again that does not answer, and what is said of it."""
+"""How often a tracking server that does not answer is asked again, and the error for that."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def limit_retries() -> None:
     How often it asks is the environment's to say, where it says so.
     """
     os.environ.setdefault(RETRIES, RETRIES_WITHIN_A_MINUTE)
-    told = logging.getLogger("urllib3.util.retry")  # there alone a retry leaves a trace
-    if not any(isinstance(handler, _RetryLines) for handler in told.handlers):
-        told.setLevel(logging.DEBUG)
-        told.propagate = False
-        told.addHandler(_RetryLines())
+    urllib3_logger = logging.getLogger("urllib3.util.retry")  # there alone a retry leaves a trace
+    if not any(isinstance(handler, _RetryLines) for handler in urllib3_logger.handlers):
+        urllib3_logger.setLevel(logging.DEBUG)
+        urllib3_logger.propagate = False
+        urllib3_logger.addHandler(_RetryLines())
 
 
 def say_unanswered(error: BaseException) -> str | None:
@@ -50,9 +50,9 @@ def say_unanswered(error: BaseException) -> str | None:
 
 def shorten(error: BaseException) -> str:
     """Return the first line of an error of MLflow's, with the cause inside it alone."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    said = re.sub(r"failed with exception .*\(Caused by (.+)\)", r"failed: \1", said)
-    return mask_credentials(said)[:300]
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = re.sub(r"failed with exception .*\(Caused by (.+)\)", r"failed: \1", reason)
+    return mask_credentials(reason)[:300]
 
 
 class _RetryLines(logging.Handler):

@@ -83,6 +83,6 @@ class SequenceClassifier:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes) in the order of the texts."""
-        rows, said = zip(*self.answer(texts), strict=True)
-        logits: NDArray[np.float32] = np.concatenate(said)[np.argsort(np.concatenate(rows))]
+        rows, answers = zip(*self.answer(texts), strict=True)
+        logits: NDArray[np.float32] = np.concatenate(answers)[np.argsort(np.concatenate(rows))]
         return logits

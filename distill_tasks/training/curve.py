@@ -20,17 +20,17 @@ def read_curve(log: Sequence[dict[str, float]]) -> list[Curve]:
         "eval_macro_f1": "validation/macro_f1",
     }
     epochs: dict[int, Curve] = {}
-    begun = told = 0.0
+    begun = last = 0.0
     for line in log:
         number = math.ceil(line["epoch"])
         if number not in epochs:
-            epochs[number], begun = {}, told
+            epochs[number], begun = {}, last
         point = epochs[number]
         point |= {"epoch": line["epoch"], "step": line["step"]}
         point |= {names[key]: value for key, value in line.items() if key in names}
         if "loss" in line:
-            before = point.get("train/loss", 0.0) * (told - begun)
-            now = line["loss"] * (line["step"] - told)
-            told = line["step"]
-            point["train/loss"] = (before + now) / (told - begun)
+            before = point.get("train/loss", 0.0) * (last - begun)
+            now = line["loss"] * (line["step"] - last)
+            last = line["step"]
+            point["train/loss"] = (before + now) / (last - begun)
     return list(epochs.values())

@@ -41,8 +41,8 @@ class OnlineTeacher:
         self.weights = {
             term: objective.terms[term] for term in HIDDEN_TERMS if term in objective.terms
         }
-        self.told = _Watch(teacher, related="relations" in self.weights)
-        self.said: _Watch | None = None
+        self.of_teacher = _Watch(teacher, related="relations" in self.weights)
+        self.of_student: _Watch | None = None
         self.projection: torch.nn.Linear | None = None
 
     @contextmanager
@@ -54,14 +54,14 @@ class OnlineTeacher:
         """
         if HIDDEN in self.weights:
             self._add_projection(student)
-        self.said = _Watch(student, related="relations" in self.weights)
+        self.of_student = _Watch(student, related="relations" in self.weights)
         try:
             yield
         finally:
-            self.said.close()
+            self.of_student.close()
             if self.projection is not None:
                 delattr(student, PROJECTION)
-            self.said = self.projection = None
+            self.of_student = self.projection = None
 
     def loss(self, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
         """Return the mean over rows of α·Σ wᵢ·Lᵢ, α being 1 without gold.
@@ -82,12 +82,12 @@ class OnlineTeacher:
 
     def _compare(self, term: str, mask: Tensor) -> Tensor:
         """Return one term for each row (rows,)."""
-        assert self.said is not None  # only a student that joined learns
-        said, told = self.said.states, self.told.states
+        assert self.of_student is not None  # only a student that joined learns
+        ours, theirs = self.of_student.states, self.of_teacher.states
         if term == HIDDEN:
-            return hidden_distance(said[HIDDEN], told[HIDDEN], mask, self.projection)
+            return hidden_distance(ours[HIDDEN], theirs[HIDDEN], mask, self.projection)
         heads = self.teacher.config.num_attention_heads
-        relations = [relation_divergence(said[part], told[part], mask, heads) for part in RELATED]
+        relations = [relation_divergence(ours[part], theirs[part], mask, heads) for part in RELATED]
         return torch.stack(relations).mean(dim=0)
 
     def _add_projection(self, student: PreTrainedModel) -> None:

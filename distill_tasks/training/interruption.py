@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from distill_tasks.training.multi_gpu import told_anyone
+from distill_tasks.training.multi_gpu import stop_anywhere
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -28,7 +28,7 @@ class StopBetweenSteps(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for the end where it is time; at an epoch's end validation comes first."""
         reached = self.share < 1 and state.global_step >= math.ceil(self.share * state.max_steps)
-        self.stopping = told_anyone(reached or self.received is not None, args.device)
+        self.stopping = stop_anywhere(reached or self.received is not None, args.device)
         control.should_training_stop |= self.stopping and not _ends_epoch(state)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

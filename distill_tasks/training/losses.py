@@ -89,10 +89,10 @@ def dist_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Ten
     ``student`` and ``teacher`` are logits (rows, classes); the result is (rows,), zero at equality.
     Source: Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", equations 8 to 10.
     """
-    said = functional.softmax(student / temperature, dim=-1)
-    told = functional.softmax(teacher / temperature, dim=-1)
-    inter = _correlation_distance(said, told, dim=1)
-    intra = _correlation_distance(said, told, dim=0).mean()
+    ours = functional.softmax(student / temperature, dim=-1)
+    theirs = functional.softmax(teacher / temperature, dim=-1)
+    inter = _correlation_distance(ours, theirs, dim=1)
+    intra = _correlation_distance(ours, theirs, dim=0).mean()
     return (BETWEEN_CLASSES_WEIGHT * inter + BETWEEN_ROWS_WEIGHT * intra) * temperature**2
 
 
@@ -124,8 +124,8 @@ def mean_over_labels(
     of half of it and minus half; the result is (rows,), zero at equality.
     Source: Yang et al. 2023, "Multi-Label Knowledge Distillation", section 3.
     """
-    said, told = (torch.stack((logits, -logits), dim=-1) / 2 for logits in (student, teacher))
-    return divergence(said, told, temperature).mean(dim=-1)
+    ours, theirs = (torch.stack((logits, -logits), dim=-1) / 2 for logits in (student, teacher))
+    return divergence(ours, theirs, temperature).mean(dim=-1)
 
 
 def gold_loss(student: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -186,9 +186,9 @@ def hidden_distance(
     comes first where given. The result is (rows,), zero at equality.
     Source: Sanh et al. 2019, "DistilBERT, a distilled version of BERT", section 2.
     """
-    said = functional.normalize(_project(student, projection), dim=-1)
-    told = functional.normalize(teacher, dim=-1)
-    return _mean_over_tokens((said - told).square().sum(dim=-1) / 2, mask)
+    ours = functional.normalize(_project(student, projection), dim=-1)
+    theirs = functional.normalize(teacher, dim=-1)
+    return _mean_over_tokens((ours - theirs).square().sum(dim=-1) / 2, mask)
 
 
 def hidden_mse(
@@ -214,12 +214,12 @@ def relation_divergence(student: Tensor, teacher: Tensor, mask: Tensor, heads: i
     Source: Wang et al. 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for
     Compressing Pretrained Transformers", section 3.1.
     """
-    said, told = _relate(student, mask, heads), _relate(teacher, mask, heads)
-    return _mean_over_tokens(soft_divergence(said, told, 1).mean(dim=1), mask)
+    ours, theirs = _relate(student, mask, heads), _relate(teacher, mask, heads)
+    return _mean_over_tokens(soft_divergence(ours, theirs, 1).mean(dim=1), mask)
 
 
 def _divergence(told_log: Tensor, said_log: Tensor) -> Tensor:
-    """Return KL(told‖said) of log-probabilities over the last dimension."""
+    """Return KL(theirs‖ours) of log-probabilities over the last dimension."""
     return (told_log.exp() * (told_log - said_log)).sum(dim=-1)
 
 
@@ -234,12 +234,12 @@ def _target_or_not(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
     return torch.cat((logits.gather(1, target), others.logsumexp(dim=1, keepdim=True)), dim=1)
 
 
-def _correlation_distance(said: Tensor, told: Tensor, dim: int) -> Tensor:
+def _correlation_distance(ours: Tensor, theirs: Tensor, dim: int) -> Tensor:
     """Return 1 − Pearson's correlation along a dimension.
 
     As half the squared distance of unit deviations it does not cancel where both agree.
     """
-    gap = _unit_deviations(said, dim) - _unit_deviations(told, dim)
+    gap = _unit_deviations(ours, dim) - _unit_deviations(theirs, dim)
     return gap.square().sum(dim=dim) / 2
 
 

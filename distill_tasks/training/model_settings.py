@@ -1,4 +1,4 @@
-"""What a model is told before it learns: its classes, and that it drops nothing."""
+"""Settings of a model before training: its classes, and no dropout."""
 
 from __future__ import annotations
 

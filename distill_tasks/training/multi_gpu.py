@@ -71,11 +71,11 @@ def work_together(ranks: int, work: Callable[[Barrier], Made]) -> Made:
                 other.end()
 
 
-def told_anyone(told: bool, device: torch.device) -> bool:
-    """Return whether this process was told something, or another that trains with it."""
+def stop_anywhere(stop: bool, device: torch.device) -> bool:
+    """Return whether this process, or another that trains with it, was asked to stop."""
     if not torch.distributed.is_initialized():
-        return told
-    count = torch.tensor(int(told), device=device)
+        return stop
+    count = torch.tensor(int(stop), device=device)
     torch.distributed.all_reduce(count)
     return bool(count)
 
@@ -84,13 +84,13 @@ class _Other:
     """Another process; what it says of itself is kept, since the terminal is the first one's."""
 
     def __init__(self, place: dict[str, str], sent: Path) -> None:
-        self.said = sent.with_name(f"said by {place['RANK']}")
-        with self.said.open("wb") as said:
+        self.log = sent.with_name(f"log of {place['RANK']}")
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603  # our own code
                 [sys.executable, "-m", __name__, sent],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=log,
                 env=os.environ | place,
             )
         self.watch = Watch(self.process)
@@ -110,7 +110,7 @@ class _Other:
         self.process.communicate()
 
     def _reason(self) -> str:
-        lines = self.said.read_text(errors="replace").strip().splitlines()
+        lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self.process.returncode}"
 
 

@@ -89,9 +89,9 @@ def train_classifier(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on the CPU or on a GPU."""
-    said = str(error).lower()
+    message = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in said)
+        isinstance(error, RuntimeError) and ("can't allocate memory" in message)
     )
 
 
@@ -228,8 +228,8 @@ class _TellProgress(TrainerCallback):
         self.share = recipe.share
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        told = self.progress if state.is_world_process_zero else None
-        self.training = Training(told, state.max_steps, self.rows, self.share, state.global_step)
+        file = self.progress if state.is_world_process_zero else None
+        self.training = Training(file, state.max_steps, self.rows, self.share, state.global_step)
         for line in state.log_history:  # of a training that goes on
             self._tell(line)
 

@@ -14,7 +14,7 @@ from distill_tasks.core.errors import PotstillError
 from distill_tasks.training import interruption
 from distill_tasks.training import trainer as training
 from distill_tasks.training.device import Device, present_ranks
-from distill_tasks.training.multi_gpu import count_ranks, told_anyone, work_together
+from distill_tasks.training.multi_gpu import count_ranks, stop_anywhere, work_together
 from distill_tasks.training.recipe import Recipe
 from distill_tasks.training.token_store import Tokens
 from distill_tasks.training.trainer import train_classifier
@@ -37,7 +37,7 @@ def test_alone_nothing_is_started_or_asked():
     def work(barrier):
         barrier()
         assert os.environ == before
-        told = [told_anyone(one, torch.device("cpu")) for one in (True, False)]
+        told = [stop_anywhere(one, torch.device("cpu")) for one in (True, False)]
         return present_ranks(), told
 
     assert work_together(1, work) == (1, [True, False])
@@ -110,7 +110,7 @@ def test_halted_on_the_way_they_go_on_together(train):
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all(train, monkeypatch):
     whole, _ = train(2, "whole")
-    told = interruption.told_anyone
+    told = interruption.stop_anywhere
     calls = []
 
     def tell(received, device):
@@ -121,7 +121,7 @@ def test_a_signal_to_one_stops_all(train, monkeypatch):
         return told(received, device)
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
-    monkeypatch.setattr(interruption, "told_anyone", tell)
+    monkeypatch.setattr(interruption, "stop_anywhere", tell)
     try:
         with pytest.raises(KeyboardInterrupt):
             train(2, "parts")
