@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to waiting threads
 
 from mlflow_server import serve_mlflow
-from samples import CLASSES, FILLERS, WORDS, make_gold_set, write_settings, write_splits
+from samples import CLASSES, FILLERS, WORDS, make_gold_set, make_quick, write_settings, write_splits
 from shared import Once, make_once
 
 from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
@@ -173,3 +173,15 @@ def config(written: dict[str, Any]) -> DistillConfig:
 def copied_base(tiny_base: Path, tmp_path: Path) -> Path:
     """A copy of the tiny transformer that a test may change."""
     return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+@pytest.fixture
+def quick(written: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The small configuration with saved answers and students that train in no time."""
+    return make_quick(written, tmp_path)
+
+
+@pytest.fixture
+def ready_teacher(tiny_base: Path) -> dict[str, Any]:
+    """The settings of a teacher that has weights here, which takes torch to measure."""
+    return {"kind": "transformers", "model": str(tiny_base), "max_length": 16}
