@@ -24,6 +24,7 @@ from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.retries import RETRIES
 from distill_tasks.tracking.store import connect
 from flows import cli
+from flows.printing import print_plan, print_side_by_side
 from registry.side_by_side import SideBySide
 
 COMMANDS = ("check", "plan", "run", "label", "compare", "promote", "rollback", "schema")
@@ -83,7 +84,7 @@ def test_two_models_are_printed_side_by_side(capsys):
     timed = make_latency(2), make_latency(8)
     gap = PairedComparison(Figure(0.05, 0.01, 0.09, 40), 0.01, Verdict.BEATS)
     pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), 0.875, gap, timed, 40)
-    cli.print_side_by_side(pair)
+    print_side_by_side(pair)
     printed = capsys.readouterr().out
     rows = [re.findall(r"[^\s│]+", line) for line in printed.splitlines()]
     for row in (
@@ -128,11 +129,14 @@ def test_check_says_what_it_found(capsys, save, written):
 
 
 def test_students_whose_long_names_differ_at_their_ends_are_told_apart(capsys, written):
-    planned = [Planned(f"{80 * 'x'}-{end}", 1, False, 1, 1.0) for end in ("0.001", "3e-05")]
-    cli.print_plan(parse_config(written, "test"), planned)
+    usual = {"family": "layers", "layers": 1, "epochs": 9, "learning_rate": 0.001}
+    usual |= {"batch_rows": 64, "accumulated_batches": 2, "width": 16}
+    students = [usual | {"feed_forward": [32, 64]}]
+    config = parse_config(written | {"students": students}, "test")
+    print_plan(config, [Planned(student.name, 1, False, 1, 1.0) for student in config.students])
     printed = capsys.readouterr().out
-    assert "x-0.001 " in printed
-    assert "x-3e-05 " in printed
+    assert "-32 " in printed
+    assert "-64 " in printed
 
 
 def test_plan_prints_the_grid_and_what_it_takes(capsys, save, quick):
