@@ -292,18 +292,18 @@ FOUR_LISTS = {
 )
 def test_a_grid_is_counted_before_it_is_made(plain, allowed, said):
     plain |= {"students": [FOUR_LISTS, {"family": "bag_of_words"}], "max_candidates": allowed}
-    start = time.monotonic()
+    start = time.process_time()  # of this process: others may keep the machine busy
     message = refusal(plain)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert f"the grid holds 100,000,001 students, more than max_candidates ({said})" in message
 
 
 def test_thousands_of_wrong_students_are_one_line_at_once(plain):
     lists = {key: FOUR_LISTS[key] for key in ("family", "dimensions", "epochs")}
     plain |= {"students": [lists | {"sfi": 1}], "max_candidates": 10_000}
-    start = time.monotonic()
+    start = time.process_time()
     assert "unknown key `students.0.sfi` (did you mean 'sif'?)" in refusal(plain)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
