@@ -136,7 +136,8 @@ def test_every_runtime_reads_the_side_that_was_taught(served, name):
     said = model.logits(texts).argmax(axis=1)
     assert np.mean(said == served.validation.gold) > 0.9
     other = [" ".join(text.split()[::-1]) for text in texts]
-    assert np.mean(model.logits(other).argmax(axis=1) == served.validation.gold) < 0.3
+    by_chance = np.mean(model.logits(other).argmax(axis=1) == served.validation.gold)
+    assert by_chance < 0.5  # of three classes
 
 
 @pytest.mark.parametrize("name", WITH_TOKENS)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,7 +319,7 @@ def test_a_process_without_listeners_dies_of_the_signal_after_its_checkpoint(
 ):
     code = f"""
 import signal, sys
-sys.path[:0] = {sys.path!r}
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 import transformers
 from test_interruption import make_train
 plain = transformers.Trainer.training_step
