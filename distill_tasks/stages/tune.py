@@ -36,8 +36,6 @@ CODE_VERSION = 3
 TEMPERATURES = (1.0, 2.0, 4.0)
 """Compared, beside the teacher's own fitted temperature, where T is left to the run."""
 ALPHAS = (0.5, 0.9, 1.0)
-USUAL_ALPHA = 0.9
-"""Under which temperatures are compared where both are left to the run."""
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 """Shares of the transfer rows on the learning curve; each point doubles the one before."""
 FEWEST_TRANSFER_ROWS = 80
@@ -66,6 +64,7 @@ def tune_objective(run: OpenRun) -> Tuning:
 def _compare_objectives(run: OpenRun, student: Student) -> Tuning:
     loss, eval_split = run.config.loss, Evaluator(run, "validation").eval_split
     fitted = eval_split.teacher.calibration.temperature
+    training_set = make_training_set(run, run.config.seed)
 
     def compare(objective: Objective) -> Comparison:
         logger.info(
@@ -74,8 +73,8 @@ def _compare_objectives(run: OpenRun, student: Student) -> Tuning:
             objective.temperature,
             objective.alpha,
         )
-        training_set = make_training_set(replace(run, objective=objective), run.config.seed)
-        return _compare(eval_split, objective, _ask_trained(student, training_set, eval_split))
+        weighed = replace(training_set, objective=objective)
+        return _compare(eval_split, objective, _ask_trained(student, weighed, eval_split))
 
     compared = _search(loss, fitted, compare)
     best = min(compared, key=lambda found: found.loss)
@@ -136,7 +135,7 @@ def _search(
 ) -> list[Comparison]:
     """Compare temperatures first, then α at the best of them."""
     temperature, alpha = loss.temperature, loss.alpha
-    first_alpha = USUAL_ALPHA if isinstance(alpha, str) else alpha
+    first_alpha = loss.usual_objective.alpha
     temperatures = (
         sorted({*TEMPERATURES, round(fitted, 2)}) if isinstance(temperature, str) else [temperature]
     )
