@@ -88,40 +88,49 @@ class FinetuneTeacher(LocalTeacher):
         balanced: bool,
         progress: ProgressFile | None = None,
     ) -> Sequence[Curve]:
-        """Fine-tune the base on the gold rows into ``folder`` and return its validation curve."""
-        return fit(self, corpus, folder, seed, balanced, progress)
+        """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
 
+        The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
+        same; ``progress`` is told every step.
+        """
+        from distill_tasks.training.token_store import Tokens
+        from distill_tasks.training.trainer import train_classifier
 
-def fit(
-    config: FinetuneTeacher,
-    corpus: Corpus,
-    folder: Path,
-    seed: int,
-    balanced: bool,
-    progress: ProgressFile | None = None,
-) -> Sequence[Curve]:
-    """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
+        train, validation = corpus.splits["train"], corpus.splits["validation"]
+        recipe = Recipe.of(
+            self,
+            learning_rate=self.learning_rate,
+            max_length=self.max_length,
+            seed=seed,
+            problem=corpus.problem,
+            class_weights=balance_classes(train.gold, len(corpus.classes)) if balanced else None,
+        )
+        tokenizer = self.start.open_tokenizer()
+        tokens = Tokens(tokenizer, self.max_length, None)
+        return train_classifier(
+            lambda: self._make_model(corpus),
+            tokenizer,
+            tokens.read_rows(train.texts, train.gold),
+            tokens.read_rows(validation.texts, validation.gold),
+            recipe,
+            folder,
+            progress=progress,
+        )
 
-    The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
-    same; ``progress`` is told every step.
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    def _make_model(self, corpus: Corpus) -> PreTrainedModel:
+        """Return the base with a new head for the classes of a corpus, and without dropout."""
+        from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from distill_tasks.training.token_store import Tokens
-    from distill_tasks.training.trainer import train_classifier
-
-    settings = AutoConfig.from_pretrained(
-        config.base,
-        revision=config.revision,
-        problem_type=PROBLEM_TYPES[corpus.problem],
-        trust_remote_code=False,
-        **class_settings(corpus.classes),
-    )
-
-    def make() -> PreTrainedModel:
+        settings = AutoConfig.from_pretrained(
+            self.base,
+            revision=self.revision,
+            problem_type=PROBLEM_TYPES[corpus.problem],
+            trust_remote_code=False,
+            **class_settings(corpus.classes),
+        )
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            config.base,
-            revision=config.revision,
+            self.base,
+            revision=self.revision,
             config=without_dropout(settings),
             dtype="float32",
             attn_implementation=choose_device().training_attention,
@@ -129,24 +138,3 @@ def fit(
             trust_remote_code=False,  # a base may bring the head of another task
         )
         return model
-
-    train, validation = corpus.splits["train"], corpus.splits["validation"]
-    recipe = Recipe.of(
-        config,
-        learning_rate=config.learning_rate,
-        max_length=config.max_length,
-        seed=seed,
-        problem=corpus.problem,
-        class_weights=balance_classes(train.gold, len(corpus.classes)) if balanced else None,
-    )
-    tokenizer = config.start.open_tokenizer()
-    tokens = Tokens(tokenizer, config.max_length, None)
-    return train_classifier(
-        make,
-        tokenizer,
-        tokens.read_rows(train.texts, train.gold),
-        tokens.read_rows(validation.texts, validation.gold),
-        recipe,
-        folder,
-        progress=progress,
-    )

@@ -14,7 +14,7 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.settings import RowFormat
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.teachers import finetune, saved
+from distill_tasks.teachers import saved
 from distill_tasks.teachers.finetune import FinetuneTeacher
 from distill_tasks.teachers.saved import SavedTeacher
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
@@ -40,7 +40,7 @@ def recipe(tiny_base):
 @pytest.fixture(scope="module")
 def distilled(recipe, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("taught")
-    finetune.fit(recipe, corpus, folder, seed=7, balanced=False)
+    recipe.train(corpus, folder, seed=7, balanced=False)
     return folder
 
 
@@ -87,7 +87,7 @@ def test_same_seed_finetunes_the_same_weights_and_another_seed_others(recipe, co
     short = recipe.model_copy(update={"epochs": 1})
     weights = []
     for number, seed in enumerate((7, 7, 8)):
-        finetune.fit(short, corpus, tmp_path / str(number), seed, balanced=False)
+        short.train(corpus, tmp_path / str(number), seed=seed, balanced=False)
         weights.append((tmp_path / str(number) / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
@@ -98,7 +98,7 @@ def test_a_base_kept_in_16_bits_is_finetuned_in_float32(recipe, copied_base, cor
     model = AutoModelForSequenceClassification.from_pretrained(copied_base)
     model.to(kept).save_pretrained(copied_base)
     short = recipe.model_copy(update={"base": str(copied_base), "epochs": 1})
-    finetune.fit(short, corpus, copied_base.parent / "out", seed=7, balanced=False)
+    short.train(corpus, copied_base.parent / "out", seed=7, balanced=False)
     weights = load_file(copied_base.parent / "out" / "model.safetensors").values()
     assert any(not torch.equal(value, value.to(kept).float()) for value in weights)
 
@@ -188,7 +188,7 @@ def test_finetuning_on_several_labels_gives_a_classifier_of_several_labels(
 ):
     several = mark_moods(corpus)
     short = recipe.model_copy(update={"epochs": 5})
-    curve = finetune.fit(short, several, tmp_path, seed=7, balanced=False)
+    curve = short.train(several, tmp_path, seed=7, balanced=False)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert model.config.problem_type == "multi_label_classification"
     assert model.config.id2label == dict(enumerate(MOODS))
@@ -201,7 +201,7 @@ def test_finetuning_on_several_labels_gives_a_classifier_of_several_labels(
 
 def test_a_base_whose_head_has_other_classes_gets_a_new_one(recipe, corpus, tmp_path):
     short = recipe.model_copy(update={"epochs": 1})
-    finetune.fit(short, mark_moods(corpus), tmp_path, seed=7, balanced=False)
+    short.train(mark_moods(corpus), tmp_path, seed=7, balanced=False)
     assert load_file(tmp_path / "model.safetensors")["classifier.bias"].shape == (4,)
 
 
@@ -212,7 +212,7 @@ def test_balanced_finetuning_says_the_rare_class_more_often(recipe, corpus, tmp_
     rows = np.concatenate([np.flatnonzero(train.gold != 2), rare])
     fewer = replace(corpus, splits={**corpus.splits, "train": train.take(rows)})
     short = recipe.model_copy(update={"epochs": 1})
-    finetune.fit(short, fewer, tmp_path, seed=7, balanced=balanced)
+    short.train(fewer, tmp_path, seed=7, balanced=balanced)
     logits = answer_plainly(tmp_path, corpus.splits["held_out"].texts)
     told = torch.softmax(torch.from_numpy(logits), dim=1)[:, 2].mean()
     assert bool(told > 0.22) is balanced
