@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_tasks.reporting.costs import find_costs
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.students.controls import CONTROLS
 
@@ -102,18 +101,18 @@ class CalibrationRow:
 
 def list_models(findings: Findings) -> list[ModelRow]:
     """Return every model: teacher, finalists, other candidates, those left out, controls."""
-    selection, held_out, costs = findings.selection, findings.held_out, find_costs(findings)
+    selection, held_out = findings.selection, findings.held_out
     about_teacher = "the model to be replaced"
-    rows = [_model_row(findings, TEACHER, about_teacher, held_out.models[TEACHER], costs)]
+    rows = [_model_row(findings, TEACHER, about_teacher, held_out.models[TEACHER])]
     for candidate in _sort_candidates(findings):
         name = candidate.name
         card, reason = held_out.candidates.get(name), selection.reasons[name]
-        rows.append(_model_row(findings, name, reason, card, costs, candidate))
+        rows.append(_model_row(findings, name, reason, card, candidate))
     left_out = {name: f"left out: {why}" for name, why in findings.grid.failed.items()}
     for name, reason in (left_out | findings.halving.reasons).items():
-        rows.append(_model_row(findings, name, reason, None, costs))
+        rows.append(_model_row(findings, name, reason, None))
     for name, about, card in _find_controls(held_out):
-        rows.append(_model_row(findings, name, f"control: {about}", card, costs))
+        rows.append(_model_row(findings, name, f"control: {about}", card))
     return rows
 
 
@@ -173,7 +172,6 @@ def _model_row(
     name: str,
     outcome: str,
     card: Scorecard | None,
-    costs: Mapping[str, Cost],
     candidate: Candidate | None = None,
 ) -> ModelRow:
     latency, judgement = findings.latencies.by_name.get(name), findings.proof.judgements.get(name)
@@ -196,7 +194,7 @@ def _model_row(
         footprint=candidate.footprint if candidate else None,
         disk_mb=candidate.student.disk_mb if candidate else None,
         parameters=candidate.student.parameters if candidate else None,
-        price_per_1000=_find_price(costs, name),
+        price_per_1000=_find_price(findings.costs, name),
     )
 
 

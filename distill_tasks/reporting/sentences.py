@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill_tasks.reporting.costs import find_costs
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.students.formats import choose_variants
@@ -145,7 +144,7 @@ def say_objective(findings: Findings) -> str:
 
 def say_cost(findings: Findings) -> str:
     """Return what the chosen student's answers cost; empty where that is not known."""
-    cost = find_costs(findings).get(findings.selection.chosen or "")
+    cost = findings.costs.get(findings.selection.chosen or "")
     return f"Of {findings.selection.chosen}, {cost}." if cost else ""
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from distill_tasks.measuring.cost import find_cost
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
     from distill_tasks.data.corpus import Corpus
+    from distill_tasks.measuring.cost import Cost
     from distill_tasks.measuring.latency import Latency
     from distill_tasks.results.grid import Grid
     from distill_tasks.results.outcomes import (
@@ -78,6 +80,21 @@ class Findings:
     def rows(self) -> Corpus:
         """The rows themselves."""
         return self.corpus.open()
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        """What each candidate's answers cost, by its name; empty where no prices are given."""
+        prices, latencies = self.config.cost, self.latencies.by_name
+        if prices is None:
+            return {}
+        trained = {student.trained: student.seconds for student in self.students}
+        seconds = self.teacher.seconds + self.labels.seconds + sum(trained.values())
+        answers, teacher = len(set(self.rows.texts)), latencies.get(TEACHER)
+        costs = {
+            candidate.name: find_cost(prices, candidate.latency, teacher, seconds, answers)
+            for candidate in self.selection.candidates
+        }
+        return {name: cost for name, cost in costs.items() if cost is not None}
 
     @property
     def metric(self) -> str:

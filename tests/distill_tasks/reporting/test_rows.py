@@ -5,7 +5,6 @@ from builders import make_latency
 from samples import GOOD, POOR
 
 from distill_tasks.measuring.cost import CostConfig
-from distill_tasks.reporting.costs import find_costs
 from distill_tasks.reporting.rows import (
     list_calibration,
     list_classes,
@@ -140,13 +139,13 @@ def priced(findings, **prices):
 
 
 def test_without_prices_no_cost_is_known(findings):
-    assert find_costs(findings) == {}
+    assert findings.costs == {}
     assert {row.price_per_1000 for row in list_models(findings)} == {None}
 
 
 def test_with_prices_every_candidate_has_its_cost(findings):
     paid = priced(findings, machine_hour=3.6, teacher_1000_calls=2.0)
-    costs, rows = find_costs(paid), rows_of(paid)
+    costs, rows = paid.costs, rows_of(paid)
     assert set(costs) == {GOOD, POOR}
     # A mean of 0.2 ms at 3.6 an hour; of 590 rows 2 are paid for every 1,000.
     assert costs[GOOD].student_per_1000 == pytest.approx(0.0002)
@@ -163,11 +162,11 @@ def test_seeds_variants_and_calibrations_of_one_training_are_paid_for_once(findi
     paid = priced(findings, machine_hour=3.6, teacher_1000_calls=0.0)
     again = [replace(student, name=f"{student.name}-again") for student in findings.students]
     grid = replace(findings.grid, students=[*findings.students, *again])
-    assert find_costs(replace(paid, grid=grid)) == find_costs(paid)
+    assert replace(paid, grid=grid).costs == paid.costs
 
 
 def test_of_a_teacher_without_price_or_weights_no_cost_is_known(findings):
     unknown = priced(findings, machine_hour=3.6)
-    assert find_costs(unknown) == {}
-    timed = find_costs(time_teacher(unknown))
+    assert unknown.costs == {}
+    timed = time_teacher(unknown).costs
     assert timed[GOOD].teacher_per_1000 == pytest.approx(0.005)

@@ -5,7 +5,6 @@ from builders import make_footprint, make_latency
 from samples import GOOD, POOR
 
 from distill_tasks.measuring.cost import CostConfig
-from distill_tasks.reporting.costs import find_costs
 from distill_tasks.reporting.sentences import (
     explain_columns,
     headline,
@@ -104,7 +103,7 @@ def test_the_cost_of_the_chosen_student_is_said_where_it_is_known(findings):
     config = findings.config.model_copy(update={"cost": prices})
     paid = replace(findings, run=replace(findings.run, config=config))
     assert say_cost(findings) == ""
-    assert say_cost(paid) == f"Of {GOOD}, {find_costs(paid)[GOOD]}."
+    assert say_cost(paid) == f"Of {GOOD}, {paid.costs[GOOD]}."
 
 
 def test_the_time_of_a_training_is_told_once_however_many_variants_it_has(exported):
