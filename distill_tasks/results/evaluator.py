@@ -89,10 +89,8 @@ class Evaluator:
             return CONTROLS[name](train, classes, self.run.corpus.problem)
 
         logits = self.answers.read(key, name, open_it)
-        if name == MAJORITY_CLASS:
-            return Predictions(
-                logits, Calibration()
-            )  # thresholds fitted for F1 would say every label
+        if name == MAJORITY_CLASS:  # thresholds fitted for F1 would say every label
+            return Predictions(logits, Calibration())
         validation = AnswerStore(self.run.store, self.run.corpus.splits["validation"])
         return Predictions(logits, self.calibrate(validation.read(key, name, open_it)))
 

@@ -24,36 +24,19 @@ from distill_tasks.results.run import OpenRun, make_training_set
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
-from distill_tasks.students.folder import (
-    SERVED,
-    count_parameters,
-    measure_disk_mb,
-)
+from distill_tasks.students.folder import SERVED, count_parameters, measure_disk_mb
 from distill_tasks.training.curve import Curve
 
 logger = logging.getLogger("potstill")
 
-
-TIMED_CALLS = 20
-
-
-def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
-    """Time one student of each shape, side by side and quickly, on validation rows."""
-    models = {shape: Served(str(folder)) for shape, folder in folders.items()}
-    quick = MeasureConfig(**{**run.config.measure.model_dump(), "calls": TIMED_CALLS})
-    return time_served(models, run.corpus.splits["validation"].texts, quick, run.config.seed)
-
-
 CODE_VERSION = 7
 """Raised when a change of the code changes the students that come out."""
-
-
-CLOCK = "seconds.json"
-"""In a student's draft: what its training took so far."""
-
-
 CALIBRATION_VERSION = 1
 """Raised when a change of the code changes what is fitted on validation after training."""
+CLOCK = "seconds.json"
+"""In a student's draft: what its training took so far."""
+TIMED_CALLS = 20
+"""Of each shape of students, timed while they are still compared."""
 
 
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
@@ -109,16 +92,24 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
     kept = store.manifest("halts", part, "seconds")
+    known = kept is not None
     if kept is None:
         if whole:
             raise PotstillError("it was trained to its end before, and not stopped there")
         training_set = replace(_make_trial_set(run, trial), share=share)
         progress = ProgressFile(store.root, trial.name)
         kept = {"seconds": _learn(trial, training_set, folder, progress)["seconds"]}
-        answers.read(part, trial.name, lambda: trial.student.open_stopped(model))
-        store.keep("halts", part, kept)
     logits = answers.read(part, trial.name, lambda: trial.student.open_stopped(model))
+    if not known:
+        store.keep("halts", part, kept)
     return PartOfTraining(share, model, logits, kept["seconds"])
+
+
+def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
+    """Time one student of each shape, side by side and quickly, on validation rows."""
+    models = {shape: Served(str(folder)) for shape, folder in folders.items()}
+    quick = MeasureConfig(**{**run.config.measure.model_dump(), "calls": TIMED_CALLS})
+    return time_served(models, run.corpus.splits["validation"].texts, quick, run.config.seed)
 
 
 def _learn(
