@@ -1,7 +1,8 @@
-"""What many tests build: predictions, runs, students, candidates, latencies and clocks."""
+"""What many tests build: predictions, runs, students, candidates, latencies, screens and clocks."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,33 +134,29 @@ def make_latencies(p95_ms: dict[str, float]) -> Latencies:
     return Latencies(timed, {name: make_footprint() for name in p95_ms}, {}, reused=False)
 
 
+class Screen(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Return whether it is one."""
+        return True
+
+
 @dataclass
 class Clock:
-    """Stands for the module `time`: it goes on by a tick at each look, or where it is moved."""
+    """Stands for the module `time`: it stands still until it is moved."""
 
-    now: float = 0.0
-    tick: float = 0.0
+    now: float
 
     def monotonic(self) -> float:
         """Return the moment, in seconds."""
-        self.now += self.tick
         return self.now
-
-    perf_counter = monotonic
-
-    def perf_counter_ns(self) -> int:
-        """Return the moment, in nanoseconds."""
-        return round(1e9 * self.monotonic())
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
 
 
 @contextmanager
-def clock_of(module: ModuleType, now: float = 0.0, tick: float = 0.0) -> Iterator[Clock]:
+def clock_of(module: ModuleType, now: float) -> Iterator[Clock]:
     """Give a module a clock of its own while the block runs."""
     with pytest.MonkeyPatch.context() as patch:
-        clock = Clock(now, tick)
+        clock = Clock(now)
         patch.setattr(module, "time", clock)
         yield clock

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect import flow
-from prefect.client.orchestration import get_client
 from prefect.types.names import LOWERCASE_LETTERS_NUMBERS_AND_DASHES_ONLY_REGEX as ALLOWED
+from prefect_states import progress_artifacts
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.progress import ProgressFile, Training, TrainingEnd, TrainingStep
@@ -22,14 +22,6 @@ from distill_tasks.stages.train import train
 from distill_tasks.tracking.figures import log_curve
 from distill_tasks.tracking.runs import find_or_start
 from distill_tasks.tracking.store import connect
-
-
-def read_artifacts():
-    """Return the progress artifacts of the last flow run."""
-    with get_client(sync_client=True) as client:
-        kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
-    last = kept[0]["flow_run_id"]
-    return [item for item in kept if item["flow_run_id"] == last and item["type"] == "progress"]
 
 
 @given(name=st.text(max_size=80))
@@ -53,9 +45,9 @@ def train_twice(folder):
 @pytest.mark.usefixtures("prefect_server")
 def test_a_training_has_one_artifact_whatever_its_parts(tmp_path):
     train_twice(str(tmp_path))
-    found = {item["key"]: item for item in read_artifacts()}
+    found = progress_artifacts()
     assert set(found) == {"training-a", "training-b"}
-    assert len(read_artifacts()) == 2
+    assert len(progress_artifacts()) == 2
     for item in found.values():
         assert item["data"] == 100.0
         assert "step 8 of 8, loss 0.125" in item["description"]
@@ -144,9 +136,9 @@ def test_a_run_shows_each_training_in_prefect_and_its_losses_in_mlflow(quick, re
     settings = quick | {"students": students, "teacher": ready_teacher, "search": search}
     config = parse_config(settings, "test")
     trained = train_grid(config)
-    found = {item["key"]: item for item in read_artifacts()}
+    found = progress_artifacts()
     assert set(found) == {name_key(student.name) for student in config.students[:2]}
-    assert len(read_artifacts()) == 2  # those of the rungs are those of the trainings
+    assert len(progress_artifacts()) == 2  # those of the rungs are those of the trainings
     steps = 46  # 72 + 110 rows in batches of 4
     layers = trained[0]
     line = (

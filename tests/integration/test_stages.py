@@ -1,13 +1,13 @@
 """Stages as Prefect tasks: called, submitted, mapped, in threads and in other processes."""
 
 import errno
-import io
 import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from builders import Screen
 from prefect import flow, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 from prefect.transactions import transaction
+from prefect_states import progress_artifacts
 
 from distill_tasks.config import parse_config
 from distill_tasks.core import live, progress
@@ -147,13 +148,6 @@ def test_a_stage_is_tried_again_where_that_can_help_and_a_full_disk_says_so(
     assert (tmp_path / "tries").read_text() == tries * "."
 
 
-class Screen(io.StringIO):
-    """A file that says it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
 @flow
 def train_grid(config):
     """Train the grid wherever the flow's tasks run."""
@@ -162,14 +156,6 @@ def train_grid(config):
         teacher = teach(config, corpus)
         run = start_run(config, corpus, teacher, label(config, corpus, teacher))
         return train.map(unmapped(run), first_trials(config)).result()
-
-
-def read_artifacts():
-    """Return the progress artifacts of the last flow run by their keys."""
-    with get_client(sync_client=True) as client:
-        kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
-    last = kept[0]["flow_run_id"]
-    return {item["key"]: item for item in kept if item["flow_run_id"] == last}
 
 
 def test_a_student_trained_in_another_process_is_shown_here(quick, tmp_path, monkeypatch):
@@ -188,7 +174,7 @@ def test_a_student_trained_in_another_process_is_shown_here(quick, tmp_path, mon
     assert screen.endswith("\x1b[2K")  # the table is wiped away
     for name in names:
         assert name in screen
-        item = read_artifacts()[name_key(name)]
+        item = progress_artifacts()[name_key(name)]
         assert item["data"] == 100.0
         assert f"step {steps} of {steps}, loss" in item["description"]
     assert not (Path(config.work_dir) / progress.FOLDER).exists()

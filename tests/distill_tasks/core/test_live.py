@@ -3,6 +3,7 @@ import logging
 import time
 
 import pytest
+from builders import Screen, clock_of
 
 from distill_tasks.core import live
 from distill_tasks.core.live import LiveGrid, LogLines, Progress, shown
@@ -19,18 +20,10 @@ LOG = LogLines()
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """A clock that stands still until it is moved."""
-
-    class Clock:
-        now = 100.0
-
-        def monotonic(self):
-            return self.now
-
-    mine = Clock()
-    monkeypatch.setattr(live, "time", mine)
-    return mine
+    with clock_of(live, now=100.0) as mine:
+        yield mine
 
 
 @pytest.fixture
@@ -39,13 +32,6 @@ def lines(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("potstill"), "propagate", True)
     caplog.set_level(logging.INFO, logger="potstill")
     return lambda: [record.getMessage() for record in caplog.records]
-
-
-class Screen(io.StringIO):
-    """A file that says it is a terminal."""
-
-    def isatty(self):
-        return True
 
 
 @pytest.fixture

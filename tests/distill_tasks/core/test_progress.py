@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import clock_of
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import make_gold_set
@@ -29,18 +30,10 @@ from distill_tasks.students import LayersStudent, StaticStudent
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """A clock that stands still until it is moved."""
-
-    class Clock:
-        now = 100.0
-
-        def monotonic(self):
-            return self.now
-
-    mine = Clock()
-    monkeypatch.setattr(progress, "time", mine)
-    return mine
+    with clock_of(progress, now=100.0) as mine:
+        yield mine
 
 
 class Listener:

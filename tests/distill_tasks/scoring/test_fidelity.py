@@ -2,9 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import make_eval_split, predict_surely
 from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix
 
-from distill_tasks.data.corpus import NO_LABEL, Split
+from distill_tasks.data.corpus import NO_LABEL
 from distill_tasks.problems.classification import to_decisions
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.fidelity import (
@@ -14,26 +15,19 @@ from distill_tasks.scoring.fidelity import (
     Slice,
     draw_panel,
 )
-from distill_tasks.scoring.scorecard import EvalSplit, Predictions
+from distill_tasks.scoring.scorecard import Predictions
 
 CLASSES = ("cats", "dogs", "fish")
 ROWS = 240
 
 
-def sure_of(decisions):
-    """Return logits that speak for exactly these decisions, each row as sure as any other."""
-    return (6.0 * decisions - 3).astype(np.float32)
-
-
-def make_eval_split(gold, by_teacher, predicted, problem="single_label", texts=None, slices=None):
+def make_both(gold, by_teacher, predicted, problem="single_label", texts=None, slices=None):
     """Return an evaluation split and a student's predictions, from class numbers or 0/1 rows."""
-    texts = texts or tuple(f"row {number}" for number in range(len(gold)))
     teacher, student = (
-        Predictions(sure_of(to_decisions(np.array(x), 3)), Calibration())
-        for x in (by_teacher, predicted)
+        predict_surely(to_decisions(np.array(x), 3)) for x in (by_teacher, predicted)
     )
-    split = Split(tuple(texts), np.array(gold), slices)
-    return EvalSplit("held_out", split, teacher, CLASSES, problem, "accuracy"), student
+    split = make_eval_split(gold, teacher, CLASSES, problem, texts=texts, slices=slices)
+    return split, student
 
 
 def make_noisy(problem, seed=0):
@@ -47,7 +41,7 @@ def make_noisy(problem, seed=0):
     )
     texts = tuple(" ".join(["word"] * count) for count in generator.integers(1, 30, size=ROWS))
     slices = tuple(generator.choice(["mail", "phone", "web"], size=ROWS).tolist())
-    return make_eval_split(gold, by_teacher, predicted, problem, texts, slices)
+    return make_both(gold, by_teacher, predicted, problem, texts, slices)
 
 
 @pytest.fixture(scope="module", params=["single_label", "multi_label"])
@@ -110,7 +104,7 @@ def test_every_row_has_one_length_and_lengths_are_about_as_common(eval_split, pa
 
 
 def test_texts_of_one_length_are_not_sliced_by_it():
-    panel = draw_panel(*make_eval_split([0, 1], [0, 1], [0, 2]))
+    panel = draw_panel(*make_both([0, 1], [0, 1], [0, 2]))
     assert {one.kind for one in panel.slices} == {"class"}
 
 
@@ -126,15 +120,15 @@ def test_a_slice_of_few_rows_is_never_the_worst():
     few = SMALLEST_SLICE_ROWS - 1
     gold = [0] * few + [1] * 40
     predicted = [2] * few + [1] * 39 + [0]
-    panel = draw_panel(*make_eval_split(gold, gold, predicted, slices=("web",) * len(gold)))
+    panel = draw_panel(*make_both(gold, gold, predicted, slices=("web",) * len(gold)))
     assert panel.worst == Slice("slice", "web", len(gold), pytest.approx(39 / (40 + few)), 1.0)
     gold, predicted = [0, *gold], [0, *predicted]  # one row more and it counts
-    panel = draw_panel(*make_eval_split(gold, gold, predicted))
+    panel = draw_panel(*make_both(gold, gold, predicted))
     assert (panel.worst.kind, panel.worst.name, panel.worst.rows) == ("class", "cats", few + 1)
 
 
 def test_without_a_large_slice_there_is_no_worst_one():
-    panel = draw_panel(*make_eval_split([0, 1, 2], [0, 1, 2], [0, 1, 1]))
+    panel = draw_panel(*make_both([0, 1, 2], [0, 1, 2], [0, 1, 1]))
     assert panel.worst is None
     assert panel.worst_difference is None
     assert len(panel.slices) == 3
@@ -156,7 +150,7 @@ def test_errors_are_inherited_new_or_fixed(eval_split, panel):
 
 def test_confusions_name_what_the_one_who_is_wrong_took_for_what():
     gold, by_teacher, predicted = [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 0, 2], [1, 1, 1, 2, 2, 2]
-    errors = draw_panel(*make_eval_split(gold, by_teacher, predicted)).errors
+    errors = draw_panel(*make_both(gold, by_teacher, predicted)).errors
     found = {
         kind: [(one.right, one.said, one.rows) for one in group.confusions]
         for kind, group in errors.items()
@@ -178,7 +172,7 @@ def test_only_the_most_frequent_confusions_are_listed(panel):
 
 def test_several_labels_are_confused_as_a_whole():
     gold, by_teacher, predicted = [[1, 1, 0]] * 2, [[1, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0]]
-    panel = draw_panel(*make_eval_split(gold, by_teacher, predicted, "multi_label"))
+    panel = draw_panel(*make_both(gold, by_teacher, predicted, "multi_label"))
     (new,), (inherited,) = (panel.errors[kind].confusions for kind in ("new", "inherited"))
     assert (new.right, new.said) == ("cats|dogs", "cats")
     assert (inherited.right, inherited.said) == ("cats|dogs", "")
@@ -187,7 +181,7 @@ def test_several_labels_are_confused_as_a_whole():
 
 
 def test_examples_are_the_errors_that_the_student_was_surest_of():
-    eval_split, student = make_eval_split([0] * 30, [0] * 30, [1] * 30)
+    eval_split, student = make_both([0] * 30, [0] * 30, [1] * 30)
     order = np.random.default_rng(0).permutation(30)
     surer = Predictions(
         student.logits * (1 + order[:, None] / 30).astype(np.float32), Calibration()
@@ -204,9 +198,7 @@ def test_examples_are_the_errors_that_the_student_was_surest_of():
 
 def test_examples_are_one_line_and_not_endless():
     texts = ("two\n lines", "long " * 200)
-    examples = (
-        draw_panel(*make_eval_split([0, 0], [0, 0], [1, 1], texts=texts)).errors["new"].examples
-    )
+    examples = draw_panel(*make_both([0, 0], [0, 0], [1, 1], texts=texts)).errors["new"].examples
     assert examples[0].text == "two lines"
     assert len(examples[1].text) == 300
     assert examples[1].text.endswith("…")
@@ -233,7 +225,7 @@ def test_reliability_bins_hold_every_row_and_the_shares_that_are_right(eval_spli
 
 
 def test_fewer_rows_than_bins_leave_no_empty_bin():
-    panel = draw_panel(*make_eval_split([0, 1], [0, 1], [0, 2]))
+    panel = draw_panel(*make_both([0, 1], [0, 1], [0, 2]))
     assert [one.rows for one in panel.reliability["student"]] == [1, 1]
 
 

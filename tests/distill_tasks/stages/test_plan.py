@@ -1,4 +1,3 @@
-import io
 import logging
 import math
 import shutil
@@ -7,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import open_run
+from builders import Screen, open_run
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import write_words
@@ -113,13 +112,6 @@ def test_a_plan_leaves_nothing_behind_and_makes_no_teacher(written, tmp_path, mo
     assert {path: when for path, when in after.items() if path != scratch} == {
         path: when for path, when in before.items() if path != scratch
     }
-
-
-class Screen(io.StringIO):
-    """A file that says it is a terminal."""
-
-    def isatty(self):
-        return True
 
 
 def test_losses_that_need_the_teacher_beside_have_it(planned, monkeypatch):
