@@ -81,7 +81,7 @@ def task_states(count):
         end = time.monotonic() + 60
         while time.monotonic() < end:
             tasks = client.read_task_runs(task_run_filter=one)
-            if len(tasks) == count and all(task.state.is_final() for task in tasks):
+            if len(tasks) == count and all(task.state and task.state.is_final() for task in tasks):
                 break
             time.sleep(0.1)
         return {task.name: task.state_name for task in tasks}
