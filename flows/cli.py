@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.core.credentials import mask_credentials
-from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.errors import InputError, NothingQualifiesError, PotstillError
 from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
 from distill_tasks.core.run_lock import WAIT_MINUTES
@@ -97,11 +97,16 @@ def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     """
     settings = _checked(config)
     from distill_tasks.stages.halve import will_halve
-    from flows.distill import distill
+    from flows.distill import Outcome, distill
 
     halving = "on" if will_halve(settings) else "off"
     logger.info("grid: %s, halving %s", count_candidates(settings), halving)
-    print_outcome(distill(settings, wait_minutes))
+    try:
+        print_outcome(distill(settings, wait_minutes))
+    except NothingQualifiesError as error:
+        if isinstance(error.outcome, Outcome):
+            print_outcome(error.outcome)
+        raise
 
 
 @app.command

@@ -45,8 +45,9 @@ class Outcome:
     distillation: Distillation
     findings: Findings
     report: Report
-    registered: Registered
-    promotion: Promotion
+    registered: Registered | None = None
+    """None where no candidate keeps its promises."""
+    promotion: Promotion | None = None
 
     @property
     def selection(self) -> Selection:
@@ -94,15 +95,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
                 curve=learning_curve(run),
             )
             written = report(findings, distillation)
+            outcome = Outcome(distillation, findings, written)
             if findings.selection.choice is None:
-                raise NothingQualifiesError(findings.selection.why_none)
+                raise NothingQualifiesError(findings.selection.why_none, outcome)
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)
-    return Outcome(
-        distillation=distillation,
-        findings=findings,
-        report=written,
-        registered=registered,
-        promotion=promotion,
-    )
+    return replace(outcome, registered=registered, promotion=promotion)

@@ -60,6 +60,7 @@ def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
 
 def print_outcome(outcome: Outcome) -> None:
     """Print the table of candidates, what was promoted, and where to look next."""
+    from distill_tasks.reporting.promises import say_stability, say_ties
     from distill_tasks.reporting.rows import list_models
     from distill_tasks.reporting.sentences import explain_columns, warn
     from distill_tasks.reporting.tables import show_model
@@ -74,11 +75,14 @@ def print_outcome(outcome: Outcome) -> None:
         table.add_row(*(cells[title] for title in shown), style=style)
     Terminal(width=max(out.width, 120)).print(table)
     out.print(explain_columns(findings))
+    for sentence in filter(None, [say_ties(findings), say_stability(findings)]):
+        out.print(sentence)
     for row in rows:
         print_named(f"  {row.name}", row.outcome)
     for warning in warn(findings):
         out.print(f"  note: {warning}")
-    print_promotion(outcome.promotion)
+    if outcome.promotion is not None:
+        print_promotion(outcome.promotion)
     out.print(f"Review: {outcome.distillation.link}")
 
 

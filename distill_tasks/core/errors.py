@@ -23,6 +23,11 @@ class InputError(PotstillError):
 class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
+    def __init__(self, reason: str, outcome: object = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        """What the run found all the same, where it came so far."""
+
 
 class DivergedError(PotstillError):
     """A training whose loss is no number any more; exit code 1 where it is the teacher's."""

@@ -58,7 +58,7 @@ def read_corpus(
         for name, rows in texts.items()
     }
     splits, repeats = _remove_repeats(splits, order)
-    splits, carved = _carve_validation(splits, order, config.validation_share, seed)
+    splits, carved = _carve_validation(splits, order, config, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Corpus(ordered, order, (*findings, *repeats, *carved), problem)
 
@@ -220,7 +220,7 @@ def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> l
 
 
 def _carve_validation(
-    splits: dict[str, Split], classes: Sequence[str], share: float, seed: int
+    splits: dict[str, Split], classes: Sequence[str], config: DataConfig, seed: int
 ) -> tuple[dict[str, Split], list[str]]:
     """Carve validation from train, the same share of each class, where the user gave none.
 
@@ -231,6 +231,7 @@ def _carve_validation(
     train = splits["train"]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
     text_of_row = np.array([numbers[text] for text in train.texts])
+    share = config.share_of_validation(len(train))
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     small: list[str] = []

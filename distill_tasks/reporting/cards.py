@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.sentences import say_cost, say_errors, say_footprint
 from distill_tasks.results.outcomes import TEACHER
 
@@ -34,12 +35,23 @@ def fill_cards(findings: Findings) -> list[Card]:
     if choice is None or panel is None:
         return []
     return [
+        _show_promises(findings, choice),
         _show_student(choice, findings.selection.reasons[choice.name]),
         _show_quality(findings, choice),
         _show_verdict(findings.judgement),
         _show_speed(findings, choice),
         _show_errors(panel, findings.held_out.candidates[choice.name].quality.rows),
     ]
+
+
+def _show_promises(findings: Findings, choice: Candidate) -> Card:
+    tests = findings.proof.promises.get(choice.name, [])
+    words = say_words(findings)
+    lines = [*map(say_promise, tests), *([words] if words else [])]
+    if not tests:
+        nothing = "nothing was promised: see select.min_retention"
+        return Card("Promises on held-out", "–", [nothing, *lines])
+    return Card("Promises on held-out", "kept", lines, aside=f"{len(tests)} of {len(tests)}")
 
 
 def _show_student(choice: Candidate, reason: str) -> Card:

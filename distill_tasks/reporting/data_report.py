@@ -31,6 +31,8 @@ HIGH_IMBALANCE = 20
 TRUNCATED_SHARE = 0.1
 USUAL_TRANSFER_ROWS = (10_000, 50_000)
 """Transfer rows that published distillations of text classifiers used."""
+CHOICE_DIFFERENCE = 0.02
+"""What validation should tell apart, as students are chosen by it."""
 USUAL_DIFFERENCE = 0.01
 """The difference in accuracy that most users want called."""
 USUAL_CLASS_DIFFERENCE = 0.1
@@ -126,6 +128,7 @@ def _warn(corpus: Corpus, report: DataReport) -> list[str]:
         *_warn_of_repeats(report),
         *_warn_of_classes(by_name["train"].classes, by_name["held_out"].classes),
         *_warn_of_transfer(transfer),
+        *_warn_of_validation(by_name["validation"].rows),
         *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
         *_warn_of_length(report),
         *_warn_of_words(corpus),
@@ -185,6 +188,18 @@ def _warn_of_transfer(rows: int) -> list[str]:
         return []
     usual = f"{lowest:,} to {highest:,}"
     return [f"{rows:,} transfer rows; published distillations of classifiers used {usual}"]
+
+
+def _warn_of_validation(rows: int) -> list[str]:
+    smallest, needed = smallest_difference(rows), rows_for(CHOICE_DIFFERENCE)
+    if smallest <= CHOICE_DIFFERENCE:
+        return []
+    warning = (
+        f"validation has {rows:,} rows to choose students by: differences in accuracy below about "
+        f"{100 * smallest:.1f} points are not told apart. For {100 * CHOICE_DIFFERENCE:g} points "
+        f"about {needed:,} are needed: raise data.validation_share, or label more"
+    )
+    return [warning]
 
 
 def _warn_of_held_out(held_out: SplitReport, classes: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.sentences import say_footprint, say_verdict
 
 if TYPE_CHECKING:
@@ -25,12 +26,18 @@ def write_card(findings: Findings, candidate: Candidate, summary: str, compare: 
     )
     latency, takes = candidate.latency, say_footprint(candidate.footprint)
     verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
+    tests = findings.proof.promises.get(candidate.name, [])
+    kept = "; ".join(map(say_promise, tests)) or "none were made"
+    words = say_words(findings)
+    promises = as_markdown(f"{kept}.{f' {words}' if words else ''}")
     variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
     return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
 
 A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
 teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class
 probabilities and whether to abstain out.
+
+**Promises on held-out:** {promises}
 
 **Did the teacher help?** {verdict}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distill_tasks.reporting.promises import say_promises, say_stability, say_ties, say_words
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.students.formats import choose_variants
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from distill_tasks.measuring.footprint import Footprint
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.outcomes import Judgement
+    from distill_tasks.results.selection import Candidate
     from distill_tasks.scoring.fidelity import ErrorGroup, Example, Panel
 
 ERRORS = {
@@ -24,10 +26,15 @@ ERRORS = {
 
 
 def headline(findings: Findings) -> str:
-    """Return in one sentence which student, how good and how fast."""
+    """Return first what speaks against the choice, then which student, how good and how fast."""
     choice = findings.selection.choice
     if choice is None:
         return findings.selection.why_none
+    first = [say_words(findings), say_promises(findings), _say_choice(findings, choice)]
+    return " ".join(filter(None, first))
+
+
+def _say_choice(findings: Findings, choice: Candidate) -> str:
     card = findings.held_out.candidates[choice.name]
     kept = card.figures.get("fidelity/retention")
     agreed = 100 * card.figures["fidelity/agreement"].value
@@ -109,7 +116,7 @@ def say_front(findings: Findings) -> str:
     )
     parts = [f"On the front: {', '.join(selection.front)}.", ties]
     named = {
-        "Behind the front, though validation cannot rule out that they belong on it": (
+        "Behind the front, but on so few validation rows they may belong on it": (
             selection.undecided
         ),
         "Would leave it if their quality were at the low end of its interval": selection.leaving,
@@ -118,6 +125,7 @@ def say_front(findings: Findings) -> str:
     parts += [f"{what}: {', '.join(names)}." for what, names in named.items() if names]
     if not selection.leaving and not selection.joining:
         parts.append("No candidate would join or leave it at either end of its interval.")
+    parts += filter(None, [say_ties(findings), say_stability(findings)])
     return " ".join(parts)
 
 

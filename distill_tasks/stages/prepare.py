@@ -26,7 +26,7 @@ from distill_tasks.tracking.store import check_experiment, check_tracking
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Raised when a change of the code changes the data report."""
 
 
