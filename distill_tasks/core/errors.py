@@ -24,6 +24,10 @@ class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
 
+class WeakTeacherError(PotstillError):
+    """A teacher that is no better than words on gold: not worth distilling; exit code 1."""
+
+
 class DivergedError(PotstillError):
     """A training whose loss is no number any more; exit code 1 where it is the teacher's."""
 
