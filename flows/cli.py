@@ -23,6 +23,7 @@ from flows.printing import (
     count_candidates,
     out,
     print_named,
+    print_notes,
     print_outcome,
     print_plan,
     print_promotion,
@@ -68,8 +69,7 @@ def check(config: Config) -> None:
     corpus = check_config(settings)
     rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
     print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
-    for finding in (*corpus.findings, *report_on_data(settings, corpus).warnings):
-        out.print(f"  note: {finding}")
+    print_notes([*corpus.findings, *report_on_data(settings, corpus).warnings])
     out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
 
 
@@ -158,8 +158,7 @@ def compare(
     )
     model = open_served(first)
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
-    for finding in findings:
-        out.print(f"  note: {finding}")
+    print_notes(findings)
     print_side_by_side(compare_models(first, second, rows, classes, measure=MeasureConfig()))
 
 

@@ -30,6 +30,7 @@ from distill_tasks.stages.search import search
 from distill_tasks.stages.select import choose, narrow, select
 from distill_tasks.stages.train import train_all
 from distill_tasks.stages.tune import learning_curve, tune
+from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
@@ -70,6 +71,7 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
             run = start_run(config=config, corpus=corpus, teacher=teacher, labels=labels)
+            vet(run)
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)
             halving = halve(run)

@@ -29,6 +29,10 @@ class NothingQualifiesError(PotstillError):
         """What the run found all the same, where it came so far."""
 
 
+class WeakTeacherError(PotstillError):
+    """A teacher that is no better than words on gold: not worth distilling; exit code 1."""
+
+
 class DivergedError(PotstillError):
     """A training whose loss is no number any more; exit code 1 where it is the teacher's."""
 
