@@ -106,7 +106,7 @@ def make_student(name: str, **changes: Any) -> StudentReference:
     return StudentReference(name=name, **usual | changes)
 
 
-def spread_weights(folder: Path) -> Path:
+def spread_weights(folder: Path, std: float) -> Path:
     """Make the weights of a saved classifier so large that its answers differ from text to text."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -115,7 +115,7 @@ def spread_weights(folder: Path) -> Path:
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     for weight in model.parameters():
         if weight.ndim == 2:
-            torch.nn.init.normal_(weight, std=0.5)
+            torch.nn.init.normal_(weight, std=std)
     model.save_pretrained(folder)
     return folder
 

@@ -32,7 +32,7 @@ def saved(written, data_folder):
 @pytest.fixture
 def ready(written, copied_base):
     """The configuration of a random transformer whose answers differ from text to text."""
-    lively = spread_weights(copied_base)
+    lively = spread_weights(copied_base, 0.5)
     written["teacher"] = {"kind": "transformers", "model": str(lively), "max_length": 16}
     return parse_config(written, "test")
 

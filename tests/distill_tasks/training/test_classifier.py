@@ -11,7 +11,7 @@ from distill_tasks.training.classifier import SequenceClassifier
 @pytest.fixture
 def lively(copied_base):
     """A random transformer whose answers differ from text to text."""
-    return spread_weights(copied_base)
+    return spread_weights(copied_base, 0.2)
 
 
 def answer_all(folder, texts):
