@@ -1,6 +1,7 @@
 """What holds for every kind of problem, from the labels that users write to the served answer."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from samples import CLASSES, FILLERS, WORDS
@@ -127,6 +128,8 @@ class Served:
     """A student that was trained and calibrated on validation, as it is served."""
 
     folder: Path
+    other: Path
+    """A copy, whose calibration tests may change."""
     calibration: Calibration
     validation: Split
 
@@ -144,7 +147,8 @@ def serve(tmp_path_factory):
         logits = open_model(folder).logits(validation.texts)
         calibration = calibrate(logits, gold, problem, precision=0.9)
         describe_calibration(folder, calibration)
-        return Served(folder, calibration, validation)
+        other = Path(shutil.copytree(folder, tmp_path_factory.mktemp(problem) / "other"))
+        return Served(folder, other, calibration, validation)
 
     return train
 
@@ -415,6 +419,32 @@ def test_the_served_model_says_what_decisions_and_confidence_say(problem, serve,
     for answer in answers:
         assert tuple(answer.probabilities) == CLASSES
         assert answer.abstain == (answer.confidence < calibration.answer_from)
+
+
+shares = st.floats(0.05, 0.95)
+
+
+@every_problem
+@given(texts=st.lists(texts_of_words, min_size=1, max_size=6), data=st.data())
+@few
+def test_any_temperature_and_thresholds_are_served_as_they_decide(problem, serve, texts, data):
+    thresholds = data.draw(st.tuples(shares, shares, shares).map(list))
+    calibration = Calibration(
+        data.draw(st.floats(0.5, 5)),
+        None if problem == "single_label" else thresholds,
+        data.draw(st.none() | shares),
+    )
+    served = serve(problem)
+    describe_calibration(served.other, calibration)
+    model = open_model(served.other)
+    logits, answers = model.logits(texts), model.answer(texts)
+    values = probabilities(logits, problem, calibration.temperature)
+    sure = calibration.confidence(logits, problem)
+    least = calibration.answer_from or 0.0
+    assume((np.abs(values - thresholds) > 1e-5).all() and (np.abs(sure - least) > 1e-5).all())
+    labels = name_labels(calibration.decide(logits, problem), CLASSES)
+    assert [answer.label for answer in answers] == labels
+    assert [answer.abstain for answer in answers] == (sure < least).tolist()
 
 
 @every_problem
