@@ -76,7 +76,7 @@ def write_twice(folder, first, second):
 
 def test_saved_answers_that_contradict_each_other_are_refused_with_their_rows(tmp_path):
     path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
-    with pytest.raises(InputError, match=r"answer 1 texts twice, differently \(row 0 and 2\)"):
+    with pytest.raises(InputError, match=r"two different answers to 1 texts \(row 0 and 2\)"):
         saved.read_answers(SavedTeacher(path=path), "text", CLASSES)
 
 
