@@ -364,7 +364,7 @@ def test_without_gold_a_student_is_scored_against_the_teacher_and_not_calibrated
     teacher = make_perfect(rows.gold)
     student = teacher.copy()
     student[:10] *= -1  # another answer in every one of these rows
-    scored = evaluate(problem, split, teacher)
+    scored = evaluate(problem, split, teacher, "macro_f1")
     seeds = [Predictions(student, calibrate(student, scored.gold, problem, precision=0.9))]
     assert seeds[0].calibration == Calibration()
     card = score(scored, seeds)
