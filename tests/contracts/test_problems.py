@@ -240,6 +240,7 @@ def test_probabilities_lie_between_zero_and_one(problem, logits, temperature):
 @given(logits=draw_logits(30), temperature=temperatures)
 @few
 def test_decisions_are_the_likely_classes_whatever_the_temperature(problem, logits, temperature):
+    logits = logits.round(3)  # no nearer to a threshold than rounding, unless they are equal
     decisions = decide(logits, problem)
     values = probabilities(logits, problem, temperature)
     assert (decide(logits / np.float32(temperature), problem) == decisions).all()
