@@ -101,9 +101,9 @@ def _parse_manifest(folder: Path, place: str) -> Manifest | None:
     if isinstance(written, dict) and not KEYS & written.keys():
         return Manifest(written, None)
     if not isinstance(written, dict) or written.keys() != KEYS:
-        raise DamagedError(f"{MANIFEST} has not the keys that were written")
+        raise DamagedError(f"{MANIFEST} differs in its keys from what was written")
     if written["seal"] != digest(place, written["about"], written["files"]):
-        raise DamagedError(f"{MANIFEST} has not the content that was written")
+        raise DamagedError(f"{MANIFEST} differs in its content from what was written")
     return Manifest(written["about"], written["files"])
 
 
@@ -113,7 +113,7 @@ def _compare(path: Path, was: dict[str, Any]) -> str | None:
         size = path.stat().st_size
         if size != was["bytes"]:
             return f"has {size:,} bytes, {was['bytes']:,} were written"
-        return None if _read(path) == was["digest"] else "has not the bytes that were written"
+        return None if _read(path) == was["digest"] else "differs from the bytes that were written"
     except OSError as error:
         if error.errno == errno.ENOENT:
             return "is missing"

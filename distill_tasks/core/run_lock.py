@@ -79,4 +79,4 @@ def _read_holder(file: IO[str]) -> str:
         known = json.loads(file.read())
         return f"{known['run']} (process {known['pid']} on {known['host']}, since {known['since']})"
     except (ValueError, KeyError, TypeError):
-        return "one that has not said who it is"
+        return "one that has not written its name yet"

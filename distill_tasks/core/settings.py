@@ -29,7 +29,7 @@ class Settings(BaseModel):
     def _refuse_nul(cls, value: Any) -> Any:
         """Refuse NUL, which ends a string in the system calls and libraries that receive it."""
         if isinstance(value, str) and "\0" in value:
-            raise ValueError("holds a NUL character, which no path or name may")
+            raise ValueError("holds a NUL character, which paths and names must not")
         return value
 
     @model_validator(mode="before")

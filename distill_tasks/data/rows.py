@@ -91,7 +91,7 @@ def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if bad:
         raise InputError(
-            f"data.{split}: {len(bad)} texts are empty or no text (row {shortlist(bad)}, counted "
+            f"data.{split}: {len(bad)} texts are empty or not text (row {shortlist(bad)}, counted "
             f"from 0; first found: {texts[bad[0]]!r}). Remove or fill these rows."
         )
     return texts

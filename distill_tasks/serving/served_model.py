@@ -78,7 +78,7 @@ class ServedModel(ABC):
             if not isinstance(text, str):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Mend it.")
+                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Fix it.")
         scores = self.logits(texts) / np.float32(self.temperature)
         if self.problem == "multi_label":
             return [self._read_off_several(row) for row in sigmoid(scores)]

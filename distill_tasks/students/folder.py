@@ -51,7 +51,7 @@ def check_served(
     apart = float(np.abs(model.logits(texts) - trained).max(initial=0))
     if not apart <= ROUNDING * (1 + float(np.abs(trained).max(initial=0))):
         raise PotstillError(
-            f"as it is served it answers otherwise than in training, by up to {apart:.2g} in a "
+            f"the served model answers differently than in training, by up to {apart:.2g} in a "
             "logit. This is a fault of Potstill's: please report it."
         )
 
@@ -62,7 +62,7 @@ def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequen
     for text, ours, theirs in zip(texts, model.token_ids(texts), ids, strict=True):
         if ours != list(theirs):
             raise PotstillError(
-                f"as it is served it reads other tokens than in training, as of {text[:40]!r}. "
+                f"the served model reads other tokens than in training, as in {text[:40]!r}. "
                 "This is a fault of Potstill's: please report it."
             )
 

@@ -161,7 +161,8 @@ def count_layers(model: PreTrainedModel) -> int:
     depth: int | None = getattr(model.config, "num_hidden_layers", None)
     if depth is None:
         raise InputError(
-            f"A {type(model).__name__} tells no number of layers. Use a transformer encoder."
+            f"A {type(model).__name__} has no number of layers in its configuration. "
+            "Use a transformer encoder."
         )
     return depth
 
@@ -180,7 +181,7 @@ def _check_copy(
         raise
     except Exception as error:  # noqa: BLE001  # other architectures fail with any exception
         raise InputError(
-            f"Of {type(teacher).__name__} no {student.layers} layers can be copied: "
+            f"{student.layers} layers of {type(teacher).__name__} cannot be copied: "
             f"{say_reason(error)}. Use the families static, bag_of_words or pretrained."
         ) from None
 

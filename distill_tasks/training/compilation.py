@@ -78,7 +78,7 @@ class FasterReader:
             if read is self.model:
                 raise
             reason = say_error(error)
-            logger.warning("compile: torch.compile failed, going on without it: %s", reason)
+            logger.warning("compile: torch.compile failed, continuing without it: %s", reason)
             self.turns = repeat(self.model)
             return self.model(**inputs)
 

@@ -60,8 +60,8 @@ def check_reading(start: Checkpoint, texts: Sequence[str]) -> None:
     for text, ours, theirs in zip(texts, served, trained, strict=True):
         if (ours or [tokenizer.pad_token_id]) != theirs:
             raise InputError(
-                f"The tokenizer of {start.model} reads {text[:40]!r} otherwise than its "
-                "tokenizer.json does, which students are served with. Use another model."
+                f"The tokenizer of {start.model} reads {text[:40]!r} differently than its "
+                "tokenizer.json, with which students are served. Use another model."
             )
 
 
@@ -157,7 +157,7 @@ def _check_padding(
     apart = (alone - online_teacher).abs().max()
     if apart > _rounding(alone):
         raise InputError(
-            f"Model {start.model} answers a text otherwise where it is padded (logits differ by "
+            f"Model {start.model} answers a text differently if it is padded (logits differ by "
             f"{apart:.2g}). Its tokenizer pads on the {tokenizer.padding_side}: try the other "
             "padding_side, and save it."
         )

@@ -81,7 +81,7 @@ def train_classifier(
         if recipe.batch_rows < 2 or not is_out_of_memory(error):
             raise
     split = recipe.split_batch()
-    logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
+    logger.warning("train: out of memory, trying again with %d rows at a time", split.batch_rows)
     collect_garbage()
     torch.cuda.empty_cache()
     return train(split)
