@@ -15,6 +15,7 @@ from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.results.findings import Findings
+from distill_tasks.results.grid import cheap_control
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.stages.evaluate import evaluate
@@ -75,7 +76,8 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)
             halving = halve(run)
-            grid = export(run, train_all(run, search(run, halving).trials))
+            trials = [*search(run, halving).trials, *cheap_control(run)]
+            grid = export(run, train_all(run, trials))
             scores = evaluate(run, grid.students, split="validation")
             latencies = measure(run, grid.students)
             finalists = narrow(run, grid, scores, latencies)

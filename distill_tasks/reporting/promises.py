@@ -34,7 +34,18 @@ def say_words(findings: Findings) -> str:
     return (
         f"No success of distillation: {WORDS_ON_GOLD} (TF-IDF and logistic regression, no teacher) "
         f"does as well, {findings.metric} {control}; the student less it: "
-        f"{comparison.difference.points}."
+        f"{comparison.difference.points}.{_offer_words(findings)}"
+    )
+
+
+def _offer_words(findings: Findings) -> str:
+    """Return how to register words on gold instead; empty where they were not trained to serve."""
+    latency = findings.latencies.by_name.get(WORDS_ON_GOLD)
+    if latency is None:
+        return ""
+    return (
+        f" It is served with numpy alone, p95 {latency.p95_ms:.3g} ms, and logged beside the "
+        f"students: to take it instead, register the model of the run {WORDS_ON_GOLD} in MLflow."
     )
 
 

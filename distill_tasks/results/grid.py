@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import NothingQualifiesError, say_error, stop_if_disk_full
 from distill_tasks.results.references import StudentReference
+from distill_tasks.results.run import Run
 from distill_tasks.students import Student
+from distill_tasks.students.controls import has_words
+from distill_tasks.students.words_on_gold import WordsOnGoldStudent
 
 logger = logging.getLogger("potstill")
 
@@ -27,8 +30,9 @@ class Trial:
     @property
     def name(self) -> str:
         """A name unique within a run; the served seed has the name of the candidate."""
-        name = self.student.name if self.distilled else f"{self.student.name}-on-gold"
-        return name if self.distilled and self.served else f"{name}-seed-{self.seed}"
+        own = self.distilled or self.served
+        name = self.student.name if own else f"{self.student.name}-on-gold"
+        return name if self.served else f"{name}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Grid:
                 failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
                 logger.warning("train %s: left out, %s", name, failed[name])
         whole = [student for student in students if student.student not in failed]
-        if not whole:
+        if not any(student.distilled for student in whole):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise NothingQualifiesError(f"No student could be trained. {reasons}")
         return replace(self, students=whole, failed=failed, trials=[*self.trials, *trials])
@@ -86,6 +90,14 @@ class Grid:
             if name in finalists
             for trial in further_trials(config, student)
         ]
+
+
+def cheap_control(run: Run) -> list[Trial]:
+    """Return the trial of words on gold, where there is gold with words to learn from."""
+    train = run.corpus.open().splits["train"]
+    if not (train.has_gold and has_words(train)):
+        return []
+    return [Trial(WordsOnGoldStudent(), run.config.seed, distilled=False)]
 
 
 def first_trials(config: DistillConfig) -> list[Trial]:

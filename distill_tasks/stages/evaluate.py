@@ -32,6 +32,7 @@ def score_all(run: OpenRun, students: list[StudentReference], split: str) -> Sco
                 [s for s in students if (s.candidate, s.distilled) == (name, distilled)]
             )
             for name in dict.fromkeys(s.candidate for s in students if s.distilled == distilled)
+            if name not in CONTROLS
         }
         for distilled in (True, False)
     )

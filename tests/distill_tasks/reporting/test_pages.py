@@ -149,7 +149,14 @@ def test_the_page_opens_offline_with_one_copy_of_plotly(page):
 def test_the_page_begins_with_six_cards(page):
     assert page.cards == 6
     first = page.source[: page.source.index("Quality against latency")]
-    for said in ("Promises on held-out", "The student", "Held-out accuracy", "Did the teacher help?", "Speed", GOOD):
+    for said in (
+        "Promises on held-out",
+        "The student",
+        "Held-out accuracy",
+        "Did the teacher help?",
+        "Speed",
+        GOOD,
+    ):
         assert said in first
     assert "Wrong where the teacher was right" in first
     assert 'class="value beats">BEATS' in first
