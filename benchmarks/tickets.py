@@ -15,10 +15,6 @@ first, for the base model:
 
 from __future__ import annotations
 
-from distill_tasks.core.process import set_up_process
-
-set_up_process()
-
 import json
 import shutil
 import subprocess
