@@ -18,7 +18,8 @@ for people and, as its last line, one JSON object. Needs `make demo` first, for 
   mean of all draws that name a champion; ``regret_ratio`` is that over ``regret_points_before``.
 - ``no_champion``: share of all draws in which nobody is promoted. ``no_champion_before``.
 - ``same_champion``: share of the draws of R8 that name the most frequent champion or one that is as
-  good and as fast, of those that name one. ``same_champion_before``.
+  good and as fast, of those that name one. ``same_champion_before``. ``same_quality`` counts those
+  that are as good, however fast, as the same.
 - ``false_kept``: see `promise_error_rates`, which this runs too.
 """
 
@@ -89,8 +90,16 @@ class Record:
     @property
     def same(self) -> float:
         """Share of the draws with a champion that name the most frequent one or its equal."""
-        equals, named = find_equals(self.answered), self.named
-        return max((float(row[named].mean()) for row in equals), default=0.0) if named else 0.0
+        return self._agree(find_equals(self.answered))
+
+    @property
+    def as_good(self) -> float:
+        """The same where whoever is truly as good counts as equal, however fast it is."""
+        return self._agree(find_as_good(self.answered))
+
+    def _agree(self, equals: NDArray[np.bool_]) -> float:
+        """Return the share of champions that equal the one that most of them equal."""
+        return max(float(row[self.named].mean()) for row in equals) if self.named else 0.0
 
     @property
     def most_frequent(self) -> str:
@@ -105,12 +114,18 @@ def find_retention(answered: Answered) -> NDArray[np.float64]:
     return retention
 
 
+def find_as_good(answered: Answered) -> NDArray[np.bool_]:
+    """Return which candidates are truly as good as each other (by number)."""
+    accuracy = answered.hits.mean(axis=1)
+    close: NDArray[np.bool_] = np.abs(accuracy[:, None] - accuracy) <= AS_GOOD
+    return close
+
+
 def find_equals(answered: Answered) -> NDArray[np.bool_]:
     """Return which candidates are truly as good and as fast as each other (by number)."""
-    accuracy, times_ms = answered.hits.mean(axis=1), answered.p95_ms
-    close = np.abs(accuracy[:, None] - accuracy) <= AS_GOOD
+    times_ms, band = answered.p95_ms, answered.latencies.band
     ratio = np.maximum(times_ms[:, None] / times_ms, times_ms / times_ms[:, None])
-    equals: NDArray[np.bool_] = close & (ratio <= 1 + answered.latencies.band)
+    equals: NDArray[np.bool_] = find_as_good(answered) & (ratio <= 1 + band)
     return equals
 
 
@@ -186,6 +201,7 @@ def tabulate_rules(records: list[tuple[Setting, Record]]) -> list[dict[str, str]
             "no champion": _percent(record.without),
             "regret in points": f"{100 * record.regrets.mean():.2f}" if record.named else "–",
             "same champion": _percent(record.same) if record.named else "–",
+            "one as good": _percent(record.as_good) if record.named else "–",
             "most frequent": record.most_frequent,
         }
         for setting, record in records
@@ -204,6 +220,7 @@ def sum_up(found: dict[str, list[tuple[Setting, Record]]]) -> dict[str, float]:
         figures[f"regret_points{suffix}"] = 100 * float(regrets.mean()) if regrets.size else 0.0
         if STABLE in mine:
             figures[f"same_champion{suffix}"] = mine[STABLE].same
+            figures[f"same_quality{suffix}"] = mine[STABLE].as_good
     before = figures["regret_points_before"]
     return figures | {"regret_ratio": figures["regret_points"] / before if before else 1.0}
 

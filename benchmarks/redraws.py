@@ -34,8 +34,8 @@ from distill_tasks.stages.prepare import check_config
 
 FOLDER = ROOT / ".potstill/benchmarks/choice"
 STUDENTS = [
-    {"family": "layers", "layers": [1, 2]},
-    {"family": "static", "dimensions": [64, 256]},
+    {"family": "layers", "layers": 1},
+    {"family": "static", "dimensions": [16, 64, 256]},
     {"family": "bag_of_words", "max_features": [1000, 10_000, 50_000]},
 ]
 TRANSFER_ROWS = 2000
