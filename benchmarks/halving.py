@@ -23,6 +23,7 @@ from statistics import fmean
 from reuters import configure, say_machine
 
 from distill_tasks.reporting.tables import markdown_table
+from distill_tasks.results.choice import find_finalists
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Latencies, Scores
 from distill_tasks.results.references import StudentReference
@@ -34,7 +35,7 @@ from distill_tasks.stages.halve import halve_grid
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
 from distill_tasks.stages.prepare import check_config
-from distill_tasks.stages.select import find_finalists, make_field
+from distill_tasks.stages.select import make_field, make_rule
 
 SEEDS = (13, 14, 15)
 ROWS, VALIDATION_SHARE = 4_000, 0.5
@@ -136,7 +137,7 @@ def choose_both(grids: Grids, latencies: Latencies) -> Choice:
         candidates = {name: card for name, card in scores.candidates.items() if name in names}
         known = Scores("validation", scores.models, candidates, {}, reused=True)
         field = make_field(grids.run, students, known, latencies)
-        return find_finalists(field, grids.run.config.select, 1)[0]
+        return find_finalists(field, make_rule(grids.run.config), 1)[0]
 
     chosen, best = choose(grids.survivors), choose(grids.everybody)
     quality = {name: card.quality for name, card in scores.candidates.items()}

@@ -26,6 +26,7 @@ from reuters import configure, say_machine, take
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.reporting.tables import markdown_table
+from distill_tasks.results.choice import find_finalists, select_candidate
 from distill_tasks.results.grid import Grid, first_trials
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
@@ -35,7 +36,7 @@ from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.measure import measure_all
 from distill_tasks.stages.prepare import check_config, keep_corpus
 from distill_tasks.stages.prove import prove_all
-from distill_tasks.stages.select import find_finalists, make_field, select_candidate
+from distill_tasks.stages.select import make_field, make_rule
 
 ROWS, FEW, MANY = 500, 50, 200
 
@@ -132,12 +133,12 @@ def run_bare(config: DistillConfig) -> None:
     scores = score_all(run, grid.students, "validation")
     latencies = measure_all(run, grid.students)
     field = make_field(run, grid.students, scores, latencies)
-    finalists = find_finalists(field, config.select, config.evaluate.finalists)
+    finalists = find_finalists(field, make_rule(config), config.evaluate.finalists)
     further = grid.further_trials(config, finalists)
     grid = grid.add(further, lambda trial: train_one(run, trial))
     scores = score_all(run, grid.students, "validation")
     field = make_field(run, grid.students, scores, latencies)
-    selection = select_candidate(field, finalists, config.select)
+    selection = select_candidate(field, finalists, make_rule(config))
     tested = grid.of(finalists)
     score_all(run, tested, "held_out")
     prove_all(run, tested, selection.leading)

@@ -26,8 +26,7 @@ from distill_tasks.data.settings import DataConfig
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
-from distill_tasks.scoring.pareto import Choice, FrontAxis
-from distill_tasks.scoring.statistics import Quality
+from distill_tasks.scoring.settings import SelectConfig
 from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.teachers import TeacherConfig
@@ -144,36 +143,6 @@ class EvaluateConfig(Settings):
     )
 
 
-class SelectConfig(Settings):
-    """Which candidate on the front is chosen, and what it must keep to."""
-
-    metric: Quality = Field(
-        "accuracy",
-        description="What students are compared, chosen and judged by. Of several labels, "
-        "accuracy counts the rows with all of them right.",
-    )
-    objectives: tuple[FrontAxis, ...] = Field(
-        (),
-        description="What the front weighs beside quality and p95 latency: less of these is "
-        "better.",
-    )
-    choose: Choice = Field(
-        "knee", description="Point of the front that is taken among those meeting the constraints."
-    )
-    min_retention: float | None = Field(
-        None,
-        gt=0,
-        le=2,
-        description="Least quality on validation, as a share of the teacher's.",
-    )
-    max_p95_latency_ms: float | None = Field(
-        None, gt=0, description="Highest p95 latency of one answer, in milliseconds."
-    )
-    max_disk_mb: float | None = Field(
-        None, gt=0, description="Largest served folder, in megabytes."
-    )
-
-
 class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
@@ -199,6 +168,11 @@ class RegistryConfig(Settings):
         le=1,
         description="Loss of the metric, as a share, that a clearly faster challenger may have, "
         "and an int8 variant against torch.",
+    )
+    first: Literal["proven", "any"] = Field(
+        "proven",
+        description="What may become the first champion: a student that BEATS itself trained "
+        "without the teacher, or any that keeps its promises.",
     )
 
 

@@ -27,7 +27,7 @@ from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
 from distill_tasks.stages.report import report
 from distill_tasks.stages.search import search
-from distill_tasks.stages.select import narrow, select
+from distill_tasks.stages.select import choose, narrow, select
 from distill_tasks.stages.train import train_all
 from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.tracking.model_runs import Report
@@ -80,6 +80,7 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             scores = evaluate(run, grid.students, split="validation")
             selection = select(run, grid, scores, latencies, finalists=finalists)
             tested = grid.of(selection.finalists)
+            proof = prove(run, tested, selection.leading)
             findings = Findings(
                 run=run,
                 tuning=tuning,
@@ -88,13 +89,13 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
                 validation=scores,
                 held_out=evaluate(run, tested, split="held_out"),
                 latencies=latencies,
-                selection=selection,
-                proof=prove(run, tested, selection.leading),
+                selection=choose(run, selection, proof),
+                proof=proof,
                 curve=learning_curve(run),
             )
             written = report(findings, distillation)
-            if selection.choice is None:
-                raise NothingQualifiesError(selection.why_none)
+            if findings.selection.choice is None:
+                raise NothingQualifiesError(findings.selection.why_none)
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)

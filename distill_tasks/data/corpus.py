@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distill_tasks.core.digests import digest, digest_texts
 from distill_tasks.problems.classification import NO_LABEL, Decisions, Problem, to_decisions
 
-SPLITS = ("train", "validation", "held_out", "transfer", "production")
+SPLITS = ("train", "validation", "held_out", "transfer", "scored", "production")
 
 
 @dataclass(frozen=True)

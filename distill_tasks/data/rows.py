@@ -42,7 +42,7 @@ def read_corpus(
     frames = {
         name: read_table(table, name)
         for name in SPLITS
-        if (table := getattr(config, name)) is not None
+        if (table := getattr(config, name, None)) is not None
     }
     texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
     judged = {name: frames[name] for name in GOLD_SPLITS if name in frames}

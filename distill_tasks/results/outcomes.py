@@ -13,6 +13,7 @@ from distill_tasks.scoring.fidelity import Panel
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.production import ProductionCheck
+from distill_tasks.scoring.promises import PromiseTest
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.training.objective import Objective
@@ -129,6 +130,8 @@ class Proof:
     parities: dict[str, Parity]
     """Of every variant against its reference, on held-out, by candidate."""
     production: dict[str, ProductionCheck]
+    promises: dict[str, list[PromiseTest]]
+    """What held-out says of every promise, by the candidate, in the order of their tests."""
     reused: bool
 
 

@@ -15,6 +15,7 @@ from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.problems.classification import balance_classes
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
+from distill_tasks.scoring.promises import Promise
 from distill_tasks.students import CHEAPEST, Student
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.objective import Objective
@@ -53,6 +54,13 @@ class OpenRun:
     def store(self) -> Store:
         """Where the run keeps what it makes."""
         return Store(self.config.work_dir)
+
+    def list_promises(self) -> list[Promise]:
+        """Return what is promised of the model that is registered."""
+        rows = self.corpus.splits["held_out"].rows_per_class(len(self.corpus.classes))
+        return self.config.select.list_promises(
+            dict(zip(self.corpus.classes, rows.tolist(), strict=True))
+        )
 
     @cached_property
     def soft_labels(self) -> SoftLabels:

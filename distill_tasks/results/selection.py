@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, tie
 from distill_tasks.results.references import StudentReference
+from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.pareto import FrontAxis, Points, find_front
 from distill_tasks.scoring.parity import Parity
+from distill_tasks.scoring.promises import PromiseTest
 from distill_tasks.scoring.scorecard import Scorecard
 
 Gaps = NDArray[np.float64]
 """Low ends of the paired intervals of quality, row's candidate less column's (both by number)."""
+
+NARROW = 0.01
+"""Two candidates are as good as each other if their difference in quality is within this."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Candidate:
     """Against the torch model that it was exported from; None where it is that itself."""
     rejected: str = ""
     """Why parity does not let it compete."""
+    powered: Figure | None = None
+    """Its quality on validation, made surer by rows that the teacher alone has labelled."""
+    promises: tuple[PromiseTest, ...] = ()
+    """What validation says of the promises."""
 
     @property
     def name(self) -> str:
@@ -40,9 +49,14 @@ class Candidate:
         return self.student.candidate
 
     @property
-    def retention(self) -> float:
-        """Quality on validation as a share of the teacher's; agreement where gold is absent."""
-        return self.validation.values.get("fidelity/retention", self.validation.quality.value)
+    def quality(self) -> Figure:
+        """What it is compared by: its quality on validation, as surely as it is known."""
+        return self.powered or self.validation.quality
+
+    @property
+    def margin(self) -> float:
+        """By how much the estimate on validation keeps the promise that it keeps least."""
+        return min((test.margin for test in self.promises), default=0.0)
 
     def read(self, objective: FrontAxis) -> float:
         """Return its figure on one further axis of the front."""
@@ -59,7 +73,9 @@ class Selection:
     finalists: list[str]
     """The students with all seeds and controls, scored on held-out with all their variants."""
     leading: list[str]
-    """Of each finalist the candidate that would be served, the chosen one first."""
+    """Of each finalist the candidate that would be served, in the order of their tests."""
+    barred: list[str]
+    """Those of them that miss a limit or surely break a promise, whatever held-out says."""
     front: list[str]
     undecided: list[str]
     """Candidates behind the front that may belong on it: no other one is surely as good."""
@@ -72,11 +88,30 @@ class Selection:
     """Those that join the front if their quality is at the high end of its interval."""
     why_none: str = ""
     """Why nothing was chosen, naming the nearest candidate."""
+    ties: dict[str, list[str]] = field(default_factory=dict)
+    """Candidates that are as good and as fast as one of those leading, by its name."""
+    stability: dict[str, float] = field(default_factory=dict)
+    """The share of redraws of validation in which a candidate would lead, the most frequent first.
+    """
 
     @property
     def choice(self) -> Candidate | None:
         """The chosen candidate."""
         return next((c for c in self.candidates if c.name == self.chosen), None)
+
+
+@dataclass(frozen=True)
+class Redraws:
+    """What validation would have said of the candidates, had other rows been drawn."""
+
+    qualities: NDArray[np.float64]
+    """(draws, candidates)"""
+    margins: NDArray[np.float64]
+    """By how much the promise that is kept least is kept (draws, candidates)."""
+
+    def take(self, numbers: Sequence[int]) -> Redraws:
+        """Return the redraws of some of the candidates, by their numbers."""
+        return Redraws(self.qualities[:, numbers], self.margins[:, numbers])
 
 
 @dataclass(frozen=True)
@@ -88,6 +123,7 @@ class Field:
     band: float
     """Noise of p95 as a share of it: latencies within it are ties."""
     objectives: tuple[FrontAxis, ...]
+    redraws: Redraws | None = None
 
     @property
     def points(self) -> Points:
@@ -95,7 +131,7 @@ class Field:
         latency = tie(np.array([c.latency.p95_ms for c in self.candidates]), self.band)
         return np.array(
             [
-                (c.validation.quality.value, tied, *(c.read(o) for o in self.objectives))
+                (c.quality.value, tied, *(c.read(o) for o in self.objectives))
                 for c, tied in zip(self.candidates, latency, strict=True)
             ]
         )
@@ -127,10 +163,25 @@ class Field:
         behind = set(range(len(self.candidates))) - set(self.front)
         return [number for number in sorted(behind) if self.beaten_by(number) is None]
 
+    def are_ties(self, one: int, other: int) -> bool:
+        """Return whether two candidates are as fast, and surely as good, as each other.
+
+        That is, their p95 latencies are within the noise, and the interval of their difference in
+        quality holds zero and is narrow.
+        """
+        latencies = self.points[:, 1]
+        ends = self.gaps[one, other], -self.gaps[other, one]
+        narrow = ends[0] >= -NARROW and ends[1] <= NARROW
+        return bool(latencies[one] == latencies[other] and narrow and ends[0] <= 0 <= ends[1])
+
     def take(self, numbers: Sequence[int]) -> Field:
         """Return the field of some of the candidates, by their numbers."""
-        candidates = [self.candidates[number] for number in numbers]
-        return replace(self, candidates=candidates, gaps=self.gaps[np.ix_(numbers, numbers)])
+        return replace(
+            self,
+            candidates=[self.candidates[number] for number in numbers],
+            gaps=self.gaps[np.ix_(numbers, numbers)],
+            redraws=self.redraws and self.redraws.take(numbers),
+        )
 
     def front_if(self, number: int, quality: float) -> bool:
         """Return whether a candidate would be on the front if it had this quality."""

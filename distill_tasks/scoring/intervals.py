@@ -18,6 +18,8 @@ Statistic = Callable[[Weights], NDArray[np.float64]]
 DRAWS = 1000
 DRAWS_AT_ONCE = 100
 LEVEL = 0.95
+SIDE = round((1 - LEVEL) / 2, 9)
+"""The chance that the truth is beyond one given end of an interval."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArra
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic], rows: int, seed: int
+    statistics: Mapping[str, Statistic], rows: int, seed: int, draws: int = DRAWS
 ) -> dict[str, NDArray[np.float64]]:
     """Return the values (draws,) of each statistic on the same samples of the rows.
 
@@ -115,7 +117,7 @@ def bootstrap(
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
-    for _ in range(0, DRAWS, DRAWS_AT_ONCE):
+    for _ in range(0, draws, DRAWS_AT_ONCE):
         weights = draw_weights(generator, DRAWS_AT_ONCE, rows)
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))

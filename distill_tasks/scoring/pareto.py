@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Choice = Literal["most_accurate", "fastest", "knee"]
+Choice = Literal["most_accurate", "fastest", "knee", "budget"]
 FrontAxis = Literal["parameters", "disk_mb", "resident_mb"]
 
 Points = NDArray[np.float64]
@@ -35,7 +35,7 @@ def rank(points: Points, choice: Choice) -> list[int]:
     Source: Das 1999, "On characterizing the knee of the Pareto curve".
     """
     accuracy, latency = points[:, 0], points[:, 1]
-    if choice == "most_accurate":
+    if choice in ("most_accurate", "budget"):
         keys = (latency, -accuracy)
     elif choice == "fastest":
         keys = (-accuracy, latency)

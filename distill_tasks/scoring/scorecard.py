@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from distill_tasks.data.corpus import Split
-from distill_tasks.problems.classification import Decisions, Logits, Problem
+from distill_tasks.problems.classification import NO_LABEL, Decisions, Logits, Problem
 from distill_tasks.scoring import statistics as weighted
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.intervals import Figure, Statistic, estimate, plain_value
@@ -47,6 +49,12 @@ class EvalSplit:
     def truth(self) -> Decisions:
         """What counts as right: gold, or the teacher's predictions where there is no gold."""
         return self.decide(self.teacher) if self.gold is None else self.gold
+
+    @property
+    def without_gold(self) -> EvalSplit:
+        """The same rows as if they had no gold: what counts as right is what the teacher says."""
+        gold = np.full_like(self.split.gold, NO_LABEL)
+        return replace(self, split=replace(self.split, gold=gold))
 
     def decide(self, predictions: Predictions) -> Decisions:
         """Return a model's predictions as a matrix of decisions (rows, classes)."""

@@ -106,10 +106,11 @@ def f1_of_counts(
         both, true, predicted = (
             rows.sum(axis=1, keepdims=True) for rows in (both, true, predicted)
         )
-    scores = 2 * both / np.maximum(true + predicted, 1, dtype=np.float64)
+    either = true + predicted
+    scores = 2 * both / np.where(either > 0, either, 1).astype(np.float64)
     shares = true if metric == "weighted_f1" else true > 0
-    total = np.maximum(shares.sum(axis=1, dtype=np.float64), 1)
-    result: NDArray[np.float64] = (scores * shares).sum(axis=1) / total
+    total = shares.sum(axis=1, dtype=np.float64)
+    result: NDArray[np.float64] = (scores * shares).sum(axis=1) / np.where(total > 0, total, 1)
     return result
 
 

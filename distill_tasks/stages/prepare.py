@@ -15,6 +15,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.report import DataReport
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.scored import hold_back
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.stages.stage import stage
@@ -43,7 +44,10 @@ def check_config(config: DistillConfig) -> Corpus:
     _check_own_starts(config)
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
     found = config.teacher.check_rows(corpus, config.data)
+    found += config.select.check_rows(corpus)
     corpus = replace(corpus, findings=(*corpus.findings, *found))
+    transfer = len(corpus.splits.get("transfer", ()))
+    corpus = hold_back(corpus, config.select.count_scored(transfer), config.seed)
     _check_memory(config, corpus)
     _check_reading(config, corpus)
     check_tracking(config.tracking)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from distill_tasks.core.digests import digest
 from distill_tasks.results.evaluator import Evaluator
@@ -12,6 +12,7 @@ from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.scoring.fidelity import draw_panel
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.production import ProductionCheck, check_production
+from distill_tasks.scoring.promises import PromiseTest, check_promises, share_error
 from distill_tasks.scoring.scorecard import quality_statistic
 from distill_tasks.scoring.verdicts import (
     PairedComparison,
@@ -27,7 +28,7 @@ from distill_tasks.stages.stage import stage
 
 NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised when a change of the code changes what is proven."""
 
 
@@ -48,6 +49,7 @@ def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]
         CODE_VERSION,
         [leading, [student.digest for student in students]],
         [run.labels.teacher, run.corpus.digest, run.config.select.metric, run.config.seed],
+        [asdict(promise) for promise in run.list_promises()],
     )
     proof, kept = run.store.remember(
         "proofs", key, Proof, lambda: _prove_seeds(run, students, seeds)
@@ -81,7 +83,27 @@ def _prove_seeds(
         else name_scarce(eval_split.gold, eval_split.classes, eval_split.metric)
     )
     judged = _flag(_correct(judgements, scarce), production)
-    return Proof(judged, panels, parities, production, reused=False)
+    return Proof(
+        judgements=judged,
+        panels=panels,
+        parities=parities,
+        production=production,
+        promises=_test_promises(evaluator, served),
+        reused=False,
+    )
+
+
+def _test_promises(
+    evaluator: Evaluator, served: dict[str, StudentReference]
+) -> dict[str, list[PromiseTest]]:
+    """Test what is promised of every finalist as it is served, one after the other."""
+    promises, seed = evaluator.run.list_promises(), evaluator.run.config.seed
+    return {
+        name: check_promises(
+            promises, evaluator.eval_split, evaluator.ask(student), error=error, seed=seed
+        )
+        for (name, student), error in zip(served.items(), share_error(len(served)), strict=True)
+    }
 
 
 def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:

@@ -13,10 +13,11 @@ from builders import make_footprint, make_latencies, make_latency
 from samples import GOOD, POOR, write_evil_words
 
 from distill_tasks.config import SelectConfig, parse_config
+from distill_tasks.results.choice import Rule, select_candidate
 from distill_tasks.results.selection import Candidate, Field
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
-from distill_tasks.stages.select import make_field, select_candidate
+from distill_tasks.stages.select import make_field, make_rule
 from flows.distill import distill
 
 
@@ -45,7 +46,7 @@ def time_anew(found):
     config = found.config.model_copy(update={"select": SelectConfig(choose="most_accurate")})
     run, latencies = replace(found.run, config=config), make_latencies({GOOD: 0.4, POOR: 0.2})
     field = make_field(run.open(), found.students, found.validation, latencies)
-    selection = select_candidate(field, [GOOD, POOR], config.select)
+    selection = select_candidate(field, [GOOD, POOR], make_rule(config))
     return replace(found, run=run, latencies=latencies, selection=selection)
 
 
@@ -70,7 +71,7 @@ def without_gold(find):
 def nothing(findings):
     """The same where no candidate meets the constraints."""
     field = Field(findings.selection.candidates, np.zeros((2, 2)), 0.0, ())
-    selection = select_candidate(field, [], SelectConfig(max_disk_mb=1e-6))
+    selection = select_candidate(field, [], Rule(SelectConfig(max_disk_mb=1e-6)))
     empty = replace(findings.held_out, candidates={}, on_gold={})
     proof = replace(findings.proof, judgements={}, panels={}, parities={}, production={})
     return replace(findings, selection=selection, held_out=empty, proof=proof)
@@ -118,6 +119,6 @@ def exported(findings):
         validation=score(findings.validation),
         held_out=score(findings.held_out),
         latencies=replace(findings.latencies, by_name=by_name),
-        selection=select_candidate(field, findings.selection.finalists, config),
+        selection=select_candidate(field, findings.selection.finalists, Rule(config)),
         proof=replace(proof, parities=held_out, **led),
     )

@@ -1,0 +1,226 @@
+"""The choice: who is tested on held-out, in which order, and who of them is taken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distill_tasks.measuring.latency import tie
+from distill_tasks.results.outcomes import Proof
+from distill_tasks.results.reasons import (
+    explain,
+    find_misses,
+    name_nearest,
+    name_nearest_tested,
+    say_chosen,
+)
+from distill_tasks.results.selection import Field, Gaps, Selection
+from distill_tasks.scoring.pareto import Points, find_front, rank
+from distill_tasks.scoring.settings import SelectConfig
+
+REDRAWS = 200
+"""How often the choice is repeated with other validation rows."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How candidates are ranked."""
+
+    select: SelectConfig
+    allowed_drop: float = 0.0
+    """Loss of quality that a clearly faster candidate may have."""
+
+    def rank(self, points: Points, gaps: Gaps, front: Sequence[int]) -> list[int]:
+        """Return the candidates of a front by their numbers, the one that is chosen first.
+
+        Between two there is no knee: the better one is taken, unless the faster one is surely
+        within the allowed drop of it.
+        """
+        ends, choice = points[list(front)], self.select.choose
+        if choice == "knee" and len(front) == 2:
+            better, faster = (front[rank(ends, by)[0]] for by in ("most_accurate", "fastest"))
+            is_close = gaps[faster, better] >= -self.allowed_drop
+            choice = "fastest" if is_close else "most_accurate"
+        return [front[place] for place in rank(ends, choice)]
+
+
+def find_finalists(field: Field, rule: Rule, most: int) -> list[str]:
+    """Return the students worth all seeds and held-out rows, in the order of their tests.
+
+    Students on the front come first, as the configuration would choose them, then those that may
+    be on it for all that validation says, the better ones first; those that validation says keep
+    the promises go before the others. Only candidates that meet the constraints count, and of
+    several that are as good and as fast as each other one. Where something is promised, the last
+    place goes to the student that most likely keeps it.
+    """
+    running = meet_constraints(field, rule.select)
+    if not running.candidates:
+        return []
+    points = running.points
+    ranked = rule.rank(points, running.gaps, running.front)
+    ranked += sorted(running.undecided, key=lambda number: (-points[number][0], points[number][1]))
+    ranked = _skip_ties(running, _put_keepers_first(running, ranked))
+    students = [running.candidates[number].student.student for number in ranked]
+    finalists = list(dict.fromkeys(students))[:most]
+    if any(candidate.promises for candidate in running.candidates) and len(finalists) == most > 1:
+        safest = max(running.candidates, key=lambda candidate: candidate.margin).student.student
+        if safest not in finalists:
+            finalists[-1] = safest
+    return finalists
+
+
+def select_candidate(field: Field, finalists: Sequence[str], rule: Rule) -> Selection:
+    """Draw the front on validation quality and p95 latency, and order the finalists for held-out.
+
+    The first one is the chosen one as far as validation goes; `choose_kept` has the last word.
+    """
+    config, candidates = rule.select, field.candidates
+    allowed = meet_constraints(field, config)
+    running = [n for n, c in enumerate(allowed.candidates) if c.student.student in finalists]
+    order = order_finalists(allowed, running, rule)
+    chosen = order[0] if order else None
+    reasons = {c.name: "; ".join(find_misses(c, config)) for c in candidates}
+    reasons |= {
+        c.name: explain(allowed, number, chosen, running=running, config=config)
+        for number, c in enumerate(allowed.candidates)
+    }
+    shown = field.take([n for n, c in enumerate(candidates) if not c.rejected])
+    ends = [(c.quality.low, c.quality.high) for c in shown.candidates]
+    names, front = [candidate.name for candidate in shown.candidates], shown.front
+    leading = [allowed.candidates[number] for number in order]
+    tested = {candidate.student.student for candidate in leading}
+    barred = [name for name in finalists if name not in tested]
+    return Selection(
+        candidates=candidates,
+        finalists=list(finalists),
+        leading=[c.name for c in leading] + barred,
+        barred=barred,
+        front=[names[n] for n in front],
+        undecided=[names[n] for n in shown.undecided],
+        chosen=leading[0].name if leading else None,
+        reasons=reasons,
+        leaving=[names[n] for n in front if not shown.front_if(n, ends[n][0])],
+        joining=[
+            name for n, name in enumerate(names) if n not in front and shown.front_if(n, ends[n][1])
+        ],
+        why_none="" if leading else name_nearest(candidates, finalists, config),
+        ties=_name_ties(allowed, order),
+        stability=measure_stability(allowed.take(running), rule) if running else {},
+    )
+
+
+def choose_kept(selection: Selection, proof: Proof, config: SelectConfig) -> Selection:
+    """Choose the first of the finalists, in their order, that keeps every promise on held-out."""
+    if selection.chosen is None:
+        return selection
+    reasons, chosen = dict(selection.reasons), None
+    for name in selection.leading:
+        if name in selection.barred:
+            continue
+        tests = proof.promises[name]
+        broken = [test for test in tests if not test.is_kept(config.promise)]
+        if broken:
+            reasons[name] = f"breaks on held-out {'; '.join(map(str, broken))}"
+        elif chosen is None:
+            chosen = name
+            reasons[name] = say_chosen(selection, name, tests)
+    why_none = "" if chosen else name_nearest_tested(selection, proof, config)
+    return replace(selection, chosen=chosen, reasons=reasons, why_none=why_none)
+
+
+def meet_constraints(field: Field, config: SelectConfig) -> Field:
+    """Return the field of those that meet the limits and may, on validation, keep the promises."""
+    return field.take([n for n, c in enumerate(field.candidates) if not find_misses(c, config)])
+
+
+def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[int]:
+    """Return of each finalist the candidate that would be served, in the order of their tests.
+
+    Of those that are as good and as fast as the one in front of them the smallest comes first, by
+    name where they are as large, so that the order is the same on every machine.
+    """
+    points, remaining, order = field.points, list(running), list[int]()
+    while remaining:
+        best = [remaining[n] for n in np.flatnonzero(find_front(points[remaining]))]
+        # Ranked on the whole front, whose ends the knee is measured from.
+        scope = sorted({*field.front, *best})
+        ranked = [number for number in rule.rank(points, field.gaps, scope) if number in best]
+        leader = _take_smallest(field, _put_keepers_first(field, ranked)[0], remaining)
+        order.append(leader)
+        student = field.candidates[leader].student.student
+        remaining = [n for n in remaining if field.candidates[n].student.student != student]
+    return _put_keepers_first(field, order)
+
+
+def measure_stability(field: Field, rule: Rule) -> dict[str, float]:
+    """Return the share of redraws in which each candidate would be first, most frequent first.
+
+    Validation is redrawn, and every p95 latency within the noise of this run. Candidates that are
+    ties of the chosen one count as it.
+    """
+    if field.redraws is None:
+        return {}
+    generator = np.random.default_rng(0)
+    p95_ms = np.array([candidate.latency.p95_ms for candidate in field.candidates])
+    counts: Counter[str] = Counter()
+    rounds = list(zip(field.redraws.qualities, field.redraws.margins, strict=True))[:REDRAWS]
+    for qualities, margins in rounds:
+        points = field.points
+        noise = generator.uniform(-field.band, field.band, len(p95_ms)) / 2
+        points[:, 0], points[:, 1] = qualities, tie(p95_ms * (1 + noise), field.band)
+        kept = np.flatnonzero(margins >= 0)
+        scope = kept if kept.size else np.array([margins.argmax()])
+        front = [int(scope[number]) for number in np.flatnonzero(find_front(points[scope]))]
+        chosen = rule.rank(points, field.gaps, front)[0]
+        counts[field.candidates[_take_smallest(field, chosen, range(len(points)))].name] += 1
+    return {name: count / len(rounds) for name, count in counts.most_common()}
+
+
+def _put_keepers_first(field: Field, ranked: Sequence[int]) -> list[int]:
+    """Return candidates in the same order, but those that validation says break a promise last.
+
+    Of these the nearest comes first.
+    """
+
+    def place(number: int) -> float:
+        return max(0.0, -field.candidates[number].margin)
+
+    return sorted(ranked, key=place)
+
+
+def _skip_ties(field: Field, ranked: Sequence[int]) -> list[int]:
+    """Return candidates without those that are ties of another student's before them."""
+    kept: list[int] = []
+    for number in ranked:
+        student = field.candidates[number].student.student
+        others = [n for n in kept if field.candidates[n].student.student != student]
+        if not any(field.are_ties(number, other) for other in others):
+            kept.append(number)
+    return kept
+
+
+def _take_smallest(field: Field, leader: int, among: Sequence[int]) -> int:
+    """Return the smallest of a candidate and its ties; by name where they are as large."""
+    tied = [number for number in among if number == leader or field.are_ties(number, leader)]
+    least = min(0.0, field.candidates[leader].margin)
+    safe = [number for number in tied if field.candidates[number].margin >= least]
+
+    def place(number: int) -> tuple[float, str]:
+        return field.candidates[number].student.disk_mb, field.candidates[number].name
+
+    return min(safe, key=place)
+
+
+def _name_ties(field: Field, order: Sequence[int]) -> dict[str, list[str]]:
+    """Return the ties of each of those leading, by their names."""
+    names = [candidate.name for candidate in field.candidates]
+    ties = {
+        names[leader]: [
+            names[n] for n in range(len(names)) if n != leader and field.are_ties(n, leader)
+        ]
+        for leader in order
+    }
+    return {name: tied for name, tied in ties.items() if tied}
