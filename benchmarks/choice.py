@@ -34,8 +34,6 @@ from statistics import fmean
 
 import numpy as np
 from choice_rules import ChampionRule, Seen, choose_as_before, choose_as_now
-from distill_tasks.scoring.promises import Certainty
-from distill_tasks.scoring.settings import SelectConfig
 from numpy.typing import NDArray
 from promise_error_rates import find_false_kept
 from redraws import DATA_SETS, Answered, Sizes, answer, draw_all
@@ -43,6 +41,8 @@ from reuters import say_machine
 
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.scoring.pareto import Choice
+from distill_tasks.scoring.promises import Certainty
+from distill_tasks.scoring.settings import SelectConfig
 
 DRAWS = 40
 SLACK = 0.01

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from distill_tasks.results.choice import Rule, choose_kept, find_finalists, select_candidate
-from distill_tasks.scoring.prediction_powered import ByTeacher, Evidence, collect_evidence
-from distill_tasks.scoring.promises import Promise, PromiseTest, check_promises, share_error
-from distill_tasks.scoring.settings import SelectConfig
 from numpy.typing import NDArray
 from redraws import Answered, Draw, Rows
 from reuters import SEED
 
 from distill_tasks.measuring.latency import tie
+from distill_tasks.results.choice import Rule, choose_kept, find_finalists, select_candidate
 from distill_tasks.results.outcomes import Proof
 from distill_tasks.results.selection import Candidate, Field, Selection
 from distill_tasks.scoring.intervals import SIDE, Figure, Statistic
 from distill_tasks.scoring.pareto import find_front
+from distill_tasks.scoring.prediction_powered import ByTeacher, Evidence, collect_evidence
+from distill_tasks.scoring.promises import Promise, PromiseTest, check_promises, share_error
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, Scorecard, quality_statistic
+from distill_tasks.scoring.settings import SelectConfig
 
 FINALISTS, ALLOWED_DROP = 3, 0.005
 """As `evaluate.finalists` and `registry.allowed_drop` by default."""

@@ -23,12 +23,12 @@ from functools import cache
 from statistics import NormalDist
 
 import numpy as np
-from distill_tasks.scoring.promises import Promise, PromiseTest, check_promises, share_error
 from numpy.typing import NDArray
 
 from distill_tasks.data.corpus import Split
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.scoring.calibration import Calibration
+from distill_tasks.scoring.promises import Promise, PromiseTest, check_promises, share_error
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 
 SETS, ALIKE_SETS = 1500, 10_000
