@@ -13,7 +13,7 @@ for people and, as its last line, one JSON object. Needs `make demo` first, for 
 
 - ``missed_promises``: share of draws with a champion that truly misses the bar by more than 1
   point, by the rule as it is with its defaults; the worst data set. ``missed_promises_before``: by
-  the rule as it was, likewise.
+  the rule as it was, likewise. ``below_promise`` counts every miss, however small.
 - ``regret_points``: by how much the champion's true accuracy is behind that of the best candidate,
   mean of all draws that name a champion; ``regret_ratio`` is that over ``regret_points_before``.
 - ``no_champion``: share of all draws in which nobody is promoted. ``no_champion_before``.
@@ -71,9 +71,13 @@ class Record:
 
     @property
     def missed(self) -> float:
-        """Share of all draws whose champion truly misses the promise."""
-        missing = find_retention(self.answered) < self.answered.data.promise - SLACK
-        return float(missing[self.named].sum()) / len(self.champions)
+        """Share of all draws whose champion truly misses the promise by more than the slack."""
+        return self._find_missing(SLACK)
+
+    @property
+    def below(self) -> float:
+        """Share of all draws whose champion truly misses the promise, by however little."""
+        return self._find_missing(0.0)
 
     @property
     def without(self) -> float:
@@ -96,6 +100,10 @@ class Record:
     def as_good(self) -> float:
         """The same where whoever is truly as good counts as equal, however fast it is."""
         return self._agree(find_as_good(self.answered))
+
+    def _find_missing(self, slack: float) -> float:
+        missing = find_retention(self.answered) < self.answered.data.promise - slack
+        return float(missing[self.named].sum()) / len(self.champions)
 
     def _agree(self, equals: NDArray[np.bool_]) -> float:
         """Return the share of champions that equal the one that most of them equal."""
@@ -198,6 +206,7 @@ def tabulate_rules(records: list[tuple[Setting, Record]]) -> list[dict[str, str]
             "choose": setting.config.choose,
             "promise": "–" if setting.is_before else setting.config.promise,
             "missed": _percent(record.missed),
+            "at all": _percent(record.below),
             "no champion": _percent(record.without),
             "regret in points": f"{100 * record.regrets.mean():.2f}" if record.named else "–",
             "same champion": _percent(record.same) if record.named else "–",
@@ -216,6 +225,7 @@ def sum_up(found: dict[str, list[tuple[Setting, Record]]]) -> dict[str, float]:
         mine = {data: record for data, s, record in usual if s.is_before == is_before}
         regrets = np.concatenate([record.regrets for record in mine.values()])
         figures[f"missed_promises{suffix}"] = max(record.missed for record in mine.values())
+        figures[f"below_promise{suffix}"] = max(record.below for record in mine.values())
         figures[f"no_champion{suffix}"] = fmean(record.without for record in mine.values())
         figures[f"regret_points{suffix}"] = 100 * float(regrets.mean()) if regrets.size else 0.0
         if STABLE in mine:
