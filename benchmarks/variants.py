@@ -172,7 +172,7 @@ def list_students(
                 "other labels": f"{parity.flips} of {parity.answers:,}" if parity else "–",
                 "p50 ms": _with_ends(latency.p50_ms, latency.intervals["p50_ms"]),
                 "p95 ms": _with_ends(latency.p95_ms, latency.intervals["p95_ms"]),
-                "speed-up": f"{teacher.p50_ms / latency.p50_ms:.3g}×",
+                "speed-up p50": f"{teacher.p50_ms / latency.p50_ms:.3g}×",
                 **{f"rows/s of {n}": f"{rate:,.0f}" for n, rate in latency.rows_per_s.items()},
                 "A/A p50": f"{100 * latency.aa_p50:.1f} %",
             }

@@ -141,6 +141,11 @@ class EvaluateConfig(Settings):
         description="Share of answers that must be right; the served model abstains below the "
         "confidence that reaches it on validation. It always answers when absent.",
     )
+    weak_teacher: Literal["auto", "stop", "go_on"] = Field(
+        AUTO,
+        description="Where the teacher is not surely better than words on gold: `stop` before any "
+        "training, or `go_on`; `auto` stops where validation has rows enough to show it.",
+    )
 
 
 class TrackingConfig(Settings):

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 
 from distill_tasks.config import DistillConfig, load_config, write_schema
 from distill_tasks.core.credentials import mask_credentials
-from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.errors import InputError, NothingQualifiesError, PotstillError
 from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
 from distill_tasks.core.run_lock import WAIT_MINUTES
@@ -23,6 +23,7 @@ from flows.printing import (
     count_candidates,
     out,
     print_named,
+    print_notes,
     print_outcome,
     print_plan,
     print_promotion,
@@ -68,8 +69,7 @@ def check(config: Config) -> None:
     corpus = check_config(settings)
     rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
     print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
-    for finding in (*corpus.findings, *report_on_data(settings, corpus).warnings):
-        out.print(f"  note: {finding}")
+    print_notes([*corpus.findings, *report_on_data(settings, corpus).warnings])
     out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
 
 
@@ -97,11 +97,16 @@ def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     """
     settings = _checked(config)
     from distill_tasks.stages.halve import will_halve
-    from flows.distill import distill
+    from flows.distill import Outcome, distill
 
     halving = "on" if will_halve(settings) else "off"
     logger.info("grid: %s, halving %s", count_candidates(settings), halving)
-    print_outcome(distill(settings, wait_minutes))
+    try:
+        print_outcome(distill(settings, wait_minutes))
+    except NothingQualifiesError as error:
+        if isinstance(error.outcome, Outcome):
+            print_outcome(error.outcome)
+        raise
 
 
 @app.command
@@ -153,8 +158,7 @@ def compare(
     )
     model = open_served(first)
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
-    for finding in findings:
-        out.print(f"  note: {finding}")
+    print_notes(findings)
     print_side_by_side(compare_models(first, second, rows, classes, measure=MeasureConfig()))
 
 

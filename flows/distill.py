@@ -30,6 +30,7 @@ from distill_tasks.stages.search import search
 from distill_tasks.stages.select import choose, narrow, select
 from distill_tasks.stages.train import train_all
 from distill_tasks.stages.tune import learning_curve, tune
+from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import Registered
@@ -45,8 +46,9 @@ class Outcome:
     distillation: Distillation
     findings: Findings
     report: Report
-    registered: Registered
-    promotion: Promotion
+    registered: Registered | None = None
+    """None where no candidate keeps its promises."""
+    promotion: Promotion | None = None
 
     @property
     def selection(self) -> Selection:
@@ -69,6 +71,7 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
             run = start_run(config=config, corpus=corpus, teacher=teacher, labels=labels)
+            vet(run)
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)
             halving = halve(run)
@@ -94,15 +97,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
                 curve=learning_curve(run),
             )
             written = report(findings, distillation)
+            outcome = Outcome(distillation, findings, written)
             if findings.selection.choice is None:
-                raise NothingQualifiesError(findings.selection.why_none)
+                raise NothingQualifiesError(findings.selection.why_none, outcome)
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)
-    return Outcome(
-        distillation=distillation,
-        findings=findings,
-        report=written,
-        registered=registered,
-        promotion=promotion,
-    )
+    return replace(outcome, registered=registered, promotion=promotion)

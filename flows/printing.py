@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from distill_tasks.core.notes import sort_notes
 from distill_tasks.core.terminal import Terminal
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from distill_tasks.config import DistillConfig
+    from distill_tasks.core.notes import Note
     from distill_tasks.measuring.latency import Latency
     from distill_tasks.stages.plan import Planned
     from flows.distill import Outcome
@@ -26,6 +28,11 @@ LATENCIES: dict[str, Callable[[Latency], str]] = {
     "rows/s": lambda latency: f"{latency.throughput:,.0f}",
 }
 """What two models are compared by beside their quality."""
+
+COLUMNS = ("verdict", "against control", "p95 ms", "speed-up p50", "speed-up p95", "MB")
+"""Of the table of a run, those beside the model and its quality."""
+MOST_NOTES = 5
+"""Notes on a run that are printed; the report has them all."""
 
 out = Terminal(soft_wrap=True)
 
@@ -60,26 +67,41 @@ def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
 
 def print_outcome(outcome: Outcome) -> None:
     """Print the table of candidates, what was promoted, and where to look next."""
+    from distill_tasks.reporting.notes import gather_notes
+    from distill_tasks.reporting.promises import say_stability, say_ties
     from distill_tasks.reporting.rows import list_models
-    from distill_tasks.reporting.sentences import explain_columns, warn
-    from distill_tasks.reporting.tables import show_model
+    from distill_tasks.reporting.sentences import explain_columns, headline, say_classes
+    from distill_tasks.reporting.tables import name_quality_columns, show_model
 
-    findings = outcome.findings
-    rows, quality = list_models(findings), findings.metric
-    shown = ("model", quality, "interval", "verdict", "against control", "p95 ms", "speed-up", "MB")
+    findings, choice = outcome.findings, outcome.selection.choice
+    rows, quality = list_models(findings), name_quality_columns(findings)
+    shown = ("model", *quality, *COLUMNS)
+    out.print(headline(findings), style="bold")
     table = _make_table(f"{findings.config.name}: held-out figures", *shown)
     for row in rows:
         cells = show_model(row, findings)
         style = "bold yellow" if row.name == findings.selection.chosen else None
         table.add_row(*(cells[title] for title in shown), style=style)
-    Terminal(width=max(out.width, 120)).print(table)
+    Terminal(width=max(out.width, 132)).print(table)
+    for line in say_classes(findings, choice) if choice else []:
+        out.print(f"{line}.")
     out.print(explain_columns(findings))
+    for sentence in filter(None, [say_ties(findings), say_stability(findings)]):
+        out.print(sentence)
     for row in rows:
         print_named(f"  {row.name}", row.outcome)
-    for warning in warn(findings):
-        out.print(f"  note: {warning}")
-    print_promotion(outcome.promotion)
+    print_notes(gather_notes(findings), most=MOST_NOTES)
+    if outcome.promotion is not None:
+        print_promotion(outcome.promotion)
     out.print(f"Review: {outcome.distillation.link}")
+
+
+def print_notes(notes: Sequence[Note], most: int | None = None) -> None:
+    """Print notes, a line each, the most urgent first; of those beyond ``most`` their number."""
+    for note in sort_notes(notes)[:most]:
+        out.print(f"  {note}")
+    if most is not None and len(notes) > most:
+        out.print(f"  {len(notes) - most} more in the report")
 
 
 def print_promotion(promotion: Promotion) -> None:

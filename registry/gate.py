@@ -18,6 +18,7 @@ from distill_tasks.scoring.statistics import quality
 from distill_tasks.scoring.verdicts import Verdict, name_scarce
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
+    CHALLENGER,
     CHAMPION,
     ROLLED_BACK,
     STUDENT,
@@ -89,7 +90,8 @@ def judge(
 ) -> GateReport:
     """Compare a version with the current champion and write the verdict on the version.
 
-    It may be promoted where there is no champion, where its quality BEATS the champion's, or
+    It may be promoted where its quality BEATS the champion's, where there is no champion and it
+    BEATS itself without its teacher (any may with ``registry.first: any``), or
     where it is clearly faster and the interval of its loss stays within ``allowed_drop``; never
     where the same student is as good without its teacher.
     """
@@ -180,7 +182,7 @@ def _compare(
     if changed is not None:
         return replace(plain, reason=changed)
     if plain.compared_to is None:
-        return replace(plain, promote=True, reason="there is no champion yet")
+        return _judge_first(config, tags, plain)
     champion = Registered(registered.model, plain.compared_to, reused=True)
     logger.info("gate: version %d against champion %d", registered.version, champion.version)
     try:
@@ -202,6 +204,19 @@ def _compare(
         reason=f"{reason}; {scarce}" if scarce else reason,
         verdict=pair.comparison.verdict,
         difference=pair.comparison.difference,
+    )
+
+
+def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateReport) -> GateReport:
+    """Return whether a version may become the first champion: nobody to beat is no reason."""
+    verdict = tags.get(VERDICT, "unknown")
+    if config.registry.first == "any" or verdict == Verdict.BEATS:
+        return replace(plain, promote=True, reason="there is no champion yet")
+    return replace(
+        plain,
+        reason="there is no champion yet, but a first one must BEAT the same student without its "
+        f"teacher, and the verdict on this one is {verdict}. It stays {CHALLENGER}; "
+        "`registry.first: any` lets it through",
     )
 
 

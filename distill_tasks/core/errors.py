@@ -23,6 +23,15 @@ class InputError(PotstillError):
 class NothingQualifiesError(PotstillError):
     """No candidate meets the constraints, so nothing may be promoted; exit code 1."""
 
+    def __init__(self, reason: str, outcome: object = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        """What the run found all the same, where it came so far."""
+
+
+class WeakTeacherError(PotstillError):
+    """A teacher that is no better than words on gold: not worth distilling; exit code 1."""
+
 
 class DivergedError(PotstillError):
     """A training whose loss is no number any more; exit code 1 where it is the teacher's."""

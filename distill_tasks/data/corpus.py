@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.digests import digest, digest_texts
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.problems.classification import NO_LABEL, Decisions, Problem, to_decisions
 
 SPLITS = ("train", "validation", "held_out", "transfer", "scored", "production")
@@ -67,7 +68,7 @@ class Corpus:
 
     splits: dict[str, Split]
     classes: tuple[str, ...]
-    findings: tuple[str, ...] = ()
+    findings: tuple[Note, ...] = ()
     problem: Problem = "single_label"
 
     @cached_property
@@ -97,7 +98,8 @@ class Corpus:
             if split.slices is not None:
                 frame["slice"] = split.slices
             frame.to_parquet(folder / f"{name}.parquet", index=False)
-        about = {"classes": self.classes, "findings": self.findings, "problem": self.problem}
+        findings = [asdict(finding) for finding in self.findings]
+        about = {"classes": self.classes, "findings": findings, "problem": self.problem}
         (folder / "corpus.json").write_text(json.dumps(about, indent=2))
 
     @classmethod
@@ -113,4 +115,5 @@ class Corpus:
                 gold = np.stack(frame["gold"].to_list()).astype(np.int64)
                 slices = tuple(frame["slice"]) if "slice" in frame else None
                 splits[name] = Split(tuple(frame["text"]), gold, slices)
-        return cls(splits, tuple(about["classes"]), tuple(about["findings"]), about["problem"])
+        findings = tuple(Note(Rank(one["rank"]), one["text"]) for one in about["findings"])
+        return cls(splits, tuple(about["classes"]), findings, about["problem"])

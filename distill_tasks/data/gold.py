@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.settings import RowFormat
 from distill_tasks.data.tables import check_column
 from distill_tasks.problems.classification import LABEL_SEPARATOR, Problem
@@ -40,7 +41,7 @@ def read_gold(
     config: RowFormat,
     problem: Problem,
     known: Collection[str] = (),
-) -> tuple[dict[str, Labels], list[str]]:
+) -> tuple[dict[str, Labels], list[Note]]:
     """Return the labels of each split that has gold, and what there is to say of them.
 
     ``known`` are names that surely are classes, as those of a model are. Only held_out may lack
@@ -50,14 +51,12 @@ def read_gold(
     column = config.label_column
     if column is None:
         return {}, []
-    findings: list[str] = []
+    findings: list[Note] = []
     columns: dict[str, pd.Series[Any]] = {}
     for split, frame in frames.items():
         if split == "held_out" and not (column in frame or did_you_mean(column, frame.columns)):
-            findings.append(
-                f"held_out has no column {column!r}: it is scored against the teacher only, and no "
-                "verdict can be given"
-            )
+            nothing = f"held_out has no column {column!r}: it is scored against the teacher only"
+            findings.append(Note(Rank.ACT, f"{nothing}, and no verdict can be given"))
             continue
         check_column(frame, column, split)
         columns[split] = frame[column]
@@ -70,7 +69,7 @@ def read_gold(
     return names, [*findings, *alike, *_find_joined(names, config, problem)]
 
 
-def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Labels]) -> list[str]:
+def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Labels]) -> list[Note]:
     """Say which texts have different labels, with the rows of the files, counted from 0."""
     places: dict[str, dict[tuple[str, ...], str]] = {}
     for split, rows in names.items():
@@ -86,7 +85,7 @@ def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Label
     if not conflicts:
         return []
     some = "1 text has" if len(conflicts) == 1 else f"{len(conflicts)} texts have"
-    return [f"{some} different labels: {shortlist(conflicts)}"]
+    return [Note(Rank.KNOW, f"{some} different labels: {shortlist(conflicts)}")]
 
 
 def are_alike(name: str, others: Collection[str]) -> bool:
@@ -113,9 +112,9 @@ def _read_single(column: pd.Series[Any], split: str) -> Labels:
 
 def _read_several(
     columns: Mapping[str, pd.Series[Any]], config: RowFormat, known: Collection[str]
-) -> tuple[dict[str, Labels], list[str]]:
+) -> tuple[dict[str, Labels], list[Note]]:
     """Return the distinct labels of each row: from lists, from lists as text, from joined text."""
-    findings: list[str] = []
+    findings: list[Note] = []
     cells = {
         split: [_read_cell(cell, column.name, split) for cell in column]
         for split, column in columns.items()
@@ -123,7 +122,8 @@ def _read_several(
     texts = dict.fromkeys(cell for rows in cells.values() for cell in rows if isinstance(cell, str))
     separator = config.label_separator or _choose_separator(list(texts), config, known)
     if separator not in (LABEL_SEPARATOR, config.label_separator):
-        findings.append(f"labels are read as written with {separator!r} between them")
+        between = f"labels are read as written with {separator!r} between them"
+        findings.append(Note(Rank.KNOW, between))
     names: dict[str, Labels] = {}
     for split, rows in cells.items():
         lists = [_split(cell, separator) if isinstance(cell, str) else cell for cell in rows]
@@ -131,10 +131,11 @@ def _read_several(
         _refuse_separator(names[split], split)
         empty = sum(row.count("") for row in lists)
         if empty:
-            findings.append(f"{empty} empty places in lists of labels of {split} were left out")
+            left_out = f"{empty} empty places in lists of labels of {split} were left out"
+            findings.append(Note(Rank.FINE, left_out))
         bare = sum(not row for row in names[split])
         if bare:
-            findings.append(f"{bare} rows of {split} carry none of the labels")
+            findings.append(Note(Rank.KNOW, f"{bare} rows of {split} carry none of the labels"))
     return names, findings
 
 
@@ -227,7 +228,7 @@ def _refuse_separator(rows: Labels, split: str) -> None:
 
 def _unite_alike(
     names: dict[str, Labels], known: Collection[str], merge: bool
-) -> tuple[dict[str, Labels], list[str]]:
+) -> tuple[dict[str, Labels], list[Note]]:
     """Say which names differ in case or white space alone, and read them as one where asked.
 
     They take the known name, else the tidy one that most rows have.
@@ -249,12 +250,13 @@ def _unite_alike(
         return names, []
     if not merge:
         advice = "set merge_labels to read them as one"
-        return names, [f"labels differ in case or spaces alone: {'; '.join(spellings)}; {advice}"]
+        alike = f"labels differ in case or spaces alone: {'; '.join(spellings)}"
+        return names, [Note(Rank.ACT, f"{alike}; {advice}")]
     merged = {
         split: [tuple(dict.fromkeys(spelling.get(name, name) for name in row)) for row in rows]
         for split, rows in names.items()
     }
-    return merged, [f"labels were merged: {'; '.join(spellings)}"]
+    return merged, [Note(Rank.FINE, f"labels were merged: {'; '.join(spellings)}")]
 
 
 def _is_tidy(name: str) -> bool:
@@ -265,7 +267,7 @@ def _reduce(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
-def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Problem) -> list[str]:
+def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Problem) -> list[Note]:
     """Say which names look like other names written as one."""
     if config.label_separator is not None:
         return []
@@ -275,4 +277,5 @@ def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Proble
     if not joined:
         return []
     option = "problem: multi_label" if problem == "single_label" else "data.label_separator"
-    return [f"labels look like several in one: {shortlist(joined)}; if they are, set {option}"]
+    several = f"labels look like several in one: {shortlist(joined)}"
+    return [Note(Rank.ACT, f"{several}; if they are, set {option}")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distill_tasks.core.notes import Note
+
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -38,4 +40,4 @@ class DataReport:
     splits: list[SplitReport]
     overlaps: list[Overlap]
     max_length: int | None
-    warnings: list[str]
+    warnings: list[Note]

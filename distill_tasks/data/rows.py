@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import SPLITS, Corpus, Split
 from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
 from distill_tasks.data.settings import DataConfig, RowFormat
@@ -58,14 +59,14 @@ def read_corpus(
         for name, rows in texts.items()
     }
     splits, repeats = _remove_repeats(splits, order)
-    splits, carved = _carve_validation(splits, order, config.validation_share, seed)
+    splits, carved = _carve_validation(splits, order, config, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Corpus(ordered, order, (*findings, *repeats, *carved), problem)
 
 
 def read_rows(
     path: Path, config: RowFormat, problem: Problem, known: Sequence[str]
-) -> tuple[Split, tuple[str, ...], list[str]]:
+) -> tuple[Split, tuple[str, ...], list[Note]]:
     """Read rows to compare models on; gold is absent where there is no label column.
 
     ``known`` are the classes of a model. Returns the rows, the classes found in them and what
@@ -174,12 +175,12 @@ def _number(
 
 def _remove_repeats(
     splits: dict[str, Split], classes: Sequence[str]
-) -> tuple[dict[str, Split], list[str]]:
+) -> tuple[dict[str, Split], list[Note]]:
     """Remove from training what held_out or validation also has, and say which rows it was.
 
     Held-out rows are never removed: they are what was agreed to be measured on.
     """
-    kept, findings = dict(splits), []
+    kept, findings = dict(splits), list[Note]()
     for name, stronger in STRONGER_SPLITS.items():
         if name not in kept:
             continue
@@ -198,15 +199,14 @@ def _remove_repeats(
         for other in stronger:
             rows = [row for row, source in enumerate(sources) if source == other]
             if rows:
-                findings.append(
-                    f"{len(rows)} rows of {name} repeat {other} and were left out of {name} "
-                    f"(row {shortlist(rows)})"
-                )
+                left_out = f"were left out of {name} (row {shortlist(rows)})"
+                repeats = f"{len(rows)} rows of {name} repeat {other} and {left_out}"
+                findings.append(Note(Rank.KNOW, repeats))
         kept[name] = kept[name].take(np.array([source is None for source in sources]))
     return kept, [*findings, *_find_lost_classes(splits["train"], kept["train"], classes)]
 
 
-def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[str]:
+def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[Note]:
     """Say which classes lost all their rows of train, and refuse to go on with a single one."""
     left = after.rows_per_class(len(classes)) > 0
     gone = (before.rows_per_class(len(classes)) > 0) & ~left
@@ -216,12 +216,12 @@ def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> l
             f"data.train has one class only once rows that held_out or validation repeat are "
             f"left out; gone: {shortlist(lost)}. Give train rows of its own."
         )
-    return [f"train has no rows left of {name}" for name in lost]
+    return [Note(Rank.ACT, f"train has no rows left of {name}") for name in lost]
 
 
 def _carve_validation(
-    splits: dict[str, Split], classes: Sequence[str], share: float, seed: int
-) -> tuple[dict[str, Split], list[str]]:
+    splits: dict[str, Split], classes: Sequence[str], config: DataConfig, seed: int
+) -> tuple[dict[str, Split], list[Note]]:
     """Carve validation from train, the same share of each class, where the user gave none.
 
     Rows of equal text stay together, or validation would be known by heart.
@@ -231,6 +231,7 @@ def _carve_validation(
     train = splits["train"]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
     text_of_row = np.array([numbers[text] for text in train.texts])
+    share = config.share_of_validation(len(train))
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     small: list[str] = []
@@ -246,9 +247,11 @@ def _carve_validation(
             "Give data.validation, or at least two texts of one class."
         )
     mask = np.isin(text_of_row, chosen)
-    findings = [f"validation carved from train: {mask.sum()} of {len(train)} rows"]
+    how_many = f"{mask.sum()} of {len(train)} rows"
+    findings = [Note(Rank.FINE, f"validation carved from train: {how_many}")]
     if small:
-        findings.append(f"too small to split, kept whole in train: {shortlist(small)}")
+        whole = f"too small to split, kept whole in train: {shortlist(small)}"
+        findings.append(Note(Rank.KNOW, whole))
     carved = {**splits, "train": train.take(~mask), "validation": train.take(mask)}
     return carved, findings
 

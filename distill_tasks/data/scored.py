@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import SPLITS, Corpus
 
 SCORED = "scored"
@@ -30,9 +31,10 @@ def hold_back(corpus: Corpus, rows: int, seed: int) -> Corpus:
     drawn[np.random.default_rng(seed).permutation(there)[:rows]] = True
     parts = {"transfer": transfer.take(~drawn), SCORED: transfer.take(drawn)}
     splits = corpus.splits | parts
-    found = (
+    found = Note(
+        Rank.FINE,
         f"{rows:,} of {there:,} transfer rows train no student: the teacher's labels of them "
-        "compare students"
+        "compare students",
     )
     return replace(
         corpus,

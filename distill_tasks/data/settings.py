@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -47,6 +47,10 @@ class RowFormat(Settings):
     )
 
 
+WANTED_VALIDATION_ROWS, LEAST_SHARE, GREATEST_SHARE = 200, 0.2, 0.4
+"""What `auto` carves from train: so many rows, but neither less nor more than these shares."""
+
+
 class DataConfig(RowFormat):
     """The user's rows: where each split lies and which columns matter."""
 
@@ -57,8 +61,10 @@ class DataConfig(RowFormat):
     validation: Table | None = Field(
         None, description="Rows that select among students; carved from train when absent."
     )
-    validation_share: float = Field(
-        0.2, gt=0, lt=1, description="Share of train carved, stratified, when validation is absent."
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Share of train carved, stratified, when validation is absent; `auto` is what "
+        "gives 200 rows, from 0.2 to 0.4.",
     )
     held_out: Table = Field(description="Rows that score the students; never used for training.")
     transfer: Table | None = Field(
@@ -68,3 +74,9 @@ class DataConfig(RowFormat):
     production: Table | None = Field(
         None, description="Unlabelled rows as production sees them; labels ignored."
     )
+
+    def share_of_validation(self, train_rows: int) -> float:
+        """Return the share of train that becomes validation."""
+        if self.validation_share != "auto":
+            return self.validation_share
+        return min(max(WANTED_VALIDATION_ROWS / train_rows, LEAST_SHARE), GREATEST_SHARE)

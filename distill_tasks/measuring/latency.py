@@ -53,6 +53,22 @@ class MeasureConfig(Settings):
 
 
 @dataclass(frozen=True)
+class SpeedUp:
+    """How many times faster one model is than another."""
+
+    p50: float
+    p95: float
+
+    def __str__(self) -> str:
+        return f"{self.p50:.3g}× at p50, {self.p95:.3g}× at p95"
+
+    @property
+    def faster(self) -> str:
+        """The same as the end of a sentence."""
+        return f"{self.p50:.3g}× faster at p50, {self.p95:.3g}× at p95"
+
+
+@dataclass(frozen=True)
 class Latency:
     """What one answer costs, in milliseconds at batch 1, and rows per second in batches."""
 
@@ -94,6 +110,10 @@ class Latency:
             "throughput/rows_per_s": self.throughput,
             **{f"throughput/rows_per_s_of_{n}": rate for n, rate in self.rows_per_s.items()},
         }
+
+    def speed_up_over(self, other: Latency) -> SpeedUp:
+        """Return how many times faster this model is than another one."""
+        return SpeedUp(other.p50_ms / self.p50_ms, other.p95_ms / self.p95_ms)
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold."""

@@ -25,6 +25,8 @@ NO_LABEL = -1
 """The class number of a row without gold."""
 DEFAULT_THRESHOLD = 0.5
 """The probability from which a class of a multi-label problem is there, before any fitting."""
+CERTAIN_ODDS = 1000
+"""How much likelier than any other an answer must be to count as certain."""
 LABEL_SEPARATOR = "|"
 """Stands between the labels of one text where they are written as one string."""
 
@@ -81,6 +83,18 @@ def decide(
     limits = DEFAULT_THRESHOLD if thresholds is None else thresholds
     decisions: Decisions = probabilities(logits, problem) >= limits
     return decisions
+
+
+def are_one_hot(logits: Logits, problem: Problem) -> bool:
+    """Return whether every row of logits is certain of its answer, as hard labels are.
+
+    Of several labels, every yes and every no is.
+    """
+    if problem == "multi_label":
+        log_odds = np.abs(logits.astype(np.float64))
+    else:
+        log_odds = np.diff(np.sort(logits.astype(np.float64), axis=1))[:, -1]
+    return bool((log_odds >= np.log(CERTAIN_ODDS)).all())
 
 
 def confidence(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distill_tasks.reporting.sentences import say_cost, say_errors, say_footprint
+from distill_tasks.reporting.promises import say_promise, say_words
+from distill_tasks.reporting.sentences import (
+    say_classes,
+    say_cost,
+    say_errors,
+    say_footprint,
+)
 from distill_tasks.results.outcomes import TEACHER
 
 if TYPE_CHECKING:
@@ -34,12 +40,23 @@ def fill_cards(findings: Findings) -> list[Card]:
     if choice is None or panel is None:
         return []
     return [
+        _show_promises(findings, choice),
         _show_student(choice, findings.selection.reasons[choice.name]),
         _show_quality(findings, choice),
         _show_verdict(findings.judgement),
         _show_speed(findings, choice),
-        _show_errors(panel, findings.held_out.candidates[choice.name].quality.rows),
+        _show_errors(findings, choice, panel),
     ]
+
+
+def _show_promises(findings: Findings, choice: Candidate) -> Card:
+    tests = findings.proof.promises.get(choice.name, [])
+    words = say_words(findings)
+    lines = [*map(say_promise, tests), *([words] if words else [])]
+    if not tests:
+        nothing = "nothing was promised: see select.min_retention"
+        return Card("Promises on held-out", "–", [nothing, *lines])
+    return Card("Promises on held-out", "kept", lines, aside=f"{len(tests)} of {len(tests)}")
 
 
 def _show_student(choice: Candidate, reason: str) -> Card:
@@ -57,6 +74,9 @@ def _show_quality(findings: Findings, choice: Candidate) -> Card:
     card, teacher = findings.held_out.candidates[choice.name], findings.held_out.models[TEACHER]
     control = findings.held_out.on_gold.get(choice.student.student)
     lines = [f"teacher {teacher.quality}"]
+    if findings.needs_macro_f1:
+        macro_f1, theirs = (one.figures["quality/macro_f1"] for one in (card, teacher))
+        lines.insert(0, f"macro F1 {macro_f1}, the teacher's {theirs}")
     if control is not None:
         lines.append(f"the same student on gold alone {control.quality}")
     if card.spread:
@@ -91,17 +111,18 @@ def _show_speed(findings: Findings, choice: Candidate) -> Card:
     ]
     return Card(
         "Speed",
-        f"{faster:.0f}×" if faster else "–",
+        f"{faster.p50:.3g}× · {faster.p95:.3g}×" if faster else "–",
         lines,
-        aside="faster than the teacher" if faster else "the teacher has no weights here",
+        aside="faster than the teacher, p50 · p95" if faster else "the teacher has no weights here",
     )
 
 
-def _show_errors(panel: Panel, rows: int) -> Card:
+def _show_errors(findings: Findings, choice: Candidate, panel: Panel) -> Card:
     title, kind = (
         ("Wrong where the teacher was right", "new")
         if panel.has_gold
         else ("Disagreements", "disagreements")
     )
-    value = str(panel.errors[kind].rows)
-    return Card(title, value, say_errors(panel), aside=f"of {rows:,} rows")
+    value, card = str(panel.errors[kind].rows), findings.held_out.candidates[choice.name]
+    lines = [*say_classes(findings, choice), *say_errors(panel)]
+    return Card(title, value, lines, aside=f"of {card.quality.rows:,} rows")

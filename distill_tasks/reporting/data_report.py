@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.errors import shortlist
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.report import DataReport, Overlap, SplitReport
 from distill_tasks.scoring.verdicts import FEWEST_ROWS, rows_for, smallest_difference
 from distill_tasks.students.controls import WORDS_ON_GOLD, find_limit, has_words
@@ -31,6 +32,8 @@ HIGH_IMBALANCE = 20
 TRUNCATED_SHARE = 0.1
 USUAL_TRANSFER_ROWS = (10_000, 50_000)
 """Transfer rows that published distillations of text classifiers used."""
+CHOICE_DIFFERENCE = 0.02
+"""What validation should tell apart, as students are chosen by it."""
 USUAL_DIFFERENCE = 0.01
 """The difference in accuracy that most users want called."""
 USUAL_CLASS_DIFFERENCE = 0.1
@@ -118,50 +121,49 @@ def _shorten(texts: tuple[str, str]) -> tuple[str, str]:
     return texts[0][:160], texts[1][:160]
 
 
-def _warn(corpus: Corpus, report: DataReport) -> list[str]:
-    """Return one sentence for each kind of thing to worry about."""
+def _warn(corpus: Corpus, report: DataReport) -> list[Note]:
+    """Return one note for each kind of thing to worry about."""
     by_name = {split.name: split for split in report.splits}
     transfer = by_name["transfer"].rows if "transfer" in by_name else 0
     return [
         *_warn_of_repeats(report),
         *_warn_of_classes(by_name["train"].classes, by_name["held_out"].classes),
         *_warn_of_transfer(transfer),
+        *_warn_of_validation(by_name["validation"].rows),
         *_warn_of_held_out(by_name["held_out"], len(corpus.classes)),
         *_warn_of_length(report),
         *_warn_of_words(corpus),
     ]
 
 
-def _warn_of_repeats(report: DataReport) -> list[str]:
-    warnings = []
+def _warn_of_repeats(report: DataReport) -> list[Note]:
+    warnings: list[Note] = []
     exact = [f"{s.exact_repeats} of {s.name}" for s in report.splits if s.exact_repeats]
     if exact:
-        warnings.append(f"rows that repeat an earlier one of their split: {', '.join(exact)}")
+        repeats = f"rows that repeat an earlier one of their split: {', '.join(exact)}"
+        warnings.append(Note(Rank.KNOW, repeats))
     near = [f"{o.rows} of {o.split} in {o.scoring}" for o in report.overlaps]
     if near:
-        warnings.append(
-            f"rows with a near duplicate in a split that scores: {', '.join(near)}; they stay, and "
-            "figures may be a little too good"
-        )
+        alike = f"rows with a near duplicate in a split that scores: {', '.join(near)}"
+        good = "they stay, and figures may be a little too good"
+        warnings.append(Note(Rank.KNOW, f"{alike}; {good}"))
     return warnings
 
 
-def _warn_of_classes(classes: dict[str, int], held_out: dict[str, int]) -> list[str]:
-    warnings = []
+def _warn_of_classes(classes: dict[str, int], held_out: dict[str, int]) -> list[Note]:
+    warnings: list[Note] = []
     few = {name: rows for name, rows in classes.items() if rows < FEW_ROWS_OF_A_CLASS}
     if few:
         listed = shortlist(f"{name} ({rows})" for name, rows in few.items())
-        warnings.append(
-            f"train has fewer than {FEW_ROWS_OF_A_CLASS} gold rows of {listed}: too few to learn "
-            "these classes from gold"
-        )
+        fewer = f"train has fewer than {FEW_ROWS_OF_A_CLASS} gold rows of {listed}"
+        warnings.append(Note(Rank.KNOW, f"{fewer}: too few to learn these classes from gold"))
     ordered = Counter({name: rows for name, rows in classes.items() if rows}).most_common()
     if ordered and ordered[0][1] >= HIGH_IMBALANCE * ordered[-1][1]:
         (large, most), (small, least) = ordered[0], ordered[-1]
-        warnings.append(
-            f"train is imbalanced: {large} has {most / least:.0f} times the rows of {small}; "
-            f"see loss.balance_classes and select.metric macro_f1{_say_what_it_takes(held_out)}"
-        )
+        uneven = f"{large} has {most / least:.0f} times the rows of {small}"
+        advice = "see loss.balance_classes and select.metric macro_f1"
+        takes = _say_what_it_takes(held_out)
+        warnings.append(Note(Rank.KNOW, f"train is imbalanced: {uneven}; {advice}{takes}"))
     return warnings
 
 
@@ -179,33 +181,46 @@ def _say_what_it_takes(held_out: dict[str, int]) -> str:
     return f"{takes}; of {rarest} there are {known[rarest]}"
 
 
-def _warn_of_transfer(rows: int) -> list[str]:
+def _warn_of_transfer(rows: int) -> list[Note]:
     lowest, highest = USUAL_TRANSFER_ROWS
     if rows >= lowest:
         return []
     usual = f"{lowest:,} to {highest:,}"
-    return [f"{rows:,} transfer rows; published distillations of classifiers used {usual}"]
+    used = f"published distillations of classifiers used {usual}"
+    return [Note(Rank.KNOW, f"{rows:,} transfer rows; {used}")]
 
 
-def _warn_of_held_out(held_out: SplitReport, classes: int) -> list[str]:
-    warnings = []
+def _warn_of_validation(rows: int) -> list[Note]:
+    smallest, needed = smallest_difference(rows), rows_for(CHOICE_DIFFERENCE)
+    if smallest <= CHOICE_DIFFERENCE:
+        return []
+    warning = (
+        f"validation has {rows:,} rows to choose students by: differences in accuracy below about "
+        f"{100 * smallest:.1f} points are not told apart. For {100 * CHOICE_DIFFERENCE:g} points "
+        f"about {needed:,} are needed: raise data.validation_share, or label more"
+    )
+    return [Note(Rank.KNOW, warning)]
+
+
+def _warn_of_held_out(held_out: SplitReport, classes: int) -> list[Note]:
+    warnings: list[Note] = []
     absent = [name for name, rows in held_out.classes.items() if not rows]
     if absent:
-        warnings.append(
-            f"held_out has no rows of {shortlist(absent)}: nothing is known of them, and F1 is "
-            f"taken over {classes - len(absent)} of {classes} classes"
-        )
+        unknown = f"held_out has no rows of {shortlist(absent)}: nothing is known of them"
+        over = f"F1 is taken over {classes - len(absent)} of {classes} classes"
+        warnings.append(Note(Rank.ACT, f"{unknown}, and {over}"))
     smallest = smallest_difference(held_out.rows)
     if smallest > USUAL_DIFFERENCE:
-        warnings.append(
+        few = (
             f"held_out has {held_out.rows:,} rows: a difference in accuracy below about "
             f"{100 * smallest:.1f} points may well be INCONCLUSIVE; to call 1 point, about "
             f"{rows_for(USUAL_DIFFERENCE):,} rows are needed"
         )
+        warnings.append(Note(Rank.KNOW, few))
     return warnings
 
 
-def _warn_of_length(report: DataReport) -> list[str]:
+def _warn_of_length(report: DataReport) -> list[Note]:
     long = [
         f"{100 * split.truncated:.0f} % of {split.name}"
         for split in report.splits
@@ -214,14 +229,15 @@ def _warn_of_length(report: DataReport) -> list[str]:
     if not long:
         return []
     read = f"the {report.max_length} tokens that are read (teacher.max_length)"
-    return [f"longer than {read}: {', '.join(long)}"]
+    return [Note(Rank.KNOW, f"longer than {read}: {', '.join(long)}")]
 
 
-def _warn_of_words(corpus: Corpus) -> list[str]:
+def _warn_of_words(corpus: Corpus) -> list[Note]:
     train = corpus.splits["train"]
     if not train.has_gold:
         return []
     if not has_words(train):
-        return [f"train has no words of two characters or more: there is no {WORDS_ON_GOLD}"]
+        wordless = "train has no words of two characters or more"
+        return [Note(Rank.KNOW, f"{wordless}: there is no {WORDS_ON_GOLD}")]
     limit = find_limit(train, len(corpus.classes), corpus.problem)
-    return [] if limit is None else [str(limit)]
+    return [] if limit is None else [Note(Rank.KNOW, str(limit))]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
-from distill_tasks.reporting.sentences import say_footprint, say_verdict
+from distill_tasks.reporting.promises import say_promise, say_words
+from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
+from distill_tasks.results.outcomes import TEACHER
 
 if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
@@ -25,6 +27,13 @@ def write_card(findings: Findings, candidate: Candidate, summary: str, compare: 
     )
     latency, takes = candidate.latency, say_footprint(candidate.footprint)
     verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
+    tests = findings.proof.promises.get(candidate.name, [])
+    kept = "; ".join(map(say_promise, tests)) or "none were made"
+    words = say_words(findings)
+    promises = as_markdown(f"{kept}.{f' {words}' if words else ''}")
+    faster = findings.speed_up(latency)
+    beside = f", {faster.faster} than the teacher" if faster else ""
+    loses = ". ".join(as_markdown(line) for line in _say_losses(findings, candidate))
     variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
     return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
 
@@ -32,14 +41,31 @@ A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, dis
 teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class
 probabilities and whether to abstain out.
 
+**Promises on held-out:** {promises}
+
 **Did the teacher help?** {verdict}
+
+**What is lost?** {loses}.
 
 | held-out figure of this seed | value | 95 % interval | rows |
 | --- | --- | --- | --- |
 {figures}
 
 One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on {latency.device},
-{latency.threads} thread(s); {latency.throughput:,.0f} rows/s. Without mlflow: {takes}.{variant}
+{latency.threads} thread(s){beside}; {latency.throughput:,.0f} rows/s.
+Without mlflow: {takes}.{variant}
 
 [Summary run]({summary}) · [all candidates side by side]({compare})
 """
+
+
+def _say_losses(findings: Findings, candidate: Candidate) -> list[str]:
+    """Return what a student loses against its teacher that its first figure may hide."""
+    lines = say_classes(findings, candidate)
+    if findings.needs_macro_f1:
+        ours, teacher = (
+            findings.held_out.models[name].figures["quality/macro_f1"]
+            for name in (candidate.student.name, TEACHER)
+        )
+        lines.insert(0, f"Macro F1 {ours}, the teacher's {teacher}")
+    return lines or ["Without gold on held-out nothing is known of its classes"]

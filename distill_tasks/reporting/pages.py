@@ -14,11 +14,13 @@ from distill_tasks.reporting.charts import (
     draw_reliability,
 )
 from distill_tasks.reporting.front import draw_front, list_points
+from distill_tasks.reporting.notes import gather_notes, group_notes
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import (
     ERRORS,
     explain_columns,
     headline,
+    say_classes,
     say_cost,
     say_errors,
     say_example,
@@ -27,10 +29,10 @@ from distill_tasks.reporting.sentences import (
     say_objective,
     say_times,
     say_verdict,
-    warn,
 )
 from distill_tasks.reporting.tables import (
     markdown_table,
+    name_quality_columns,
     show_model,
     tabulate_calibration,
     tabulate_classes,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
 
 IN_MARKDOWN = (
-    "interval",
     "seeds",
     "verdict",
     "against control",
@@ -53,7 +54,8 @@ IN_MARKDOWN = (
     "agreement",
     "p50 ms",
     "p95 ms",
-    "speed-up",
+    "speed-up p50",
+    "speed-up p95",
     "MB",
 )
 """Columns of the table beside the model and its quality; candidates.json has them all."""
@@ -63,12 +65,14 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 def write_note(findings: Findings) -> str:
     """Return the summary in markdown: what MLflow shows on the run's page."""
-    rows, columns = list_models(findings), ("model", findings.metric, *IN_MARKDOWN)
+    rows, choice = list_models(findings), findings.selection.choice
+    columns = ("model", *name_quality_columns(findings), *IN_MARKDOWN)
     shown = [show_model(row, findings) for row in rows]
     parts = [
         f"# {as_markdown(findings.config.name)}",
         f"**{as_markdown(headline(findings))}**",
         *([as_markdown(say_verdict(findings.judgement))] if findings.judgement else []),
+        _bullets(say_classes(findings, choice)) if choice else "",
         "## Candidates",
         as_markdown(explain_columns(findings)),
         markdown_table([{title: cells[title] for title in columns} for cells in shown]),
@@ -84,13 +88,13 @@ def write_markdown(findings: Findings) -> str:
     variants = tabulate_variants(findings)
     parts = [
         write_note(findings).strip(),
+        *_write_notes(findings),
         "## Verdicts",
         _named_bullets((n, say_verdict(j)) for n, j in findings.proof.judgements.items()),
         *(["## Variants", markdown_table(variants)] if variants else []),
         *_about_choice(findings),
         "## Data",
         markdown_table(tabulate_splits(findings)),
-        _bullets(warn(findings)),
         "## Training",
         as_markdown(say_halving(findings)),
         as_markdown(say_objective(findings)),
@@ -108,6 +112,14 @@ def write_page(findings: Findings, links: dict[str, str], path: Path) -> None:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     path.write_text(template.render(**_fill(findings, links)), encoding="utf-8")
+
+
+def _write_notes(findings: Findings) -> list[str]:
+    """Return the markdown section of all notes, grouped by rank; empty where there are none."""
+    parts = ["## Notes"]
+    for rank, texts in group_notes(gather_notes(findings)).items():
+        parts += [f"### {rank.capitalize()}", _bullets(texts)]
+    return parts if len(parts) > 1 else []
 
 
 def _about_choice(findings: Findings) -> list[str]:
@@ -143,7 +155,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "variants": tabulate_variants(findings),
         "cost": say_cost(findings),
         "verdicts": {n: say_verdict(j) for n, j in findings.proof.judgements.items()},
-        "warnings": warn(findings),
+        "notes": group_notes(gather_notes(findings)),
         "chosen": chosen,
         "splits": tabulate_splits(findings),
         "halving": say_halving(findings),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from distill_tasks.measuring.cost import Cost
     from distill_tasks.measuring.footprint import Footprint
-    from distill_tasks.measuring.latency import Latency
+    from distill_tasks.measuring.latency import Latency, SpeedUp
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.outcomes import Scores
     from distill_tasks.results.selection import Candidate
@@ -43,8 +43,8 @@ class ModelRow:
     macro_f1: float | None
     ece: float | None
     latency: Latency | None
-    speed_up: float | None
-    """The teacher's median latency over its own."""
+    speed_up: SpeedUp | None
+    """The teacher's latencies over its own."""
     footprint: Footprint | None
     disk_mb: float | None
     parameters: int | None
@@ -58,8 +58,8 @@ class VariantRow:
 
     name: str
     p50_ms: float
-    speed_up: float
-    """Median latency of the student as it was trained over its own."""
+    speed_up: SpeedUp
+    """Latencies of the student as it was trained over its own."""
     validation: Parity | None
     """Against the student as it was trained; None where it is that itself."""
     held_out: Parity | None
@@ -82,6 +82,11 @@ class ClassRow:
         if self.f1 is None or self.teacher_f1 is None:
             return None
         return self.f1 - self.teacher_f1
+
+    @property
+    def never_predicted(self) -> bool:
+        """Whether it has rows, and the student says it of none."""
+        return self.rows > 0 and self.precision is None
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def list_variants(findings: Findings) -> list[VariantRow]:
         VariantRow(
             name=candidate.name,
             p50_ms=candidate.latency.p50_ms,
-            speed_up=latencies[candidate.student.student].p50_ms / candidate.latency.p50_ms,
+            speed_up=candidate.latency.speed_up_over(latencies[candidate.student.student]),
             validation=candidate.parity,
             held_out=findings.proof.parities.get(candidate.name),
         )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.errors import shortlist
+from distill_tasks.reporting.promises import say_promises, say_stability, say_ties, say_words
+from distill_tasks.reporting.rows import list_classes
 from distill_tasks.results.outcomes import TEACHER
-from distill_tasks.students.controls import WORDS_ON_GOLD
-from distill_tasks.students.formats import choose_variants
 
 if TYPE_CHECKING:
     from distill_tasks.measuring.footprint import Footprint
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.outcomes import Judgement
+    from distill_tasks.results.selection import Candidate
     from distill_tasks.scoring.fidelity import ErrorGroup, Example, Panel
 
 ERRORS = {
@@ -24,56 +26,59 @@ ERRORS = {
 
 
 def headline(findings: Findings) -> str:
-    """Return in one sentence which student, how good and how fast."""
+    """Return first what speaks against the choice, then which student, how good and how fast."""
     choice = findings.selection.choice
     if choice is None:
         return findings.selection.why_none
-    card = findings.held_out.candidates[choice.name]
-    kept = card.figures.get("fidelity/retention")
-    agreed = 100 * card.figures["fidelity/agreement"].value
-    share = (
-        f"keeps {100 * kept.value:.1f} % of the teacher's held-out {findings.metric}"
-        if kept
-        else f"agrees with the teacher on {agreed:.1f} % of held-out rows"
-    )
-    faster = findings.speed_up(choice.latency)
-    return f"{choice.name} {share}" + (
-        f" and is {faster:.0f}× faster (p50, text in, label out)." if faster else "."
-    )
+    first = [say_words(findings), say_promises(findings), _say_choice(findings, choice)]
+    return " ".join(filter(None, first))
 
 
-def warn(findings: Findings) -> list[str]:
-    """Return what the user should know before trusting the run."""
-    return [
-        *findings.rows.findings,
-        *findings.corpus.report.warnings,
-        *_warn_of_teacher(findings),
-        *(
-            f"{name}: {flag}"
-            for name, judgement in findings.proof.judgements.items()
-            for flag in judgement.flags
-        ),
-        *(f"{name} was left out: {reason}" for name, reason in findings.grid.failed.items()),
-        *_warn_of_variants(findings),
-    ]
+def _say_choice(findings: Findings, choice: Candidate) -> str:
+    kept, faster = _say_kept(findings, choice), findings.speed_up(choice.latency)
+    if faster is None:
+        return f"{choice.name} {kept}."
+    return f"{choice.name} {kept} and is {faster.faster} (text in, label out)."
 
 
-def _warn_of_teacher(findings: Findings) -> list[str]:
-    control = findings.held_out.models.get(WORDS_ON_GOLD)
-    teacher = findings.held_out.models[TEACHER].quality
-    if control is None or control.quality.high < teacher.low:
+def _say_kept(findings: Findings, choice: Candidate) -> str:
+    """Return how much of the teacher's quality a student has; of macro F1 too where that says more.
+
+    Without gold it is agreement.
+    """
+    figures = findings.held_out.candidates[choice.name].figures
+    kept = figures.get("fidelity/retention")
+    if kept is None:
+        agreed = 100 * figures["fidelity/agreement"].value
+        return f"agrees with the teacher on {agreed:.1f} % of held-out rows"
+    share = f"keeps {100 * kept.value:.1f} % of the teacher's held-out {findings.metric}"
+    teacher = findings.held_out.models[TEACHER].values["quality/macro_f1"]
+    if not findings.needs_macro_f1 or teacher == 0:
+        return share
+    kept_macro_f1 = 100 * figures["quality/macro_f1"].value / teacher
+    return f"{share} ({kept_macro_f1:.1f} % of its macro F1)"
+
+
+def say_classes(findings: Findings, choice: Candidate) -> list[str]:
+    """Return the class that a student finds worst beside the teacher, and those it never predicts.
+
+    Classes of a few rows count too, with their number; without gold nothing is known.
+    """
+    rows = [row for row in list_classes(findings, choice) if row.less_teacher is not None]
+    if not rows:
         return []
-    weak = f"the teacher ({teacher}) does not clearly beat words on gold ({control.quality})"
-    return [f"{weak}: distillation has little to give here"]
-
-
-def _warn_of_variants(findings: Findings) -> list[str]:
-    settings = findings.config.export
-    torch = any(student.variant == "torch" for student in findings.students)
-    if settings.variants != "auto" or not torch or choose_variants(settings):
-        return []
-    wanted = "`pip install 'potstill[onnx]'` adds ONNX and int8"
-    return [f"transformer students compete in torch alone: {wanted}"]
+    lines, never = [], [f"{row.name} ({row.rows} rows)" for row in rows if row.never_predicted]
+    if never:
+        lines.append(f"It never predicts {shortlist(never)}")
+    worst = min(rows, key=lambda row: (row.less_teacher, row.f1))
+    if worst.less_teacher is not None and worst.less_teacher < 0:
+        lines.append(
+            f"Class that suffers most: {worst.name} ({worst.rows} rows), F1 {worst.f1:.3f}, the "
+            f"teacher's {worst.teacher_f1:.3f}, {worst.less_teacher:+.3f}"
+        )
+    else:
+        lines.append("No class suffers: its F1 of each is the teacher's or higher")
+    return lines
 
 
 def explain_columns(findings: Findings) -> str:
@@ -83,7 +88,7 @@ def explain_columns(findings: Findings) -> str:
         "Held-out figures, of several seeds their mean; the choice was made on validation. "
         f"Verdict and against control: {metric} of a finalist minus {metric} of its control, that "
         "is, of the same student trained on gold alone (its row ends in -on-gold), in points. "
-        "Speed-up: p50 latency of the teacher divided by that of the model."
+        "Speed-up: latency of the teacher divided by that of the model, p50 by p50 and p95 by p95."
     )
 
 
@@ -109,7 +114,7 @@ def say_front(findings: Findings) -> str:
     )
     parts = [f"On the front: {', '.join(selection.front)}.", ties]
     named = {
-        "Behind the front, though validation cannot rule out that they belong on it": (
+        "Behind the front, but on so few validation rows they may belong on it": (
             selection.undecided
         ),
         "Would leave it if their quality were at the low end of its interval": selection.leaving,
@@ -118,6 +123,7 @@ def say_front(findings: Findings) -> str:
     parts += [f"{what}: {', '.join(names)}." for what, names in named.items() if names]
     if not selection.leaving and not selection.joining:
         parts.append("No candidate would join or leave it at either end of its interval.")
+    parts += filter(None, [say_ties(findings), say_stability(findings)])
     return " ".join(parts)
 
 

@@ -25,13 +25,19 @@ def tabulate_models(findings: Findings) -> list[Cells]:
     return [show_model(row, findings) for row in list_models(findings)]
 
 
+def name_quality_columns(findings: Findings) -> tuple[str, ...]:
+    """Return the columns of quality that no table leaves out."""
+    return (findings.metric, "interval", *(["macro F1"] if findings.needs_macro_f1 else []))
+
+
 def show_model(row: ModelRow, findings: Findings) -> Cells:
     """Return one row of the table of all models."""
-    quality, latency, footprint = row.quality, row.latency, row.footprint
+    quality, latency, faster, footprint = row.quality, row.latency, row.speed_up, row.footprint
     cells = {
         "model": row.name,
         findings.metric: _figure(quality.value if quality else None, ".4f"),
         "interval": f"{quality.low:.3f}–{quality.high:.3f}" if quality else NOTHING,
+        **({} if findings.metric == "macro F1" else {"macro F1": _figure(row.macro_f1, ".4f")}),
         "seeds": f"{row.seeds[0]:.4f}–{row.seeds[1]:.4f}" if row.seeds else NOTHING,
         "on validation": _figure(
             row.validation_quality.value if row.validation_quality else None, ".4f"
@@ -40,11 +46,11 @@ def show_model(row: ModelRow, findings: Findings) -> Cells:
         "against control": _points(row.less_control),
         "p50 ms": _figure(latency.p50_ms if latency else None, ".3g"),
         "p95 ms": _figure(latency.p95_ms if latency else None, ".3g"),
-        "speed-up": _figure(row.speed_up, ".3g", "×"),
+        "speed-up p50": _figure(faster.p50 if faster else None, ".3g", "×"),
+        "speed-up p95": _figure(faster.p95 if faster else None, ".3g", "×"),
         "outcome": row.outcome,
         "retention": _figure(row.retention, ".4f"),
         "agreement": _figure(row.agreement, ".4f"),
-        **({} if findings.metric == "macro F1" else {"macro F1": _figure(row.macro_f1, ".4f")}),
         "ECE": _figure(row.ece, ".4f"),
         "rows/s": _figure(latency.throughput if latency else None, ",.0f"),
         "MB": _figure(row.disk_mb, ".1f"),
@@ -119,7 +125,8 @@ def _show_variant(row: VariantRow, findings: Findings) -> Cells:
     return {
         "model": row.name,
         "p50 ms": f"{row.p50_ms:.3g}",
-        "against torch": f"{row.speed_up:.2f}×",
+        "against torch p50": f"{row.speed_up.p50:.2f}×",
+        "against torch p95": f"{row.speed_up.p95:.2f}×",
         f"validation {findings.validation_metric}": parity.change.points if parity else NOTHING,
         f"held-out {findings.metric}": held_out.change.points if held_out else NOTHING,
         "other labels": f"{parity.flips} of {parity.answers:,}" if parity else NOTHING,

@@ -17,9 +17,11 @@ from distill_tasks.results.reasons import (
     name_nearest_tested,
     say_chosen,
 )
-from distill_tasks.results.selection import Field, Gaps, Selection
+from distill_tasks.results.selection import Field, Gaps, Selection, Stability
+from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.pareto import Points, find_front, rank
 from distill_tasks.scoring.settings import SelectConfig
+from distill_tasks.scoring.verdicts import rows_needed
 
 REDRAWS = 200
 """How often the choice is repeated with other validation rows."""
@@ -108,7 +110,7 @@ def select_candidate(field: Field, finalists: Sequence[str], rule: Rule) -> Sele
         ],
         why_none="" if leading else name_nearest(candidates, finalists, config),
         ties=_name_ties(allowed, order),
-        stability=measure_stability(allowed.take(running), rule) if running else {},
+        stability=measure_stability(allowed.take(running), rule),
     )
 
 
@@ -155,14 +157,14 @@ def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[in
     return _put_keepers_first(field, order)
 
 
-def measure_stability(field: Field, rule: Rule) -> dict[str, float]:
-    """Return the share of redraws in which each candidate would be first, most frequent first.
+def measure_stability(field: Field, rule: Rule) -> Stability | None:
+    """Return in how many redraws each candidate would come first.
 
     Validation is redrawn, and every p95 latency within the noise of this run. Candidates that are
     ties of the chosen one count as it.
     """
-    if field.redraws is None:
-        return {}
+    if field.redraws is None or not field.candidates:
+        return None
     generator = np.random.default_rng(0)
     p95_ms = np.array([candidate.latency.p95_ms for candidate in field.candidates])
     counts: Counter[str] = Counter()
@@ -176,7 +178,20 @@ def measure_stability(field: Field, rule: Rule) -> dict[str, float]:
         front = [int(scope[number]) for number in np.flatnonzero(find_front(points[scope]))]
         chosen = rule.rank(points, field.gaps, front)[0]
         counts[field.candidates[_take_smallest(field, chosen, range(len(points)))].name] += 1
-    return {name: count / len(rounds) for name, count in counts.most_common()}
+    shares = {name: count / len(rounds) for name, count in counts.most_common()}
+    return Stability(shares, _count_rows_to_settle(field, list(shares)))
+
+
+def _count_rows_to_settle(field: Field, names: Sequence[str]) -> int | None:
+    """Return about how many validation rows would tell the first two candidates apart."""
+    if len(names) < 2:
+        return None
+    numbers = {candidate.name: number for number, candidate in enumerate(field.candidates)}
+    one, other = sorted((numbers[name] for name in names[:2]), key=lambda n: -field.points[n, 0])
+    better, worse = field.candidates[one].quality, field.candidates[other].quality
+    ends = field.gaps[one, other], -field.gaps[other, one]
+    gap = Figure(better.value - worse.value, float(ends[0]), float(ends[1]), better.rows)
+    return rows_needed(gap)
 
 
 def _put_keepers_first(field: Field, ranked: Sequence[int]) -> list[int]:

@@ -13,8 +13,9 @@ from distill_tasks.scoring.statistics import QUALITY_NAMES
 if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
     from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.soft_labels import SoftLabels
     from distill_tasks.measuring.cost import Cost
-    from distill_tasks.measuring.latency import Latency
+    from distill_tasks.measuring.latency import Latency, SpeedUp
     from distill_tasks.results.grid import Grid
     from distill_tasks.results.outcomes import (
         Halving,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from distill_tasks.results.selection import Selection
     from distill_tasks.scoring.fidelity import Panel
     from distill_tasks.scoring.learning_curve import LearningCurve
+
+IMBALANCE = 3
+"""The largest class over the smallest one present, in rows, from which accuracy alone misleads."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class Findings:
         return self.corpus.open()
 
     @cached_property
+    def soft_labels(self) -> SoftLabels:
+        """The teacher's answers to the training rows, those of train first."""
+        return self.labels.open().read(self.rows.training_rows.texts)
+
+    @cached_property
     def costs(self) -> dict[str, Cost]:
         """What each candidate's answers cost, by its name; empty where no prices are given."""
         prices, latencies = self.config.cost, self.latencies.by_name
@@ -116,10 +125,21 @@ class Findings:
         """What the chosen student gets wrong."""
         return self.proof.panels.get(self.selection.chosen or "")
 
-    def speed_up(self, latency: Latency) -> float | None:
+    @property
+    def needs_macro_f1(self) -> bool:
+        """Whether held-out is imbalanced and its metric may hide what happens to small classes.
+
+        Imbalanced: the largest class has at least 3 times the rows of the smallest one present.
+        """
+        held_out = self.rows.splits["held_out"].rows_per_class(len(self.rows.classes))
+        present = held_out[held_out > 0]
+        uneven = present.size > 0 and present.max() >= IMBALANCE * present.min()
+        return bool(uneven) and self.metric != QUALITY_NAMES["macro_f1"]
+
+    def speed_up(self, latency: Latency) -> SpeedUp | None:
         """Return how many times faster than the teacher; None where it has no weights here."""
         teacher = self.latencies.by_name.get(TEACHER)
-        return teacher.p50_ms / latency.p50_ms if teacher else None
+        return latency.speed_up_over(teacher) if teacher else None
 
     def _name_metric(self, split: str) -> str:
         has_gold = self.rows.splits[split].has_gold

@@ -132,6 +132,8 @@ class Proof:
     production: dict[str, ProductionCheck]
     promises: dict[str, list[PromiseTest]]
     """What held-out says of every promise, by the candidate, in the order of their tests."""
+    against_words: dict[str, PairedComparison]
+    """Its quality less that of words on gold; empty where there is no gold to learn them from."""
     reused: bool
 
 

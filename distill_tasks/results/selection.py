@@ -20,6 +20,8 @@ from distill_tasks.scoring.scorecard import Scorecard
 Gaps = NDArray[np.float64]
 """Low ends of the paired intervals of quality, row's candidate less column's (both by number)."""
 
+CLEAR_SHARE = 0.6
+"""A choice that comes out alike in fewer redraws than this share is a toss-up."""
 NARROW = 0.01
 """Two candidates are as good as each other if their difference in quality is within this."""
 
@@ -66,6 +68,23 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """How the choice comes out where other validation rows are drawn."""
+
+    shares: dict[str, float]
+    """In how many redraws a candidate comes first, as a share; the most frequent one first."""
+    rows_to_settle: int | None
+    """Validation rows that would tell the first two apart; None where they are about equal."""
+
+    @property
+    def toss_up(self) -> tuple[str, str] | None:
+        """The two candidates that the choice is a toss-up between, if it is one."""
+        names = list(self.shares)
+        is_clear = len(names) < 2 or self.shares[names[0]] >= CLEAR_SHARE
+        return None if is_clear else (names[0], names[1])
+
+
+@dataclass(frozen=True)
 class Selection:
     """The candidates, those on the front, the chosen one, and the reason for every one."""
 
@@ -90,9 +109,8 @@ class Selection:
     """Why nothing was chosen, naming the nearest candidate."""
     ties: dict[str, list[str]] = field(default_factory=dict)
     """Candidates that are as good and as fast as one of those leading, by its name."""
-    stability: dict[str, float] = field(default_factory=dict)
-    """The share of redraws of validation in which a candidate would lead, the most frequent first.
-    """
+    stability: Stability | None = None
+    """How often the same candidate would come first; None where nothing could be redrawn."""
 
     @property
     def choice(self) -> Candidate | None:

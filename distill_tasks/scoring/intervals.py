@@ -97,6 +97,24 @@ def wilson(
     return np.maximum((middle - reach) / whole, 0), np.minimum((middle + reach) / whole, 1)
 
 
+def subtract_shares(first: Figure, second: Figure) -> Figure:
+    """Return one share less another, of rows that have nothing to do with each other.
+
+    ``rows`` are those of the smaller sample. Source: Newcombe 1998, "Interval estimation for the
+    difference between independent proportions", method 10.
+    """
+    shares = np.array([first.value, second.value])
+    low, high = wilson(shares, np.array([first.rows, second.rows], np.float64))
+    below, above = shares - low, high - shares
+    gap = first.value - second.value
+    return Figure(
+        gap,
+        gap - float(np.hypot(below[0], above[1])),
+        gap + float(np.hypot(above[0], below[1])),
+        min(first.rows, second.rows),
+    )
+
+
 def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArray[np.float64]:
     """Return the low end of the interval of every statistic less every other one (both by number).
 

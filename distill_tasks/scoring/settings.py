@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, NonNegativeInt, model_validator
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.scoring.pareto import Choice, FrontAxis
@@ -109,7 +110,7 @@ class SelectConfig(Settings):
                 unjudged[measure] = [n for n, rows in held_out_rows.items() if rows < needed]
         return {measure: names for measure, names in unjudged.items() if names}
 
-    def check_rows(self, corpus: Corpus) -> list[str]:
+    def check_rows(self, corpus: Corpus) -> list[Note]:
         """Return which promises these rows can hardly show or say nothing of, one sentence each.
 
         Raises InputError for a promise about a class that there is none of, or about classes of
@@ -130,30 +131,33 @@ class SelectConfig(Settings):
                     "select.min_class_recall and min_class_f1 need gold labels in data.held_out. "
                     "Label its rows, or take the promises out."
                 )
-            return [f"{p}: held_out has no gold, so it is about agreement" for p in promises]
+            about = "held_out has no gold, so it is about agreement with the teacher"
+            return [Note(Rank.KNOW, f"{promise}: {about}") for promise in promises]
         return [*self._find_hard(promises, rows, len(held_out)), *self._find_unjudged(rows)]
 
     def _find_hard(
         self, promises: list[Promise], rows: Mapping[str, int], held_out_rows: int
-    ) -> list[str]:
+    ) -> list[Note]:
         """Return the promises that so few rows can hardly show surely."""
         found = []
         for promise in promises if self.promise == "surely" else []:
             needed, there = promise.rows_needed, rows.get(promise.of_class, held_out_rows)
             if needed is not None and there < needed:
-                found.append(
+                hard = (
                     f"{promise} can hardly be shown surely by {there:,} held-out rows: even a "
                     f"student that is right in all of them would need {needed:,}"
                 )
+                found.append(Note(Rank.ACT, hard))
         return found
 
-    def _find_unjudged(self, rows: Mapping[str, int]) -> list[str]:
+    def _find_unjudged(self, rows: Mapping[str, int]) -> list[Note]:
         """Return which classes have too few held-out rows to be judged."""
-        return [
-            f"min_{measure} is not asked of classes with too few held-out rows: "
-            + shortlist(f"{name} ({rows[name]})" for name in names)
-            for measure, names in self.list_unjudged(rows).items()
-        ]
+        found = []
+        for measure, names in self.list_unjudged(rows).items():
+            listed = shortlist(f"{name} ({rows[name]})" for name in names)
+            about = f"min_{measure} is not asked of classes with too few held-out rows: {listed}"
+            found.append(Note(Rank.KNOW, about))
+        return found
 
     @property
     def named_classes(self) -> list[str]:

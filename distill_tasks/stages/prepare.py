@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from distill_tasks.tracking.store import check_experiment, check_tracking
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.probe import check_reading, probe
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Raised when a change of the code changes the data report."""
 
 
@@ -58,7 +58,7 @@ def check_config(config: DistillConfig) -> Corpus:
 def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:
     """Keep the checked rows and the report on them in the store."""
     store = Store(config.work_dir)
-    key = digest(corpus.digest, corpus.findings)
+    key = digest(corpus.digest, [asdict(finding) for finding in corpus.findings])
     reused = store.manifest("corpus", key) is not None
     if not reused:
         with store.build("corpus", key, {"classes": list(corpus.classes)}) as draft:

@@ -25,6 +25,7 @@ from distill_tasks.scoring.verdicts import (
     rows_needed,
 )
 from distill_tasks.stages.stage import stage
+from distill_tasks.students.controls import WORDS_ON_GOLD, has_words
 
 NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
 
@@ -89,8 +90,30 @@ def _prove_seeds(
         parities=parities,
         production=production,
         promises=_test_promises(evaluator, served),
+        against_words=_compare_to_words(evaluator, seeds),
         reused=False,
     )
+
+
+def _compare_to_words(
+    evaluator: Evaluator, seeds: dict[str, list[StudentReference]]
+) -> dict[str, PairedComparison]:
+    """Compare every finalist, over its seeds, with the control that is cheapest to have."""
+    eval_split, seed = evaluator.eval_split, evaluator.run.config.seed
+    gold, train = eval_split.gold, evaluator.run.corpus.splits["train"]
+    if gold is None or not train.has_gold or not has_words(train):
+        return {}
+    words = [eval_split.decide(evaluator.ask_control(WORDS_ON_GOLD))]
+    return {
+        name: compare_answers(
+            gold,
+            [eval_split.decide(evaluator.ask(student)) for student in group if student.distilled],
+            words,
+            metric=eval_split.metric,
+            seed=seed,
+        )
+        for name, group in seeds.items()
+    }
 
 
 def _test_promises(

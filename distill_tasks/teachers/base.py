@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import SequenceClassifier
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     """Row numbers (rows,) and logits (rows, classes), batch by batch, every row once."""
 
 logger = logging.getLogger("potstill")
+
+ONE_HOT = Note(
+    Rank.KNOW,
+    "the teacher's answers are one-hot, all probability on one class in every row: soft labels, "
+    "which say how likely the others are, would teach more",
+)
+"""What is said of a teacher whose answers are hard labels."""
 
 
 class Teacher(Settings, ABC):
@@ -54,8 +62,8 @@ class Teacher(Settings, ABC):
         """
 
     @abstractmethod
-    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
-        """Return what is odd about its answers to these rows, one sentence each.
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
+        """Return what is odd about its answers to these rows, one note each.
 
         Raises InputError for rows or classes that it cannot answer.
         """

@@ -22,6 +22,7 @@ from distill_tasks.training.recipe import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from distill_tasks.core.notes import Note
     from distill_tasks.core.progress import ProgressFile
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
@@ -62,7 +63,7 @@ class FinetuneTeacher(LocalTeacher):
     def check(self, columns: RowFormat, problem: Problem) -> None:
         """Say that it brings no classes of its own: it learns those of the gold rows."""
 
-    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
         """Raise InputError unless there is gold to learn from."""
         if not corpus.splits["train"].has_gold:
             raise InputError(

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from distill_tasks.core.digests import digest, digest_file
 from distill_tasks.core.errors import InputError, shortlist
-from distill_tasks.teachers.base import Teacher
+from distill_tasks.core.notes import Note, Rank
+from distill_tasks.problems.classification import are_one_hot
+from distill_tasks.teachers.base import ONE_HOT, Teacher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +50,7 @@ class SavedTeacher(Teacher):
         """Return the classes that its file has columns of."""
         return read_answers(self, columns.text_column, None, problem)[2]
 
-    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
         """Return what is odd in the answers; raise InputError for a row that has none."""
         texts, logits, _ = self._read(corpus, columns)
         answered = set(texts)
@@ -59,7 +61,8 @@ class SavedTeacher(Teacher):
                     f"Saved answers {self.path} lack {len(absent)} rows of {name}, the first being "
                     f"{absent[0][:60]!r}. Add their answers, or drop these rows."
                 )
-        return find_probabilities(self, logits, corpus.problem)
+        hard = [ONE_HOT] if are_one_hot(logits, corpus.problem) else []
+        return [*find_probabilities(self, logits, corpus.problem), *hard]
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
         """Return the digest of its file's bytes and of how they are read."""
@@ -116,14 +119,15 @@ def read_answers(
 
 def find_probabilities(
     config: SavedTeacher, logits: NDArray[np.float32], problem: Problem
-) -> list[str]:
+) -> list[Note]:
     """Say so if what is declared as logits (rows, classes) looks like probabilities."""
     inside = ((logits >= 0) & (logits <= 1)).all()
     off = np.abs(logits.sum(axis=1) - 1).max(initial=0) if problem == "single_label" else 0.0
     if config.values != "logits" or not inside or off > SUM_TOLERANCE:
         return []
     oddity = f"saved answers {config.path} are declared as logits but look like probabilities"
-    return [f"{oddity}, all from 0 to 1; if they are, set teacher.values: probabilities"]
+    advice = "all from 0 to 1; if they are, set teacher.values: probabilities"
+    return [Note(Rank.ACT, f"{oddity}, {advice}")]
 
 
 def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:

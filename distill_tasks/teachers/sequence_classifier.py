@@ -13,6 +13,7 @@ from distill_tasks.training.checkpoint import Checkpoint, read_classes
 from distill_tasks.training.classifier import PROBLEM_TYPES
 
 if TYPE_CHECKING:
+    from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
@@ -49,7 +50,7 @@ class TransformersTeacher(LocalTeacher):
             )
         return classes
 
-    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[str]:
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
         """Raise InputError unless it answers this problem with the classes of the data."""
         found = self.start.read_config()
         own_problem, problem = found.problem_type, corpus.problem

@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.stages.plan import Planned
@@ -24,7 +25,7 @@ from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.retries import RETRIES
 from distill_tasks.tracking.store import connect
 from flows import cli
-from flows.printing import print_plan, print_side_by_side
+from flows.printing import print_notes, print_plan, print_side_by_side
 from registry.side_by_side import SideBySide
 
 COMMANDS = ("check", "plan", "run", "label", "compare", "promote", "rollback", "schema")
@@ -113,12 +114,25 @@ def test_compare_reads_rows_as_a_run_does_and_says_what_it_found(
     command += ["--tracking-uri", tracking.uri]
     plain, merged = potstill(capsys, *command), potstill(capsys, *command, "--merge-labels")
     assert (plain[0], merged[0]) == (0, 0)
-    assert "note: labels differ in case or spaces alone: ' Cats' (6 rows) as 'cats'" in plain[1]
-    assert "note: labels were merged: ' Cats' (6 rows) as 'cats'" in merged[1]
+    assert (
+        "must be acted on: labels differ in case or spaces alone: ' Cats' (6 rows) as 'cats'"
+        in plain[1]
+    )
+    assert "fine: labels were merged: ' Cats' (6 rows) as 'cats'" in merged[1]
     before, after = (
         float(re.search(r"accuracy\D+([\d.]+)", said[1])[1]) for said in (plain, merged)
     )
     assert after == pytest.approx(before + 2 / 60, abs=2e-4)
+
+
+def test_the_most_urgent_notes_are_printed_and_the_others_counted(capsys):
+    notes = [Note(Rank.FINE, "a"), Note(Rank.KNOW, "b"), Note(Rank.ACT, "c")]
+    print_notes(notes, most=2)
+    print_notes(notes, most=3)
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        *("must be acted on: c", "should be known: b", "1 more in the report"),
+        *("must be acted on: c", "should be known: b", "fine: a"),
+    ]
 
 
 def test_check_says_what_it_found(capsys, save, written):
@@ -248,7 +262,7 @@ def test_names_in_notes_are_shown_as_they_are(capsys, save, written, data_folder
     code, printed = potstill(capsys, "check", save(written))
     assert code == 0
     shown = NAME.replace("\x1b", "␛")
-    assert f"note: too small to split, kept whole in train: {shown} (1 text)" in printed
+    assert f"should be known: too small to split, kept whole in train: {shown} (1 text)" in printed
 
 
 def test_an_experiment_that_was_deleted_in_the_ui_is_said_before_any_work(capsys, save, written):
@@ -310,7 +324,8 @@ def long_run(save, quick, ready_teacher, tmp_path):
         {"family": "layers", "layers": 1, "epochs": 12},
         {"family": "bag_of_words", "max_features": 200},
     ]
-    quick["evaluate"] = {"controls": False, "seeds": 1}
+    # The teacher was never trained, so words on gold are surely better.
+    quick["evaluate"] = {"controls": False, "seeds": 1, "weak_teacher": "go_on"}
     program = [sys.executable, "-m", "flows.cli", "run", str(save(quick))]
     return program, os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
 

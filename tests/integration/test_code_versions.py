@@ -23,7 +23,7 @@ GUARDED = {
     "distill_tasks.stages.export.CODE_VERSION": (1, "35aed8dd1f0de832"),
     "distill_tasks.stages.halve.CODE_VERSION": (4, "eb1f86cf3cb15f6f"),
     "distill_tasks.stages.measure.CODE_VERSION": (3, "12a80bdb1d63e025"),
-    "distill_tasks.stages.prepare.REPORT_VERSION": (3, "0897afa8cff11103"),
+    "distill_tasks.stages.prepare.REPORT_VERSION": (4, "0897afa8cff11103"),
     "distill_tasks.stages.prove.CODE_VERSION": (3, "68f25fef0d1389f8"),
     "distill_tasks.stages.search.CODE_VERSION": (1, "eda88024c8cdf5d0"),
     "distill_tasks.stages.tune.CODE_VERSION": (3, "72abc6a212ea1c2f"),

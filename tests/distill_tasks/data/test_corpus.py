@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.rows import read_corpus, read_rows
 from distill_tasks.data.settings import DataConfig, RowFormat
@@ -118,7 +119,8 @@ def test_repeats_are_reported_with_the_rows_of_the_file(read):
         transfer=[("held 0", None), ("new", None), ("row 2", None)],
         validation=[("row 0", "cats"), ("seen", "dogs")],
     )
-    assert corpus.findings == (
+    assert {note.rank for note in corpus.findings} == {Rank.KNOW}
+    assert tuple(note.text for note in corpus.findings) == (
         "1 rows of train repeat held_out and were left out of train (row 0)",
         "1 rows of train repeat validation and were left out of train (row 1)",
         "1 rows of transfer repeat held_out and were left out of transfer (row 0)",
@@ -142,13 +144,15 @@ def test_validation_takes_the_same_share_of_each_class(read):
     assert np.bincount(corpus.splits["validation"].gold).tolist() == [8, 2]
     assert np.bincount(corpus.splits["train"].gold).tolist() == [32, 8]
     assert not set(corpus.splits["train"].texts) & set(corpus.splits["validation"].texts)
-    assert corpus.findings == ("validation carved from train: 10 of 50 rows",)
+    carved = Note(Rank.FINE, "validation carved from train: 10 of 50 rows")
+    assert corpus.findings == (carved,)
 
 
 def test_a_class_too_small_to_split_is_announced(read):
     corpus = read(train=rows("cats " * 10 + "dogs"))
     assert corpus.splits["train"].gold.tolist().count(1) == 1
-    assert corpus.findings[1] == "too small to split, kept whole in train: dogs (1 text)"
+    whole = "too small to split, kept whole in train: dogs (1 text)"
+    assert corpus.findings[1] == Note(Rank.KNOW, whole)
     with pytest.raises(InputError, match="too few to carve a validation split"):
         read(train=rows("cats dogs"))
 
@@ -220,9 +224,10 @@ def test_rows_that_never_repeat_are_carved_as_they_always_were(
 
 def test_one_text_with_two_labels_is_named_with_the_rows_of_the_files(read):
     train = [("held 1", "cats"), ("same", "dogs"), *TRAIN, ("same", "cats")]
-    assert read(train=train).findings[0] == (
+    assert read(train=train).findings[0] == Note(
+        Rank.KNOW,
         "2 texts have different labels: cats (train row 0) and dogs (held_out row 1), "
-        "dogs (train row 1) and cats (train row 22)"
+        "dogs (train row 1) and cats (train row 22)",
     )
 
 
@@ -232,7 +237,8 @@ def test_labels_unseen_for_their_spelling_alone_are_answered_with_the_option(rea
         read(**splits)
     corpus = read(**splits, settings={"merge_labels": True})
     assert corpus.splits["held_out"].gold.tolist() == [0, 1]
-    assert corpus.findings[0] == "labels were merged: 'Cats' (1 rows) as 'cats'"
+    merged = "labels were merged: 'Cats' (1 rows) as 'cats'"
+    assert corpus.findings[0] == Note(Rank.FINE, merged)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +328,8 @@ def test_several_labels_are_read_from_lists_and_from_strings(read, written):
     assert corpus.splits["train"].gold[:5].tolist() == MATRIX
     assert corpus.splits["train"].gold.dtype == np.int64
     assert corpus.splits["held_out"].gold.tolist() == [[0, 0, 1]]
-    assert corpus.findings == ("2 rows of train carry none of the labels",)
+    bare = Note(Rank.KNOW, "2 rows of train carry none of the labels")
+    assert corpus.findings == (bare,)
     assert all(corpus.splits[name].has_gold for name in ("train", "validation", "held_out"))
 
 
@@ -404,9 +411,10 @@ def test_held_out_without_the_label_column_has_no_gold_and_says_so(read):
     held_out = pd.DataFrame({"text": ["held 0", "held 1"], "source": ["x", "y"]})
     corpus = read(train=TRAIN, held_out=held_out)
     assert corpus.splits["held_out"].gold.tolist() == [-1, -1]
-    assert corpus.findings[0] == (
+    assert corpus.findings[0] == Note(
+        Rank.ACT,
         "held_out has no column 'label': it is scored against the teacher only, and no verdict "
-        "can be given"
+        "can be given",
     )
     assert corpus.splits["validation"].has_gold
 
@@ -454,7 +462,7 @@ def test_rows_to_compare_on_are_read_as_the_rows_of_a_run(tmp_path):
     path.write_text('text,label\none,"a, b"\none,a\ntwo, B\n')
     split, classes, findings = read_rows(path, RowFormat(), "multi_label", ("a", "b"))
     assert (split.gold.tolist(), classes) == ([[0, 1, 1], [0, 1, 0], [1, 0, 0]], ("B", "a", "b"))
-    assert [finding.split(":")[0] for finding in findings] == [
+    assert [finding.text.split(":")[0] for finding in findings] == [
         "labels are read as written with ',' between them",
         "labels differ in case or spaces alone",
         "1 text has different labels",

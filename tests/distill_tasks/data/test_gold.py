@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.gold import find_conflicts, read_gold
 from distill_tasks.data.settings import RowFormat
 
@@ -30,7 +31,7 @@ def test_a_blank_label_is_a_missing_one(blank):
         read(["billing", blank, "login", blank], problem="single_label")
     rows, findings = read(["billing", blank])
     assert rows == [("billing",), ()]
-    assert findings == ["1 rows of train carry none of the labels"]
+    assert findings == [Note(Rank.KNOW, "1 rows of train carry none of the labels")]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_another_separator_is_recognised_where_all_that_it_parts_stands_alone_to
     joined = f"billing{mark} login"
     rows, findings = read([joined, "billing"], ["login"])
     assert rows == [("billing", "login"), ("billing",)]
-    assert findings == [f"labels are read as written with {mark!r} between them"]
+    read_so = f"labels are read as written with {mark!r} between them"
+    assert findings == [Note(Rank.KNOW, read_so)]
     rows, _ = read([joined], known=["billing", "login"])
     assert rows == [("billing", "login")]
 
@@ -130,8 +132,8 @@ def test_empty_places_of_lists_are_left_out_and_counted():
     rows, findings = read([np.array([1.0, np.nan]), [np.nan], ["a", "", None, "a"]])
     assert rows == [("1",), (), ("a",)]
     assert findings == [
-        "4 empty places in lists of labels of train were left out",
-        "1 rows of train carry none of the labels",
+        Note(Rank.FINE, "4 empty places in lists of labels of train were left out"),
+        Note(Rank.KNOW, "1 rows of train carry none of the labels"),
     ]
 
 
@@ -156,7 +158,8 @@ def test_names_alike_are_told_with_what_would_be_merged():
     rows, findings = read(ALIKE, problem="single_label")
     assert rows == [(name,) for name in ALIKE]
     (said,) = findings
-    assert said == (
+    assert said.rank is Rank.ACT
+    assert said.text == (
         "labels differ in case or spaces alone: ' billing', 'Billing' (2 rows) as 'billing'; "
         "'LOG  IN' (1 rows) as 'log in'; set merge_labels to read them as one"
     )
@@ -166,7 +169,7 @@ def test_names_alike_are_told_with_what_would_be_merged():
 def test_names_alike_are_merged_on_request(problem):
     rows, findings = read(ALIKE, problem=problem, merge_labels=True)
     assert [name for (name,) in rows] == [*["billing"] * 4, "login", "log in", "log in"]
-    assert findings[0].startswith("labels were merged: ")
+    assert findings[0].text.startswith("labels were merged: ")
     rows, _ = read(["Billing", "billing"], problem=problem, known=["BILLING"], merge_labels=True)
     assert rows == [("BILLING",), ("BILLING",)]
 
@@ -188,9 +191,8 @@ def test_labels_that_look_like_several_in_one_are_named(problem, option):
     column = ["billing/login", "billing", "login", "tcp/ip", "tcp"]
     rows, findings = read(column, problem=problem)
     assert rows == [(name,) for name in column]
-    assert findings == [
-        f"labels look like several in one: billing/login; if they are, set {option}"
-    ]
+    several = f"labels look like several in one: billing/login; if they are, set {option}"
+    assert findings == [Note(Rank.ACT, several)]
     assert read(column, problem=problem, label_separator="|")[1] == []
 
 
@@ -198,7 +200,7 @@ def test_texts_with_different_labels_are_named_with_their_rows():
     texts = {"train": ["same", "other", "same", "none"], "held_out": ["other", "none", "same"]}
     labels = {"train": [("a",), ("b",), ("c",), ()], "held_out": [("b",), ("a", "b"), ("a",)]}
     (said,) = find_conflicts(texts, labels)
-    assert said == (
+    assert said.text == (
         "2 texts have different labels: a (train row 0) and c (train row 2), "
         "none (train row 3) and a, b (held_out row 1)"
     )

@@ -23,6 +23,7 @@ from distill_tasks.measuring.latency import (
     ROUNDS,
     SHORTEST_TURN_MS,
     MeasureConfig,
+    SpeedUp,
     find_band,
     fixed_threads,
     tie,
@@ -455,3 +456,10 @@ def test_real_answers_take_no_less_than_they_do_inside(light_folders, monkeypatc
         assert one.mean_ms >= np.mean(timed)
         for quantile, value in ((0.5, one.p50_ms), (0.95, one.p95_ms)):
             assert value >= np.quantile(timed, quantile)
+
+
+def test_a_speed_up_is_that_of_p50_and_of_p95_each_labelled():
+    quick, slow = make_latency(2.0), replace(make_latency(10.0), p50_ms=8.0)
+    found = quick.speed_up_over(slow)
+    assert found == SpeedUp(p50=8.0, p95=5.0)
+    assert str(found) == "8× at p50, 5× at p95"

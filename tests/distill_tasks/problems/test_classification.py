@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.utils.class_weight import compute_class_weight
 
 from distill_tasks.problems.classification import (
+    are_one_hot,
     balance_classes,
     confidence,
     decide,
@@ -114,3 +115,20 @@ def test_the_ones_of_each_of_several_labels_weigh_as_much_as_its_zeros(gold):
 @pytest.mark.parametrize("gold", [np.full(4, -1), np.full((4, 3), -1), np.empty(0, np.int64)])
 def test_without_any_gold_every_class_weighs_one(gold):
     assert balance_classes(gold, 3).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("problem", "rows", "hard"),
+    [
+        ("single_label", [[0, -14, -14], [-14, 0, -14]], True),
+        ("single_label", [[0, -14, -14], [-6, 0, -14]], False),  # 400 to 1
+        ("single_label", [[7, 0], [0, 7]], True),
+        ("single_label", [[5, 5, -20]], False),
+        ("multi_label", [[-14, 14, 14], [-14, -14, -14]], True),
+        ("multi_label", [[-14, 14, 2]], False),
+    ],
+)
+def test_answers_are_one_hot_where_each_is_a_thousand_times_likelier_than_any_other(
+    problem, rows, hard
+):
+    assert are_one_hot(np.array(rows, np.float32), problem) is hard

@@ -14,6 +14,7 @@ from samples import GOOD, POOR, write_evil_words
 
 from distill_tasks.config import SelectConfig, parse_config
 from distill_tasks.results.choice import Rule, select_candidate
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.results.selection import Candidate, Field
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
@@ -65,6 +66,27 @@ def without_gold(find):
         pd.read_parquet(path).drop(columns="label").to_parquet(path, index=False)
 
     return find("evil-without-gold", drop_labels)
+
+
+@pytest.fixture(scope="session")
+def uneven(findings):
+    """The same where held-out has few fish, of which the chosen student finds none."""
+    splits, number = findings.rows.splits, findings.rows.classes.index("fish")
+    fish = np.flatnonzero(splits["held_out"].gold == number)
+    kept = np.setdiff1d(np.arange(len(splits["held_out"])), fish[7:])
+    rows = replace(findings.rows, splits=splits | {"held_out": splits["held_out"].take(kept)})
+
+    def score(card, **changes):
+        others = [row for row in card.per_class if row["class"] != "fish"]
+        return replace(card, per_class=[*others, {"class": "fish", "rows": 7, **changes}])
+
+    models = findings.held_out.models
+    good = score(models[GOOD], precision=None, recall=0.0, f1=0.0)
+    teacher = score(models[TEACHER], precision=0.9, recall=0.9, f1=0.9)
+    held_out = replace(findings.held_out, models=models | {GOOD: good, TEACHER: teacher})
+    found = replace(findings, held_out=held_out)
+    vars(found)["rows"] = rows  # where they are read once
+    return found
 
 
 @pytest.fixture(scope="session")

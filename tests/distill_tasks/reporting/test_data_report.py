@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_tasks.config import parse_config
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.reporting.data_report import inspect_corpus
@@ -39,7 +40,7 @@ def of(report, name):
 
 
 def warned(report, words):
-    return [warning for warning in report.warnings if words in warning]
+    return [note.text for note in report.warnings if words in note.text]
 
 
 def test_rows_and_classes_are_counted_in_every_split():
@@ -126,9 +127,10 @@ def test_a_share_of_rows_longer_than_the_teacher_reads_is_reported():
     report = inspect(tokens, 8)
     shares = [of(report, name).truncated for name in ("train", "validation", "held_out")]
     assert (shares, report.max_length) == ([0.5, 0.25, 0.0], 8)
-    assert report.warnings[-1] == (
+    assert report.warnings[-1] == Note(
+        Rank.KNOW,
         "longer than the 8 tokens that are read (teacher.max_length): 50 % of train, "
-        "25 % of validation"
+        "25 % of validation",
     )
 
 
@@ -160,6 +162,8 @@ def test_a_class_that_held_out_lacks_leaves_f1():
     held_out = split(distinct(8, "held"), [0] * 8)
     assert warned(inspect(held_out=held_out), "no rows of b: nothing is known of them, and F1")
     assert warned(inspect(held_out=held_out), "over 1 of 2 classes")
+    (absent,) = [note for note in inspect(held_out=held_out).warnings if "no rows" in note.text]
+    assert absent.rank is Rank.ACT
     assert not warned(inspect(held_out=split(distinct(8, "held"))), "nothing is known")
 
 
@@ -230,5 +234,5 @@ def test_what_was_found_in_the_files_is_told_even_where_the_rows_are_the_same(re
     transfer = pd.read_parquet(data_folder / "transfer.parquet")
     pd.concat([transfer, held_out[["text"]][:3]]).to_parquet(data_folder / "transfer.parquet")
     config, corpus = read()
-    assert any("3 rows of transfer repeat held_out" in finding for finding in corpus.findings)
+    assert any("3 rows of transfer repeat held_out" in note.text for note in corpus.findings)
     assert keep_corpus(config, corpus).open().findings == corpus.findings

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
+from builders import make_latency
 from samples import GOOD
 
 from distill_tasks.reporting.model_card import write_card
 from distill_tasks.reporting.sentences import say_footprint, say_verdict
+from distill_tasks.results.outcomes import TEACHER
 
 
 def card_of(findings):
@@ -26,6 +30,16 @@ def test_a_card_says_whether_the_teacher_helped_and_what_serving_takes(findings,
     assert f"**Did the teacher help?** {say_verdict(findings.judgement)[:20]}" in card
     assert f"{choice.latency.p95_ms:.3g} ms (p95)" in card
     assert f"Without mlflow: {say_footprint(choice.footprint)}." in card
+
+
+def test_a_card_says_what_is_lost_and_how_much_faster_it_is(uneven):
+    timed = uneven.latencies.by_name | {TEACHER: make_latency(10)}
+    found = replace(uneven, latencies=replace(uneven.latencies, by_name=timed))
+    vars(found)["rows"] = uneven.rows
+    card = card_of(found)
+    assert "**What is lost?** Macro F1 0." in card
+    assert "It never predicts fish (7 rows). Class that suffers most: fish (7 rows), F1 0.0" in card
+    assert "25× faster at p50, 25× at p95 than the teacher" in card
 
 
 def test_a_card_links_to_the_runs(card):

@@ -4,13 +4,16 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from builders import make_latency
 from markdown_it import MarkdownIt
 from samples import EVIL_CLASS, EVIL_TEXT, GOOD
 
 from distill_tasks.measuring.cost import CostConfig
+from distill_tasks.reporting.notes import gather_notes, group_notes
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
 from distill_tasks.reporting.sentences import explain_columns, headline, say_cost, say_front
 from distill_tasks.reporting.tables import tabulate_models, tabulate_variants
+from distill_tasks.results.outcomes import TEACHER
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
 
@@ -93,12 +96,45 @@ def test_no_text_of_the_users_is_live_in_markdown(findings, write):
 def test_the_markdown_tells_the_whole_story(findings):
     text = write_markdown(findings)
     assert text.startswith(f"# small\n\n**{headline(findings)}**\n\nBEATS: ")
-    for heading in ("Candidates", "Verdicts", f"What {GOOD} gets wrong", "Calibration", "Data"):
+    for heading in (
+        "Notes",
+        "Candidates",
+        "Verdicts",
+        f"What {GOOD} gets wrong",
+        "Calibration",
+        "Data",
+    ):
         assert f"\n## {heading}\n" in text
     assert findings.curve.meaning in text
     assert findings.tuning.reason in text
     assert say_front(findings) in text
     assert explain_columns(findings) in text
+
+
+def test_all_notes_stand_in_report_and_page_grouped_by_rank(uneven, tmp_path):
+    page = html.unescape(page_of(uneven, tmp_path).source)
+    text = html.unescape(render(write_markdown(uneven)))
+    places = []
+    for rank, texts in group_notes(gather_notes(uneven)).items():
+        assert f"<summary>{rank.capitalize()} ({len(texts)})</summary>" in page
+        places.append(text.index(f"<h3>{rank.capitalize()}</h3>"))
+        for note in texts:
+            assert note in page
+            places.append(text.index(note, places[-1]))
+    assert text.count("<h3>Must be acted on") == text.count("<h3>Should be known") == 1
+    assert places == sorted(places)
+
+
+def test_macro_f1_and_the_class_that_suffers_most_are_on_the_first_screen(uneven, tmp_path):
+    first = page_of(uneven, tmp_path).source.split("Quality against latency")[0]
+    told = html.unescape(first)
+    student, teacher = (
+        card.figures["quality/macro_f1"]
+        for card in (uneven.held_out.candidates[GOOD], uneven.held_out.models[TEACHER])
+    )
+    assert f"macro F1 {student}, the teacher's {teacher}" in told
+    assert told.count("It never predicts fish (7 rows)") == 1
+    assert "- It never predicts fish (7 rows)" in write_note(uneven)
 
 
 # The page.
@@ -117,6 +153,15 @@ def test_the_page_begins_with_five_cards(page):
         assert said in first
     assert "Wrong where the teacher was right" in first
     assert 'class="value beats">BEATS' in first
+
+
+def test_the_first_screen_says_how_much_faster_at_p50_and_at_p95(findings, tmp_path):
+    timed = findings.latencies.by_name | {TEACHER: replace(make_latency(10), p50_ms=4)}
+    found = replace(findings, latencies=replace(findings.latencies, by_name=timed))
+    first = page_of(found, tmp_path).source.split("Quality against latency")[0]
+    assert "20× faster at p50, 25× at p95 (text in, label out)" in first
+    assert ">20× · 25×</span>" in first
+    assert "faster than the teacher, p50 · p95" in first
 
 
 def test_no_text_of_the_users_becomes_a_tag(page):
@@ -139,6 +184,7 @@ def test_the_page_shows_every_row_of_the_table_and_what_came_of_it(page, finding
 def test_the_page_has_every_section(page):
     assert page.headings == [
         "small",
+        "Notes",
         "Quality against latency",
         "All models",
         "Verdicts: student against itself without the teacher",
@@ -179,7 +225,7 @@ def test_the_report_has_a_section_on_variants_where_there_are_any(findings, expo
     heading = "Variants: the same student in other runtimes"
     page, text = page_of(exported, tmp_path), write_markdown(exported)
     assert "## Variants" not in write_markdown(findings)
-    assert page.headings[1:3] == ["Quality against latency", heading]
+    assert page.headings[2:4] == ["Quality against latency", heading]
     shown = {tuple(row) for row in page.rows}
     for cells in tabulate_variants(exported):
         assert tuple(cells.values()) in shown

@@ -5,6 +5,7 @@ from builders import make_latency
 from samples import GOOD, POOR
 
 from distill_tasks.measuring.cost import CostConfig
+from distill_tasks.measuring.latency import SpeedUp
 from distill_tasks.reporting.rows import (
     list_calibration,
     list_classes,
@@ -21,9 +22,9 @@ def rows_of(findings):
     return {row.name: row for row in list_models(findings)}
 
 
-def time_teacher(findings):
-    """Return the findings where the teacher has weights here, and takes 10 ms."""
-    timed = findings.latencies.by_name | {TEACHER: SLOW}
+def time_teacher(findings, latency=SLOW):
+    """Return the findings where the teacher has weights here, and takes so long."""
+    timed = findings.latencies.by_name | {TEACHER: latency}
     return replace(findings, latencies=replace(findings.latencies, by_name=timed))
 
 
@@ -56,10 +57,11 @@ def test_a_finalist_is_compared_with_the_row_of_its_own_control(findings):
     assert {row.less_control for row in rows.values() if row.verdict is None} == {None}
 
 
-def test_speed_up_is_that_of_the_median(findings):
-    rows = rows_of(time_teacher(findings))
-    assert (rows[GOOD].speed_up, rows[POOR].speed_up) == (25, 50)
-    assert rows[TEACHER].speed_up == 1
+def test_speed_up_is_that_of_p50_and_of_p95(findings):
+    rows = rows_of(time_teacher(findings, replace(SLOW, p50_ms=4)))
+    assert rows[GOOD].speed_up == SpeedUp(p50=pytest.approx(20), p95=pytest.approx(25))
+    assert rows[POOR].speed_up == SpeedUp(p50=pytest.approx(40), p95=pytest.approx(50))
+    assert rows[TEACHER].speed_up == SpeedUp(1, 1)
 
 
 def test_several_seeds_show_their_spread(findings):
@@ -90,6 +92,13 @@ def test_classes_are_those_of_student_and_teacher(findings):
     assert replace(rows[0], f1=None).less_teacher is None
 
 
+def test_a_class_is_never_predicted_where_it_has_rows_and_nobody_is_said_to_be_of_it(findings):
+    row = list_classes(findings, findings.selection.choice)[0]
+    assert not row.never_predicted
+    assert replace(row, precision=None).never_predicted
+    assert not replace(row, precision=None, rows=0).never_predicted
+
+
 def test_calibration_is_that_of_student_and_teacher(findings):
     choice = findings.selection.choice
     teacher, student = list_calibration(findings, choice)
@@ -115,9 +124,10 @@ def test_every_variant_is_a_row_of_the_table_with_its_own_figures(exported):
 
 def test_variants_are_listed_beside_their_student_with_what_they_gain_and_lose(exported):
     torch, onnx, int8 = list_variants(exported)
-    assert (torch.name, torch.speed_up, torch.validation) == (GOOD, 1, None)
-    assert (onnx.speed_up, onnx.validation.flips) == (pytest.approx(5), 0)
-    assert (int8.speed_up, int8.validation.flips) == (pytest.approx(4), 9)
+    assert (torch.name, torch.speed_up, torch.validation) == (GOOD, SpeedUp(1, 1), None)
+    assert (onnx.speed_up.p50, onnx.speed_up.p95) == (pytest.approx(5), pytest.approx(5))
+    assert (int8.speed_up.p50, int8.speed_up.p95) == (pytest.approx(4), pytest.approx(4))
+    assert (onnx.validation.flips, int8.validation.flips) == (0, 9)
     assert int8.held_out == int8.validation
 
 

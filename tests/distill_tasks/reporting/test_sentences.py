@@ -8,6 +8,7 @@ from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.sentences import (
     explain_columns,
     headline,
+    say_classes,
     say_cost,
     say_errors,
     say_footprint,
@@ -16,11 +17,9 @@ from distill_tasks.reporting.sentences import (
     say_objective,
     say_times,
     say_verdict,
-    warn,
 )
 from distill_tasks.results.outcomes import TEACHER, Halving, Stop
 from distill_tasks.scoring.intervals import Figure
-from distill_tasks.students import formats as variants
 
 SLOW = make_latency(10)
 
@@ -35,7 +34,34 @@ def test_the_headline_names_the_student_and_what_it_keeps(findings):
 def test_the_headline_says_how_much_faster_than_a_teacher_that_was_timed(findings):
     timed = findings.latencies.by_name | {TEACHER: SLOW}
     fast = replace(findings, latencies=replace(findings.latencies, by_name=timed))
-    assert headline(fast).endswith("and is 25× faster (p50, text in, label out).")
+    assert headline(fast).endswith("and is 25× faster at p50, 25× at p95 (text in, label out).")
+
+
+def test_the_headline_says_what_is_kept_of_macro_f1_where_classes_are_imbalanced(uneven):
+    student, teacher = (
+        card.values["quality/macro_f1"]
+        for card in (uneven.held_out.candidates[GOOD], uneven.held_out.models[TEACHER])
+    )
+    assert f"held-out accuracy ({100 * student / teacher:.1f} % of its macro F1)" in headline(
+        uneven
+    )
+
+
+def test_the_class_that_suffers_most_is_named_with_its_rows_however_few(uneven):
+    assert say_classes(uneven, uneven.selection.choice) == [
+        "It never predicts fish (7 rows)",
+        "Class that suffers most: fish (7 rows), F1 0.000, the teacher's 0.900, -0.900",
+    ]
+
+
+def test_it_is_said_where_no_class_suffers_and_nothing_is_without_gold(findings, without_gold):
+    same = {TEACHER: findings.held_out.models[GOOD]}
+    equal = replace(findings.held_out, models=findings.held_out.models | same)
+    choice = findings.selection.choice
+    assert say_classes(replace(findings, held_out=equal), choice) == [
+        "No class suffers: its F1 of each is the teacher's or higher"
+    ]
+    assert say_classes(without_gold, without_gold.selection.choice) == []
 
 
 def test_the_headline_speaks_of_agreement_where_there_is_no_gold(without_gold):
@@ -50,7 +76,7 @@ def test_the_columns_of_the_table_say_whose_figures_are_compared(findings):
     said = explain_columns(findings)
     assert "accuracy of a finalist minus accuracy of its control" in said
     assert "its row ends in -on-gold" in said
-    assert "p50 latency of the teacher divided by that of the model" in said
+    assert "latency of the teacher divided by that of the model, p50 by p50 and p95 by p95" in said
 
 
 def test_a_verdict_is_said_with_its_reason_ratio_and_flags(findings):
@@ -129,51 +155,3 @@ def test_errors_are_said_by_kind_and_the_worst_slice_with_whose_figure_is_whose(
         "Worst slice: class x, 50 rows: student 50.0 %, teacher 75.0 %, the student's less the "
         "teacher's -25.0 points [-50.0, -12.5]"
     )
-
-
-# Warnings.
-
-
-def added(findings, **changes):
-    """Return the warnings that some changes of the findings add."""
-    before = warn(findings)
-    return [said for said in warn(replace(findings, **changes)) if said not in before]
-
-
-def test_warnings_hold_those_of_the_data_report(findings):
-    assert set(findings.corpus.report.warnings) <= set(warn(findings))
-
-
-def test_the_flags_of_finalists_are_warnings(findings):
-    flagged = replace(findings.proof.judgements[GOOD], flags=["it rains"])
-    judgements = findings.proof.judgements | {GOOD: flagged}
-    proof = replace(findings.proof, judgements=judgements)
-    assert added(findings, proof=proof) == [f"{GOOD}: it rains"]
-
-
-def test_a_teacher_no_better_than_words_on_gold_is_a_warning(findings):
-    models = findings.held_out.models
-    weak = replace(findings.held_out, models=models | {TEACHER: models["words-on-gold"]})
-    (said,) = added(findings, held_out=weak)
-    assert "does not clearly beat words on gold" in said
-    assert said.endswith("distillation has little to give here")
-
-
-def test_a_variant_whose_export_failed_is_a_warning_with_the_reason(findings):
-    failed = {"layers-2-onnx": "its export failed: TypeError: no such operator"}
-    (said,) = added(findings, grid=replace(findings.grid, failed=failed))
-    assert said == "layers-2-onnx was left out: its export failed: TypeError: no such operator"
-
-
-def test_transformers_that_lack_their_variants_for_want_of_a_package_are_a_warning(
-    findings, monkeypatch
-):
-    students = [replace(student, variant="torch") for student in findings.students]
-    torch = replace(findings.grid, students=students)
-    assert added(findings, grid=torch) == []
-    monkeypatch.setattr(variants, "find_spec", lambda _: None)
-    (said,) = added(findings, grid=torch)
-    assert "pip install 'potstill[onnx]'" in said
-    declined = variants.ExportConfig(variants=())
-    config = findings.config.model_copy(update={"export": declined})
-    assert added(findings, grid=torch, run=replace(findings.run, config=config)) == []

@@ -3,9 +3,11 @@ from dataclasses import replace
 from samples import GOOD
 
 from distill_tasks.measuring.cost import CostConfig
+from distill_tasks.measuring.latency import SpeedUp
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.tables import (
     markdown_table,
+    name_quality_columns,
     show_model,
     tabulate_calibration,
     tabulate_classes,
@@ -26,16 +28,22 @@ def test_every_row_has_every_column_and_the_metric_names_one(findings):
 
 def test_the_cells_of_a_model_are_its_figures(findings):
     row = next(row for row in list_models(findings) if row.name == GOOD)
-    row = replace(row, seeds=(0.8, 0.9), speed_up=25.0)
+    row = replace(row, seeds=(0.8, 0.9), speed_up=SpeedUp(25.0, 8.125))
     cells, gap = show_model(row, findings), row.less_control
     assert cells["accuracy"] == f"{row.quality.value:.4f}"
     assert cells["interval"] == f"{row.quality.low:.3f}–{row.quality.high:.3f}"
     assert cells["on validation"] == f"{row.validation_quality.value:.4f}"
     assert cells["seeds"] == "0.8000–0.9000"
-    assert (cells["p50 ms"], cells["p95 ms"], cells["speed-up"]) == ("0.2", "0.4", "25×")
+    assert (cells["p50 ms"], cells["p95 ms"]) == ("0.2", "0.4")
+    assert (cells["speed-up p50"], cells["speed-up p95"]) == ("25×", "8.12×")
     assert (cells["verdict"], cells["outcome"]) == ("BEATS", row.outcome)
     low, high = 100 * gap.low, 100 * gap.high
     assert cells["against control"] == f"{100 * gap.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def test_macro_f1_stands_beside_the_metric_where_classes_are_imbalanced(findings, uneven):
+    assert name_quality_columns(findings) == ("accuracy", "interval")
+    assert name_quality_columns(uneven) == ("accuracy", "interval", "macro F1")
 
 
 def test_a_price_is_shown_where_prices_are_given(findings):
@@ -49,8 +57,13 @@ def test_a_price_is_shown_where_prices_are_given(findings):
 
 def test_the_cells_of_variants_say_what_they_gain_and_lose(exported):
     torch, onnx, int8 = tabulate_variants(exported)
-    assert (torch["model"], torch["against torch"], torch["other labels"]) == (GOOD, "1.00×", "–")
-    assert (onnx["against torch"], onnx["other labels"]) == ("5.00×", "0 of 90")
+    assert (torch["model"], torch["against torch p50"], torch["other labels"]) == (
+        GOOD,
+        "1.00×",
+        "–",
+    )
+    assert (onnx["against torch p50"], onnx["against torch p95"]) == ("5.00×", "5.00×")
+    assert onnx["other labels"] == "0 of 90"
     assert onnx["largest logit difference"] == "2e-07"
     assert int8["validation accuracy"] == "-10.00 points [-20.00, -2.00]"
     assert int8["held-out accuracy"] == int8["validation accuracy"]

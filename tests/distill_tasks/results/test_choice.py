@@ -14,12 +14,13 @@ from distill_tasks.results.choice import (
     select_candidate,
 )
 from distill_tasks.results.outcomes import Proof
-from distill_tasks.results.selection import Candidate, Field, Redraws
+from distill_tasks.results.selection import Candidate, Field, Redraws, Stability
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.promises import Promise, PromiseTest
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.scoring.settings import SelectConfig
+from distill_tasks.scoring.verdicts import rows_needed
 
 NAMES = {
     "accuracy": "quality/accuracy",
@@ -546,7 +547,7 @@ def prove(**values):
         name: [PromiseTest(asked, value, value - 0.02, value + 0.02, 500, False)]
         for name, value in values.items()
     }
-    return Proof({}, {}, {}, {}, promises=tests, reused=False)
+    return Proof({}, {}, {}, {}, promises=tests, against_words={}, reused=False)
 
 
 @pytest.mark.parametrize(
@@ -597,7 +598,24 @@ def test_stability_is_the_share_of_redraws_in_which_a_candidate_comes_first():
     redraws = Redraws(np.stack([often, np.full(200, 0.8)], axis=1), np.zeros((200, 2)))
     field = replace(field_of(pair), redraws=redraws)
     found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
-    assert found == {"slow": 0.75, "quick": 0.25}
+    assert found.shares == {"slow": 0.75, "quick": 0.25}
+    assert found.toss_up is None
+
+
+def test_a_choice_that_comes_out_alike_in_too_few_redraws_is_a_toss_up():
+    found = Stability({"slow": 0.55, "quick": 0.45}, rows_to_settle=400)
+    assert found.toss_up == ("slow", "quick")
+    assert Stability({"slow": 1.0}, rows_to_settle=None).toss_up is None
+
+
+def test_the_rows_that_would_settle_a_choice_follow_from_the_interval_of_the_difference():
+    pair = [candidate("quick", 0.8, 1), candidate("slow", 0.9, 9)]
+    redraws = Redraws(np.tile([0.8, 0.9], (200, 1)), np.zeros((200, 2)))
+    redraws.qualities[::2] = [0.9, 0.8]
+    field = replace(field_of(pair, unsure=0.2), redraws=redraws)
+    found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
+    assert set(found.shares) == {"slow", "quick"}
+    assert found.rows_to_settle == rows_needed(Figure(0.1, -0.1, 0.3, 100))
 
 
 def test_a_redraw_in_which_the_first_breaks_its_promise_goes_to_one_that_keeps_it():
@@ -606,4 +624,4 @@ def test_a_redraw_in_which_the_first_breaks_its_promise_goes_to_one_that_keeps_i
     redraws = Redraws(np.tile([0.9, 0.8], (200, 1)), margins)
     field = replace(field_of(pair), redraws=redraws)
     found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
-    assert found == {"slow": 0.75, "quick": 0.25}
+    assert found.shares == {"slow": 0.75, "quick": 0.25}

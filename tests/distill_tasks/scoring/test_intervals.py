@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from distill_tasks.scoring import intervals
 from distill_tasks.scoring.intervals import (
@@ -18,6 +18,7 @@ from distill_tasks.scoring.intervals import (
     find_bias,
     find_interval,
     lowest_gaps,
+    subtract_shares,
     wilson,
 )
 from distill_tasks.scoring.statistics import calibration_error, difference
@@ -180,3 +181,17 @@ def test_memory_does_not_grow_with_the_draws(monkeypatch):
 
 def test_a_figure_shows_its_interval():
     assert str(Figure(0.95, 0.9312345, 1, 200)) == "0.9500 [0.9312, 1.0000]"
+
+
+@pytest.mark.parametrize(
+    ("hits", "rows"), [((56, 48), (70, 80)), ((9, 3), (10, 10)), ((7, 0), (7, 9))]
+)
+def test_the_difference_of_two_shares_is_newcombes_of_statsmodels(hits, rows):
+    shares = [hit / row for hit, row in zip(hits, rows, strict=True)]
+    figures = [Figure(value, 0, 1, row) for value, row in zip(shares, rows, strict=True)]
+    found = subtract_shares(*figures)
+    theirs = confint_proportions_2indep(
+        hits[0], rows[0], hits[1], rows[1], method="newcomb", compare="diff", alpha=1 - LEVEL
+    )
+    assert (found.low, found.high) == pytest.approx(theirs)
+    assert (found.value, found.rows) == (pytest.approx(shares[0] - shares[1]), min(rows))

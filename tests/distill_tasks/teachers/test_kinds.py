@@ -11,10 +11,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, ByT5
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Rank
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.settings import RowFormat
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.teachers import saved
+from distill_tasks.teachers.base import ONE_HOT
 from distill_tasks.teachers.finetune import FinetuneTeacher
 from distill_tasks.teachers.saved import SavedTeacher
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
@@ -341,7 +343,8 @@ def test_saved_answers_that_are_given_twice_are_one(tmp_path):
 def test_logits_that_look_like_probabilities_are_told(problem, values, said):
     logits = np.float32(values)
     found = saved.find_probabilities(SavedTeacher(path="p", values="logits"), logits, problem)
-    assert ["look like probabilities" in one for one in found] == [True][:said]
+    assert ["look like probabilities" in one.text for one in found] == [True][:said]
+    assert {one.rank for one in found} <= {Rank.ACT}
     assert saved.find_probabilities(SavedTeacher(path="p"), logits, problem) == []
 
 
@@ -352,7 +355,20 @@ def test_check_tells_of_probabilities_declared_as_logits(written, data_folder, t
     written["teacher"] = {"kind": "saved", "path": path, "values": "logits"}
     written["students"] = [{"family": "bag_of_words"}]
     corpus = check_config(parse_config(written, "test"))
-    assert "look like probabilities" in corpus.findings[-1]
+    assert "look like probabilities" in corpus.findings[-1].text
+
+
+@pytest.mark.parametrize(("sure", "told"), [(1.0, True), (0.98, False)])
+def test_check_tells_of_saved_answers_that_are_hard_labels(
+    written, data_folder, tmp_path, sure, told
+):
+    frames = [pd.read_parquet(path) for path in data_folder.glob("*.parquet")]
+    texts = pd.concat(frames)["text"].tolist()
+    rest = (1 - sure) / 2
+    path = write_answers(tmp_path, text=texts, cats=sure, dogs=rest, fish=rest)
+    written["teacher"] = {"kind": "saved", "path": path}
+    written["students"] = [{"family": "bag_of_words"}]
+    assert (ONE_HOT in check_config(parse_config(written, "test")).findings) is told
 
 
 def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
