@@ -185,7 +185,8 @@ def configure(data: DataSet) -> DistillConfig:
         "name": data.name,
         "seed": SEED,
         "work_dir": str(folder / "store"),
-        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "data": {name: str(folder / f"{name}.parquet") for name in splits}
+        | {"validation_share": 0.2},
         "teacher": {"kind": "finetune", "base": base, "max_length": 96, "epochs": 6},
         "students": STUDENTS,
         "select": {"scored_transfer": 0},  # every draw holds back rows of its own
