@@ -20,11 +20,11 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 ROLLED_BACK = "potstill.rolled_back"
-"""Tag of a version that a person took back: no nightly run may promote it again."""
+"""Tag of a version that a person rolled back: nightly runs may not promote it again."""
 VERDICT = "potstill.verdict"
-"""Tag of a version with the verdict on its student against the same one without a teacher."""
+"""Tag with the verdict on a version's student against the same student without a teacher."""
 STUDENT = "potstill.student"
-"""Tag with the digest of a version's student, by which a version is found again."""
+"""Tag with the digest of a version's student, by which the version is found again."""
 MOVE = "potstill.move"
 """Tag of a registered model whose aliases are being moved, as JSON; gone once they are."""
 
@@ -39,7 +39,7 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """The address that MLflow loads it by."""
+        """The address by which MLflow loads it."""
         return f"models:/{self.model}/{self.version}"
 
 
@@ -53,9 +53,9 @@ class Move:
 
 
 def choose_version(client: MlflowClient, name: str, version: int | None) -> Registered:
-    """Return the version asked for, or the challenger.
+    """Return the given version, or the challenger if none is given.
 
-    Raises InputError if there is neither.
+    Raises InputError if there is no such version.
     """
     chosen = aliases_of(client, name).get(CHALLENGER) if version is None else version
     known = sorted(_read_versions(client, name))
@@ -79,7 +79,7 @@ def tags_of(client: MlflowClient, registered: Registered) -> dict[str, str]:
 
 
 def give_another_chance(client: MlflowClient, registered: Registered) -> None:
-    """Forget that a version was rolled back."""
+    """Remove the tag that a version was rolled back."""
     if ROLLED_BACK in tags_of(client, registered):
         client.delete_model_version_tag(registered.model, str(registered.version), ROLLED_BACK)
 
@@ -87,7 +87,7 @@ def give_another_chance(client: MlflowClient, registered: Registered) -> None:
 def move_aliases(client: MlflowClient, name: str, move: Move) -> None:
     """Make one version champion and another previous.
 
-    The move is written down first, so that `finish_move` completes it after a kill at any point.
+    The move is recorded first, so that `finish_move` can complete it after a kill at any point.
     """
     client.set_registered_model_tag(name, MOVE, json.dumps(asdict(move)))
     _carry_out(client, name, move)
@@ -105,8 +105,8 @@ def finish_move(client: MlflowClient, name: str) -> Move | None:
 def find_unfinished(client: MlflowClient, name: str) -> Move | None:
     """Return the change of champion that was interrupted, if there is one.
 
-    Aliases that contradict each other count as one, whoever moved them: a champion that is its own
-    previous version, or its own challenger.
+    A champion that is also the previous version, or the challenger, counts as interrupted too,
+    whoever moved the aliases.
     """
     model = _get_model(client, name)
     if MOVE in model.tags:
@@ -128,7 +128,7 @@ def find_unfinished(client: MlflowClient, name: str) -> Move | None:
 
 
 def _carry_out(client: MlflowClient, name: str, move: Move) -> None:
-    """Take every step of a move; each may have been taken before."""
+    """Perform every step of a move; steps may have been performed before."""
     if move.kind == "roll back":
         if move.previous is not None:
             client.set_model_version_tag(name, str(move.previous), ROLLED_BACK, "true")

@@ -1,4 +1,4 @@
-"""Stage ``gate``: challenger against champion, both asked the same frozen rows in one run."""
+"""Stage ``gate``: compares challenger and champion on the same frozen rows in one run."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ logger = logging.getLogger("potstill")
 CODE_VERSION = 2
 """Raised when a change of the code changes the verdict on the same answers."""
 GATE = "potstill.gate"
-"""Tag of a version with its last comparison against the champion, as JSON."""
+"""Tag with a version's last comparison against the champion, as JSON."""
 MEASURED = "potstill.measured"
-"""Tag of a version with what its student was measured at on held-out, as JSON."""
+"""Tag with the quality of a version's student on held-out rows, as JSON."""
 SAME = 0.002
-"""A registered model's quality on the same rows may differ by this much: another processor may
-round another way."""
+"""A registered model's quality on the same rows may differ by this much, because processors round
+differently."""
 CLEARLY_FASTER = 0.9
-"""A challenger is faster if its p95 latency is below this share of the champion's, and by more
-than two measurements of either model differ in the same run."""
+"""A challenger is faster if its p95 latency is below this share of the champion's, and the
+difference exceeds that between two measurements of either model in the same run."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class GateReport:
-    """Whether a version may become champion, and the comparison that says so."""
+    """Whether a version may become champion, and the comparison behind that."""
 
     version: int
     compared_to: int | None
-    """The champion that it was compared to; None where there was none."""
+    """The champion that it was compared to; None if there was none."""
     basis: str
-    """Digest of the rows, the rule and the code that the verdict rests on."""
+    """Digest of the rows, the rule and the code that the verdict depends on."""
     promote: bool
     reason: str
     verdict: Verdict | None = None
@@ -90,10 +90,10 @@ def judge(
 ) -> GateReport:
     """Compare a version with the current champion and write the verdict on the version.
 
-    It may be promoted where its quality BEATS the champion's, where there is no champion and it
-    BEATS itself without its teacher (any may with ``registry.first: any``), or
-    where it is clearly faster and the interval of its loss stays within ``allowed_drop``; never
-    where the same student is as good without its teacher.
+    It may be promoted if its quality BEATS the champion's, or if it is clearly faster and the whole
+    interval of its loss stays within ``allowed_drop``. The first champion must BEAT the same
+    student without its teacher, unless ``registry.first`` is ``any``. A version is never promoted
+    if the same student is as good without its teacher.
     """
     client = MlflowClient(config.tracking.uri)
     rule = [config.select.metric, config.registry.allowed_drop, config.measure.model_dump()]
@@ -129,7 +129,7 @@ def gate(
 
 
 def read_gate(client: MlflowClient, registered: Registered) -> GateReport | None:
-    """Return the comparison written on a version, if there is one."""
+    """Return the comparison stored with a version, if there is one."""
     tags = client.get_model_version(registered.model, str(registered.version)).tags
     if GATE not in tags:
         return None
@@ -159,10 +159,10 @@ def decide(
 
 
 def _still_counts(earlier: GateReport, champion: int | None, basis: str) -> bool:
-    """Return whether a comparison of before refuses a version still.
+    """Return whether an earlier comparison still refuses a version.
 
-    One that let it through is made again, with the files as they are now; so is a refusal without
-    a comparison, whose cause may be mended.
+    A comparison that allowed the promotion is made again with the present files; so is a refusal
+    without a comparison, because its cause may have been fixed.
     """
     refused = earlier.verdict is not None and not earlier.promote
     return refused and (earlier.compared_to, earlier.basis) == (champion, basis)
@@ -223,7 +223,7 @@ def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateRepo
 def find_change(
     asked: Asked, tags: Mapping[str, str], held_out: Split, classes: tuple[str, ...]
 ) -> str | None:
-    """Return how a version answers otherwise than its student did when it was measured, if so."""
+    """Return how a version's quality differs from that of its student when measured, if it does."""
     known = join_classes(classes, asked)
     gold = read_gold(held_out, classes, known)
     if gold is None or MEASURED not in tags:
@@ -247,7 +247,7 @@ def _replace_unopened(
     plain: GateReport,
     error: UnopenedError,
 ) -> GateReport:
-    """Return what follows where the champion cannot answer: only its own student may follow it."""
+    """Return the report if the champion cannot answer: only the same student may replace it."""
     student = tags_of(MlflowClient(config.tracking.uri), champion).get(STUDENT)
     if student is not None and student == tags.get(STUDENT):
         reason = f"it is the student of version {champion.version}, which cannot be opened any more"

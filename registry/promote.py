@@ -1,4 +1,4 @@
-"""Stage ``promote``: the aliases move, the way back is kept."""
+"""Stage ``promote``: moves the aliases so that the move can be rolled back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Promotion:
-    """What happened to the champion, or would happen."""
+    """The change of champion that happened, or would happen."""
 
     model: str
     champion: int | None
@@ -45,7 +45,7 @@ def promote_version(
 ) -> Promotion:
     """Make a version champion if its gate report allows it; the former champion becomes previous.
 
-    Raises PotstillError if the champion is another one than the report was written against.
+    Raises PotstillError if the champion has changed since the report was made.
     """
     aliases = aliases_of(client, registered.model)
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
@@ -74,8 +74,8 @@ def finish_promotion(client: MlflowClient, model: str, dry_run: bool = False) ->
 def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promotion:
     """Make the previous champion champion again; the present one becomes previous.
 
-    No run promotes the one taken back again until a person asks for it by its version. A roll back
-    that was interrupted is completed, and no second one is begun.
+    Runs do not promote the version that was rolled back again, until a person names it. If an
+    earlier rollback was interrupted, it is completed, and no second one is started.
 
     Raises InputError if there is no previous champion, or if it cannot be opened any more.
     """
@@ -97,13 +97,13 @@ def roll_back(client: MlflowClient, model: str, dry_run: bool = False) -> Promot
 
 
 def describe_completed(model: str, move: Move, dry_run: bool) -> Promotion:
-    """Return what completing an interrupted move of the aliases came to, or would come to."""
+    """Return the result of completing an interrupted move, or what it would be."""
     reason = f"an interrupted {move.kind} {'would be' if dry_run else 'was'} completed"
     return describe_move(model, move, reason, dry_run)
 
 
 def describe_move(model: str, move: Move, reason: str, dry_run: bool) -> Promotion:
-    """Return what a move of the aliases came to, or would come to."""
+    """Return the result of a move of the aliases, or what it would be."""
     return Promotion(
         model,
         move.champion,

@@ -1,4 +1,4 @@
-"""Stage ``register``: a chosen student becomes a model version, with its card."""
+"""Stage ``register``: registers the chosen student as a model version, with its card."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ logger = logging.getLogger("potstill")
 def register_candidate(
     findings: Findings, candidate: Candidate, report: Report, distillation: Distillation
 ) -> Registered:
-    """Register a student as a version and as challenger, or find the version it already is.
+    """Register a student as a version and challenger, unless it has a version already.
 
-    A version that is champion already does not become challenger again. One that cannot be opened
-    any more is followed by a new version of the same student. ``report`` holds the student's card.
+    A version that is champion does not become challenger again. If the version can no longer be
+    opened, a new version of the same student is made. ``report`` holds the student's card.
     """
     config = findings.config
     client = MlflowClient(config.tracking.uri)
@@ -112,7 +112,7 @@ def _make_version(
 def _describe_measured(
     client: MlflowClient, findings: Findings, candidate: Candidate, registered: Registered
 ) -> None:
-    """Write on a version what its student was found to be, for the gate to hold it to."""
+    """Write a student's measured quality to its version's tags, which the gate checks."""
     verdict = findings.proof.judgements[candidate.name].verdict
     card = findings.held_out.models[candidate.name]
     measured = Measured(findings.rows.splits["held_out"].digest, card.metric, card.quality.value)

@@ -1,4 +1,4 @@
-"""Models of the registry, opened as they are served and asked."""
+"""Opening models of the registry as they are served, and running them on rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class UnopenedError(InputError):
-    """A model of the registry that cannot be opened: no such version, or its files are gone."""
+    """A model of the registry cannot be opened: there is no such version, or its files are gone."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Asked:
 
     uri: str
     model: Any
-    """The `ServedModel`, with the code of its version."""
+    """The `ServedModel`, run with the code of its version."""
     labels: list[list[str]]
-    """For each row the labels that it gives, one where the problem has one."""
+    """The predicted labels of each row; exactly one in a single-label problem."""
 
     @property
     def place(self) -> Served:
-        """Return where the model lies, and the code of its version."""
+        """Return the model's folder and the code of its version, for timing."""
         code = sys.modules[type(self.model).__module__].__file__
         assert code is not None
         return Served(str(self.model.folder), code)
 
     def decide(self, classes: tuple[str, ...]) -> Decisions:
-        """Return its labels as a matrix (rows, classes), in a given order of classes."""
+        """Return its labels as decisions (rows, classes), in a given order of classes."""
         numbers = {label: number for number, label in enumerate(classes)}
         decisions = np.zeros((len(self.labels), len(classes)), bool)
         for row, labels in enumerate(self.labels):
@@ -50,7 +50,7 @@ class Asked:
 
 
 def join_classes(classes: tuple[str, ...], *models: Asked) -> tuple[str, ...]:
-    """Return the classes of the rows, then those that models alone know."""
+    """Return the classes of the rows, then those that only the models know."""
     return tuple(dict.fromkeys(chain(classes, *(asked.model.classes for asked in models))))
 
 
@@ -71,9 +71,9 @@ def open_served(uri: str) -> Any:
 
 
 def ask(uri: str, rows: Split) -> Asked:
-    """Open a model of the registry and ask it some rows.
+    """Open a model of the registry and run it on some rows.
 
-    Raises UnopenedError if it cannot be opened, or fails at a row.
+    Raises UnopenedError if it cannot be opened, or fails on a row.
     """
     model = open_served(uri)
     several = getattr(model, "problem", "single_label") == "multi_label"

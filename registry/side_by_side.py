@@ -1,4 +1,4 @@
-"""Two models of the registry on the same rows in one run: quality and latency."""
+"""Comparing two models of the registry on the same rows in one run: quality and latency."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Two models on the same rows in one run."""
+    """The comparison of two models on the same rows in one run."""
 
     names: tuple[str, str]
     metric: Quality
     qualities: tuple[float, float] | None
-    """The metric of both; None where the rows have no gold."""
+    """The metric of both; None if the rows have no gold."""
     agreement: float
     comparison: PairedComparison | None
     latencies: tuple[Latency, Latency]
@@ -56,7 +56,7 @@ def compare_asked(
     measure: MeasureConfig,
     metric: Quality = "accuracy",
 ) -> SideBySide:
-    """Compare two models that were asked the same rows, quality and latency."""
+    """Compare quality and latency of two models that were run on the same rows."""
     known = join_classes(classes, first, second)
     ours, theirs = first.decide(known), second.decide(known)
     places = {"first": first.place, "second": second.place}
@@ -81,6 +81,6 @@ def compare_asked(
 
 
 def read_gold(rows: Split, classes: tuple[str, ...], known: tuple[str, ...]) -> Decisions | None:
-    """Return gold as a matrix (rows, known classes), those of the rows first; None without gold."""
+    """Return gold as a matrix (rows, classes known to rows or models); None without gold."""
     gold = rows.decisions(len(classes))
     return None if gold is None else np.pad(gold, ((0, 0), (0, len(known) - len(classes))))

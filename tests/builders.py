@@ -106,6 +106,20 @@ def make_student(name: str, **changes: Any) -> StudentReference:
     return StudentReference(name=name, **usual | changes)
 
 
+def spread_weights(folder: Path, std: float) -> Path:
+    """Make the weights of a saved classifier so large that its answers differ from text to text."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(2)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=std)
+    model.save_pretrained(folder)
+    return folder
+
+
 def make_latency(p95_ms: float, noise: float = 0.0) -> Latency:
     """Return times whose mean is half of p95, measured with some noise."""
     ends = {"p50_ms": p95_ms / 2, "p95_ms": p95_ms, "p99_ms": p95_ms * 2}

@@ -24,9 +24,12 @@ from shared import Once, make_once
 from distill_tasks.config import DistillConfig, TrackingConfig, parse_config
 
 if TYPE_CHECKING:
+    from house import House
     from night import Night
 
-WHOLE_RUNS = {"flows", "integration", "registry", "reporting"}
+    from distill_tasks.results.findings import Findings
+
+WHOLE_RUNS = {"flows", "integration", "registry", "reporting", "tracking"}
 """Folders of tests that need servers and whole runs."""
 
 # No test may fail because another process keeps the machine busy.
@@ -126,6 +129,32 @@ def night(request: pytest.FixtureRequest, once: Once, tiny_base: Path, empty_mlf
         keep_night(folder, tiny_base)
 
     return read_night(once("night", run))
+
+
+@pytest.fixture(scope="session")
+def judged(night: Night) -> Findings:
+    """What the real run found, with every student judged."""
+    from house import judge_all
+
+    return judge_all(night.outcome.findings)
+
+
+@pytest.fixture(scope="session", params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
+def house(
+    request: pytest.FixtureRequest, judged: Findings, tmp_path_factory: pytest.TempPathFactory
+) -> House:
+    """What the real run found, written to a real server, in the slow suite to sqlite too.
+
+    A server keeps what it is told in sqlite itself; the real run is tracked in sqlite alone.
+    """
+    from house import build_house
+
+    uri = (
+        request.getfixturevalue("mlflow_server")
+        if request.param == "server"
+        else f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    )
+    return build_house(judged, TrackingConfig(uri=uri, experiment="registry"))
 
 
 @pytest.fixture(scope="session")

@@ -170,6 +170,19 @@ def names(path):
     return {name for name in mentioned if name}
 
 
+TESTS = [
+    path
+    for room in ("distill_tasks", "registry", "flows")
+    for path in (ROOT / "tests" / room).glob("**/test_*.py")
+]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_file_stands_for_a_module_of_its_package(path):
+    module = path.relative_to(ROOT / "tests").with_name(path.name.removeprefix("test_"))
+    assert (ROOT / module).is_file()
+
+
 LOADERS = {"from_pretrained", "from_config", "load_dataset", "pipeline"}
 """Calls of libraries that may run code they find beside what they load."""
 

@@ -1,4 +1,4 @@
-"""What every room may use: settings, errors, digests, the store, progress, the terminal.
+"""What every package may use: settings, errors, digests, the store, progress, the terminal.
 
-It uses none of the others.
+It imports none of the other packages.
 """

@@ -1,4 +1,4 @@
-"""Credentials: a configuration is kept in records and logs, so none may stand in it."""
+"""Credentials: a configuration is kept in records and logs, so it may not contain any."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def refuse_credentials(written: Any) -> None:
 
 
 def mask_credentials(text: str) -> str:
-    """Return text, as of an error of a library, without the credentials in its addresses."""
+    """Return a text, such as a library's error, with the credentials in its addresses masked."""
     return _IN_TEXT.sub(lambda found: f"{''.join(filter(None, found.groups()))}***", text)
 
 
 def _list_texts(written: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     """Return every key and text of plain data, each with the keys that lead to it.
 
-    What refers to itself, as YAML can, is gone through once.
+    Data that contains itself, which YAML allows, is visited once.
     """
     waiting: list[tuple[tuple[str, ...], Any]] = [((), written)]
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""Where a run ran: what its figures and the bytes of its students depend on beside its input."""
+"""Where a run ran: what its figures and its students' bytes depend on besides its input."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PACKAGES = (
     "prefect",
 )
 SERVING = ("numpy", "onnxruntime", "tokenizers", "torch", "transformers")
-"""Those of them that answers run on."""
+"""The packages that answer texts once a model is served."""
 ARITHMETIC = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "bf16", "i8mm")
-"""How the names of those processor flags begin that change which arithmetic is done."""
+"""Prefixes of the processor flags that change which arithmetic is done."""
 SETTINGS = (
     "OMP_NUM_THREADS",
     "OMP_WAIT_POLICY",
@@ -41,7 +41,7 @@ SETTINGS = (
     "TOKENIZERS_PARALLELISM",
     "CUDA_VISIBLE_DEVICES",
 )
-"""Variables that say how threads, memory and kernels are used; no other is read."""
+"""Environment variables that control threads, memory and kernels; no others are recorded."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Environment:
     python: str
     platform: str
     processor: str
-    """Its name, and how many of its cores this process may use."""
+    """The processor's name, and how many of its cores this process may use."""
     processor_flags: tuple[str, ...]
-    """Those that change which arithmetic is done, as ``amx_bf16``."""
+    """The flags that change which arithmetic is done, such as ``amx_bf16``."""
     settings: dict[str, str]
-    """Variables of `SETTINGS` that are set."""
+    """The variables of `SETTINGS` that are set."""
     packages: dict[str, str]
-    """Versions by name, of `PACKAGES` that are installed."""
+    """The version of each of `PACKAGES` that is installed, by name."""
 
 
 def read_environment() -> Environment:
-    """Return the environment of this process, without loading what is heavy."""
+    """Return the environment of this process, without importing heavy libraries."""
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
@@ -75,13 +75,13 @@ def read_environment() -> Environment:
 def describe_machine() -> str:
     """Return the processor's name and how many of its cores this process may use."""
     names = _read_processor("model name") or [platform.processor()]
-    usable = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    usable = getattr(os, "sched_getaffinity", None)  # only on Linux
     cores = len(usable(0)) if usable else os.cpu_count()
     return f"{names[0]}, {cores} cores"
 
 
 def list_versions(packages: Sequence[str] = SERVING) -> dict[str, str]:
-    """Return the versions of packages by name, where they are installed."""
+    """Return the versions of the packages that are installed, by name."""
     versions = {}
     for name in packages:
         try:
@@ -93,7 +93,7 @@ def list_versions(packages: Sequence[str] = SERVING) -> dict[str, str]:
 
 @contextmanager
 def variables(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process meanwhile."""
+    """Set environment variables of this process inside the block, and restore them after it."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -112,7 +112,7 @@ def _read_flags() -> tuple[str, ...]:
 
 
 def _read_processor(key: str) -> list[str]:
-    """Return what Linux says of every core under a key, nothing elsewhere."""
+    """Return the values that /proc/cpuinfo has for a key; none where there is no such file."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.is_file() else []
     pairs = [line.split(":", 1) for line in lines if ":" in line]

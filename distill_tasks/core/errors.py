@@ -1,4 +1,4 @@
-"""The errors a user can meet, each one or two lines that say what to do."""
+"""The errors that users see, each one or two lines that say what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 
 class PotstillError(Exception):
-    """A run that failed for a reason its user can read; exit code 1."""
+    """A run failed for a reason that the message explains; exit code 1."""
 
     exit_code = 1
 
 
 class InputError(PotstillError):
-    """Wrong input: what was found, what is allowed, what to do; exit code 2."""
+    """The input is wrong: what was found, what is allowed, what to do; exit code 2."""
 
     exit_code = 2
 
@@ -34,23 +34,23 @@ class WeakTeacherError(PotstillError):
 
 
 class DivergedError(PotstillError):
-    """A training whose loss is no number any more; exit code 1 where it is the teacher's."""
+    """A training's loss became NaN or infinite; exit code 1 if it is the teacher's training."""
 
 
 class DiskFullError(PotstillError):
-    """A disk, its inodes or a quota are used up: nothing that a run goes on to do can be kept."""
+    """A disk, its inodes or a quota are used up, so that nothing more can be saved."""
 
 
 FULL = re.compile(
     r"no space left on device|disk quota exceeded|database or disk is full"
-    r"|PytorchStreamWriter failed|^\d+ requested and \d+ written",  # of torch, of numpy
+    r"|PytorchStreamWriter failed|^\d+ requested and \d+ written",  # from torch, from numpy
     re.IGNORECASE,
 )
-"""What libraries say of a full disk that they raise errors of their own for."""
+"""Messages by which libraries report a full disk in errors of their own types."""
 
 
 def stop_if_disk_full(error: BaseException) -> None:
-    """Raise DiskFullError where an error, or what it came from, says that a disk is full."""
+    """Raise DiskFullError if an error, or any error that caused it, reports a full disk."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, DiskFullError):
         full = isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -66,13 +66,13 @@ def stop_if_disk_full(error: BaseException) -> None:
 
 
 def say_error(error: BaseException) -> str:
-    """Return an error of any kind in one line."""
+    """Return an error of any type as one line."""
     kind = "" if isinstance(error, PotstillError) else f"{type(error).__name__}: "
     return f"{kind}{' '.join(str(error).split())[:200]}"
 
 
 def say_reason(error: Exception) -> str:
-    """Return the first line of another library's error, for the middle of one of ours."""
+    """Return the first line of a library's error, to be quoted inside one of our messages."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(" .:")
 
@@ -84,7 +84,7 @@ def did_you_mean(word: str, allowed: Iterable[object]) -> str:
 
 
 def shortlist(items: Iterable[object], most: int = 5) -> str:
-    """Return the first few items joined by commas, with the number of those left out."""
+    """Return the first few items joined by commas, and how many more there are."""
     words = [str(item) for item in items]
     rest = len(words) - most
     return ", ".join(words[:most]) + (f" and {rest} more" if rest > 0 else "")

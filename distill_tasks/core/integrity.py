@@ -1,8 +1,8 @@
-"""Integrity: a manifest vouches for the files beside it, byte by byte, and for its own words.
+"""Integrity: a manifest by which damage to the files of a folder, or to itself, is detected.
 
-``manifest.json`` holds what is known of a folder (``about``), the size and digest of every file in
-it (``files``), and a digest of the two and of where they belong (``seal``), so that a manifest that
-was flipped, cut or swapped with another one is found out too.
+``manifest.json`` holds what is known about a folder (``about``), the size and digest of every file
+in it (``files``), and a digest of both and of the folder's place in the store (``seal``): so a
+manifest with flipped bits, a truncated one, or one of another folder is detected too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from distill_tasks.core.digests import digest, digest_file
 
 MANIFEST = "manifest.json"
 KEYS = {"about", "files", "seal"}
-"""Of a manifest; those of before 2026-11-26 have none of them, and are all ``about``."""
+"""The keys of a manifest; those written before 2026-11-26 consist of what is now ``about``."""
 
 Seen = tuple[int, int, int, int, int]
 
 _digests: dict[Seen, str] = {}
-"""What was read in this process: a file that nobody wrote since is not read again."""
+"""Digests that this process computed: a file that has not changed since is not read again."""
 
 
 class DamagedError(Exception):
-    """Files that are not as they were written; says which one, what is wrong, and of what."""
+    """A file differs from what was written; the message says which file and how it differs."""
 
     def __init__(self, message: str, name: str | None = None) -> None:
         super().__init__(message)
@@ -39,17 +39,17 @@ class DamagedError(Exception):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What vouches for a folder."""
+    """What is known about a folder, and what its files should be."""
 
     about: dict[str, Any]
     files: dict[str, dict[str, Any]] | None
-    """Size in bytes and digest of each file by its path; None where none were kept yet."""
+    """Size in bytes and digest of each file by its path; None in manifests without digests."""
 
 
 def write_manifest(folder: Path, place: str, about: dict[str, Any]) -> None:
-    """Write the manifest of a folder, of the files that are in it now.
+    """Write a manifest of the files that are in a folder now.
 
-    ``place`` names the folder in the store, wherever it lies while it is made.
+    ``place`` is the folder's final place in the store, even while it is still a draft elsewhere.
     """
     about = json.loads(json.dumps(about))  # as it will be read again: keys are strings
     files = {
@@ -63,9 +63,9 @@ def write_manifest(folder: Path, place: str, about: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, place: str) -> Manifest | None:
-    """Return the manifest of a folder whose files are all as they were written.
+    """Return the manifest of a folder, after checking that its files are as they were written.
 
-    None where nothing is there. Raises DamagedError for anything else.
+    Returns None if there is no such folder. Raises DamagedError if anything differs.
     """
     manifest = _parse_manifest(folder, place)
     if manifest is None:
@@ -77,9 +77,9 @@ def read_manifest(folder: Path, place: str) -> Manifest | None:
 
 
 def check_readable(folder: Path) -> None:
-    """Raise DamagedError for a file that cannot be read as what its name says.
+    """Raise DamagedError for a file that cannot be read as the format that its name says.
 
-    All that can be done for files whose digests were not kept.
+    This is the only possible check of files without stored digests.
     """
     for path in _files(folder):
         try:
@@ -101,19 +101,19 @@ def _parse_manifest(folder: Path, place: str) -> Manifest | None:
     if isinstance(written, dict) and not KEYS & written.keys():
         return Manifest(written, None)
     if not isinstance(written, dict) or written.keys() != KEYS:
-        raise DamagedError(f"{MANIFEST} has not the keys that were written")
+        raise DamagedError(f"{MANIFEST} differs in its keys from what was written")
     if written["seal"] != digest(place, written["about"], written["files"]):
-        raise DamagedError(f"{MANIFEST} has not the content that was written")
+        raise DamagedError(f"{MANIFEST} differs in its content from what was written")
     return Manifest(written["about"], written["files"])
 
 
 def _compare(path: Path, was: dict[str, Any]) -> str | None:
-    """Return what is wrong with a file, or None."""
+    """Return what is wrong with a file, or None if it is as it was written."""
     try:
         size = path.stat().st_size
         if size != was["bytes"]:
             return f"has {size:,} bytes, {was['bytes']:,} were written"
-        return None if _read(path) == was["digest"] else "has not the bytes that were written"
+        return None if _read(path) == was["digest"] else "differs from the bytes that were written"
     except OSError as error:
         if error.errno == errno.ENOENT:
             return "is missing"
@@ -121,7 +121,7 @@ def _compare(path: Path, was: dict[str, Any]) -> str | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files that a manifest vouches for, in the same order everywhere."""
+    """Yield the files that a manifest covers, in the same order on every machine."""
     for path in sorted(folder.rglob("*")):
         mine = path.parent == folder and (path.name.startswith((MANIFEST, ".")))
         if path.is_file() and not mine:
@@ -129,7 +129,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """Return the digest of a file, read again only where it was written since."""
+    """Return the digest of a file, which is read again only if it changed."""
     about = path.stat()
     key = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
     if key not in _digests:

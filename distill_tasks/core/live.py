@@ -31,16 +31,16 @@ logger = logging.getLogger("potstill")
 SECONDS_BETWEEN_LINES = 15.0
 REFRESHES_PER_S = 2.0
 LINES_AROUND = 6
-"""Of a terminal, beside the rows of the table."""
+"""Terminal lines that are left free around the rows of the table."""
 MEASURES = ("rung", "step", "loss", "accuracy", "rows/s", "left")
 SHORTEST_NAME = 20
 
 terminal = Terminal(stderr=True)
-"""The one console that everything live and every log line goes through, so that none is torn."""
+"""The one console for live displays and log lines, so that they never overwrite each other."""
 
 
 class LogLines(logging.Handler):
-    """Writes log lines to the terminal, above whatever is live there."""
+    """Writes log lines to the terminal, above a live display if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -51,7 +51,7 @@ class LogLines(logging.Handler):
 
 
 class Progress:
-    """Shows how far one piece of long work has come."""
+    """Shows the progress of one long piece of work."""
 
     def __init__(self, description: str, unit: str) -> None:
         self.description = description
@@ -59,7 +59,7 @@ class Progress:
         self._bars: Bars | None = None
 
     def start(self, total: int) -> None:
-        """Begin with the number of units that the whole work takes."""
+        """Start the display, given the number of units of the whole work."""
         self.total = total
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
         if terminal.file.isatty():
@@ -76,7 +76,7 @@ class Progress:
             self._bars.start()
 
     def reach(self, done: int) -> None:
-        """Show that so many units are done."""
+        """Show that this many units are done."""
         if self._bars is not None:
             self._bars.update(self._bars.task_ids[0], completed=done)
         elif time.monotonic() >= self._next_line:
@@ -84,30 +84,30 @@ class Progress:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def stop(self) -> None:
-        """End the display; a bar is wiped away."""
+        """End the display; a bar is removed from the terminal."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
 
 class LiveGrid:
-    """One row for each training: a table in a terminal, a line now and then elsewhere."""
+    """One row for each training: a table in a terminal, occasional log lines elsewhere."""
 
     def __init__(self, console: Terminal) -> None:
         self.console = console
         self.rows: dict[str, TrainingStep] = {}
-        """The latest of each training, in the order in which they first began."""
+        """The latest step of each training, in the order in which they first began."""
         self.ends: dict[str, str] = {}
-        """How each training ended that is not under way."""
+        """How each training ended that is no longer running."""
         self._latest: list[str] = []
-        """The names of trainings, that which began or went on last being the last."""
+        """The names of the trainings, the one that began or continued last at the end."""
         self._told: str | None = None
-        """The name of the training that told a step last, until a line says so."""
+        """The name of the training with the latest step, until a line has shown that step."""
         self._live: Live | None = None
         self._next_line = 0.0
 
     def hear(self, event: Event) -> None:
-        """Take in that a training begins or ends, or how far it is."""
+        """Receive the begin, a step or the end of a training."""
         name = event.name
         if isinstance(event, TrainingEnd):
             stopped = event.how == "done" and self.rows[name].share < 1
@@ -119,7 +119,7 @@ class LiveGrid:
             self._told = name
 
     def show(self) -> None:
-        """Show the table while something trains, or now and then what was told last."""
+        """Show the table while something trains; without a terminal, log the latest step."""
         if not self._running():
             self.close()
         elif self.console.file.isatty():
@@ -130,7 +130,7 @@ class LiveGrid:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def close(self) -> None:
-        """Wipe the table away until the next training begins."""
+        """Remove the table until the next training begins."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -156,7 +156,7 @@ class LiveGrid:
             self._live.start(refresh=True)
 
     def table(self) -> Table:
-        """Return the grid as it stands, the latest of it that the terminal has lines for."""
+        """Return the table of the grid: the latest trainings, as many as the terminal has lines."""
         shown = self._latest[-max(1, self.console.height - LINES_AROUND) :]
         others = len(self._latest) - len(shown)
         caption = f"and {others} more" if others else None
@@ -175,12 +175,12 @@ class LiveGrid:
 
 
 def shown(store: Path, *others: Watcher) -> AbstractContextManager[None]:
-    """Show all trainings in a store meanwhile, in the terminal and to others."""
+    """Show all trainings in a store inside the block: in the terminal, and to other watchers."""
     return follow(store, [LiveGrid(terminal), *others])
 
 
 def _cells(row: TrainingStep, end: str | None) -> list[str]:
-    """Return what the table says of a training that goes on, or of one that came to an end."""
+    """Return the table cells of a training, which is running unless ``end`` says how it ended."""
     left = "–" if row.seconds_left is None else say_time(row.seconds_left)
     return [
         row.rung,
@@ -193,7 +193,7 @@ def _cells(row: TrainingStep, end: str | None) -> list[str]:
 
 
 def _shorten(name: str, width: int) -> str:
-    """Return a name that fits: students are told apart by both its ends."""
+    """Return a name cut to a width in its middle: both its ends distinguish students."""
     if len(name) <= width:
         return name
     end = width // 2

@@ -1,4 +1,4 @@
-"""What users write is text, never markup: one function for each language that it is shown in."""
+"""Escaping of text that users wrote: one function for each language in which it is shown."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _MARKDOWN = re.compile(f"({_ENTITIES})|{_ESCAPED}", re.IGNORECASE)
 
 
 def as_visible(text: str) -> str:
-    """Return text whose control characters are pictures of themselves, so that none is obeyed."""
+    """Return text with its control characters replaced by visible symbols."""
     return text.translate(_CONTROLS)
 
 
 def as_terminal(text: str) -> str:
-    """Return text that moves no cursor and sets no colour; `Terminal` shows its brackets too."""
+    """Return text that neither moves the cursor nor sets colours in a terminal."""
     return as_visible(text).replace("\r", "␍")
 
 
 def as_markdown(text: str) -> str:
-    """Return markdown that shows a text as it is: no link, image, tag, emphasis, list or cell.
+    """Return markdown that shows a text literally: no link, image, tag, emphasis, list or cell.
 
-    It holds for CommonMark, for the Markdown of MLflow's pages (Showdown) and of Prefect's
-    (marked). What is no markup where it stands, as `max_disk_mb` or `[1, 2]`, stays readable.
+    It works in CommonMark and in the Markdown of MLflow's pages (Showdown) and of Prefect's
+    (marked). Characters that are no markup where they stand are not escaped, as in `max_disk_mb`.
     """
 
     def disarm(found: re.Match[str]) -> str:
@@ -48,5 +48,5 @@ def as_markdown(text: str) -> str:
 
 
 def as_label(text: str) -> str:
-    """Return what plotly, whose labels are a small HTML, shows as the text it is."""
+    """Return a label that plotly, whose labels may contain HTML tags, shows literally."""
     return html.escape(as_visible(text), quote=False)

@@ -1,4 +1,4 @@
-"""Memory that nobody uses any more is given back, often enough that it must take little time."""
+"""Returning unused memory to the system, quickly, because it is done often."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 CONTROL_GROUPS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Where Linux says, below this folder, what a container may take: of version 2, and of 1."""
+"""Files in the folder below with a container's memory limit: control groups version 2, and 1."""
 CONTROL_GROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def find_memory_gb() -> float:
-    """Return the memory in 10⁹ bytes that this machine, or the container it is, may use."""
+    """Return the memory in 10⁹ bytes that this machine or container may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in (CONTROL_GROUP_ROOT / name for name in CONTROL_GROUPS):
         limit = path.read_text().strip() if path.is_file() else "max"
@@ -24,17 +24,17 @@ def find_memory_gb() -> float:
 
 
 def collect_garbage() -> None:
-    """Free what only refers to itself, as a Trainer does.
+    """Free objects that are in a reference cycle, such as a Trainer.
 
-    A collection looks at every object there is: 0.3 s each once torch, Prefect and MLflow are
-    loaded. So what is there with the newest module is left out from then on.
+    A collection visits every object: 0.3 s each once torch, Prefect and MLflow are loaded. So all
+    objects that exist when the number of modules has grown are exempted from later collections.
     """
     gc.collect()
     _leave_out(len(sys.modules))
 
 
 def release_memory() -> None:
-    """Give memory that was freed back to the system; glibc keeps it otherwise.
+    """Return freed memory to the system, which glibc would keep.
 
     Without this the stages of one run added up to 3.3 GB (docs/decisions.md).
     """
@@ -46,6 +46,6 @@ def release_memory() -> None:
 
 
 @functools.cache
-def _leave_out(modules: int) -> None:  # noqa: ARG001  # it is what the cache knows
-    """Leave all that is there out of later collections, once for a number of loaded modules."""
+def _leave_out(modules: int) -> None:  # noqa: ARG001  # the key of the cache
+    """Exempt all present objects from later collections, once for each number of modules."""
     gc.freeze()

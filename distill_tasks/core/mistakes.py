@@ -1,4 +1,4 @@
-"""What is wrong in a configuration, in one sentence with the key as the user wrote it."""
+"""Messages about a wrong configuration: one sentence, with the key as the user wrote it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distill_tasks.core.errors import did_you_mean, shortlist
 from distill_tasks.core.settings import count_grid
 
 LONGEST_FOUND = 80
-"""Characters that a sentence shows of a wrong value."""
+"""How many characters of a wrong value a message shows."""
 KINDS = {
     "string_type": "text, in quotes if it looks like something else",
     "tuple_type": "a list",
@@ -18,17 +18,17 @@ KINDS = {
     "model_type": "keys with values",
     "model_attributes_type": "keys with values",
 }
-"""What a value should be, by pydantic's name of the mistake, where its own words are Python's."""
+"""What a value should be, by pydantic's error type, where its own message uses Python terms."""
 
 
 def explain_first(
     mistakes: list[dict[str, Any]], written: dict[str, Any], schema: dict[str, Any]
 ) -> str:
-    """Return one sentence for the first wrong key, and how many other keys are wrong.
+    """Return one sentence about the first wrong key, with the number of other wrong keys.
 
     ``mistakes`` are pydantic's errors, ``written`` the plain data, ``schema`` the configuration's
-    JSON schema. A key of several kinds is wrong once for each; a list with a wrong item counts as
-    empty.
+    JSON schema. Pydantic reports a key of a union once for each member of the union, and a list
+    with a wrong item also as empty; each such key counts once.
     """
     locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
     keys = []
@@ -47,7 +47,7 @@ def explain_first(
 
 
 def _as_written(locations: list[list[int | str]], written: dict[str, Any]) -> list[list[str]]:
-    """Return locations with the students' numbers from before the grid was expanded."""
+    """Return error locations with the students numbered as in the configuration file."""
     students = written.get("students")
     counts = [count_grid([student]) for student in students] if isinstance(students, list) else []
     origins = np.repeat(np.arange(len(counts)), counts)
@@ -59,7 +59,7 @@ def _as_written(locations: list[list[int | str]], written: dict[str, Any]) -> li
 
 
 def _say(mistake: dict[str, Any]) -> str:
-    """Return what one of pydantic's errors says, in words that need no Python."""
+    """Return the message of one of pydantic's errors without Python terms."""
     kind, about = mistake["type"], mistake.get("ctx", {})
     if kind in KINDS:
         return f"Input should be {KINDS[kind]}"
@@ -73,7 +73,7 @@ def _say(mistake: dict[str, Any]) -> str:
 
 
 def _explain(error: dict[str, Any], key: list[str], node: dict[str, Any]) -> str:
-    """Return one sentence for one pydantic error, given its key and the schema there."""
+    """Return one sentence about one pydantic error, given its key and the schema at that key."""
     if error["type"] == "extra_forbidden":
         allowed = sorted(node.get("properties", {}))
         wrong = str(error["loc"][-1])
@@ -93,9 +93,9 @@ def _explain(error: dict[str, Any], key: list[str], node: dict[str, Any]) -> str
 
 
 def _locate(location: list[str], schema: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Return the keys of a location that the user wrote, and the schema where they lead.
+    """Return the keys of an error location as the user wrote them, and the schema at the last one.
 
-    A location also names the kind of each union passed on the way; the user wrote none of those.
+    Pydantic's locations also contain the member of each union on the way, which are no keys.
     """
     node = schema
     keys = []
@@ -103,7 +103,7 @@ def _locate(location: list[str], schema: dict[str, Any]) -> tuple[list[str], dic
         if part in node.get("properties", {}):
             node = node["properties"][part]
             present = [option for option in _options(node) if option.get("type") != "null"]
-            node = present[0] if len(present) == 1 else node  # what may be absent has no kind
+            node = present[0] if len(present) == 1 else node  # an optional value is no choice
             keys.append(part)
         elif "items" in node and part.isdigit():
             node = node["items"]
@@ -118,6 +118,6 @@ def _locate(location: list[str], schema: dict[str, Any]) -> tuple[list[str], dic
 
 
 def _options(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the alternatives of a union in the schema, those of a union inside it included."""
+    """Return the alternatives of a union in the schema, including those of nested unions."""
     direct = [*node.get("anyOf", []), *node.get("oneOf", [])]
     return [*direct, *(inner for option in direct for inner in _options(option))]

@@ -1,4 +1,4 @@
-"""No process that this one starts is left behind, even where this one ends by kill -9."""
+"""Child processes end with this process, even if it is ended by kill -9."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ for _ in range(50):
     send(0)
 send(signal.SIGKILL)
 """
-"""Ends a process once the one that started both is gone: by SIGTERM, 5 s later by SIGKILL."""
+"""A script that ends a process once their common parent is gone: SIGTERM, SIGKILL 5 s later."""
 
 
 class Watch:
-    """Sees to it that a process ends with this one, or with the block that it is used in.
+    """Ends a child process when this process ends, or when the `with` block does.
 
-    It watches from a Python of its own, which costs the process nothing, unlike a thread in it. And
-    unlike Linux's PR_SET_PDEATHSIG it does not take the end of a thread for that of its process.
+    It watches from a separate Python process, so that it needs no thread in the child. Unlike
+    Linux's PR_SET_PDEATHSIG, it does not react when only the thread that started the child ends.
     """
 
     def __init__(self, process: subprocess.Popen[Any]) -> None:
@@ -41,11 +41,11 @@ class Watch:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C reaches the others alone
+            start_new_session=True,  # Ctrl-C in a terminal must not end it first
         )
 
     def end(self) -> None:
-        """End the process if it goes on, then the watch."""
+        """End the process if it still runs, then the watching one."""
         for process in (self.process, self.watching):
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""How a process of Potstill is set up; importing the library changes nothing in it."""
+"""Environment variables of a Potstill process; importing the library alone sets none of them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
-    # Threads that spin for long made training four times slower beside another busy process, and
-    # threads that sleep at once a fifth slower on a quiet machine.
+    # Waiting threads that spin for long made training four times slower beside another busy
+    # process; threads that sleep at once made it a fifth slower on an idle machine.
     "GOMP_SPINCOUNT": "10000",
-    # Memory comes in pages of 2 MiB: fetching it by 4 KiB was a tenth of a training step.
+    # Huge pages of 2 MiB: allocating pages of 4 KiB took a tenth of a training step.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 
 def set_up_process() -> None:
-    """Set the environment variables that other libraries read, where the user has not set them.
+    """Set the environment variables that libraries read, unless the user has set them.
 
-    Most are read once, when torch, transformers or MLflow is imported: so whatever starts a process
-    (the command line, a flow that a worker loads, the stopwatch, a benchmark) calls this before.
-    The processes that it starts in turn inherit them.
+    Most are read once, when torch, transformers or MLflow is imported, so every entry point (the
+    command line, a flow that a worker loads, the stopwatch, a benchmark) calls this first. Child
+    processes inherit the variables.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""How far trainings are: each tells its steps in a file, and whoever shows them follows it."""
+"""Progress of trainings: each one writes its steps to a file, which the displays follow."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from distill_tasks.core.errors import say_error
 logger = logging.getLogger("potstill")
 
 FOLDER = "progress"
-"""Of a store: where trainings tell their steps, until whoever follows them has done so."""
+"""The folder of the store with the progress files; removed when nobody follows them any more."""
 LOSSES = 50
-"""A training tells its loss so often, beside the ends of its epochs."""
+"""How often a training reports its loss, besides the end of each epoch."""
 SECONDS_BETWEEN_WRITES = 0.25
-"""Of one training, since opening a file takes longer than telling a step."""
+"""Steps of one training are written together, since opening the file takes the longest."""
 SECONDS_BETWEEN_LOOKS = 0.25
-"""Of whoever follows."""
+"""How often the displays look for new lines."""
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """How far one training is."""
+    """The progress of one training at one step."""
 
     name: str
-    """Of the candidate, or of whatever else trains."""
+    """Name of the candidate, or of another training such as the teacher's."""
     step: int = 0
     steps: int = 0
-    """Of the whole training; 0 where it takes none or its first is not yet near."""
+    """Steps of the whole training; 0 if it has no steps or has not reached the first."""
     share: float = 1.0
-    """Of the whole training, where this part of it ends: the rung it is on."""
+    """Share of the whole training at which this part of it ends: its rung of the halving."""
     loss: float | None = None
-    """Mean of the steps since it was last told; told at some steps alone."""
+    """Mean over the steps since the last reported loss; None at steps that report none."""
     accuracy: float | None = None
-    """On validation, told at the end of an epoch."""
+    """Accuracy on validation, reported at the end of an epoch."""
     rows_per_s: float | None = None
     seconds_left: float | None = None
-    """Until the end of this part, at the pace it has."""
+    """Seconds until the end of this part at its present speed."""
     seconds: float = 0.0
-    """Since this part began."""
+    """Seconds since this part began."""
 
     @property
     def begins(self) -> bool:
-        """Return whether this tells no step, only that a training begins or goes on."""
+        """Whether this event reports no step, only that a training begins or continues."""
         return self.steps == 0
 
     @property
@@ -68,9 +68,9 @@ class TrainingStep:
         return f"{100 * self.share:.3g} %"
 
     def after(self, before: TrainingStep) -> TrainingStep:
-        """Return this step with what an earlier one told and this one does not.
+        """Return this step, with values that it lacks taken from an earlier one.
 
-        A training that begins knows nothing of an earlier one of its name.
+        A training that begins takes nothing from an earlier training of the same name.
         """
         if self.step == 0:
             return self
@@ -82,7 +82,7 @@ class TrainingStep:
         )
 
     def __str__(self) -> str:
-        """Return all that is known, in one line."""
+        """Return everything known, in one line."""
         known = [
             f"step {self.step} of {self.steps}",
             f"rung {self.rung}" if self.share < 1 else "",
@@ -96,7 +96,7 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class TrainingEnd:
-    """That one training, or a part of it, is over."""
+    """The event that one training, or a part of it, has ended."""
 
     name: str
     how: Literal["done", "failed"]
@@ -107,10 +107,10 @@ Event = TrainingStep | TrainingEnd
 
 @dataclass(frozen=True)
 class ProgressFile:
-    """The file in which one training tells how far it is, one JSON line for each event.
+    """The file to which one training writes its progress, one JSON line for each event.
 
-    It lies beside what the store keeps, not in a draft: a short training's draft is gone before
-    anybody looked. Any process may write it, and any other follow it.
+    It is not in the training's draft, because the draft of a short training is gone before anyone
+    reads it. Any process may write it, and any other may follow it.
     """
 
     store: Path
@@ -118,23 +118,23 @@ class ProgressFile:
 
     @property
     def path(self) -> Path:
-        """Return where it lies."""
+        """The path of the file."""
         return self.store / FOLDER / f"{digest(self.name)}.jsonl"
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Tell that a training begins, and how it ended."""
+        """Write that a training begins, and at the end of the block how it ended."""
         self.write([TrainingStep(self.name)])
         try:
             yield
         except BaseException:
-            with suppress(OSError):  # the first error says more
+            with suppress(OSError):  # the first error matters more
                 self.write([TrainingEnd(self.name, "failed")])
             raise
         self.write([TrainingEnd(self.name, "done")])
 
     def write(self, events: Iterable[Event]) -> None:
-        """Add events."""
+        """Append events to the file."""
         lines = "".join(f"{json.dumps(vars(event))}\n" for event in events)
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class ProgressFile:
             file.write(lines)
 
     def read(self) -> list[TrainingStep]:
-        """Return the steps that were told since the training last began."""
+        """Return the steps that were written since the training last began."""
         steps: list[TrainingStep] = []
         for event in _parse(self.path.read_bytes()):
             if isinstance(event, TrainingStep):
@@ -153,9 +153,9 @@ class ProgressFile:
 
 
 class Training:
-    """Tells how far one training is; that costs microseconds a step.
+    """Reports the progress of one training, at a cost of microseconds a step.
 
-    Without a file it tells nobody.
+    Without a file it reports nothing.
     """
 
     def __init__(
@@ -181,11 +181,11 @@ class Training:
         self.reach(done)
 
     def wants_loss(self, step: int) -> bool:
-        """Return whether the loss should be told at a step."""
+        """Return whether the loss should be reported at a step."""
         return step % self.losses_every == 0
 
     def take(self, loss: float, ends_epoch: bool = False) -> None:
-        """Tell that one more step is done; its loss counts in the mean that is told next."""
+        """Report that one more step is done; its loss counts in the next mean."""
         self._step += 1
         self._losses.append(loss)
         mean = None
@@ -195,9 +195,9 @@ class Training:
         self.reach(self._step, mean)
 
     def reach(self, step: int, loss: float | None = None, accuracy: float | None = None) -> None:
-        """Tell that a step is done, if that is news; loss and accuracy where they are known there.
+        """Report that a step is done, with its loss and accuracy where they are known.
 
-        A step that another one will soon follow, and that has neither, is none.
+        A step with neither is skipped if the last write was a moment ago.
         """
         if self.progress is None:
             return
@@ -213,7 +213,7 @@ class Training:
             self._next_write = seconds + SECONDS_BETWEEN_WRITES
 
     def _estimate(self, step: int, seconds: float) -> tuple[float | None, float | None]:
-        """Return the rows per second so far, and the seconds that are left at that pace."""
+        """Return the rows per second so far, and the seconds left at that speed."""
         taken = step - self.done
         if taken <= 0 or seconds <= 0:
             return None, None
@@ -222,27 +222,27 @@ class Training:
 
 
 class Watcher(Protocol):
-    """Whoever shows how far trainings are."""
+    """A display of the progress of trainings."""
 
     def hear(self, event: Event) -> None:
-        """Take in what a training told."""
+        """Receive an event of a training."""
 
     def show(self) -> None:
-        """Show what was heard, if it is time."""
+        """Show the events received, if it is time to."""
 
     def close(self) -> None:
-        """Show what was not yet shown, and end."""
+        """Show the remaining events, and end the display."""
 
 
 @contextmanager
 def follow(store: Path, watchers: Sequence[Watcher]) -> Iterator[None]:
-    """Have watchers told of every training in a store meanwhile, whichever process it runs in.
+    """Inside the block, report every training in a store, of any process, to watchers.
 
-    They work in a thread of their own; an error of theirs ends the showing, never a training.
+    They run in a separate thread; an error of theirs ends the display, never a training.
     """
     folder, over = store / FOLDER, threading.Event()
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    work = contextvars.copy_context().run  # Prefect knows by its context whose artifacts they are
+    shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
+    work = contextvars.copy_context().run  # by it Prefect assigns artifacts to the run
     follower = _Follower(folder, watchers)
     thread = threading.Thread(target=work, args=(follower.run, over), name=FOLDER, daemon=True)
     thread.start()
@@ -261,10 +261,10 @@ class _Follower:
         self.folder = folder
         self.watchers = watchers
         self._read: dict[Path, int] = {}
-        """How many bytes of each file were read."""
+        """How many bytes of each file have been read."""
 
     def run(self, over: threading.Event) -> None:
-        """Look now and then, and a last time when it is over."""
+        """Look for new events regularly, and a last time at the end."""
         try:
             with ExitStack() as stack:
                 for watcher in self.watchers:
@@ -272,8 +272,8 @@ class _Follower:
                 while not over.wait(SECONDS_BETWEEN_LOOKS):
                     self._look()
                 self._look()
-        except Exception as error:  # noqa: BLE001  # what is only shown must not end a training
-            logger.warning("how far trainings are is not shown any more: %s", say_error(error))
+        except Exception as error:  # noqa: BLE001  # a failing display must not end a training
+            logger.warning("the progress of trainings is no longer shown: %s", say_error(error))
 
     def _look(self) -> None:
         for path in self._grown():
@@ -284,13 +284,13 @@ class _Follower:
             watcher.show()
 
     def _grown(self) -> list[Path]:
-        """Return the files with something new, those first that were left alone longest."""
+        """Return the files with new lines, the least recently changed first."""
         found = [(path.stat(), path) for path in self.folder.glob("*.jsonl")]
         grown = [(s.st_mtime_ns, path) for s, path in found if s.st_size > self._read.get(path, 0)]
         return [path for _, path in sorted(grown)]
 
     def _read_on(self, path: Path) -> Iterator[Event]:
-        """Yield the events of the lines that are whole by now."""
+        """Return the events of the new lines that are complete."""
         with path.open("rb") as file:
             file.seek(self._read.get(path, 0))
             found = file.read()
@@ -306,12 +306,12 @@ def _parse(lines: bytes) -> Iterator[Event]:
 
 
 def say_time(seconds: float) -> str:
-    """Return a time as people read it, in hours, minutes and seconds."""
+    """Return a time in hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def say_value(value: float | None) -> str:
-    """Return a value with three digits, without an exponent where it is large."""
+    """Return a value with three significant digits, without an exponent if it is large."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a second one says which run it waits for."""
+"""A lock that lets one run at a time work in a folder; a second run waits and says for which."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from distill_tasks.core.errors import InputError
 logger = logging.getLogger("potstill")
 
 LOCK = ".lock"
-"""The file that is locked; it says who holds it."""
+"""The locked file; it holds the name of the run that has the lock."""
 WAIT_MINUTES = 360.0
-"""How long a run waits for another one by default: a night's."""
+"""How long a run waits for another one by default: six hours, a nightly run."""
 SECONDS_BETWEEN_TRIES = 1.0
 
 
 @contextmanager
 def hold(root: Path, run: str, wait_minutes: float) -> Iterator[None]:
-    """Hold a folder for one run, named in words; the lock goes with the process, even by kill -9.
+    """Lock a folder for one run inside the block; the lock ends with the process, however it ends.
 
-    Raises InputError where another run still holds it after ``wait_minutes``.
+    ``run`` describes the run to others that wait. Raises InputError if another run still holds the
+    lock after ``wait_minutes``.
     """
     with (root / LOCK).open("a+") as file:
         _wait(file, root, time.monotonic() + 60 * wait_minutes)
@@ -72,10 +73,10 @@ def _write_holder(file: IO[str], run: str) -> None:
 
 
 def _read_holder(file: IO[str]) -> str:
-    """Return in words which run holds the lock, as far as it has written that."""
+    """Return a description of the run that holds the lock, if it has written one."""
     file.seek(0)
     try:
         known = json.loads(file.read())
         return f"{known['run']} (process {known['pid']} on {known['host']}, since {known['since']})"
     except (ValueError, KeyError, TypeError):
-        return "one that has not said who it is"
+        return "one that has not written its name yet"

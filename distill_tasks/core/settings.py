@@ -27,9 +27,9 @@ class Settings(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_nul(cls, value: Any) -> Any:
-        """Refuse the character that ends paths and texts in much that they are handed to."""
+        """Refuse NUL, which ends a string in the system calls and libraries that receive it."""
         if isinstance(value, str) and "\0" in value:
-            raise ValueError("holds a NUL character, which no path or name may")
+            raise ValueError("holds a NUL character, which paths and names must not")
         return value
 
     @model_validator(mode="before")
@@ -53,7 +53,7 @@ class Spans:
 def expand_grid(students: Any) -> Any:
     """Return one student for each combination of list values, from plain data as the user wrote it.
 
-    Whatever is no list of mappings is returned as it is, for validation to refuse.
+    Anything but a list of mappings is returned unchanged, and validation refuses it.
     """
     if not isinstance(students, list):
         return students

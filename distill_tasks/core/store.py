@@ -32,21 +32,21 @@ __all__ = ["MANIFEST", "Store"]
 logger = logging.getLogger("potstill")
 
 BUILDING = ".building"
-"""The file in a draft that its one builder holds a lock on."""
+"""The file in a draft that the process building it holds locked."""
 REPLACED = ".replaced.partial"
-"""The end of the name of a folder that another one has taken the place of."""
+"""The suffix of a folder that was moved away because a new one replaces it."""
 CHECKPOINT = "checkpoint-*"
-"""What a draft holds from which a training can go on."""
+"""Folders in a draft from which its training can be continued."""
 
 T = TypeVar("T")
 
 _told: set[Path] = set()
-"""Stores of which this process said that they were written before digests were kept."""
+"""Stores for which this process has already logged that they were written without digests."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """What a store calls itself."""
+    """The name that identifies a store."""
 
     name: str
 
@@ -59,19 +59,19 @@ class Store:
 
     @property
     def identity(self) -> str:
-        """A name that no other store has, given to it when it is first asked for."""
+        """A name that no other store has, made when it is first needed."""
         return self.remember("identity", "store", Name, lambda: Name(uuid.uuid4().hex))[0].name
 
     def folder(self, kind: str, digest: str) -> Path:
-        """Return the folder of one thing, complete or not."""
+        """Return the folder of a kind and digest, complete or not."""
         return self.root / kind / digest
 
     def manifest(self, kind: str, digest: str, *keys: str) -> dict[str, Any] | None:
         """Return the manifest of a folder whose files are as they were written, or None.
 
-        What is damaged is announced and set aside, and counts as never made. What was kept before
-        digests were is believed as it lies there, if it can be read and the manifest has these
-        keys, and has digests from then on.
+        A damaged folder is reported in the log, moved aside, and treated as if it had never been
+        made. A folder from before digests were stored is accepted as it is if its files can be read
+        and its manifest has ``keys``; it gets digests then.
         """
         try:
             found = self._read(kind, digest)
@@ -85,7 +85,7 @@ class Store:
         return None if found is None else found.about
 
     def draft(self, kind: str, digest: str) -> Path:
-        """Return the draft of one thing, in which `build` goes on."""
+        """Return the draft folder of a kind and digest, in which `build` continues."""
         draft = self.folder(kind, f"{digest}.partial")
         with suppress(FileExistsError):  # or renamed meanwhile, as `exist_ok` does not allow
             draft.mkdir(parents=True)
@@ -93,11 +93,12 @@ class Store:
 
     @contextmanager
     def build(self, kind: str, digest: str, manifest: dict[str, Any]) -> Iterator[Path]:
-        """Yield a draft folder that becomes the real one, by rename, when the block ends well.
+        """Yield a draft folder that is renamed to the real one when the block succeeds.
 
-        The draft of a killed run is found again, so a checkpoint in it can be continued; one that
-        failed without any is removed. The manifest may be filled inside the block; it is written
-        last. A second process that builds the same waits, and then makes it anew.
+        The draft of a killed run is found again, so that a checkpoint in it can be continued; a
+        failed draft without a checkpoint is removed. The manifest may be filled inside the block
+        and is written last. A second process that builds the same folder waits, then builds it
+        again.
         """
         final = self.folder(kind, digest)
         with self._alone(kind, digest) as draft:
@@ -115,20 +116,20 @@ class Store:
             shutil.rmtree(left, ignore_errors=True)
 
     def keep(self, kind: str, digest: str, manifest: dict[str, Any]) -> None:
-        """Keep a thing that is its manifest alone."""
+        """Store a folder that consists of its manifest alone."""
         with self.build(kind, digest, manifest):
             pass
 
     def remember(
         self, kind: str, digest: str, shape: type[T], make: Callable[[], T]
     ) -> tuple[T, bool]:
-        """Return a finding of some dataclass, made where it is not kept, and whether it was."""
+        """Return a stored dataclass, made first if it is missing, and whether it was stored."""
         adapter = TypeAdapter(shape)
         saved = self.manifest(kind, digest)
         if saved is not None:
             try:
                 return adapter.validate_python(saved), True
-            except ValidationError:  # one of before digests were kept
+            except ValidationError:  # only in stores from before digests
                 damage = DamagedError(f"{MANIFEST} is no {shape.__name__}")
                 self._set_aside(kind, digest, damage)
         found = make()
@@ -136,7 +137,7 @@ class Store:
         return found, False
 
     def check_writable(self) -> None:
-        """Raise InputError if the root cannot be made or written."""
+        """Raise InputError if the root folder cannot be made or written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.root, prefix=".writable-"):
@@ -150,10 +151,11 @@ class Store:
 
     @contextmanager
     def lock(self, run: str = "a run", wait_minutes: float = 0) -> Iterator[None]:
-        """Hold the store for one run, named in words; the lock goes with the process.
+        """Lock the store for one run inside the block; the lock ends with the process.
 
-        What earlier runs left half written is removed. Raises InputError where another run still
-        works in the same folder after ``wait_minutes``, and DiskFullError where no room is left.
+        ``run`` describes the run to others that wait. What earlier runs left half written is
+        removed. Raises InputError if another run still works in the same folder after
+        ``wait_minutes``, and DiskFullError if the disk becomes full.
         """
         self.check_writable()
         with hold(self.root, run, wait_minutes):
@@ -165,7 +167,7 @@ class Store:
                 raise
 
     def _read(self, kind: str, digest: str) -> Manifest | None:
-        """Read a manifest, once more where another process replaced the folder meanwhile."""
+        """Read a manifest, and again if another process replaced the folder meanwhile."""
         folder = self.folder(kind, digest)
         while True:
             before = _state(folder)
@@ -185,7 +187,7 @@ class Store:
                 "is now, and watched from now on",
                 self.root,
             )
-        with suppress(OSError):  # of another user, it can still be read
+        with suppress(OSError):  # another user's store may be readable only
             write_manifest(folder, f"{kind}/{digest}", about)
 
     def _set_aside(self, kind: str, digest: str, damage: DamagedError) -> None:
@@ -198,18 +200,18 @@ class Store:
             self.folder(kind, digest).rename(self._aside(kind, digest))
 
     def _aside(self, kind: str, digest: str) -> Path:
-        """Return where a damaged folder lies until it is made again."""
+        """Return the path of a damaged folder until it is made again."""
         return self.folder(kind, f"{digest}.damaged")
 
     @contextmanager
     def _alone(self, kind: str, digest: str) -> Iterator[Path]:
-        """Yield the draft of one thing when no other process works in it."""
+        """Yield a draft folder once no other process works in it."""
         held = None
         while held is None:
             draft = self.draft(kind, digest)
             try:
                 held = _hold(draft / BUILDING)
-            except OSError:  # no room, not even for this
+            except OSError:  # the disk is full
                 _remove_without_checkpoint(draft)
                 raise
         with held:
@@ -223,7 +225,7 @@ class Store:
 
 
 def check_whole(folder: Path) -> None:
-    """Raise PotstillError where a folder of the store is not as it was written any more."""
+    """Raise PotstillError if a folder of the store is no longer as it was written."""
     try:
         if read_manifest(folder, f"{folder.parent.name}/{folder.name}") is None:
             raise DamagedError("it is gone")
@@ -235,7 +237,7 @@ def check_whole(folder: Path) -> None:
 
 
 def _remove_without_checkpoint(left: Path) -> None:
-    """Remove a half-written file or folder, unless a training goes on from it."""
+    """Remove a half-written file or folder, unless a training can be continued from it."""
     if not left.is_dir():
         left.unlink(missing_ok=True)
     elif not any(left.rglob(CHECKPOINT)):
@@ -243,7 +245,7 @@ def _remove_without_checkpoint(left: Path) -> None:
 
 
 def _state(folder: Path) -> tuple[int, int] | None:
-    """Return what changes where another folder takes the place of one; None where there is none."""
+    """Return values that change if another folder takes a folder's place; None if it is missing."""
     with suppress(FileNotFoundError):
         about = folder.stat()
         return about.st_ino, about.st_ctime_ns
@@ -251,7 +253,7 @@ def _state(folder: Path) -> tuple[int, int] | None:
 
 
 def _hold(building: Path) -> IO[str] | None:
-    """Lock a file of a draft; None where the draft was renamed or removed meanwhile."""
+    """Lock the file of a draft; return None if the draft was renamed or removed meanwhile."""
     with suppress(FileNotFoundError):
         file = building.open("w")
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -261,7 +263,7 @@ def _hold(building: Path) -> IO[str] | None:
 
 
 def _is_held(building: Path) -> bool:
-    """Return whether a process works in a draft now."""
+    """Return whether a process is working in a draft."""
     if not building.is_file():
         return False
     with building.open("a") as file:

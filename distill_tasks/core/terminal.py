@@ -1,4 +1,4 @@
-"""The terminal: whatever is written there is text, in characters that it has."""
+"""The terminal: everything is written to it as plain text, in characters of its encoding."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rich.text import Text
 from distill_tasks.core.markup import as_terminal
 
 PLAIN = {"–": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "·": "*", "α": "alpha"}
-"""What our own sentences hold beside ASCII, in ASCII."""
+"""ASCII replacements of the other characters that our own messages contain."""
 
 
 class Terminal(Console):
-    """A console that takes every string for text: no markup, no emoji, no control characters."""
+    """A console that shows every string as plain text: no markup, emoji or control characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Return a string as it is shown, in lines and in the cells of tables alike."""
+        """Return a string as it is shown, in lines and in table cells."""
         return super().render_str(as_terminal(text), **settings)
 
 
 def degrade_characters(*streams: TextIO) -> None:
-    """Have streams write what their encoding lacks in ASCII, where they would have raised."""
+    """Make streams write characters that their encoding lacks in ASCII instead of raising."""
     codecs.register_error("plain", _write_plain)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
@@ -35,7 +35,7 @@ def degrade_characters(*streams: TextIO) -> None:
 
 
 def _write_plain(error: UnicodeError) -> tuple[str, int]:
-    """Return the characters of an encoding error in ASCII, a name of ours or Python's escape."""
+    """Return the characters of an encoding error in ASCII: our replacement or Python's escape."""
     assert isinstance(error, UnicodeEncodeError)
     lost = error.object[error.start : error.end]
     return "".join(PLAIN.get(character) or ascii(character)[1:-1] for character in lost), error.end

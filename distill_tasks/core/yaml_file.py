@@ -1,4 +1,4 @@
-"""Reading YAML as people mean it: a key stands once, and aliases repeat only so much."""
+"""Reading YAML strictly: repeated keys and aliases that expand without bound are refused."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from distill_tasks.core.errors import InputError
 
 MOST_NODES = 100_000
-"""Keys and values of a file, aliases written out, beyond which it is refused."""
+"""A file with more keys and values than this, with its aliases expanded, is refused."""
 
 
 def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds, as plain data.
 
-    Raises InputError, with the line where there is one, for a missing or unreadable file, broken
-    YAML, a key that stands twice, and nesting or aliases without end.
+    Raises InputError, with the line if there is one, for a missing or unreadable file, broken YAML,
+    a repeated key, and nesting or aliases that go too deep.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  # it is safe
@@ -33,12 +33,12 @@ def read_yaml(path: Path) -> Any:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses repeated keys and aliases that multiply."""
+    """PyYAML's safe loader, which also refuses repeated keys and aliases that expand too far."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.sizes: dict[Node, int] = {}
-        """Of each node that is complete, how many it has with its aliases written out."""
+        """How many nodes each completed node contains, with its aliases expanded."""
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         is_alias = self.check_event(yaml.AliasEvent)

@@ -1,4 +1,4 @@
 """Tables, gold labels, splits, soft labels, and the types of the report on them.
 
-It uses core and problems; of scoring nothing.
+It imports core and problems, and nothing of scoring.
 """

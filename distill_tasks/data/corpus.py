@@ -28,7 +28,7 @@ class Split:
     texts: tuple[str, ...]
     gold: NDArray[np.int64]
     slices: tuple[str, ...] | None = None
-    """The value of the slice column of each row, where one was asked for."""
+    """The value of the slice column in each row, if one is configured."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -44,11 +44,11 @@ class Split:
         return bool(len(self) and (self.gold != NO_LABEL).all())
 
     def decisions(self, classes: int) -> Decisions | None:
-        """Return gold as a matrix (rows, classes); None where there is none."""
+        """Return gold as a matrix (rows, classes); None unless every row has gold."""
         return to_decisions(self.gold, classes) if self.has_gold else None
 
     def rows_per_class(self, classes: int) -> NDArray[np.int64]:
-        """Return the gold rows of each class (classes,), all zero where there is no gold."""
+        """Return the number of gold rows of each class (classes,), zeros without gold."""
         member = self.decisions(classes)
         if member is None:
             return np.zeros(classes, np.int64)
@@ -84,7 +84,7 @@ class Corpus:
 
     @property
     def training_rows(self) -> Split:
-        """The rows that students learn from: train with its gold, then transfer without."""
+        """The rows that students learn from: train with its gold, then transfer without gold."""
         parts = [self.splits[name] for name in ("train", "transfer") if name in self.splits]
         texts = tuple(text for part in parts for text in part.texts)
         return Split(texts, np.concatenate([part.gold for part in parts]))
@@ -104,7 +104,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Corpus:
-        """Read a corpus that was saved."""
+        """Read a corpus that `save` wrote."""
         import pandas as pd
 
         about = json.loads((folder / "corpus.json").read_text())

@@ -1,4 +1,4 @@
-"""Reading gold labels: cells as people write them become class names, oddities are listed."""
+"""Reading gold labels: the cells of a table become class names, and oddities are reported."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Labels = list[tuple[str, ...]]
 """The labels of each row: exactly one in a single-label problem."""
 
 OTHER_SEPARATORS = (",", ";", "\t", "\n")
-"""What stands between labels in some exports, recognised where none holds the usual separator."""
+"""Other separators of labels, recognised if no cell contains the usual one."""
 JOINT = re.compile(r"[,;|/+&]")
-"""What may stand between two labels that are meant as two, or as one name."""
+"""Characters that either separate two labels or belong to one label's name."""
 ITEM = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+]?[\d.]+(?:e[-+]?\d+)?|None|nan|True|False"""
 )
 LIST = re.compile(rf"[\[({{]\s*(?:(?:{ITEM.pattern})(?:\s*,\s*|\s+|(?=[\])}}])))*[\])}}]")
-"""A list, tuple or set as Python writes it, or an array as numpy does, without commas."""
+"""A list, tuple or set as Python prints it, or an array as numpy prints it, without commas."""
 
 
 def read_gold(
@@ -42,11 +42,11 @@ def read_gold(
     problem: Problem,
     known: Collection[str] = (),
 ) -> tuple[dict[str, Labels], list[Note]]:
-    """Return the labels of each split that has gold, and what there is to say of them.
+    """Return the labels of each split that has gold, and notes about oddities in them.
 
-    ``known`` are names that surely are classes, as those of a model are. Only held_out may lack
-    the column, unless it has one whose name is close to it. Raises InputError for a missing column
-    or label, and for whatever is no label or can be read in two ways.
+    ``known`` are names that are certainly classes, such as those of a model. Only held_out may lack
+    the column, unless it has one of a similar name. Raises InputError for a missing column or
+    label, and for a cell that is no label or can be read in two ways.
     """
     column = config.label_column
     if column is None:
@@ -70,7 +70,7 @@ def read_gold(
 
 
 def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Labels]) -> list[Note]:
-    """Say which texts have different labels, with the rows of the files, counted from 0."""
+    """Return a note about texts with different labels, with their rows counted from 0."""
     places: dict[str, dict[tuple[str, ...], str]] = {}
     for split, rows in names.items():
         for row, (text, labels) in enumerate(zip(texts[split], rows, strict=True)):
@@ -89,7 +89,7 @@ def find_conflicts(texts: Mapping[str, Sequence[str]], names: Mapping[str, Label
 
 
 def are_alike(name: str, others: Collection[str]) -> bool:
-    """Return whether a name differs from one of the others in case or white space alone."""
+    """Return whether a name differs from one of the others only in case or white space."""
     return _reduce(name) in map(_reduce, others)
 
 
@@ -113,7 +113,7 @@ def _read_single(column: pd.Series[Any], split: str) -> Labels:
 def _read_several(
     columns: Mapping[str, pd.Series[Any]], config: RowFormat, known: Collection[str]
 ) -> tuple[dict[str, Labels], list[Note]]:
-    """Return the distinct labels of each row: from lists, from lists as text, from joined text."""
+    """Return the distinct labels of each row, from lists, lists as text, or joined text."""
     findings: list[Note] = []
     cells = {
         split: [_read_cell(cell, column.name, split) for cell in column]
@@ -149,7 +149,7 @@ def _read_cell(cell: Any, column: Any, split: str) -> str | list[str]:
 
 
 def _read_list(cell: Any) -> list[Any] | None:
-    """Return the items of a list, or of a list as text; None for anything else."""
+    """Return the items of a list, or of a list written as text; None for anything else."""
     if isinstance(cell, list | tuple | set | np.ndarray):
         return list(cell)
     if not isinstance(cell, str) or not cell.strip().startswith(("[", "(", "{")):
@@ -168,7 +168,7 @@ def _read_item(item: str) -> Any:
 
 
 def _read_name(cell: Any, column: Any, split: str) -> str:
-    """Return a label as text, whole numbers without a point; an empty string for none."""
+    """Return a label as text, whole numbers without a decimal point; empty if there is none."""
     import pandas as pd
 
     if isinstance(cell, str):
@@ -176,7 +176,7 @@ def _read_name(cell: Any, column: Any, split: str) -> str:
     if pd.api.types.is_scalar(cell) and pd.isna(cell):
         return ""
     if isinstance(cell, float | np.floating) and cell.is_integer():
-        return str(int(cell))  # a missing label elsewhere makes floats of whole numbers
+        return str(int(cell))  # pandas reads whole numbers as floats if a cell is missing
     if isinstance(cell, numbers.Number | np.generic):
         return str(cell)
     raise InputError(
@@ -190,9 +190,9 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _choose_separator(texts: Sequence[str], config: RowFormat, known: Collection[str]) -> str:
-    """Return what stands between labels: another mark if all that it parts also stand alone.
+    """Return the separator of labels: the usual one, or another if its parts also occur alone.
 
-    Raises InputError where a text can be read in two ways.
+    Raises InputError if a text can be read in two ways.
     """
     if any(LABEL_SEPARATOR in text for text in texts):
         return LABEL_SEPARATOR
@@ -229,9 +229,9 @@ def _refuse_separator(rows: Labels, split: str) -> None:
 def _unite_alike(
     names: dict[str, Labels], known: Collection[str], merge: bool
 ) -> tuple[dict[str, Labels], list[Note]]:
-    """Say which names differ in case or white space alone, and read them as one where asked.
+    """Report names that differ only in case or white space, and merge them if ``merge`` is set.
 
-    They take the known name, else the tidy one that most rows have.
+    Merged names become the known one, else the most frequent without surplus spaces.
     """
     counts = Counter(name for rows in names.values() for row in rows for name in row)
     groups: dict[str, list[str]] = {}
@@ -268,7 +268,7 @@ def _reduce(name: str) -> str:
 
 
 def _find_joined(names: Mapping[str, Labels], config: RowFormat, problem: Problem) -> list[Note]:
-    """Say which names look like other names written as one."""
+    """Return a note about names that look like several other names joined."""
     if config.label_separator is not None:
         return []
     classes = {name for rows in names.values() for row in rows for name in row}

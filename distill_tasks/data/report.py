@@ -9,23 +9,23 @@ from distill_tasks.core.notes import Note
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split."""
+    """What the data report says about one split."""
 
     name: str
     rows: int
     classes: dict[str, int]
-    """Gold rows of each class; empty where there is no gold."""
+    """Number of gold rows of each class; empty without gold."""
     exact_repeats: int
-    """Rows whose text stood in the split before."""
+    """Number of rows whose text occurred earlier in the split."""
     near_repeats: int
-    """Rows that nearly repeat another one of the split, beyond the exact ones."""
+    """Number of rows that nearly, but not exactly, repeat another row of the split."""
     truncated: float | None
-    """Share of rows longer than the teacher reads; None where its tokenizer is not known."""
+    """Share of rows longer than the teacher reads; None if its tokenizer is not known."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Rows of one split that nearly repeat a row of a split that scores."""
+    """Rows of one split that nearly repeat a row of validation or held_out."""
 
     split: str
     scoring: str
@@ -35,7 +35,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found in all splits, and what of it should worry the user."""
+    """What was found in all splits, and the findings that should worry the user."""
 
     splits: list[SplitReport]
     overlaps: list[Overlap]

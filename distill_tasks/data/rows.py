@@ -1,4 +1,4 @@
-"""Reading the user's rows into a corpus: checked, split, without repeats."""
+"""Reading the user's rows into a corpus: checked, split, without repeats across splits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRONGER_SPLITS = {
     "train": ("held_out", "validation"),
     "transfer": ("held_out", "validation", "train"),
 }
-"""The splits whose rows a split may not repeat."""
+"""For each split, the splits whose rows it may not repeat."""
 
 
 def read_corpus(
@@ -37,8 +37,8 @@ def read_corpus(
 ) -> Corpus:
     """Read, check and split the user's rows.
 
-    ``classes`` are the teacher's, used where the data has no labels. Raises InputError for
-    anything that would make a later stage fail or lie.
+    ``classes`` are the teacher's, used if the data has no labels. Raises InputError for anything
+    that would make a later stage fail or give wrong results.
     """
     frames = {
         name: read_table(table, name)
@@ -69,8 +69,8 @@ def read_rows(
 ) -> tuple[Split, tuple[str, ...], list[Note]]:
     """Read rows to compare models on; gold is absent where there is no label column.
 
-    ``known`` are the classes of a model. Returns the rows, the classes found in them and what
-    there is to say of them. Raises InputError like `read_corpus`.
+    ``known`` are the classes of a model. Returns the rows, the classes found in them, and sentences
+    about oddities. Raises InputError like `read_corpus`.
     """
     frame = read_table(str(path), "rows")
     texts = _read_texts(frame, config.text_column, "rows")
@@ -92,7 +92,7 @@ def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if bad:
         raise InputError(
-            f"data.{split}: {len(bad)} texts are empty or no text (row {shortlist(bad)}, counted "
+            f"data.{split}: {len(bad)} texts are empty or not text (row {shortlist(bad)}, counted "
             f"from 0; first found: {texts[bad[0]]!r}). Remove or fill these rows."
         )
     return texts
@@ -109,7 +109,7 @@ def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | N
 def _order_classes(
     names: dict[str, Labels], teacher_classes: Sequence[str] | None, problem: Problem
 ) -> tuple[str, ...]:
-    """Return the classes of train in the teacher's order if it has the same, else alphabetical."""
+    """Return the classes of train: in the teacher's order if it has the same, else sorted."""
     if "train" not in names:
         if teacher_classes is None:
             raise InputError(
@@ -148,7 +148,7 @@ def _order_classes(
 
 
 def _refuse_names(classes: Sequence[str], problem: Problem) -> None:
-    """Raise InputError for class names of a teacher that no answer could be written with."""
+    """Raise InputError for class names of a teacher that answers could not be written with."""
     for number, name in enumerate(classes):
         if not name.strip() or (problem == "multi_label" and LABEL_SEPARATOR in name):
             raise InputError(
@@ -176,9 +176,9 @@ def _number(
 def _remove_repeats(
     splits: dict[str, Split], classes: Sequence[str]
 ) -> tuple[dict[str, Split], list[Note]]:
-    """Remove from training what held_out or validation also has, and say which rows it was.
+    """Remove from each split the rows that a stronger split also has, and report them.
 
-    Held-out rows are never removed: they are what was agreed to be measured on.
+    Held-out rows are never removed, so that every run is measured on the same rows.
     """
     kept, findings = dict(splits), list[Note]()
     for name, stronger in STRONGER_SPLITS.items():
@@ -207,7 +207,7 @@ def _remove_repeats(
 
 
 def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> list[Note]:
-    """Say which classes lost all their rows of train, and refuse to go on with a single one."""
+    """Report classes that lost all rows of train; raise InputError if fewer than two are left."""
     left = after.rows_per_class(len(classes)) > 0
     gone = (before.rows_per_class(len(classes)) > 0) & ~left
     lost = sorted(classes[int(number)] for number in np.flatnonzero(gone))
@@ -222,9 +222,9 @@ def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> l
 def _carve_validation(
     splits: dict[str, Split], classes: Sequence[str], config: DataConfig, seed: int
 ) -> tuple[dict[str, Split], list[Note]]:
-    """Carve validation from train, the same share of each class, where the user gave none.
+    """Carve validation from train, the same share of each class, unless the user gave one.
 
-    Rows of equal text stay together, or validation would be known by heart.
+    Rows of equal text stay together, so that no validation text is also trained on.
     """
     if "validation" in splits:
         return splits, []

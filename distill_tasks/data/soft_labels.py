@@ -1,4 +1,4 @@
-"""Soft labels: what the teacher answered, kept row by row so that nothing is asked twice."""
+"""Soft labels: the teacher's logits, stored for each text so that none is computed twice."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from distill_tasks.core.errors import InputError, shortlist
 logger = logging.getLogger("potstill")
 
 SHARD_ROWS = 512
-"""Rows written at once: what a kill, or a damaged shard, can lose at most."""
+"""Rows in one file: the most that a kill or a damaged file can lose."""
 UNNAMED = 32
-"""Characters in the name of a shard of before 2026-11-26, which says nothing of its bytes."""
+"""Characters in a shard's name from before 2026-11-26, which is no digest of its bytes."""
 DAMAGED = ".damaged"
-"""What is appended to the name of a file that is read no more."""
+"""The suffix of a damaged file, which is no longer read."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class SoftLabels:
     logits: NDArray[np.float32]
     classes: tuple[str, ...]
     teacher: str
-    """Digest of the teacher that gave them."""
+    """Digest of the teacher that gave the answers."""
 
 
 class SoftLabelStore:
     """The answers of one teacher under ``root/<teacher digest>/``, on any fsspec file system.
 
-    A shard is named by the digest of its bytes. One whose bytes are others, or that cannot be
-    read, is announced and set aside: its rows count as not answered, those of all others stay.
+    A shard (file) is named by the digest of its bytes. If the bytes differ, or the shard cannot be
+    read, it is reported in the log and renamed, and its rows count as not answered.
     """
 
     def __init__(self, root: str, teacher: str, classes: Sequence[str]) -> None:
@@ -94,10 +94,10 @@ class SoftLabelStore:
         return SoftLabels(logits, self.classes, self.teacher)
 
     def _claim_class_order(self) -> None:
-        """Write the class order, or refuse another one than was written.
+        """Write the class order, or raise InputError if another one was written before.
 
-        A damaged one is written again: the teacher's digest, which names the folder, follows from
-        the order too.
+        A damaged file is written again, which is safe: the digest of the teacher, by which the
+        folder is named, depends on the order too.
         """
         path = f"{self.folder}/classes.json"
         found = self._read_class_order(path) if self.fs.exists(path) else None
@@ -137,7 +137,7 @@ class SoftLabelStore:
             yield from answers
 
     def _parse_shard(self, written: bytes) -> list[tuple[str, NDArray[np.float32]]] | None:
-        """Return digest and logits of each row of a shard, or None where it is none."""
+        """Return digest and logits of each row of a shard, or None if the bytes are no shard."""
         try:
             table: Any = pq.read_table(pa.BufferReader(written))
             logits = table["logits"].combine_chunks().flatten().to_numpy()
@@ -147,7 +147,7 @@ class SoftLabelStore:
             return None
 
     def _write(self, name: str, written: bytes) -> None:
-        """Write a file by rename; one that cannot be written leaves nothing behind."""
+        """Write a file by rename; if that fails, nothing is left behind."""
         draft = f"{self.folder}/{uuid.uuid4().hex}.partial"
         try:
             self.fs.pipe_file(draft, written)
@@ -167,5 +167,5 @@ def _stem(path: str) -> str:
 
 
 def _name_shard(written: bytes) -> str:
-    """Return the name that a shard of these bytes has."""
+    """Return the file name of a shard with these bytes."""
     return hashlib.sha256(written).hexdigest()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".csv", ".parquet", ".jsonl")
 OTHER_SEPARATORS = (";", "\t", "|")
-"""What parts the cells of a csv that is none, as some spreadsheets write it."""
+"""Separators other than the comma, which some spreadsheets write into a csv."""
 
 
 def read_table(table: Table, split: str) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def read_table(table: Table, split: str) -> pd.DataFrame:
 
 
 def _exists(path: Path) -> bool:
-    """Return whether there is anything at a path, which may be one that no file can have."""
+    """Return whether a path exists; False also for a path that no file can have."""
     try:
         return path.exists()
     except OSError:
@@ -56,7 +56,7 @@ def check_column(
     split: str,
     advice: str = "Set data.text_column and data.label_column.",
 ) -> None:
-    """Raise InputError unless the rows have the column; ``advice`` says what to do."""
+    """Raise InputError unless the rows have the column; the message ends with ``advice``."""
     if column not in frame.columns:
         raise InputError(
             f"data.{split} has no column {column!r}{did_you_mean(column, frame.columns)}; it has "
@@ -83,7 +83,7 @@ def _read_file(path: Path, split: str) -> pd.DataFrame:
 
 
 def _describe_encoding(path: Path) -> str:
-    """Say which line is no UTF-8, and how it reads in the encoding that it probably has."""
+    """Return which line is not UTF-8, and how it reads in the encoding that it probably has."""
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "it is UTF-16. Save it as UTF-8."
@@ -98,7 +98,7 @@ def _describe_encoding(path: Path) -> str:
 
 
 def _read_csv(path: Path, split: str) -> pd.DataFrame:
-    """Read every cell as the text it is: `NA` is a word, `01` a label; only empty is missing."""
+    """Read every cell as text: `NA` stays a word and `01` a label; only empty cells are missing."""
     import pandas as pd
 
     _refuse_other_separator(path)
@@ -129,9 +129,9 @@ def _refuse_other_separator(path: Path) -> None:
 
 
 def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
-    """Raise ValueError where a stray quote made one cell of many rows.
+    """Raise ValueError if a stray quote joined many rows into one cell.
 
-    Such a cell ends in the middle, as no quoted one does, or all its lines look like rows.
+    Such a cell ends in the middle, which a quoted cell never does, or all its lines look like rows.
     """
     with path.open("rb") as file:
         if sum(1 for _ in file) == len(frame) + 1:
@@ -151,7 +151,7 @@ def _refuse_swallowed_rows(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _find_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines of each row of a csv, which may be several, and the number of the first."""
+    """Yield the lines of each row of a csv (one or more), and the number of the first line."""
     lines: list[str] = []
 
     def copy_lines(file: Iterable[str]) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _ends_in_the_middle(lines: Sequence[str]) -> bool:
 def _looks_like_row(line: str, common: Sequence[set[Any]]) -> bool:
     """Return whether a line has enough cells, one of them a common value of its column.
 
-    Prose has a space after its commas, so that a class named in it is no such cell.
+    In prose a space follows the comma, so that a class named in prose is no such cell.
     """
     cells = [cell.strip('"\r\n') for cell in line.split(",")]
     if len(cells) < len(common):
@@ -230,7 +230,7 @@ def _read_hub(table: HubTable, split: str) -> pd.DataFrame:
 
 
 def _with_class_names(dataset: object) -> pd.DataFrame:
-    """Return the rows with class numbers replaced by the names that the data set gives them."""
+    """Return the rows with class numbers replaced by the class names of the data set."""
     from datasets import ClassLabel, Dataset
 
     assert isinstance(dataset, Dataset)

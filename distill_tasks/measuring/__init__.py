@@ -1,4 +1,4 @@
-"""The stopwatch, the footprint and the price of a model that is served.
+"""The latency, the footprint and the cost of a served model.
 
-It uses serving and core.
+It imports serving and core.
 """

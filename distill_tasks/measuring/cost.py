@@ -1,4 +1,4 @@
-"""What answers cost, and after how many of them a distillation has paid for itself."""
+"""The cost of answers, and the number of answers after which a distillation has paid off."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class CostConfig(Settings):
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of a student's answers beside its teacher's."""
+    """The cost of a student's answers compared with its teacher's."""
 
     student_per_1000: float
     teacher_per_1000: float
     distillation: float
-    """Price of the whole run: teacher, its answers, every student and control."""
+    """Cost of the whole run: the teacher, its answers, every student and control."""
 
     @property
     def break_even_answers(self) -> int | None:
-        """After how many answers the run has paid for itself; None where it never does."""
+        """The number of answers after which the run has paid for itself; None if it never does."""
         saved = (self.teacher_per_1000 - self.student_per_1000) / 1000
         return None if saved <= 0 else math.ceil(round(self.distillation / saved, 6))
 
@@ -56,7 +56,7 @@ class Cost:
 
 
 def say_price(price: float) -> str:
-    """Return a price for people: two decimals, or two figures of what is smaller."""
+    """Return a price as text: two decimals, or two significant figures if it is smaller."""
     return f"{price:,.2f}" if price >= 1 or price == 0 else f"{price:.2g}"
 
 
@@ -67,10 +67,10 @@ def find_cost(
     machine_seconds: float,
     teacher_answers: int,
 ) -> Cost | None:
-    """Return what a student costs, answering one text at a time.
+    """Return the cost of a student that answers one text at a time.
 
-    ``machine_seconds`` were spent on the whole run and ``teacher_answers`` asked for it. Of a
-    teacher with neither a price nor weights here nothing is known: None.
+    ``machine_seconds`` is the time of the whole run, ``teacher_answers`` the number of answers that
+    it took. Returns None if the teacher has neither a price nor a measured latency.
     """
     per_call = prices.teacher_1000_calls
     distillation = _price_time(prices, machine_seconds)
@@ -85,7 +85,7 @@ def find_cost(
 
 
 def _price_1000(prices: CostConfig, latency: Latency) -> float:
-    """Return the price of 1,000 answers, which take as many seconds as one takes milliseconds."""
+    """Return the price of 1,000 answers: they take as many seconds as one takes milliseconds."""
     return _price_time(prices, latency.mean_ms)
 
 

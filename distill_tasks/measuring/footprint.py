@@ -1,4 +1,4 @@
-"""What a served model takes beside time: packages, memory, and the wait for its first answer."""
+"""The footprint of a served model: packages, memory, and the time to its first answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUIREMENTS = {
     "static": ("numpy", "tokenizers"),
     "bag_of_words": ("numpy",),
 }
-"""What each runtime of `served_model` imports."""
+"""The packages that each runtime of `served_model` imports."""
 
 PROBE = """
 import importlib.util, json, os, sys
@@ -54,12 +54,12 @@ print(peak)
 
 @dataclass(frozen=True)
 class Footprint:
-    """What serving one model takes, mlflow left out."""
+    """What serving one model takes, without mlflow."""
 
     installed_mb: float
-    """The packages it imports and theirs, in 10⁶ bytes."""
+    """Size of the packages it imports and of their dependencies, in 10⁶ bytes."""
     cold_start_s: float
-    """From starting Python to the first answer, in seconds."""
+    """Seconds from the start of Python to the first answer."""
     resident_mb: float
     """Peak resident memory after the first answer, in 10⁶ bytes."""
 
@@ -69,12 +69,12 @@ class Footprint:
         return {f"serving/{name}": value for name, value in self.to_json().items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the values as plain data for JSON."""
         return asdict(self)
 
 
 def measure_footprint(folder: Path, text: str, threads: int) -> Footprint:
-    """Open a served folder in a Python of its own, have one text answered, and see what it took."""
+    """Measure a served folder in a separate Python process that answers one text."""
     start = time.perf_counter()
     command = [sys.executable, "-P", "-c", PROBE, served_model.__file__, str(folder)]
     with (
@@ -105,19 +105,19 @@ def measure_footprint(folder: Path, text: str, threads: int) -> Footprint:
 
 
 def read_requirements(folder: Path) -> tuple[str, ...]:
-    """Return the packages that serving a student's folder takes, mlflow left out."""
+    """Return the packages needed to serve a student's folder, without mlflow."""
     runtime = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["runtime"]
     return REQUIREMENTS[runtime]
 
 
 def pin(names: Sequence[str]) -> list[str]:
-    """Return packages at the versions installed here."""
+    """Return requirements that pin packages to the versions installed here."""
     return [f"{name}=={version(name).split('+')[0]}" for name in names]
 
 
 @functools.cache
 def measure_installed_mb(names: tuple[str, ...]) -> float:
-    """Return the megabytes (10⁶ bytes) that packages and all they require take where they are."""
+    """Return the size in 10⁶ bytes of installed packages and all their dependencies."""
     found: dict[str, float] = {}
     waiting = [Requirement(name) for name in names]
     while waiting:

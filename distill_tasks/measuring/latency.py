@@ -1,4 +1,4 @@
-"""The stopwatch: text in, label out, all models in one interleaved run."""
+"""Timing models from text in to label out, all of them in one interleaved run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from distill_tasks.core.settings import Settings
 from distill_tasks.scoring.intervals import LEVEL
 
 Answers = Callable[[Sequence[str]], object]
-"""What is timed: texts in, answers out, tokenisation included."""
+"""The function that is timed: texts in, answers out, including tokenisation."""
 
 ROUNDS = 20
 BATCHES_EVERY = 4
-"""Rounds in which batches are timed: every so many."""
+"""Batches are timed in one round out of this many."""
 SHORTEST_TURN_MS = 20
-"""A model's turn in a round takes at least this: a hiccup of the machine must not fill a turn."""
+"""Least duration of a model's turn, so that a short disturbance does not fill a whole turn."""
 MOST_REPEATS = 50
 INTERVAL_DRAWS = 500
 PARTS = ("short", "middle", "long")
-"""Thirds of the texts by length."""
+"""Names of the thirds of the texts by length."""
 
 
 class MeasureConfig(Settings):
@@ -70,7 +70,7 @@ class SpeedUp:
 
 @dataclass(frozen=True)
 class Latency:
-    """What one answer costs, in milliseconds at batch 1, and rows per second in batches."""
+    """The time of one answer in milliseconds at batch 1, and rows per second in batches."""
 
     p50_ms: float
     p95_ms: float
@@ -79,7 +79,7 @@ class Latency:
     intervals: dict[str, tuple[float, float]]
     """Ends of the 95 % interval of p50_ms, p95_ms and p99_ms, over the rounds."""
     by_length: dict[str, float]
-    """p50 in milliseconds of each third of the texts by length."""
+    """p50 in milliseconds for each third of the texts by length."""
     rows_per_s: dict[str, float]
     """By the number of rows in a batch."""
     calls: int
@@ -89,7 +89,7 @@ class Latency:
     """Relative difference of p50 between two measurements of the same model in the same run."""
     aa_p95: float
     cuda_p50_ms: float | None = None
-    """p50 of the time between CUDA events around an answer; None for what runs on the CPU."""
+    """p50 of the time between CUDA events around an answer; None for models on the CPU."""
 
     @property
     def throughput(self) -> float:
@@ -116,19 +116,19 @@ class Latency:
         return SpeedUp(other.p50_ms / self.p50_ms, other.p95_ms / self.p95_ms)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the values as plain data for JSON."""
         return asdict(self)
 
 
 @dataclass
 class Times:
-    """The nanoseconds that one model took."""
+    """The measured times of one model, in nanoseconds."""
 
     single: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    """Of every round, those of its two turns on the same texts; chance names which comes first."""
+    """For every round the times of its two turns on the same texts, in random order."""
     batched: dict[int, list[int]]
     repeats: int
-    """How often it is asked each text in a turn."""
+    """How many times it answers each text in a turn."""
 
 
 def time_models(
@@ -136,8 +136,8 @@ def time_models(
 ) -> dict[str, Latency]:
     """Time every model on the same real texts, in rounds of random order so that drift cancels.
 
-    Each model has two turns in every round. Only chance tells them apart, so their difference is
-    the noise of this run (an A/A test); both together are its times.
+    Each model has two turns in every round, which differ by chance alone: their difference is the
+    noise of this run (an A/A test), and both together are the model's times.
     """
     generator = np.random.default_rng(seed)
     sample = [
@@ -166,14 +166,14 @@ def time_models(
 
 
 def find_band(latencies: Sequence[Latency]) -> float:
-    """Return the noise band of a run, as a share of p95: the largest A/A difference in it."""
+    """Return the noise band of a run: its largest A/A difference, as a share of p95."""
     return max(latency.aa_p95 for latency in latencies)
 
 
 def tie(values_ms: NDArray[np.float64], band: float) -> NDArray[np.float64]:
-    """Return latencies with those inside the noise band made equal to the fastest of them.
+    """Return latencies with those inside the noise band set to the fastest of their group.
 
-    Groups begin at the fastest one, so that ties stay ties of all their members.
+    Groups are formed from the fastest one on, so that all members of a group are tied.
     """
     tied = values_ms.copy()
     start = -np.inf
@@ -186,7 +186,7 @@ def tie(values_ms: NDArray[np.float64], band: float) -> NDArray[np.float64]:
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Bound the threads of what is loaded and of what is opened inside."""
+    """Limit the threads inside the block, for libraries loaded already and for models opened."""
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")  # one that is imported later reads the environment
@@ -203,7 +203,7 @@ def fixed_threads(threads: int) -> Iterator[None]:
 
 
 def thread_settings(threads: int) -> dict[str, str]:
-    """Return the environment that bounds the threads of every runtime that starts in it."""
+    """Return the environment variables that limit the threads of every runtime."""
     parallel = "true" if threads > 1 else "false"
     return {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": parallel}
 
@@ -214,7 +214,7 @@ def _run_round(
     times: dict[str, Times],
     generator: np.random.Generator,
 ) -> None:
-    """Give each model two turns on a part of the texts, in random order."""
+    """Time two turns of each model on a part of the texts, in random order."""
     names = list(models)
     turns: dict[tuple[str, int], NDArray[np.int64]] = {}
     for place in generator.permutation(2 * len(names)):
@@ -239,9 +239,9 @@ def _run_batches(
 
 
 def _warm_up(answer: Answers, texts: Sequence[str], texts_per_turn: int) -> int:
-    """Ask a model every text, and return how often it is asked each one in a turn.
+    """Warm a model up on every text, and return how often it answers each text in a turn.
 
-    Runtimes prepare anew for every length they have not seen: five texts were not enough.
+    Runtimes prepare kernels for every new text length, so a warm-up of five texts was not enough.
     """
     taken = [_time(answer, [text]) for text in texts]
     turn_ms = texts_per_turn * float(np.median(taken)) / 1e6
@@ -255,7 +255,7 @@ def _time(answer: Answers, texts: Sequence[str]) -> int:
 
 
 def _split_by_length(parts: list[NDArray[np.object_]], repeats: int) -> NDArray[np.int64]:
-    """Return which third by length the text of every call belongs to, in the order of the calls."""
+    """Return the third by length to which each call's text belongs, in the order of the calls."""
     lengths = np.concatenate([np.tile([len(text) for text in part], repeats) for part in parts])
     return np.searchsorted(np.quantile(lengths, [1 / 3, 2 / 3]), lengths)
 
@@ -295,7 +295,7 @@ def _read_off(milliseconds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _intervals(times: Times) -> dict[str, tuple[float, float]]:
-    """Return the bootstrap intervals of the quantiles; whole rounds are drawn, as they drift."""
+    """Return the bootstrap intervals of the quantiles, drawing whole rounds because of drift."""
     rounds = [np.concatenate(turns) / 1e6 for turns in times.single]
     generator = np.random.default_rng(0)
     drawn = np.array(

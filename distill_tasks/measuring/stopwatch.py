@@ -1,6 +1,6 @@
-"""The stopwatch in a Python of its own, started as ``python -m`` with this module.
+"""Timing models in a separate Python process, which runs this module by ``python -m``.
 
-What training left behind in memory, caches and settings is no part of serving.
+So the memory, caches and settings that training leaves behind do not affect the times.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from distill_tasks.serving import served_model
 
 @dataclass(frozen=True)
 class Served:
-    """A model to be timed: its folder, and the code that opens it."""
+    """A model to be timed: its folder, and the serving code that opens it."""
 
     folder: str
     code: str = served_model.__file__
     about: dict[str, Any] | None = None
-    """Its description where the folder has none, as a teacher's."""
+    """Its description if the folder has none, as a teacher's folder."""
 
     def open(self, device: str = "cpu") -> Any:
-        """Open the model with its own code, and move it to a device if it can run there."""
+        """Open the model with its own code, on a device if its runtime supports that."""
         name, beside = f"served_{abs(hash(self.folder))}", [str(Path(self.code).parent)]
         spec = importlib.util.spec_from_file_location(
             name, self.code, submodule_search_locations=beside
@@ -64,9 +64,9 @@ class Served:
 def time_served(
     models: dict[str, Served], texts: Sequence[str], config: MeasureConfig, seed: int = 0
 ) -> dict[str, Latency]:
-    """Time models side by side in a Python of their own.
+    """Time models side by side in a separate Python process.
 
-    Raises PotstillError if that fails.
+    Raises PotstillError if that process fails.
     """
     job = {
         "models": {name: asdict(model) for name, model in models.items()},
@@ -74,7 +74,7 @@ def time_served(
         "config": config.model_dump(),
         "seed": seed,
     }
-    # Served alone, each torch model has oneDNN's default room for its kernels.
+    # Each torch model gets oneDNN's default capacity for kernels, as when it is served alone.
     room = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(1024 * len(models))}
     process = subprocess.Popen(  # noqa: S603  # our own code
         [sys.executable, "-m", __name__],
@@ -92,7 +92,7 @@ def time_served(
 
 
 def time_on_cuda(answer: Answers, texts: Sequence[str]) -> float:
-    """Return the median milliseconds between CUDA events around single answers."""
+    """Return the median time in milliseconds between CUDA events around single answers."""
     import torch
 
     taken = []
@@ -108,7 +108,7 @@ def time_on_cuda(answer: Answers, texts: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Time what standard input names, and print what was found."""
+    """Time the models named on standard input, and print the results."""
     set_up_process()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     job = json.load(sys.stdin)

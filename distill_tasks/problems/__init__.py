@@ -1,4 +1,4 @@
-"""What comes out of a model: one label for each text, or any number of them.
+"""The kinds of problem: one label for each text, or any number of labels.
 
-It uses core alone.
+It imports core alone.
 """

@@ -1,7 +1,7 @@
-"""The kind of problem: one label for each text, or any number of them, in one common form.
+"""Single-label and multi-label classification in one common form.
 
-Whatever the kind, gold and answers become a matrix (rows, classes) that says which class is there;
-a row is right where its whole row of the matrix is.
+In both, gold and predictions become a matrix (rows, classes) of the classes that apply to each
+text. An answer is right if its whole row of the matrix is right.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Problem = Literal["single_label", "multi_label"]
 Logits = NDArray[np.float32] | NDArray[np.float64]
 """Scores (rows, classes) before any softmax or sigmoid."""
 Decisions = NDArray[np.bool_]
-"""Which classes are there (rows, classes); exactly one in each row of a single-label problem."""
+"""Which classes apply (rows, classes); exactly one in each row of a single-label problem."""
 Probabilities = NDArray[np.float64]
 """Probabilities (rows, classes); rows sum to one in a single-label problem."""
 
 NO_LABEL = -1
 """The class number of a row without gold."""
 DEFAULT_THRESHOLD = 0.5
-"""The probability from which a class of a multi-label problem is there, before any fitting."""
+"""The probability from which a class of a multi-label problem applies, before any fitting."""
 CERTAIN_ODDS = 1000
 """How much likelier than any other an answer must be to count as certain."""
 LABEL_SEPARATOR = "|"
-"""Stands between the labels of one text where they are written as one string."""
+"""Separates the labels of one text that are written as one string."""
 
 
 class Answering(Protocol):
@@ -48,13 +48,13 @@ def to_decisions(gold: NDArray[np.int64], classes: int) -> Decisions:
 
 
 def find_known(gold: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which rows (rows,) have gold; in the others it is -1."""
+    """Return which rows (rows,) have gold; in the others gold is -1."""
     known: NDArray[np.bool_] = (gold if gold.ndim == 1 else gold[:, 0]) >= 0
     return known
 
 
 def probabilities(logits: Logits, problem: Problem, temperature: float = 1.0) -> Probabilities:
-    """Return softmax, or for several labels the sigmoid, of logits over a temperature."""
+    """Return the softmax, or in a multi-label problem the sigmoid, of logits over a temperature."""
     return np.exp(log_probabilities(logits, problem, temperature))
 
 
@@ -74,9 +74,10 @@ def log_probabilities(logits: Logits, problem: Problem, temperature: float = 1.0
 def decide(
     logits: Logits, problem: Problem, thresholds: NDArray[np.float64] | None = None
 ) -> Decisions:
-    """Return the classes that logits speak for: the highest, or all from their threshold on.
+    """Return the decisions (rows, classes) for logits: the highest class of a single-label problem.
 
-    ``thresholds`` (classes,) are probabilities, 0.5 where none were fitted.
+    In a multi-label problem these are the classes whose probability reaches their threshold;
+    ``thresholds`` (classes,) are 0.5 if none were fitted.
     """
     if problem == "single_label":
         return to_decisions(logits.argmax(axis=1), logits.shape[1])
@@ -100,9 +101,9 @@ def are_one_hot(logits: Logits, problem: Problem) -> bool:
 def confidence(
     logits: Logits, decisions: Decisions, problem: Problem, temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Return how likely each whole answer (rows,) is: the probability of the decisions made.
+    """Return the confidence (rows,): the probability of all decisions about a row together.
 
-    Several labels count as independent of each other.
+    The labels of a multi-label problem are treated as independent of each other.
     """
     values = probabilities(logits, problem, temperature)
     if problem == "single_label":
@@ -113,17 +114,18 @@ def confidence(
 
 
 def name_labels(decisions: Decisions, classes: tuple[str, ...]) -> list[str]:
-    """Return the labels of each row as one string, several of them joined by ``|``."""
+    """Return the labels of each row as one string, joined by ``|`` if there are several."""
     return [
         LABEL_SEPARATOR.join(classes[number] for number in np.flatnonzero(row)) for row in decisions
     ]
 
 
 def balance_classes(gold: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return the weight of each class (classes,) under which every class counts the same.
+    """Return the weight of each class (classes,) that gives all classes the same total weight.
 
-    A single label weighs rows / (classes · rows of its class); of several labels, the ones of each
-    weigh as much as its zeros. Rows without gold are left out; a class without rows weighs one.
+    In a single-label problem it is rows / (classes · rows of the class); in a multi-label problem
+    the rows with a label weigh as much as those without it. Rows without gold are left out; a class
+    without rows has weight one.
     Source: King and Zeng 2001, "Logistic Regression in Rare Events Data", section 4.2.
     """
     known = gold[find_known(gold)]

@@ -1,4 +1,4 @@
-"""The evaluator: asks models the rows of one split, each at most once, and scores them."""
+"""The evaluator: runs models on the rows of one split, each at most once, and scores them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CODE_VERSION = 4
 
 
 class Evaluator:
-    """Asks models the rows of one split, each at most once, and scores what they say."""
+    """Runs models on the rows of one split, each at most once, and scores their answers."""
 
     def __init__(self, run: OpenRun, split: str) -> None:
         self.run = run
@@ -44,7 +44,7 @@ class Evaluator:
         self.made = 0
 
     def ask(self, student: StudentReference) -> Predictions:
-        """Return what a student says of the split, asked as it would be served."""
+        """Return the predictions of a student, opened as it would be served."""
 
         def open_it() -> Answering:
             logger.info("evaluate %s on %s", student.name, self.eval_split.name)
@@ -54,7 +54,7 @@ class Evaluator:
         return Predictions(logits, student.calibration)
 
     def ask_candidates(self, students: list[StudentReference]) -> dict[str, list[Predictions]]:
-        """Return what the distilled seeds of every candidate say, by its name."""
+        """Return the predictions of every candidate's distilled seeds, by candidate."""
         asked: dict[str, list[Predictions]] = {}
         for student in students:
             if student.distilled:
@@ -66,7 +66,7 @@ class Evaluator:
     ) -> dict[str, Parity]:
         """Return how far each variant is from its reference over all seeds, by candidate.
 
-        ``asked`` is what `ask_candidates` returns of the same students.
+        ``asked`` is the result of `ask_candidates` for the same students.
         """
         return {
             s.candidate: compare_to_reference(
@@ -81,7 +81,7 @@ class Evaluator:
         }
 
     def ask_control(self, name: str) -> Predictions:
-        """Return what a control says that is no student: words on gold, or the majority class."""
+        """Return the predictions of a control that is no student: words or majority class."""
         train, classes = self.run.corpus.splits["train"], len(self.run.corpus.classes)
         key = digest(name, train.digest, classes, *self.limit(name))
 
@@ -89,13 +89,13 @@ class Evaluator:
             return CONTROLS[name](train, classes, self.run.corpus.problem)
 
         logits = self.answers.read(key, name, open_it)
-        if name == MAJORITY_CLASS:  # thresholds fitted for F1 would say every label
+        if name == MAJORITY_CLASS:  # thresholds fitted for F1 would predict every label
             return Predictions(logits, Calibration())
         validation = AnswerStore(self.run.store, self.run.corpus.splits["validation"])
         return Predictions(logits, self.calibrate(validation.read(key, name, open_it)))
 
     def limit(self, control: str) -> list[int]:
-        """Return how many terms a control may read, nothing where it reads all there are."""
+        """Return the limit of terms that a control reads; an empty list if it reads all."""
         limit = self._limit if control == WORDS_ON_GOLD else None
         return [] if limit is None else [limit.terms]
 
@@ -105,7 +105,7 @@ class Evaluator:
         return self.score(key, [self.ask(student) for student in seeds])
 
     def score(self, key: str, predictions: list[Predictions]) -> Scorecard:
-        """Return the scorecard of answers, kept under a key that names the model."""
+        """Return the scorecard of predictions, stored under a key that identifies the model."""
         eval_split = self.eval_split
         key = digest(
             CODE_VERSION,
@@ -122,7 +122,7 @@ class Evaluator:
         return card
 
     def calibrate(self, at_validation: Logits) -> Calibration:
-        """Return the calibration that a model's answers to validation ask for."""
+        """Return the calibration fitted on a model's answers to validation."""
         precision = self.run.config.evaluate.answer_precision
         return fit_calibration(self.run.corpus, at_validation, precision)
 

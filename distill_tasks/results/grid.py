@@ -1,4 +1,4 @@
-"""The grid: the trials of a run, the students that came of them, and what could not be made."""
+"""The grid: the trials of a run, the trained students, and those that failed."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ logger = logging.getLogger("potstill")
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a student: from a seed, with the teacher or, as a control, without."""
+    """One training of a student with a seed: with the teacher, or without it as a control."""
 
     student: Student
     seed: int
     distilled: bool = True
     served: bool = True
-    """Whether this is the one of its seeds that is served."""
+    """Whether the model of this seed is the one that is served."""
 
     @property
     def name(self) -> str:
-        """Return a name unique within a run; the served one has its candidate's."""
+        """A name unique within a run; the served seed has the name of the candidate."""
         name = self.student.name if self.distilled else f"{self.student.name}-on-gold"
         return name if self.distilled and self.served else f"{name}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What was trained and exported so far, and what could not be."""
+    """The students trained and exported so far, and the reasons for those that failed."""
 
     students: list[StudentReference] = field(default_factory=list)
-    """The students as trained, each followed by its variants once they are exported."""
+    """The trained students, each followed by its variants once they are exported."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Why a student or a variant is absent, by its name."""
+    """Why a student or variant is missing, by its name."""
     trials: list[Trial] = field(default_factory=list)
     reused: bool = False
 
     @property
     def trained(self) -> list[StudentReference]:
-        """The students as trained, without their variants."""
+        """The trained students, without their variants."""
         return [student for student in self.students if student.candidate == student.student]
 
     def settings(self, name: str) -> Student:
@@ -52,11 +52,11 @@ class Grid:
         return next(trial.student for trial in self.trials if trial.student.name == name)
 
     def of(self, names: Sequence[str]) -> list[StudentReference]:
-        """Return everything that was made of some students: seeds, controls, variants."""
+        """Return everything made for the named students: seeds, controls, variants."""
         return [student for student in self.students if student.student in names]
 
     def add(self, trials: Sequence[Trial], train: Callable[[Trial], StudentReference]) -> Grid:
-        """Return the grid with further trials trained; where one fails, its student is left out.
+        """Return the grid with further trials trained; a student with a failed trial is left out.
 
         Raises NothingQualifiesError if no student is left.
         """
@@ -67,7 +67,7 @@ class Grid:
                 continue
             try:
                 students.append(train(trial))
-            except Exception as error:  # noqa: BLE001  # one that crashes must not end the night
+            except Exception as error:  # noqa: BLE001  # one failed training must not end the run
                 stop_if_disk_full(error)
                 failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
                 logger.warning("train %s: left out, %s", name, failed[name])

@@ -1,4 +1,4 @@
-"""Models kept as they are served, each with the calibration that validation asks for."""
+"""Models stored as they are served, each with the calibration fitted on validation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def identify(key: str, manifest: dict[str, Any]) -> str:
-    """Return the digest by which all that is found of a model is kept.
+    """Return the digest under which the results about a model are stored.
 
-    It follows from the recipe (``key``) and from the bytes that came of it: a model that was lost
-    and comes out otherwise when it is made again is another one. One of before bytes were looked
-    at is known by its recipe.
+    It depends on the recipe (``key``) and on the bytes of the model: a model that was lost and
+    comes out differently when it is made again is a different one. A model stored before content
+    digests existed is identified by its recipe alone.
     """
     content = manifest.get("content")
     return key if content is None else digest(key, content)
@@ -41,9 +41,9 @@ class KeptModel:
 
 
 def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None]) -> KeptModel:
-    """Keep a model as it is served, with its calibration; ``fill`` makes a folder of it if new.
+    """Store a model as it is served, with its calibration; ``fill`` writes a new one's folder.
 
-    What it says of validation, which it is calibrated on, is kept under its digest.
+    Its answers to validation, on which it is calibrated, are stored under its digest.
     """
     store, validation = run.store, run.corpus.splits["validation"]
     manifest = store.manifest("served", key, *Calibration().to_json())
@@ -65,6 +65,6 @@ def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None])
 
 
 def fit_calibration(corpus: Corpus, logits: Logits, answer_precision: float | None) -> Calibration:
-    """Return the calibration that answers to validation, logits (rows, classes), ask for."""
+    """Return the calibration fitted on answers to validation, logits (rows, classes)."""
     gold = corpus.splits["validation"].decisions(logits.shape[1])
     return calibrate(logits, gold, corpus.problem, answer_precision)

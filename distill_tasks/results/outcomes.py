@@ -1,4 +1,4 @@
-"""What stages find: scores, times, exports, who was stopped, verdicts."""
+"""The results of stages: scores, times, exports, stopped students, verdicts."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One pair of temperature and α, and how far the cheapest student came with it."""
+    """One pair of temperature and α, and how good the cheapest student became with it."""
 
     temperature: float
     alpha: float
     loss: float
-    """On validation: the NLL of gold, or the divergence from the teacher where gold is absent."""
+    """On validation: the NLL of gold, or the divergence from the teacher without gold."""
     quality: float
-    """The metric that counts, on validation."""
+    """The configured metric on validation."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Temperature and α of the run, and why these."""
+    """Temperature and α of the run, and how they were chosen."""
 
     objective: Annotated[
         Objective, Field(validation_alias="blend", serialization_alias="blend")
@@ -51,21 +51,21 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Stop:
-    """A student that is trained no further."""
+    """A student that successive halving stopped."""
 
     name: str
     share: float
     """Of its training, what it had."""
     better: str
-    """Who beats it."""
+    """The name of the student that beats it."""
     gap: float
-    """By which validation quality at least (the low end of the paired interval), in points."""
+    """The low end of the paired interval of their difference in quality, in points."""
     saved_s: float
-    """Training it was spared, in seconds, at the pace it had."""
+    """Estimate of the training time that it was spared, in seconds."""
 
     @property
     def reason(self) -> str:
-        """Why it was stopped, in words."""
+        """A sentence that says why it was stopped."""
         return (
             f"stopped after {100 * self.share:.3g} % of its training: {self.better}, no slower, "
             f"was at least {self.gap:.2f} points better on validation"
@@ -74,18 +74,18 @@ class Stop:
 
 @dataclass(frozen=True)
 class Halving:
-    """Who was stopped on the way, and what that saved."""
+    """The students that successive halving stopped, and the time it saved."""
 
     students: int
     """That could be stopped."""
     stops: list[Stop]
     whole_s: float
-    """Estimate of what training all of them would take, in seconds, at the pace they had."""
+    """Estimate of the time that training all of them would take, in seconds."""
     reused: bool
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why each stopped student is no candidate, by its name."""
+        """The reason why each stopped student is no candidate, by its name."""
         return {stop.name: stop.reason for stop in self.stops}
 
     def remaining(self, trials: list[Trial]) -> list[Trial]:
@@ -101,34 +101,34 @@ class Halving:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What held-out rows say of a student against the same student without its teacher."""
+    """The verdict on a student against the same student without its teacher, on held-out rows."""
 
     verdict: Verdict
     reason: str
-    """One sentence for people."""
+    """The verdict as a sentence."""
     comparison: PairedComparison | None
-    """With p corrected after Holm over all finalists; None where nothing could be compared."""
+    """The comparison, with Holm's correction over all finalists; None if there was none."""
     distillation_ratio: Figure | None
-    """(student − control) / (teacher − control); None where the teacher is no clear winner."""
+    """(student − control) / (teacher − control); None unless the teacher is clearly better."""
     teacher_lead: Figure | None
-    """Teacher less control."""
+    """The quality of the teacher minus that of the control."""
     flags: list[str]
-    """What should be known before the verdict is relied on."""
+    """Caveats about the verdict."""
 
     @property
     def difference(self) -> Figure | None:
-        """Quality of the student less that of the same student without its teacher."""
+        """The quality of the student minus that of the same student without its teacher."""
         return self.comparison.difference if self.comparison else None
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What is proven of every finalist, by the name of its leading candidate."""
+    """The verdict on every finalist, by the name of its leading candidate."""
 
     judgements: dict[str, Judgement]
     panels: dict[str, Panel]
     parities: dict[str, Parity]
-    """Of every variant against its reference, on held-out, by candidate."""
+    """The comparison of every variant with its reference on held-out, by candidate."""
     production: dict[str, ProductionCheck]
     promises: dict[str, list[PromiseTest]]
     """What held-out says of every promise, by the candidate, in the order of their tests."""
@@ -145,33 +145,33 @@ class Scores:
     models: dict[str, Scorecard]
     """By name: the teacher, the controls without a student, every trained student and variant.
 
-    Of a variant only the seed that is served stands here.
+    Variants have a scorecard for the served seed only.
     """
     candidates: dict[str, Scorecard]
-    """Each student and each variant over its seeds."""
+    """The scorecard of each student and each variant over its seeds."""
     on_gold: dict[str, Scorecard]
-    """Each student's control over its seeds, by the student's name."""
+    """The scorecard of each student's control over its seeds, by the student's name."""
     reused: bool
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What is to be trained: one trial of each student that is still in the run."""
+    """The trials to train: one of each student that is still in the run."""
 
     trials: list[Trial]
-    """Those of the grid that were not stopped, then those that the search added."""
+    """The trials of the grid that were not stopped, then those that the search added."""
     reused: bool
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """What every model takes, by name; the teacher is absent where it has no weights here."""
+    """The latency of every model by name; a teacher without weights here has none."""
 
     by_name: dict[str, Latency]
     footprints: dict[str, Footprint]
-    """Of the students alone."""
+    """The footprint of each student, by name."""
     versions: dict[str, str]
-    """Of the packages that answered."""
+    """The versions of the packages that were used for serving."""
     reused: bool
 
     @property

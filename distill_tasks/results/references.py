@@ -1,4 +1,4 @@
-"""References to what a run made, small enough to travel: rows, teacher, answers, students."""
+"""References to a run's rows, teacher, answers and students, small enough to be passed on."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class TeacherReference:
 
 @dataclass(frozen=True)
 class LabelsReference:
-    """Where the teacher's answers to all rows of the corpus lie."""
+    """The stored answers of the teacher to all rows of the corpus."""
 
     root: str
     teacher: str
     classes: tuple[str, ...]
     asked: int
-    """Rows that had to be asked in this run."""
+    """Rows that the teacher had to answer in this run."""
     seconds: float
-    """Spent on this teacher's answers, earlier runs included."""
+    """Time spent on this teacher's answers, including earlier runs."""
     reused: bool
 
     def open(self) -> SoftLabelStore:
@@ -46,7 +46,7 @@ class LabelsReference:
 
 @dataclass(frozen=True)
 class CorpusReference:
-    """Where the checked rows of this run lie."""
+    """The stored corpus of checked rows."""
 
     digest: str
     folder: Path
@@ -60,20 +60,20 @@ class CorpusReference:
 
 @dataclass(frozen=True)
 class StudentReference:
-    """A trained student: the folder that is measured and served."""
+    """A trained student, with the folder that is measured and served."""
 
     name: str
     student: str
-    """Name in the grid, whatever the seed and variant."""
+    """Name in the grid, without seed and variant."""
     candidate: str
-    """Name whatever the seed."""
+    """Name of student and variant, without the seed."""
     variant: str
-    """How it is served: `torch` or `numpy` as it was trained, or one of `Variant`."""
+    """How it is served: by `torch` or `numpy` as trained, or as one of `Variant`."""
     seed: int
     distilled: bool
-    """False for a control, which learnt from gold alone."""
+    """False for a control, which was trained on gold alone."""
     trained: str
-    """Digest of the training: seeds, variants and calibrations of the same one share its time."""
+    """Digest of the training; variants and calibrations of one training share its time."""
     digest: str
     folder: Path
     calibration: Calibration
@@ -85,18 +85,18 @@ class StudentReference:
 
     @property
     def served(self) -> bool:
-        """Whether this is the one that stands for its candidate in the registry."""
+        """Whether this seed represents its candidate in the registry."""
         return self.name == self.candidate
 
 
 @dataclass(frozen=True)
 class PartOfTraining:
-    """A student stopped on its way."""
+    """A student whose training was stopped at a rung."""
 
     share: float
-    """Of its training, what it had."""
+    """The share of its training that it has had."""
     folder: Path
     validation: Logits
-    """What it says of the validation rows (rows, classes)."""
+    """Its logits for the validation rows (rows, classes)."""
     seconds: float
-    """Spent on it so far."""
+    """Time spent on it so far."""

@@ -1,4 +1,4 @@
-"""A run: what was asked and references to what is made of it, and what its students train on."""
+"""A run: its configuration, references to its data, and the training sets of its students."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distill_tasks.training.objective import Objective
 class Run:
     """One distillation: its configuration, and references to its rows, teacher and labels.
 
-    It is small and pickles, so it travels to wherever a stage works.
+    It is small and can be pickled, so that stages can run in other processes.
     """
 
     config: DistillConfig
@@ -35,14 +35,14 @@ class Run:
     objective: Objective
 
     def open(self) -> OpenRun:
-        """Return the run with its rows and the teacher's labels at hand."""
+        """Return the run with its rows and the teacher's answers opened."""
         corpus, labels = self.corpus.open(), self.labels.open()
         return OpenRun(self.config, corpus, self.teacher, labels, self.objective)
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run whose rows were read and whose labels can be."""
+    """A run whose rows have been read, and whose teacher's answers can be."""
 
     config: DistillConfig
     corpus: Corpus
@@ -52,7 +52,7 @@ class OpenRun:
 
     @property
     def store(self) -> Store:
-        """Where the run keeps what it makes."""
+        """The store of the run."""
         return Store(self.config.work_dir)
 
     def list_promises(self) -> list[Promise]:
@@ -74,7 +74,7 @@ def start_run(
     teacher: TeacherReference,
     labels: LabelsReference,
 ) -> Run:
-    """Return a run under the configured objective; `auto` stands for the usual values."""
+    """Return a run with the configured objective, in which `auto` means the usual values."""
     return Run(config, corpus, teacher, labels, config.loss.usual_objective)
 
 
@@ -84,13 +84,13 @@ def cheapest(config: DistillConfig) -> Student:
 
 
 def take(training_set: TrainingSet, rows: NDArray[np.int64]) -> TrainingSet:
-    """Return the training set of some of its rows."""
+    """Return a training set with some of its rows."""
     answers = replace(training_set.soft_labels, logits=training_set.soft_labels.logits[rows])
     return replace(training_set, rows=training_set.rows.take(rows), soft_labels=answers)
 
 
 def make_training_set(run: OpenRun, seed: int) -> TrainingSet:
-    """Return what students train on, the teacher included."""
+    """Return the training set of the run's students for a seed."""
     config, corpus, teacher = run.config, run.corpus, run.teacher
     gold = corpus.splits["train"].gold
     weights = balance_classes(gold, len(corpus.classes)) if config.loss.balance_classes else None

@@ -1,4 +1,4 @@
-"""The teacher of a run, trained into the store where that is needed."""
+"""The teacher of a run, trained into the store if needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("potstill")
 
 
 def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
-    """Return the configured teacher, trained first where it is not ready and that is not done."""
+    """Return the configured teacher, trained first if it is not ready and not in the store."""
     teacher = config.teacher
     digest = teacher.digest(corpus, config.seed, config.loss.balance_classes)
     if not teacher.ready:
@@ -26,7 +26,7 @@ def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
 
 def _train(config: DistillConfig, corpus: Corpus, digest: str) -> TeacherReference:
     store, start = Store(config.work_dir), config.teacher.start
-    assert start is not None  # what is trained starts from something
+    assert start is not None  # a teacher that is trained has a base
     manifest = store.manifest("teachers", digest, "curve", "seconds")
     reused = manifest is not None
     if manifest is None:

@@ -1,4 +1,4 @@
-"""Students trained into the store, whole or in part."""
+"""Training students into the store, completely or up to a share."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CODE_VERSION = 7
 CALIBRATION_VERSION = 1
 """Raised when a change of the code changes what is fitted on validation after training."""
 CLOCK = "seconds.json"
-"""In a student's draft: what its training took so far."""
+"""The file in a student's draft with the time its training has taken so far."""
 TIMED_CALLS = 20
-"""Of each shape of students, timed while they are still compared."""
+"""Calls for the quick timing of each shape of students while they are compared."""
 
 
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
-    """Train one student into the store and calibrate it, or find both done."""
+    """Train one student into the store and calibrate it, unless both were done before."""
     store, key = run.store, digest_training(run, trial)
     manifest = store.manifest("students", key, "curve", "seconds", "parameters")
     reused = manifest is not None
@@ -80,10 +80,10 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
 
 
 def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
-    """Train one student up to a share of its training, from which `train_one` goes on.
+    """Train one student up to a share of its training, from which `train_one` continues.
 
-    What it says there is kept, so that later runs too compare students at equal shares. Raises
-    PotstillError for one that is past that share without having been asked there.
+    Its answers at that share are stored, so that later runs compare students at equal shares too.
+    Raises PotstillError for a student that is past that share without stored answers.
     """
     store = run.store
     answers = AnswerStore(store, run.corpus.splits["validation"])
@@ -115,7 +115,7 @@ def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
 def _learn(
     trial: Trial, training_set: TrainingSet, draft: Path, progress: ProgressFile
 ) -> dict[str, Any]:
-    """Train in a draft, or go on there; return the curve, and the seconds of all its parts."""
+    """Train in a draft, or continue there; return the curve, and the seconds of all parts."""
     folder, clock = draft / SERVED, draft / CLOCK
     folder.mkdir(exist_ok=True)
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
@@ -128,9 +128,9 @@ def _learn(
 
 
 def join_losses(epochs: list[Curve], steps: Iterable[TrainingStep]) -> list[Curve]:
-    """Return the points of epochs, and of the steps that told a loss inside them, as one curve.
+    """Return the points of epochs and of the steps that reported a loss, as one curve.
 
-    ``train/loss`` of each is the mean of the steps since the point before.
+    ``train/loss`` of each point is the mean of the steps since the point before.
     """
     points = {point["step"]: point for point in epochs}
     for step in steps:
@@ -151,7 +151,7 @@ def _make_trial_set(run: OpenRun, trial: Trial) -> TrainingSet:
 
 
 def digest_training(run: OpenRun, trial: Trial) -> str:
-    """Return the name under which a training is kept: all that its outcome depends on."""
+    """Return the digest under which a training is stored, of everything its outcome depends on."""
     corpus = run.corpus
     splits = {
         name: split.digest
@@ -175,14 +175,14 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
 
 
 def _reads_end(run: OpenRun, trial: Trial) -> bool:
-    """Return whether of a long text the end is read, not the beginning."""
+    """Return whether the end of a long text is read instead of its beginning."""
     model = run.teacher.model if trial.distilled else run.config.teacher.start
     model = trial.student.own_start(model) or model
     return model is not None and model.read_truncation_side() == "left"
 
 
 def _link(source: str, target: str) -> None:
-    """Make the same file appear in a second place, or copy it where links are not possible."""
+    """Make a hard link to a file, or copy it if links are not possible."""
     Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)

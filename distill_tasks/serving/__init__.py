@@ -1,4 +1,4 @@
-"""The model as it is served: alone, and as MLflow loads it.
+"""The model as it is served, on its own or loaded by MLflow.
 
-Its files import nothing of this project, for they are logged with every model.
+These files import nothing of this project, because they are logged with every model.
 """

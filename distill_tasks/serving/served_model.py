@@ -1,10 +1,10 @@
-"""The model as it is served: a folder that answers texts, with nothing of this project imported.
+"""The model as it is served, opened from a folder, without importing the rest of this project.
 
-A folder holds ``model.json`` (runtime, classes, tokens read) beside its weights. Four runtimes:
-``transformers`` needs torch and transformers, ``onnx`` needs numpy, onnxruntime and tokenizers,
-``static`` numpy and tokenizers, ``bag_of_words`` numpy alone. By hand:
-``python served_model.py FOLDER "some text"``. OMP_NUM_THREADS bounds the threads of all of them.
-``served_text.py`` lies beside this file.
+A folder holds ``model.json`` (runtime, classes, number of tokens) and the weights. There are four
+runtimes: ``transformers`` needs torch and transformers, ``onnx`` numpy, onnxruntime and tokenizers,
+``static`` numpy and tokenizers, ``bag_of_words`` numpy alone. OMP_NUM_THREADS limits the threads of
+all of them. On the command line: ``python served_model.py FOLDER "some text"``. The file
+``served_text.py`` must lie beside this one.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ GRAPH = "model.onnx"
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one text."""
+    """The model's answer to one text."""
 
     label: str
-    """The class; of several labels all that are there, joined by ``|``."""
+    """The class; in a multi-label problem all that apply, joined by ``|``."""
     confidence: float
-    """How likely the whole answer is right."""
+    """The estimated probability that the whole answer is right."""
     probabilities: dict[str, float]
     abstain: bool
-    """Whether the model is too unsure to be answered for, by the precision asked of it."""
+    """Whether the confidence is too low for the configured precision."""
 
 
 class ServedModel(ABC):
@@ -66,9 +66,9 @@ class ServedModel(ABC):
         """Return logits (rows, classes), before the calibration temperature."""
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
-        """Return label, confidence, class probabilities and doubt about each text.
+        """Return the answer to each text: label, confidence, class probabilities, abstention.
 
-        Raises ValueError for anything that is not text.
+        Raises ValueError for anything that is not a list of texts.
         """
         if isinstance(texts, str):
             raise ValueError("One text was given alone. Give a list of strings.")
@@ -78,7 +78,7 @@ class ServedModel(ABC):
             if not isinstance(text, str):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Mend it.")
+                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Fix it.")
         scores = self.logits(texts) / np.float32(self.temperature)
         if self.problem == "multi_label":
             return [self._read_off_several(row) for row in sigmoid(scores)]
@@ -108,12 +108,12 @@ class TokenModel(ServedModel):
 
     tokenizer: Tokenizer
     padding: int = 0
-    """The token that stands for a text without any."""
+    """The token that replaces a text without tokens."""
     special_tokens: ClassVar[bool] = True
-    """Whether those that the tokenizer puts around a text are read too."""
+    """Whether the special tokens that the tokenizer adds around a text are read too."""
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return what is read of each text."""
+        """Return the token ids of each text."""
         found = served_text.read_ids(self.tokenizer, texts, self.special_tokens)
         return [ids or [self.padding] for ids in found]
 
@@ -139,7 +139,7 @@ class TransformersModel(TokenModel):
         self.device = "cpu"
 
     def move_to(self, device: str) -> None:
-        """Answer on another device from now on."""
+        """Move the model to another device."""
         self.model.to(device)
         self.device = device
 
@@ -176,15 +176,15 @@ class OnnxModel(TokenModel):
         self.padding = about["padding"]
         options = SessionOptions()
         bound = re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", ""))
-        options.intra_op_num_threads = int(bound[0]) if bound else 0  # 0: as many as it likes
+        options.intra_op_num_threads = int(bound[0]) if bound else 0  # 0: onnxruntime decides
         providers = ["CPUExecutionProvider"]
         self.session = InferenceSession(str(folder / GRAPH), options, providers=providers)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes).
 
-        Texts run one at a time: that was faster than padded batches (docs/decisions.md), and the
-        int8 scales, taken from all that runs at once, then never depend on a text's neighbours.
+        Texts run one at a time: this was faster than padded batches (docs/decisions.md), and int8
+        scales, which depend on the whole batch, then never depend on the other texts.
         """
         values = np.empty((len(texts), len(self.classes)), np.float32)
         for row, read in enumerate(self.token_ids(texts)):
@@ -218,7 +218,7 @@ class StaticModel(TokenModel):
 
 
 class BagOfWordsModel(ServedModel):
-    """TF-IDF of runs of words, another of characters inside words, then one layer or two."""
+    """TF-IDF of word n-grams and of character n-grams inside words, then one layer or two."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         super().__init__(folder, about)
@@ -255,7 +255,7 @@ class BagOfWordsModel(ServedModel):
         return values
 
     def _read(self, text: str) -> NDArray[np.float32]:
-        """Return what the first layer says of a text in lower case."""
+        """Return the first layer's output (outputs,) for a text in lower case."""
         values = self._weigh(served_text.find_words(text, self.longest), self.words)
         if self.characters:
             inside = (served_text.find_characters(word, self.characters) for word in text.split())
@@ -266,7 +266,7 @@ class BagOfWordsModel(ServedModel):
     def _weigh(
         self, terms: Iterable[str], columns_of: dict[str, int] | served_text.HashedTerms
     ) -> NDArray[np.float32]:
-        """Return the sum of the first layer's weights, each by the TF-IDF of its term."""
+        """Return the sum of the first layer's weights, each multiplied by its term's TF-IDF."""
         find = columns_of.get
         known = Counter(column for term in terms if (column := find(term)) is not None)
         if not known:
@@ -287,7 +287,7 @@ RUNTIMES: dict[str, type[ServedModel]] = {
 
 
 def open_model(folder: Path | str) -> ServedModel:
-    """Open the model that a folder holds."""
+    """Open the model in a folder."""
     about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
     return RUNTIMES[about["runtime"]](Path(folder), about)
 
@@ -302,13 +302,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probability of each class (rows, classes) on its own."""
+    """Return the independent probability of each class (rows, classes) from logits."""
     small = np.exp(-np.abs(logits))
     values: NDArray[np.float32] = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
     return values
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this folder's files must not hide Python's own, such as select
+    del sys.path[0]  # files in this folder must not hide modules of Python, such as select
     for answer in open_model(sys.argv[1]).answer(sys.argv[2:]):
         print(json.dumps(vars(answer)))

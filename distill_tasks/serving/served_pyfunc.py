@@ -1,4 +1,4 @@
-"""The served model as MLflow loads it, from code and without this project installed."""
+"""The served model as MLflow loads it, from the logged code, without this project installed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ServedStudent(PythonModel):
     """Opens the student's folder with the code that was logged beside it."""
 
     def load_context(self, context: Any) -> None:
-        """Open the model; each version runs its own code, whatever else is loaded."""
+        """Open the model with the code of its own version, whatever other versions are loaded."""
         code = _load_code(Path(context.artifacts["code"]))
         self.model = code.open_model(context.artifacts["student"])
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return label, confidence, class probabilities and doubt about each text.
+        """Return label, confidence, class probabilities and abstention for each text.
 
-        Besides a table, whatever pandas makes one of is taken: a list, an array, a dictionary.
+        The input may be a table or anything pandas can make one of: a list, array or dictionary.
         """
         try:
             texts = _take_texts(model_input, (params or {}).get("text_column", "text"))
             answers = self.model.answer(texts)
-        except ValueError as error:  # a server answers it with 400 and this sentence alone
+        except ValueError as error:  # so that a server responds with status 400 and this message
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
             [vars(answer) for answer in answers],
@@ -41,9 +41,9 @@ class ServedStudent(PythonModel):
 
 
 def _take_texts(given: Any, column: str) -> list[Any]:
-    """Return the column of that name, or the only one there is.
+    """Return the column of that name, or the only column.
 
-    Raises ValueError where there are several, none of that name.
+    Raises ValueError if there are several columns, none of that name.
     """
     if isinstance(given, str):
         given = [given]
@@ -60,7 +60,7 @@ def _take_texts(given: Any, column: str) -> list[Any]:
 
 def _load_code(path: Path) -> ModuleType:
     name = f"served_model_{abs(hash(str(path)))}"
-    beside = [str(path.parent)]  # where it finds its other file
+    beside = [str(path.parent)]  # where it finds served_text
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=beside)
     assert spec is not None
     assert spec.loader is not None

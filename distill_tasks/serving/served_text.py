@@ -1,6 +1,6 @@
-"""What a served model reads of a text: the ids of its tokens, or its words and runs of characters.
+"""The features that a served model reads from a text: token ids, or word and character n-grams.
 
-It lies beside `served_model`, also in a registered model, and imports nothing of this project.
+This file lies beside `served_model`, in registered models too, and imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 WORD = re.compile(r"\b\w\w+\b")
 """The words of a text: scikit-learn's default token pattern."""
 SHORTEST = 3
-"""Characters in the shortest run of them that is a term."""
+"""Length of the shortest character n-grams."""
 
 CHARACTERS_PER_TOKEN = 16
-"""A text with more of them for each token that is read is shortened before it is tokenised."""
+"""A text with more characters for each token of the limit is shortened before tokenisation."""
 MARGIN = 64
-"""Characters, and the rest of their word, beside a cut from which no token is read."""
+"""Characters next to a cut (and the rest of their word) whose tokens must not be used."""
 BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
-"""Where a text may be cut: at a space that is alone."""
+"""Where a text may be cut: at a single space."""
 LOCAL = {
     *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"),
     *("Precompiled", "Prepend", "Strip", "StripAccents", "Digits", "Punctuation"),
 }
-"""Parts of tokenizers that look no further than the next word."""
+"""Types of normalizers and pre-tokenizers that depend on no text beyond the next word."""
 SPACES = {" {2,}", r"\s+"}
-"""Patterns of runs of spaces."""
+"""Patterns that match runs of spaces."""
 WORDS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
     + digits
     + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     for digits in (r"\p{N}", r"\p{N}{1,3}")
 }
-"""Patterns of the words of Qwen's and Llama's tokenizers."""
+"""The word patterns of Qwen's and Llama's tokenizers."""
 
 
 def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """Open the tokenizer of a folder, which cuts texts to ``max_length`` tokens on its own side."""
+    """Open the tokenizer of a folder, set to cut texts to ``max_length`` tokens."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -54,24 +54,24 @@ def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:
 
 
 def bound(tokenizer: Tokenizer, max_length: int, side: str) -> None:
-    """Let a tokenizer cut texts to so many tokens, on the ``left`` or ``right``, and not pad."""
+    """Set a tokenizer to cut texts to ``max_length`` tokens on a side, and not to pad."""
     tokenizer.enable_truncation(max_length, direction=side)
     tokenizer.no_padding()
 
 
 def read_ids(tokenizer: Tokenizer, texts: Sequence[str], special_tokens: bool) -> list[list[int]]:
-    """Return the token ids of each text, at most as many as the tokenizer is bound to."""
+    """Return the token ids of each text, up to the tokenizer's limit."""
     short = [shorten(tokenizer, text) for text in texts]
     encodings = tokenizer.encode_batch_fast(short, add_special_tokens=special_tokens)
     return [encoding.ids for encoding in encodings]
 
 
 def shorten(tokenizer: Tokenizer, text: str) -> str:
-    """Return the part of a long text that holds all the tokens that are read of it.
+    """Return a part of a long text that contains all tokens up to the tokenizer's limit.
 
-    A whole text of ten megabytes takes ten seconds and a gigabyte. It is cut at a space, and only
-    where the tokenizer looks at one word at a time and no token that is read lies near the cut: so
-    what is read stays the same. Where that is not sure the text is returned as it is.
+    Tokenising a whole text of ten megabytes takes ten seconds and a gigabyte. The text is cut at a
+    space, and only if the tokenizer treats each word separately and no used token is near the cut:
+    so the tokens stay the same. If this is not certain, the text is returned unchanged.
     """
     characters = CHARACTERS_PER_TOKEN * _read_bound(tokenizer)[0]
     if len(text) <= characters or not reads_words(tokenizer):
@@ -85,7 +85,7 @@ def shorten(tokenizer: Tokenizer, text: str) -> str:
 
 
 def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
-    """Return so many characters of a text, or None where more of it may be read."""
+    """Return about this many characters of a text, or None if more of it may be needed."""
     limit, left = _read_bound(tokenizer)
     first = BETWEEN_WORDS.search(text, len(text) - characters if left else characters)
     second = first and BETWEEN_WORDS.search(text, first.start() + MARGIN)
@@ -100,13 +100,13 @@ def _take_part(tokenizer: Tokenizer, text: str, characters: int) -> str | None:
 
 
 def _read_bound(tokenizer: Tokenizer) -> tuple[int, bool]:
-    """Return how many tokens are read, and whether they are the last ones of a text."""
+    """Return the tokenizer's limit of tokens, and whether it keeps the last tokens of a text."""
     bound_to: dict[str, Any] = tokenizer.truncation or {}
     return bound_to["max_length"], bound_to["direction"] == "left"
 
 
 def reads_words(tokenizer: Tokenizer) -> bool:
-    """Return whether the tokens of a word depend on no word but its neighbours."""
+    """Return whether the tokens of a word depend on no other word than its neighbours."""
     cleans, splits = _parts_of(tokenizer.normalizer), _parts_of(tokenizer.pre_tokenizer)
     added = tokenizer.get_added_tokens_decoder().values()
     return (
@@ -118,7 +118,7 @@ def reads_words(tokenizer: Tokenizer) -> bool:
 
 
 def _parts_of(step: Normalizer | PreTokenizer | None) -> list[dict[str, Any]]:
-    """Return what a step of a tokenizer consists of, as its file describes it."""
+    """Return the parts of a tokenizer's step, as described in its file."""
     if step is None:
         return []
     described: dict[str, Any] = json.loads(step.__getstate__())
@@ -127,7 +127,7 @@ def _parts_of(step: Normalizer | PreTokenizer | None) -> list[dict[str, Any]]:
 
 
 def _is_local(part: dict[str, Any]) -> bool:
-    """Return whether a part of a normalizer looks at a character, or at a run of spaces."""
+    """Return whether a part of a normalizer depends on single characters or runs of spaces."""
     if part["type"] != "Replace":
         return part["type"] in LOCAL
     pattern = part["pattern"]
@@ -148,7 +148,7 @@ def _splits_words(part: dict[str, Any]) -> bool:
 
 
 def find_words(text: str, longest: int) -> list[str]:
-    """Return every run of up to so many words of a text in lower case."""
+    """Return every n-gram of up to ``longest`` words of a text in lower case."""
     words = WORD.findall(text)
     terms = list(words)
     for length in range(2, longest + 1):
@@ -158,7 +158,7 @@ def find_words(text: str, longest: int) -> list[str]:
 
 
 def find_characters(word: str, longest: int) -> list[str]:
-    """Return every run of up to so many characters of a word with a space at both ends."""
+    """Return every n-gram of up to ``longest`` characters of a word with a space at both ends."""
     padded = f" {word} "
     return [
         padded[start : start + length]
@@ -168,7 +168,7 @@ def find_characters(word: str, longest: int) -> list[str]:
 
 
 class HashedTerms:
-    """Gives terms the columns of their hash, which is the same wherever it is taken."""
+    """Maps terms to columns by a hash that is the same on every machine."""
 
     def __init__(self, start: int, columns: int) -> None:
         self.start = start

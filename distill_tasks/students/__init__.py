@@ -18,14 +18,14 @@ StudentConfig = Annotated[Family, Field(discriminator="family")]
 """A student as it is written in a configuration."""
 
 CHEAPEST: Student = BagOfWordsStudent()
-"""The student that tries settings where the grid has none that trains in seconds."""
+"""The student that the tuning trains if the grid has none that trains in seconds."""
 
 SPACES = [make_space(family) for family in get_args(Family)]
 if TYPE_CHECKING:
     SpaceConfig = Space
 else:
     SpaceConfig = Annotated[Union[*SPACES], Field(discriminator="family")]
-"""Where a search draws students of a family from, as it is written in a configuration."""
+"""A search space of students of one family, as it is written in a configuration."""
 
 __all__ = [
     "CHEAPEST",

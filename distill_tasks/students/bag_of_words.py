@@ -1,4 +1,4 @@
-"""Student family ``bag_of_words``: TF-IDF of runs of words and characters, one layer or two."""
+"""Student family ``bag_of_words``: TF-IDF of word and character n-grams, one layer or two."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 WEIGHT_DECAY = 1e-6
 """Ridge penalty on the linear layer, per weight."""
 ITERATIONS = 50
-"""L-BFGS stops here; going on fits the transfer rows and loses accuracy (docs/decisions.md)."""
+"""L-BFGS stops after so many steps: more overfit the transfer rows (docs/decisions.md)."""
 PAIRS_GB, FEWEST_PAIRS = 2.0, 5
-"""What L-BFGS may remember, in pairs of arrays of all weights, and the pairs it always has."""
+"""Memory for the history of L-BFGS, which consists of pairs of arrays of all weights, and the
+least number of pairs."""
 LAYER_COPIES, ROW_COPIES = 8, 20
 """Arrays held at once beside the pairs: of all weights in float32, and (rows, classes) in float64;
 as measured (docs/decisions.md)."""
 EPOCHS, BATCH_ROWS, LEARNING_RATE = 10, 64, 1e-2
-"""Of Adam, which learns where there is a hidden layer."""
+"""Learning rate of Adam, which trains students with a hidden layer."""
 SPREAD = 0.1
-"""Standard deviation of the hidden layer's weights before they learn."""
+"""Standard deviation of the hidden layer's initial weights."""
 
 
 class BagOfWordsStudent(Student):
@@ -88,12 +89,12 @@ class BagOfWordsStudent(Student):
 
     @property
     def trains_in_seconds(self) -> bool:
-        """Whether it is linear."""
+        """Whether it may be trained many times over to try settings: only if it is linear."""
         return not self.hidden_units
 
     @property
     def grows_with_words(self) -> bool:
-        """Whether it keeps a vocabulary, of which words may be rare."""
+        """Whether more distinct words make it larger: only if it keeps a vocabulary."""
         return not self.hashed
 
     def check_memory(self, texts: Sequence[str], classes: int, most_gb: float) -> None:
@@ -114,7 +115,7 @@ class BagOfWordsStudent(Student):
             )
 
     def estimate_memory_gb(self, rows: int, terms: int, classes: int) -> float:
-        """Return about what training takes at its peak, beside what the rows themselves take."""
+        """Return an estimate of the peak memory of training, without the rows themselves."""
         if self.hidden_units:
             # Its batches are small; Adam has two arrays of its own.
             return 4 * LAYER_COPIES * terms * self.hidden_units / 1e9
@@ -123,9 +124,9 @@ class BagOfWordsStudent(Student):
         return (4 * copies * weights + 8 * ROW_COPIES * rows * classes) / 1e9
 
     def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
-        """Fit the student into ``folder`` as numpy weights and return its curve.
+        """Train the student into ``folder`` as numpy weights and return its training curve.
 
-        The curve has a point for each epoch, or one where every step sees all rows.
+        The curve has a point for each epoch, or a single one if every step sees all rows.
         """
         from scipy.sparse import hstack
 
@@ -145,7 +146,7 @@ class BagOfWordsStudent(Student):
         return curve
 
     def _read_terms(self, texts: Sequence[str]) -> list[Terms]:
-        """Return the terms of texts, those of words first."""
+        """Return the terms of texts, word n-grams first."""
         found = count_terms(texts, self.ngrams, self.characters)
         if not any(names for _, names in found):
             raise PotstillError("no text has a word of two characters or more; set characters to 3")
@@ -170,7 +171,7 @@ class BagOfWordsStudent(Student):
 
 
 def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
-    """Return what training makes of features (rows, terms): logits (rows, classes)."""
+    """Return logits (rows, classes) of features (rows, terms) by the trained weights."""
     if "hidden" in weights:
         features = np.maximum(features @ weights["hidden"] + weights["hidden_bias"], 0)
     logits: NDArray[np.float32] = features @ weights["output"] + weights["output_bias"]
@@ -178,16 +179,16 @@ def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
 
 
 def count_pairs(weights: int) -> int:
-    """Return the steps that L-BFGS remembers: all it takes, but for millions of weights."""
+    """Return the length of the history of L-BFGS: all steps, fewer for millions of weights."""
     return min(ITERATIONS, max(FEWEST_PAIRS, int(PAIRS_GB * 1e9 / (8 * weights))))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, and in as many as before afterwards.
+    """Let torch use a single thread inside the block.
 
-    The vectors are short: a second thread saves half a second where a core is idle, and costs any
-    number of them where none is. What comes out then depends on no number of threads either.
+    The vectors are short: a second thread saves half a second if a core is idle, and may cost many
+    seconds if none is. The result then does not depend on the number of threads either.
     """
     import torch
 
@@ -200,7 +201,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def fit_linear(features: csr_matrix, training_set: TrainingSet) -> tuple[Weights, list[Curve]]:
-    """Lower the distillation loss of a linear layer by L-BFGS, stopped early; it is convex.
+    """Minimise the distillation loss of a linear layer, which is convex, by L-BFGS stopped early.
 
     ``features`` is (rows, terms); the weights are (terms, classes), the bias (classes,).
     Source: Liu and Nocedal 1989, "On the Limited Memory BFGS Method for Large Scale Optimization".
@@ -260,7 +261,7 @@ def _loss(
 
 @dataclass(frozen=True)
 class Network:
-    """The student with a hidden layer while it learns; the terms of a text are a bag of rows."""
+    """The student with a hidden layer in training; its first layer is an embedding bag of terms."""
 
     hidden: torch.nn.EmbeddingBag
     hidden_bias: torch.nn.Parameter
@@ -301,7 +302,7 @@ class Network:
 def fit_network(
     features: csr_matrix, hidden_units: int, training_set: TrainingSet
 ) -> tuple[Weights, list[Curve]]:
-    """Lower the distillation loss of two layers by Adam, its learning rate falling to zero.
+    """Minimise the distillation loss of two layers by Adam, its learning rate falling to zero.
 
     ``features`` is (rows, terms).
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHORT_STEPS, SHORT_ROWS = 20, 2048
-"""Length of a short training: its steps where the rows of one are known, else its rows."""
+"""Length of a short training: in steps if the batch size is known, else in rows."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingSet:
     """Rows with the teacher's answers, and how to weigh the two."""
 
     rows: Split
-    """What to learn from; gold is -1 where absent."""
+    """The rows to learn from; gold is -1 where absent."""
     soft_labels: SoftLabels
     """The teacher's logits (rows, classes) for these rows."""
     validation: Split
@@ -42,41 +42,41 @@ class TrainingSet:
     objective: Objective
     seed: int
     teacher: Checkpoint | None
-    """The weights to start from: the teacher's own, absent where it has none here."""
+    """The weights to start from: the teacher's own; None if it has no weights here."""
     problem: Problem = "single_label"
     class_weights: NDArray[np.float32] | None = None
-    """Weight of each class (classes,) in the cross-entropy of gold; None where all weigh one."""
+    """Weight of each class (classes,) in the cross-entropy of gold; None if all are one."""
     share: float = 1.0
-    """Of all training steps, those to take now; the others may follow later."""
+    """Share of all training steps to take now; the others may follow in a later call."""
     work_dir: Path | None = None
-    """Where what trainings share is kept; None keeps nothing."""
+    """Folder for files that trainings share, such as token ids; None keeps nothing."""
     progress: ProgressFile | None = None
-    """Told how far the training is; None tells nobody."""
+    """Where the training writes its progress; None writes nothing."""
 
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """A training of a student that is cut short, to see how long each of its steps takes."""
+    """A shortened training of a student, by which the time of each step is measured."""
 
     student: Student
     rows: int
-    """From how many rows it learns."""
+    """The number of rows that it learns from."""
     times: int
-    """How often the whole training goes over its rows while this one does once."""
+    """How many times longer the whole training of these rows takes."""
 
 
 class Student(Settings, ABC):
-    """One student of some family: its settings, and all that others ask of it.
+    """The settings of one student of some family, and everything other packages need of it.
 
-    A family defines `train`, and of the rest what differs for it.
+    A family defines `train`, and overrides what else differs.
     """
 
     size_field: ClassVar[str]
-    """The field that tells this family's students apart by size."""
+    """The field with the size of a student, which its name contains."""
     training_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields about training alone: what is served has the same shape whatever they say."""
+    """Fields that concern training alone and do not change the shape of the served model."""
     course_fields: ClassVar[frozenset[str]] = frozenset()
-    """Those of them that the time of one training step does not depend on."""
+    """The training fields that do not change the time of one training step."""
     runtime: ClassVar[Literal["torch", "numpy"]] = "numpy"
     """What serves it as it was trained."""
     in_rungs: ClassVar[bool] = False
@@ -86,7 +86,7 @@ class Student(Settings, ABC):
 
     @property
     def name(self) -> str:
-        """Return a name unique within a grid: family, size, then every field not at its default."""
+        """A name unique within a grid: family, size, then every field that is not its default."""
         fields = type(self).model_fields
         others = [
             f"{field}-{_say(getattr(self, field))}"
@@ -98,45 +98,45 @@ class Student(Settings, ABC):
 
     @property
     def in_steps(self) -> bool:
-        """Whether training takes random steps; one that sees all rows needs no second seed."""
+        """Whether training takes random steps; without them a second seed changes nothing."""
         return True
 
     @property
     def trains_in_seconds(self) -> bool:
-        """Whether it may be trained many times over, to try settings that others then share."""
+        """Whether it is cheap enough to be trained many times, to tune settings for all."""
         return False
 
     @property
     def reads_as_teacher(self) -> bool:
-        """Whether it is a transformer that reads the very tokens its teacher reads."""
+        """Whether it is a transformer that reads the same tokens as its teacher."""
         return False
 
     @property
     def grows_with_words(self) -> bool:
-        """Whether it is the larger the more words there are in its training set."""
+        """Whether its size grows with the number of words in its training set."""
         return False
 
     @property
     def shape(self) -> str:
-        """The digest of what decides how it is served, the course of its training left out."""
+        """The digest of the settings that decide its served shape, without those of training."""
         return self._digest_without(self.training_fields)
 
     @property
     def pace(self) -> str:
-        """The digest of what decides how long one of its training steps takes."""
+        """The digest of the settings that decide the time of one training step."""
         return self._digest_without(self.course_fields)
 
     @property
     def short_training(self) -> ShortTraining:
-        """The first few steps, each as long as those of the whole training."""
+        """A training of a few steps, each as long as a step of the whole training."""
         return ShortTraining(self, SHORT_ROWS, 1)
 
     def own_start(self, teacher: Checkpoint | None) -> Checkpoint | None:  # noqa: ARG002
-        """Return the checkpoint that it brings itself, None where it starts from the teacher's."""
+        """Return the checkpoint that it starts from; None if it starts from the teacher's."""
         return None
 
     def check_own_start(self, teacher: Checkpoint | None) -> None:
-        """Raise InputError unless it can be made of the checkpoint that it brings itself."""
+        """Raise InputError unless it can be made from the checkpoint of `own_start`."""
 
     @classmethod
     def check_teacher(
@@ -146,20 +146,20 @@ class Student(Settings, ABC):
         tokenizer: PreTrainedTokenizerBase,
         terms: Collection[str],
     ) -> None:
-        """Raise InputError unless students of this family can be made of a teacher.
+        """Raise InputError unless students of this family can be made from a teacher.
 
-        ``terms`` are the distillation losses that they lower.
+        ``terms`` are the distillation losses that they are trained with.
         """
 
     def check_memory(self, texts: Sequence[str], classes: int, most_gb: float) -> None:
-        """Raise InputError if training on some texts takes more memory than there is."""
+        """Raise InputError if training on these texts takes more than ``most_gb`` of memory."""
 
     @abstractmethod
     def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
         """Train the student into ``folder``, as it is served, and return its training curve."""
 
     def open_stopped(self, folder: Path) -> Answering:
-        """Open a student on its way, to be compared with others on theirs."""
+        """Open a student whose training was stopped, to compare it with others at that point."""
         return open_model(folder)
 
     def _digest_without(self, fields: Collection[str]) -> str:
@@ -167,5 +167,5 @@ class Student(Settings, ABC):
 
 
 def _say(value: float | str | bool | None) -> str:
-    """Return a setting as part of a name."""
+    """Return a setting as it appears in a student's name."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -24,18 +24,18 @@ WORDS_ON_GOLD = "words-on-gold"
 MAJORITY_CLASS = "majority-class"
 
 WORD_RUNS = (1, 2)
-"""Shortest and longest run of words that is one term."""
+"""Least and greatest length of the word n-grams that are terms."""
 
 MEMORY_GB = 4.0
-"""What fitting the words of `WordsOnGold` may take; the rarest terms that do not fit are left out.
+"""Memory that fitting `WordsOnGold` may take; the rarest terms are left out to stay below it.
 
-Beyond 86 million weights scikit-learn's L-BFGS would crash the process, as its sizes are 32 bits.
+With more than 86 million weights scikit-learn's L-BFGS crashes, since its sizes have 32 bits.
 """
 SOLVER_COPIES = 34
 """Arrays of all weights in float64 that a fit holds at once, as measured (docs/decisions.md)."""
 
 LOWEST_LOGIT = -30.0
-"""The logit of a class that train has no row of; of a label that all its rows have, the reverse."""
+"""The logit of a class without rows in train; a label of all rows gets the opposite one."""
 
 
 def without_teacher(
@@ -43,9 +43,9 @@ def without_teacher(
 ) -> TrainingSet:
     """Return the training set of the same student without teacher: gold alone, as many steps.
 
-    The gold rows are repeated until they are as many as the training set had, so that epochs,
-    steps and schedule are the same; a student that sees all rows at once needs no repeating.
-    ``start`` is what the student starts from in place of the teacher.
+    The gold rows are repeated to the number of rows of the training set, so that epochs, steps and
+    schedule are the same; they are not repeated for a student that sees all rows in every step.
+    ``start`` is the checkpoint that replaces the teacher's.
     """
     gold = training_set.rows.take(find_known(training_set.rows.gold))
     if student.in_steps:
@@ -94,7 +94,7 @@ class WordsOnGold:
 
 
 class MajorityClass:
-    """Says of every text what gold says most often."""
+    """Answers every text with the most frequent class of gold."""
 
     about: ClassVar[str] = "the most frequent class of gold, whatever the text"
 
@@ -112,11 +112,11 @@ CONTROLS: dict[str, type[WordsOnGold | MajorityClass]] = {
     WORDS_ON_GOLD: WordsOnGold,
     MAJORITY_CLASS: MajorityClass,
 }
-"""The controls that are no students."""
+"""The controls that are not students trained without the teacher."""
 
 
 def has_words(train: Split) -> bool:
-    """Return whether any text has a word as `WordsOnGold` reads them: of two characters or more."""
+    """Return whether any text has a word of two characters or more, as `WordsOnGold` needs."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     return any(map(CountVectorizer().build_tokenizer(), train.texts))
@@ -124,7 +124,7 @@ def has_words(train: Split) -> bool:
 
 @dataclass(frozen=True)
 class Limit:
-    """How many terms `WordsOnGold` reads of those that the gold rows have."""
+    """How many of the terms in the gold rows `WordsOnGold` reads."""
 
     terms: int
     found: int
@@ -137,10 +137,10 @@ class Limit:
 
 
 def find_limit(train: Split, classes: int, problem: Problem) -> Limit | None:
-    """Return how many terms words on gold read of train, or None where they read all of them."""
+    """Return how many terms of train `WordsOnGold` reads, or None if it reads all of them."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    if problem == "multi_label":  # one regression after the other, of which the weights are kept
+    if problem == "multi_label":  # one fit after the other, of which only the weights stay
         arrays = SOLVER_COPIES + classes
     else:
         arrays = SOLVER_COPIES * (classes if classes > 2 else 1)
@@ -148,13 +148,13 @@ def find_limit(train: Split, classes: int, problem: Problem) -> Limit | None:
     counter = CountVectorizer(ngram_range=WORD_RUNS)
     words = sum(map(len, map(counter.build_tokenizer(), train.texts)))
     if WORD_RUNS[1] * words <= terms:
-        return None  # were every word another one, it would read all
+        return None  # even if all words were distinct
     found = len(counter.fit(train.texts).vocabulary_)
     return Limit(terms, found) if found > terms else None
 
 
 def _fit(features: csr_matrix, target: NDArray[np.int64]) -> LogisticRegression | None:
-    """Return a fitted model, or None where the target never changes."""
+    """Return a fitted model, or None if the target is constant."""
     from sklearn.linear_model import LogisticRegression
 
     if len(np.unique(target)) < 2:

@@ -1,4 +1,4 @@
-"""A student's folder: its description, by which `served_model` opens it, and its size."""
+"""A student's folder: its size, and the description by which `served_model` opens it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.serving.served_model import ABOUT, ServedModel, TokenModel, open_model
 
 ROUNDING = 1e-2
-"""Share of the largest logit by which a served student may differ: static ones keep 16 bits."""
+"""Largest difference of a served student, as a share of the largest logit: static students are
+saved in 16 bits."""
 SERVED = "student"
-"""The folder, inside a student's place in the store, that is measured and served as it is."""
+"""The subfolder of a student's folder in the store that is measured and served as it is."""
 
 
 def describe_model(
@@ -39,10 +40,10 @@ def check_served(
     trained: Logits,
     ids: Sequence[Sequence[int]] | None = None,
 ) -> None:
-    """Raise PotstillError unless a student, opened as it is served, is the one that was trained.
+    """Raise PotstillError unless a student, opened as it is served, answers as in training.
 
-    ``trained`` are its logits for the texts in training (rows, classes), ``ids`` the tokens that it
-    read of them there.
+    ``trained`` are the logits (rows, classes) that training gave for the texts, ``ids`` the token
+    ids that training read.
     """
     model = open_model(folder)
     if ids is not None:
@@ -50,18 +51,18 @@ def check_served(
     apart = float(np.abs(model.logits(texts) - trained).max(initial=0))
     if not apart <= ROUNDING * (1 + float(np.abs(trained).max(initial=0))):
         raise PotstillError(
-            f"as it is served it answers otherwise than in training, by up to {apart:.2g} in a "
+            f"the served model answers differently than in training, by up to {apart:.2g} in a "
             "logit. This is a fault of Potstill's: please report it."
         )
 
 
 def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
-    """Raise PotstillError unless a served model reads the tokens of texts that training read."""
-    assert isinstance(model, TokenModel)  # who has no tokens says nothing of them
+    """Raise PotstillError unless a served model reads the same token ids as training did."""
+    assert isinstance(model, TokenModel)  # ids are given for models with tokens only
     for text, ours, theirs in zip(texts, model.token_ids(texts), ids, strict=True):
         if ours != list(theirs):
             raise PotstillError(
-                f"as it is served it reads other tokens than in training, as of {text[:40]!r}. "
+                f"the served model reads other tokens than in training, as in {text[:40]!r}. "
                 "This is a fault of Potstill's: please report it."
             )
 
@@ -69,7 +70,7 @@ def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequen
 def describe_calibration(folder: Path, calibration: Calibration) -> None:
     """Write the calibration of a model into its description."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    (folder / ABOUT).unlink()  # maybe a link: the trained folder keeps its own
+    (folder / ABOUT).unlink()  # if it is a link, the trained folder's file must not change
     described = json.dumps(about | {"calibration": calibration.to_json()}, indent=2)
     (folder / ABOUT).write_text(described, encoding="utf-8")
 

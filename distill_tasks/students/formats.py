@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Variant = Literal["onnx", "onnx_int8", "onnx_int8_static"]
 
 USUAL: tuple[Variant, ...] = ("onnx", "onnx_int8")
-"""Calibrated (static) int8 is left to those who ask: it was slower everywhere it was measured."""
+"""Static int8 is made on request only, because it was slower wherever it was measured."""
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CALIBRATION_ROWS = 100
 
@@ -51,7 +51,7 @@ class ExportConfig(Settings):
 def choose_variants(config: ExportConfig) -> tuple[Variant, ...]:
     """Return the variants that are made of every transformer student.
 
-    Raises InputError where one is asked for by name and its packages are not installed.
+    Raises InputError if the configuration names one whose packages are not installed.
     """
     absent = [name for name in PACKAGES if find_spec(name) is None]
     if isinstance(config.variants, str):
@@ -69,8 +69,8 @@ def export_variant(
 ) -> None:
     """Write a variant of the transformers model in ``source`` into ``target``.
 
-    ``graph`` is its float32 graph where there is one already; ``texts`` are what static int8 is
-    calibrated on. Exporters fail in as many ways as there are operators, so anything may be raised.
+    ``graph`` is its float32 graph if there is one already; ``texts`` calibrate static int8. May
+    raise any exception, because exporters have no common error type.
     """
     import onnx_ir
     from transformers import AutoTokenizer
@@ -92,7 +92,7 @@ def export_variant(
 
 
 def trace(source: Path) -> onnx_ir.Model:
-    """Return the float32 graph of a transformers sequence classifier, of any batch and length."""
+    """Return the float32 graph of a transformers sequence classifier, for any batch and length."""
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.exporters.configs import OnnxConfig
@@ -114,7 +114,7 @@ def trace(source: Path) -> onnx_ir.Model:
 def quantize(model: onnx_ir.Model, feeds: list[dict[str, Any]] | None) -> onnx_ir.Model:
     """Return a graph with int8 weights.
 
-    The scales of activations are found on ``feeds``, or while answering where there are none.
+    The scales of activations are found on ``feeds``, or at inference if there are none.
     """
     from onnxruntime.quantization import QuantType
     from transformers.exporters.configs import ExportFormat
@@ -127,7 +127,7 @@ def quantize(model: onnx_ir.Model, feeds: list[dict[str, Any]] | None) -> onnx_i
     if feeds is None:
         quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True))
         return quantizer.quantize(model, {}, ExportFormat.ONNX)
-    # Unsigned activations and matrices alone: the defaults were six times slower.
+    # Unsigned activations, and matrix products only: the defaults were six times slower.
     settings = OnnxRuntimeStaticConfig(
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
@@ -147,7 +147,7 @@ def _feeds(source: Path, max_length: int, texts: Sequence[str]) -> list[dict[str
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters, which report every step to everybody."""
+    """Silence the exporters inside the block; they log every step."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Student family ``layers``: a copy of some of the teacher's layers, narrower where asked."""
+"""Student family ``layers``: a copy of some of the teacher's layers, optionally narrower."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Numbers = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)*$", coerce_numbers_to_str=True)]
-"""Layers by number, counted from 1, as ``2-4-6``."""
+"""Layers by number, counted from 1, such as ``2-4-6``."""
 
 
 class LayersStudent(TransformerSettings):
@@ -73,7 +73,7 @@ class LayersStudent(TransformerSettings):
 
     @property
     def usual_learning_rate(self) -> float:
-        """The peak learning rate where its user sets none."""
+        """The peak learning rate if the user sets none."""
         return choose_learning_rate(self.layers)
 
     @classmethod
@@ -84,7 +84,7 @@ class LayersStudent(TransformerSettings):
         tokenizer: PreTrainedTokenizerBase,
         terms: Collection[str],
     ) -> None:
-        """Raise InputError unless each student can be cut out of a teacher; try the shallowest."""
+        """Raise InputError unless students can be cut out of a teacher; tries the shallowest."""
         for student in students:
             choose_layers(student.layers, count_layers(teacher), student.take)
             check_sizes(teacher.config, student.width, student.feed_forward)
@@ -98,7 +98,7 @@ class LayersStudent(TransformerSettings):
             check_relations((student.width for student in same_tokens if student.width), teacher)
 
     def begin(self, training_set: TrainingSet) -> Untrained:
-        """Return the teacher's layers and tokenizer, narrower and with fewer tokens where asked."""
+        """Return the chosen layers and the tokenizer, narrower and with fewer tokens if set."""
         teacher, texts = training_set.teacher, training_set.rows.texts
         assert teacher is not None  # `check` refuses the grid otherwise
         tokenizer = teacher.open_tokenizer()
@@ -120,7 +120,7 @@ class LayersStudent(TransformerSettings):
 
 
 def choose_learning_rate(layers: int) -> float:
-    """Return the usual peak learning rate: the fewer layers learn, the higher.
+    """Return the usual peak learning rate, which is higher for fewer layers.
 
     On 1,000 rows one layer learnt best at 1e-3, two at 6e-4, three at 3e-4 (docs/decisions.md).
     """
@@ -132,7 +132,7 @@ def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
 
     What a student starts from matters more than any loss: a single layer copied from the
     teacher's last one beat one copied from its first by 17 points (docs/decisions.md).
-    Raises InputError for layers that the teacher does not have, or another number of them.
+    Raises InputError if the teacher lacks these layers, or ``take`` names another number of them.
     """
     if kept > available:
         raise InputError(
@@ -157,11 +157,12 @@ def choose_layers(kept: int, available: int, take: str = "spaced") -> list[int]:
 
 
 def count_layers(model: PreTrainedModel) -> int:
-    """Return the number of transformer layers; raise InputError for a model that tells none."""
+    """Return the number of transformer layers; raise InputError if the configuration has none."""
     depth: int | None = getattr(model.config, "num_hidden_layers", None)
     if depth is None:
         raise InputError(
-            f"A {type(model).__name__} tells no number of layers. Use a transformer encoder."
+            f"A {type(model).__name__} has no number of layers in its configuration. "
+            "Use a transformer encoder."
         )
     return depth
 
@@ -178,9 +179,9 @@ def _check_copy(
             copied.eval()(**tokenizer("a", return_tensors="pt"))
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001  # models of other builds fail in ways of their own
+    except Exception as error:  # noqa: BLE001  # other architectures fail with any exception
         raise InputError(
-            f"Of {type(teacher).__name__} no {student.layers} layers can be copied: "
+            f"{student.layers} layers of {type(teacher).__name__} cannot be copied: "
             f"{say_reason(error)}. Use the families static, bag_of_words or pretrained."
         ) from None
 
@@ -209,11 +210,11 @@ def copy_layers(
 def take_layers(
     full: PreTrainedModel, config: PretrainedConfig, kept: int, take: str = "spaced"
 ) -> PreTrainedModel:
-    """Return a model of this configuration with the chosen layers of another one.
+    """Return a model of this configuration with the chosen layers of a full model.
 
-    Where all layers share their weights, as ALBERT's do, fewer of them use the same. What the first
-    layer of a type has no place for, as a norm of what it reads in ModernBERT, is left out. Raises
-    InputError where a weight of the copy would start at random.
+    If all layers share their weights, as in ALBERT, the copy applies the same weights fewer times.
+    Weights that the copy's first layer does not have, such as ModernBERT's norm before attention,
+    are left out. Raises InputError if a weight of the copy would start at random.
     """
     from transformers import AutoModelForSequenceClassification
     from transformers.initialization import no_init_weights
@@ -241,7 +242,7 @@ def take_layers(
 
 
 def _choose_settings(config: PretrainedConfig, chosen: list[int]) -> PretrainedConfig:
-    """Return the configuration of some layers: of settings for each layer, theirs."""
+    """Return the configuration of some layers, with the per-layer settings of those layers."""
     depth, fewer = config.num_hidden_layers, copy.deepcopy(config)
     for name, value in config.to_dict().items():
         if isinstance(value, list) and len(value) == depth:

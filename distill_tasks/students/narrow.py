@@ -1,4 +1,4 @@
-"""A narrower transformer that starts from a wide one: fewer directions, heads and units."""
+"""Narrowing a transformer: fewer hidden directions, attention heads and feed-forward units."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 PROBE_TOKENS = 8_192
-"""Tokens of the training set that a narrow student's start is fitted on."""
+"""Tokens of the training set by which a narrow student's initial weights are fitted."""
 NARROWED = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
-"""Types of models of which every weight's axes are known, so that they can be narrowed."""
+"""Types of models that can be narrowed, because the axes of all their weights are known."""
 AXES: Mapping[str, tuple[str | None, ...]] = {
     "attention.self.query": ("heads", "hidden"),
     "attention.self.key": ("heads", "hidden"),
@@ -34,7 +34,7 @@ AXES: Mapping[str, tuple[str | None, ...]] = {
     "classifier.out_proj": (None, "head"),
     "classifier": (None, "head"),
 }
-"""What each axis of a weight counts, by the end of its module's name; the first end that fits."""
+"""What each axis of a weight counts, by the suffix of its module's name; the first match holds."""
 
 
 def check_sizes(config: PretrainedConfig, width: int | None, feed_forward: int | None) -> None:
@@ -89,12 +89,13 @@ def narrow(
     feed_forward: int | None,
     probe: Mapping[str, Tensor],
 ) -> PreTrainedModel:
-    """Return a model with narrower hidden states and feed-forward parts that says much the same.
+    """Return a model with narrower hidden states and feed-forward parts and similar answers.
 
-    One orthonormal matrix, the main directions of the hidden states of ``probe``, takes these to
-    ``width``: what writes to them is multiplied by it, what reads them by its transpose. Attention
-    heads keep their width, so there are fewer of them; heads and units with the largest |in|·|out|
-    stay. Layer norms then get the means and deviations that the full model has behind them.
+    One orthonormal matrix, the principal directions of the hidden states of ``probe``, projects
+    these to ``width``: weights that write hidden states are multiplied by it, weights that read
+    them by its transpose. Attention heads keep their width, so there are fewer of them; the heads
+    and units with the largest |in|·|out| stay. Layer norms are then fitted to give the means and
+    deviations that they give in the full model.
 
     Sources: Ashkboos et al. 2024, "SliceGPT" (PCA of hidden states); Li et al. 2017, "Pruning
     Filters for Efficient ConvNets" (units by their norm, here on both sides); Jordan et al. 2023,
@@ -122,9 +123,9 @@ def narrow(
 
 
 def main_directions(states: Sequence[Tensor], width: int) -> Tensor:
-    """Return the orthonormal directions (full width, width) in which most of some states lies.
+    """Return the orthonormal directions (full width, width) with most of the states' variation.
 
-    Each of ``states`` is (tokens, full width). Where all directions are kept they are the axes.
+    Each of ``states`` is (tokens, full width). If all directions are kept, they are the axes.
     """
     import torch
 
@@ -136,9 +137,9 @@ def main_directions(states: Sequence[Tensor], width: int) -> Tensor:
 
 
 def strongest(into: Tensor, out: Tensor, kept: int, size: int = 1) -> Tensor:
-    """Return the 0/1 matrix (units, kept·size) of the groups of units with most |in|·|out|.
+    """Return the 0/1 matrix (units, kept·size) that selects the groups with the most |in|·|out|.
 
-    ``into`` is (units, inputs), ``out`` (outputs, units); each ``size`` units in a row are a group.
+    ``into`` is (units, inputs), ``out`` (outputs, units); ``size`` consecutive units are a group.
     """
     import torch
 
@@ -168,9 +169,9 @@ def _pass_norms(
     probe: Mapping[str, Tensor],
     hook: Callable[[str, torch.nn.LayerNorm, Tensor, Tensor], Tensor | None],
 ) -> None:
-    """Let a model read the probe, and ``hook`` see what enters and leaves each norm in turn.
+    """Run a model on the probe, with ``hook`` called on the input and output of each layer norm.
 
-    Only norms of hidden states count. What the hook returns is what leaves.
+    Only norms of hidden states are included. The hook's return value replaces the output.
     """
     import torch
 
@@ -188,7 +189,7 @@ def _pass_norms(
 
 
 def _read_norms(model: PreTrainedModel, probe: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what leaves every norm (tokens, width), padding left out."""
+    """Return the output of every norm (tokens, width), without padding."""
     seen, real = {}, probe["attention_mask"].bool()
 
     def keep(name: str, _norm: torch.nn.LayerNorm, _entered: Tensor, left: Tensor) -> None:
@@ -201,9 +202,9 @@ def _read_norms(model: PreTrainedModel, probe: Mapping[str, Tensor]) -> dict[str
 def _match_norms(
     model: PreTrainedModel, probe: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> None:
-    """Give what leaves every norm the mean and deviation of ``wanted`` (tokens, width).
+    """Fit every norm so that its output has the mean and deviation of ``wanted`` (tokens, width).
 
-    In one pass, so that each norm is fitted behind fitted ones.
+    All are fitted in one forward pass, so that each norm sees the outputs of the fitted ones.
     """
     from torch.nn.functional import layer_norm
 
@@ -221,7 +222,7 @@ def _match_norms(
 
 
 def _project(full: PreTrainedModel, config: PretrainedConfig, basis: Tensor) -> dict[str, Tensor]:
-    """Return all weights of a model, every axis taken to its size in ``config``."""
+    """Return all weights of a model, with every axis reduced to its size in ``config``."""
     from distill_tasks.training.first_token import find_layers
 
     state, stack = full.state_dict(), find_layers(full)
@@ -239,7 +240,7 @@ def _project(full: PreTrainedModel, config: PretrainedConfig, basis: Tensor) -> 
 
 
 def _project_weight(name: str, value: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:
-    """Return a weight or bias multiplied along each axis by the matrix for what this counts."""
+    """Return a weight or bias multiplied along each axis by the matrix that reduces that axis."""
     import torch
 
     module = name.rsplit(".", 1)[0]
@@ -252,7 +253,7 @@ def _project_weight(name: str, value: Tensor, matrices: Mapping[str, Tensor]) ->
 
 
 def _choose_units(layer: Any, config: PretrainedConfig) -> dict[str, Tensor]:
-    """Return which heads and which inner units of a layer stay, as 0/1 matrices."""
+    """Return the 0/1 matrices that select the heads and the feed-forward units of a layer."""
     attention = layer.attention
     heads, size = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     value, output = attention.self.value.weight, attention.output.dense.weight
@@ -264,7 +265,7 @@ def _choose_units(layer: Any, config: PretrainedConfig) -> dict[str, Tensor]:
 
 
 def _choose_head_units(state: Mapping[str, Tensor], width: int) -> Tensor:
-    """Return which units stay between the two matrices of the classifier, as a 0/1 matrix."""
+    """Return the 0/1 matrix that selects the units between the classifier's two matrices."""
     into, out = (
         next(value for name, value in state.items() if name.endswith(ends))
         for ends in (

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 DEFAULT_MAX_LENGTH = 256
-"""Tokens read of each text where neither the student nor a teacher says how many."""
+"""Tokens read of each text if neither the student nor the teacher sets a number."""
 LEARNING_RATE = 3e-4
-"""Of a student that sets none: higher than the layers of a teacher want, since its head is new."""
+"""Default learning rate: higher than for a teacher's layers, since the head is new."""
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 OTHER_WEIGHTS = {".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth"}
-"""How files of weights end that are pickled or not for torch."""
+"""Suffixes of weight files that are pickled or not for torch."""
 
 
 class PretrainedStudent(TransformerSettings):
@@ -50,20 +50,20 @@ class PretrainedStudent(TransformerSettings):
 
     @property
     def name(self) -> str:
-        """Return a name unique within a grid, in which the model is the last part of its path."""
+        """A name unique within a grid, with the last part of the model's path."""
         last = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).resolve().name).strip("-")
         short = {"model": last or "model", "revision": self.revision and self.revision[:8]}
         return super(PretrainedStudent, self.model_copy(update=short)).name
 
     @property
     def usual_learning_rate(self) -> float:
-        """The peak learning rate where its user sets none."""
+        """The peak learning rate if the user sets none."""
         return LEARNING_RATE
 
     def own_start(self, teacher: Checkpoint | None) -> Checkpoint:
-        """Return where its weights lie and how much text it reads.
+        """Return the checkpoint of the pretrained encoder.
 
-        Of the teacher only the number of tokens counts.
+        Of the teacher only the number of tokens is used, if the student sets none.
         """
         usual = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
         return Checkpoint(self.model, self.revision, self.max_length or usual)
@@ -95,7 +95,7 @@ def check_start(start: Checkpoint) -> None:
 def is_encoder(config: PretrainedConfig) -> bool:
     """Return whether a model of this configuration is a text encoder that can classify.
 
-    Decoders classify too, from their last token; they are told apart by knowing no masked words.
+    Decoders can classify too, from their last token; unlike encoders they have no masked-word head.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -135,13 +135,13 @@ def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedM
         use_safetensors=True,
         dtype="float32",
     )
-    # Some encoders have a pooler that classifiers do without.
+    # Some encoders have a pooler that their classifiers do not use.
     model.base_model.load_state_dict(encoder.state_dict(), strict=False)
     return model
 
 
 def _check_weights(start: Checkpoint) -> None:
-    """Raise InputError unless there are safetensors; pickled weights may run code when read."""
+    """Raise InputError unless there are safetensors, because pickled weights may run code."""
     from transformers.utils.hub import has_file
 
     try:

@@ -1,4 +1,4 @@
-"""Where `search.optuna` draws students from: families with ranges, choices and fixed settings."""
+"""The search spaces of `search.optuna`: families with ranges, choices and fixed settings."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 MOST_CHOICES = 1000
-"""Values that one list may offer: every one is checked before any work."""
+"""Most values in one list, because every value is checked before any work."""
 FIGURES = 3
-"""Significant figures of a drawn number, all of which its student's name shows."""
+"""Significant figures of a drawn number, so that the student's name can show it exactly."""
 
 
 class Range(Settings):
@@ -52,7 +52,7 @@ class Space(Settings):
 
     @property
     def corners(self) -> list[Student]:
-        """Students that together have both ends of every range, and every choice."""
+        """Students that together contain both ends of every range, and every choice."""
         ways = {name: _list_ends(getattr(self, name)) for name in type(self).model_fields}
         count = max(len(values) for values in ways.values())
         return [
@@ -79,7 +79,7 @@ class Space(Settings):
 
 
 def _list_ends(written: Any) -> tuple[Any, ...]:
-    """Return both ends of a range, all choices, or what is fixed alone."""
+    """Return both ends of a range, all choices, or the one fixed value."""
     match written:
         case Range(low=low, high=high):
             return (low, high)
@@ -89,7 +89,7 @@ def _list_ends(written: Any) -> tuple[Any, ...]:
 
 
 def _draw(trial: BaseTrial, name: str, written: Any, kind: type) -> Any:
-    """Return one value of a field, of a range a number of some kind."""
+    """Return one value of a field, drawn by a trial unless it is fixed."""
     match written:
         case Range(low=low, high=high, log=log) if kind is int:
             return trial.suggest_int(name, int(low), int(high), log=log)
@@ -102,7 +102,7 @@ def _draw(trial: BaseTrial, name: str, written: Any, kind: type) -> Any:
 
 
 def make_space(family: type[Student]) -> type[Space]:
-    """Return the settings of a family with lists and ranges where it has one value."""
+    """Return a class like a family's settings whose fields may also be lists and ranges."""
     fields: dict[str, Any] = {
         name: (info.annotation, info) if name == "family" else _widen(info)
         for name, info in family.model_fields.items()

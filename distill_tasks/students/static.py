@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 HIDDEN_UNITS = 128
 BATCH_ROWS = 32
-"""As good as 64 on thousands of rows, better on hundreds (docs/decisions.md)."""
+"""Default batch size: as good as 64 with thousands of rows, better with hundreds
+(docs/decisions.md)."""
 POOLED_TOKENS = 1024
-"""Tokens that go through the teacher at once."""
+"""Number of tokens in one batch through the teacher."""
 SIF_A = 1e-3
-"""a of `weigh_tokens`, as in the paper."""
+"""The constant a of `weigh_tokens`, as in the paper."""
 
 VOCABULARIES, VECTORS = "token_vectors", "vectors.npy"
-"""The folder of the store with what teachers make of their vocabularies, shared by the grid."""
+"""The folder of the store with the results of `pool_vocabulary`, shared by the grid."""
 VECTORS_VERSION = 1
-"""Raised, as is that of all students, when a change of the code changes `pool_vocabulary`."""
+"""Raised, together with that of all students, when a change changes `pool_vocabulary`."""
 
 
 class StaticStudent(Student):
@@ -109,7 +110,7 @@ class StaticStudent(Student):
 def _check_served(
     folder: Path, tokenizer: Tokenizer, network: Network, training_set: TrainingSet
 ) -> None:
-    """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
+    """Raise PotstillError unless the served student answers validation rows as in training."""
     import torch
 
     from distill_tasks.training.tokens import pick_rows
@@ -123,7 +124,7 @@ def _check_served(
 
 @dataclass(frozen=True)
 class Network:
-    """The student while it learns: mean of embeddings, one hidden layer, class scores."""
+    """The student in training: mean of embeddings, one hidden layer, class scores."""
 
     bag: torch.nn.EmbeddingBag
     hidden: torch.nn.Linear
@@ -176,8 +177,8 @@ def make_embeddings(
 ) -> NDArray[np.float32]:
     """Return the embeddings (tokens, dimensions) from which training starts.
 
-    ``tokens`` are the token numbers of each text, for their frequency; ``work_dir`` keeps what the
-    teacher makes of its vocabulary, None keeps nothing.
+    ``tokens`` are the token numbers of each text, from which their frequencies are counted. The
+    result of `pool_vocabulary` is kept in ``work_dir``, unless that is None.
     """
     if config.start == "tokens":
         vectors = read_input_embeddings(teacher)
@@ -203,10 +204,10 @@ def read_input_embeddings(teacher: Checkpoint) -> NDArray[np.float32]:
 
 
 def pool_vocabulary(teacher: Checkpoint) -> NDArray[np.float32]:
-    """Return what the teacher makes of each token alone (tokens, width).
+    """Return the teacher's representation of each token on its own (tokens, width).
 
-    It reads the token between the special tokens that it puts around every text; the vector is the
-    mean of its last layer over all of them.
+    The teacher reads the token between its usual special tokens; the vector is the mean of the last
+    layer over all of them.
     Source: Tulkens and van Dongen 2024, "Model2Vec: Fast State-of-the-Art Static Embeddings".
     """
     import torch
@@ -234,7 +235,7 @@ def pool_vocabulary(teacher: Checkpoint) -> NDArray[np.float32]:
 
 
 def keep_vocabulary(teacher: Checkpoint, folder: Path) -> NDArray[np.float32]:
-    """Return `pool_vocabulary` of a teacher, from the folder once it was made."""
+    """Return `pool_vocabulary` of a teacher, read from the folder if it was made before."""
     store, kind = Store(folder.parent), folder.name
     key = digest(VECTORS_VERSION, teacher.digest())
     if store.manifest(kind, key) is None:
@@ -246,9 +247,9 @@ def keep_vocabulary(teacher: Checkpoint, folder: Path) -> NDArray[np.float32]:
 
 
 def reduce_dimensions(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Return vectors (tokens, width) in their principal directions (tokens, dimensions).
+    """Return vectors (tokens, width) projected on their principal directions (tokens, dimensions).
 
-    They have unit variance in the first direction; there are at most ``width`` of them.
+    The first direction is scaled to unit variance; there are at most ``width`` directions.
     """
     centred = vectors - vectors.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
@@ -260,8 +261,9 @@ def reduce_dimensions(vectors: NDArray[np.float32], dimensions: int) -> NDArray[
 def weigh_tokens(tokens: Sequence[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float32]:
     """Return weights (vocabulary,) proportional to a/(a + p), where p is a token's share of texts.
 
-    ``tokens`` are the token numbers of each text. What never occurs counts as if it did once. The
-    mean over all tokens of the texts is 1: frequent ones would start near zero and learn slowly.
+    ``tokens`` are the token numbers of each text. A token that never occurs counts as occurring
+    once. The weights are scaled to a mean of 1 over all tokens of the texts, since frequent tokens
+    would start near zero and learn slowly.
     Source: Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings".
     """
     counts = np.bincount(np.concatenate(tokens), minlength=vocabulary)

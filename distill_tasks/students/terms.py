@@ -1,4 +1,4 @@
-"""Terms of texts, runs of words or of characters: counted, chosen or hashed, and weighed."""
+"""Terms of texts, which are word or character n-grams: counted, selected or hashed, weighted."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Terms:
-    """One kind of terms: runs of words, or of characters inside words."""
+    """The features of one kind of terms: word n-grams, or character n-grams inside words."""
 
     features: csr_matrix
-    """TF-IDF of each text, of length one (rows, terms)."""
+    """TF-IDF of each text (rows, terms), scaled to length one."""
     idf: NDArray[np.float32]
-    """How rare each term is (terms,); empty where terms are hashed."""
+    """Inverse document frequency of each term (terms,); empty if terms are hashed."""
     names: list[str]
-    """What the columns stand for; empty where terms are hashed."""
+    """The term of each column; empty if terms are hashed."""
 
 
 def count_terms(
     texts: Sequence[str], ngrams: int, characters: int
 ) -> list[tuple[csr_matrix, list[str]]]:
-    """Return for each kind of terms how often each is in each text (rows, terms), and the terms.
+    """Return the counts (rows, terms) and the terms of each kind of terms.
 
-    ``ngrams`` is the longest run of words, ``characters`` that of characters, 0 for words alone.
+    ``ngrams`` is the length of the longest word n-gram, ``characters`` that of the longest
+    character n-gram, 0 for words alone.
     """
     lowered = [text.lower() for text in texts]
     found = [_count(find_words(text, ngrams) for text in lowered)]
     if characters:
-        # A word has the same characters wherever it stands: each is looked into once.
+        # The character n-grams of each distinct word are found only once.
         of_words, words = _count(text.split() for text in lowered)
         inside, runs = _count(find_characters(word, characters) for word in words)
         found.append((of_words @ inside, runs))
@@ -47,9 +48,9 @@ def count_terms(
 
 
 def weigh_terms(counts: csr_matrix, terms: list[str], limit: int, hashed: bool) -> Terms:
-    """Return TF-IDF of the most frequent terms, or of all of them in hashed columns without IDF.
+    """Return TF-IDF of the most frequent terms, or of all terms in hashed columns without IDF.
 
-    Of either there are ``limit`` at most.
+    There are at most ``limit`` terms or columns.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -64,7 +65,7 @@ def weigh_terms(counts: csr_matrix, terms: list[str], limit: int, hashed: bool) 
 
 
 def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
-    """Return how often each term is in each row (rows, terms), and the terms."""
+    """Return how often each term occurs in each row (rows, terms), and the terms."""
     from scipy.sparse import csr_matrix
 
     numbers: defaultdict[str, int] = defaultdict()
@@ -82,7 +83,7 @@ def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
 def _take_frequent(
     counts: csr_matrix, terms: list[str], limit: int
 ) -> tuple[csr_matrix, list[str]]:
-    """Return the most frequent terms alone, in alphabetical order as scikit-learn has them."""
+    """Return only the most frequent terms, in alphabetical order as in scikit-learn."""
     order = np.array(sorted(range(len(terms)), key=terms.__getitem__), np.int64)
     totals = np.asarray(counts.sum(axis=0)).ravel()[order]
     kept = order[np.sort((-totals).argsort()[:limit])]
@@ -90,7 +91,7 @@ def _take_frequent(
 
 
 def _hash(counts: csr_matrix, terms: list[str], columns: int) -> tuple[csr_matrix, list[str]]:
-    """Return counts (rows, columns) of all terms that fall into a column, which has no name."""
+    """Return the counts of all terms hashed into columns (rows, columns)."""
     from scipy.sparse import csr_matrix
 
     places = np.array([*map(HashedTerms(0, columns).get, terms)], np.int32)

@@ -1,4 +1,4 @@
-"""What the families of transformer students share: the settings and course of their training."""
+"""What the families of transformer students share: training settings and the training itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKENS = "tokens"
 
 @dataclass(frozen=True)
 class Untrained:
-    """A transformer before it learns, what it reads with, and how much of each text."""
+    """A transformer before training, its tokenizer, and how many tokens of each text it reads."""
 
     make_model: Callable[[], PreTrainedModel]
     tokenizer: PreTrainedTokenizerBase
@@ -87,11 +87,11 @@ class TransformerSettings(Student):
     @property
     @abstractmethod
     def usual_learning_rate(self) -> float:
-        """The peak learning rate where its user sets none."""
+        """The peak learning rate if the user sets none."""
 
     @abstractmethod
     def begin(self, training_set: TrainingSet) -> Untrained:
-        """Return what its training begins with."""
+        """Return the model and tokenizer that its training starts from."""
 
     @property
     def short_training(self) -> ShortTraining:
@@ -103,7 +103,7 @@ class TransformerSettings(Student):
     def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
         """Train the student into ``folder`` as a transformers model and return its curve.
 
-        Of all steps ``training_set.share`` are taken.
+        Training stops at ``training_set.share`` of all steps.
         """
         from distill_tasks.training.token_store import Tokens
         from distill_tasks.training.trainer import train_classifier
@@ -134,9 +134,9 @@ class TransformerSettings(Student):
         return curve
 
     def open_stopped(self, folder: Path) -> SequenceClassifier:
-        """Open a student on its way, in the precision that is fastest here.
+        """Open a student whose training was stopped, in the precision that is fastest here.
 
-        It answers several times faster than as it is served.
+        It answers several times faster than the served model.
         """
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return SequenceClassifier(folder, about["max_length"])
@@ -161,7 +161,7 @@ class TransformerSettings(Student):
         )
 
     def _place_teacher(self, training_set: TrainingSet) -> OnlineTeacher | None:
-        """Return the teacher in memory, where a term that this student can lower needs it."""
+        """Return the teacher in memory if a loss term of this student needs it, else None."""
         from distill_tasks.training.hidden_states import load_online_teacher
 
         wanted = any(term in training_set.objective.terms for term in HIDDEN_TERMS)
@@ -171,7 +171,7 @@ class TransformerSettings(Student):
 
 
 def _check_served(folder: Path, untrained: Untrained, training_set: TrainingSet) -> None:
-    """Raise PotstillError unless a student is served as it was trained, seen on validation rows."""
+    """Raise PotstillError unless the served student answers validation rows as in training."""
     from distill_tasks.training.tokens import encode, pick_rows
 
     texts = [training_set.validation.texts[row] for row in pick_rows(training_set.validation.texts)]

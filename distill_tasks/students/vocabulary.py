@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check_pieces(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise InputError unless a vocabulary is of WordPiece, from which tokens can be left out.
+    """Raise InputError unless a vocabulary is WordPiece, from which tokens can be removed safely.
 
-    WordPiece takes the longest piece that it knows, so that texts whose pieces are all kept are cut
-    as before; merges (BPE) and scores (Unigram) give no such promise.
+    WordPiece always takes the longest known piece, so texts whose pieces are all kept are tokenised
+    as before. This does not hold for BPE and Unigram.
     """
     found = type(tokenizer.backend_tokenizer.model).__name__
     if found != "WordPiece":
@@ -29,9 +29,9 @@ def check_pieces(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def find_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
-    """Return the ids of tokens in texts, of special tokens and of single characters, rising.
+    """Return, in rising order, the ids of tokens in texts, special tokens and single characters.
 
-    Raises InputError unless the vocabulary is of WordPiece.
+    Raises InputError unless the vocabulary is WordPiece.
     """
     from tokenizers import Tokenizer
 
@@ -74,7 +74,7 @@ def keep_pieces(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -> PreT
 
 
 def keep_embeddings(model: PreTrainedModel, kept: Sequence[int]) -> None:
-    """Leave a model the embeddings of some tokens, numbered by their place in ``kept``."""
+    """Reduce a model to the embeddings of some tokens, numbered by their place in ``kept``."""
     import torch
 
     places = {old: new for new, old in enumerate(kept)}

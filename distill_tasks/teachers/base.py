@@ -1,4 +1,4 @@
-"""What a teacher of any kind can do: all that the rest of the project asks of one."""
+"""The protocol of every kind of teacher: everything the rest of the project needs of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distill_tasks.training.curve import Curve
 
     Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
-    """Row numbers (rows,) and logits (rows, classes), batch by batch, every row once."""
+    """Batches of row numbers (rows,) and logits (rows, classes); every row occurs once."""
 
 logger = logging.getLogger("potstill")
 
@@ -42,35 +42,35 @@ class Teacher(Settings, ABC):
     kind: str
 
     ready: ClassVar[bool] = True
-    """Whether it answers as it comes; one that is not ready is trained first."""
+    """Whether it can answer without training; a teacher that is not ready is trained first."""
 
     @property
     def start(self) -> Checkpoint | None:
-        """The model that is there before any work; None where a teacher has no weights here.
+        """The model that exists before the run; None if the teacher has no weights here.
 
-        It is the teacher itself, or the base of one that is not ready. Controls without a teacher
-        start from it: of a teacher that comes ready no base is known, which makes its control
-        harder to beat.
+        It is the teacher itself, or the base of a teacher that is not ready. Controls without a
+        teacher start from it: the base of a ready teacher is not known, so its control starts from
+        the teacher's own weights and is harder to beat.
         """
         return None
 
     @abstractmethod
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...] | None:
-        """Return the classes that it brings in the order of its logits; None where it brings none.
+        """Return its own classes in the order of its logits; None if the data decides them.
 
         It is called before any row is read. Raises InputError for a teacher that cannot answer.
         """
 
     @abstractmethod
     def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
-        """Return what is odd about its answers to these rows, one note each.
+        """Return oddities of its answers to these rows, one note each.
 
         Raises InputError for rows or classes that it cannot answer.
         """
 
     @abstractmethod
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
-        """Return the digest of all that its answers depend on, made or not."""
+        """Return the digest of everything its answers depend on, also before it is trained."""
 
     def train(
         self,
@@ -81,9 +81,9 @@ class Teacher(Settings, ABC):
         balanced: bool,
         progress: ProgressFile | None = None,
     ) -> Sequence[Curve]:
-        """Make the model of a teacher that is not ready in ``folder``, and return its curve.
+        """Train a teacher that is not ready into ``folder``, and return its training curve.
 
-        ``balanced`` makes every class count the same; ``progress`` is told every step.
+        ``balanced`` gives all classes the same total weight; every step is written to ``progress``.
         """
         raise NotImplementedError
 
@@ -97,17 +97,17 @@ class Teacher(Settings, ABC):
     ) -> Batches:
         """Return its answers to texts of the corpus, in batches of any order.
 
-        ``weights`` are its own, once it is made.
+        ``weights`` are the teacher's weights, if it has any here.
         """
 
 
 class LocalTeacher(Teacher):
-    """A teacher whose weights lie here: students can start from them, and they can be timed."""
+    """A teacher with weights on this machine, from which students can start; it can be timed."""
 
     @property
     @abstractmethod
     def start(self) -> Checkpoint:
-        """The teacher itself where it is ready, or else its base."""
+        """The teacher itself if it is ready, else its base."""
 
     def answers(
         self,
@@ -116,7 +116,7 @@ class LocalTeacher(Teacher):
         columns: RowFormat,
         weights: Checkpoint | None,
     ) -> Batches:
-        """Return what its weights answer, shortest texts first."""
+        """Return the answers of its weights, shortest texts first."""
         assert weights is not None  # it has some
         classifier = SequenceClassifier(weights.model, weights.max_length, weights.revision)
         logger.info("label: %s", classifier.device.reason)

@@ -61,7 +61,7 @@ class FinetuneTeacher(LocalTeacher):
         return Checkpoint(self.base, self.revision, self.max_length)
 
     def check(self, columns: RowFormat, problem: Problem) -> None:
-        """Say that it brings no classes of its own: it learns those of the gold rows."""
+        """Return None, because it learns the classes of the gold rows."""
 
     def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
         """Raise InputError unless there is gold to learn from."""
@@ -91,8 +91,8 @@ class FinetuneTeacher(LocalTeacher):
     ) -> Sequence[Curve]:
         """Fine-tune the base on the gold rows into ``folder`` and return its validation curve.
 
-        The epoch with the lowest validation loss is kept. ``balanced`` makes every class count the
-        same; ``progress`` is told every step.
+        The epoch with the lowest validation loss is kept. ``balanced`` gives all classes the same
+        total weight; every step is written to ``progress``.
         """
         from distill_tasks.training.token_store import Tokens
         from distill_tasks.training.trainer import train_classifier
@@ -136,6 +136,6 @@ class FinetuneTeacher(LocalTeacher):
             dtype="float32",
             attn_implementation=choose_device().training_attention,
             ignore_mismatched_sizes=True,
-            trust_remote_code=False,  # a base may bring the head of another task
+            trust_remote_code=False,  # the base may have the head of another task
         )
         return model

@@ -1,4 +1,4 @@
-"""Teacher kind ``saved``: answers that were given before, read from a parquet file."""
+"""Teacher kind ``saved``: a teacher's answers, read from a parquet file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     """The texts, their logits (rows, classes) and the classes in column order."""
 
 SMALLEST_PROBABILITY = 1e-6
-"""A probability of zero becomes this one, so that its logarithm is finite."""
+"""Probabilities of zero are raised to this, so that their logarithm is finite."""
 SUM_TOLERANCE = 1e-3
 """How far from one the probabilities of a row may add up."""
 ANSWER_TOLERANCE = 0.01
-"""How far apart two answers to one text may lie and still be one answer, rounded differently."""
+"""Two answers to one text that differ by less count as the same answer, rounded differently."""
 
 
 class SavedTeacher(Teacher):
@@ -47,11 +47,11 @@ class SavedTeacher(Teacher):
     )
 
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...]:
-        """Return the classes that its file has columns of."""
+        """Return the classes, which are the columns of its file."""
         return read_answers(self, columns.text_column, None, problem)[2]
 
     def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
-        """Return what is odd in the answers; raise InputError for a row that has none."""
+        """Return oddities of the answers; raise InputError for a row without an answer."""
         texts, logits, _ = self._read(corpus, columns)
         answered = set(texts)
         for name, split in corpus.splits.items():
@@ -75,7 +75,7 @@ class SavedTeacher(Teacher):
         columns: RowFormat,
         weights: Checkpoint | None,
     ) -> Batches:
-        """Return the answers that its file has to texts, in one batch."""
+        """Return its file's answers to texts, in one batch."""
         answered, logits, _ = self._read(corpus, columns)
         rows = {text: row for row, text in enumerate(answered)}
         return iter([(np.arange(len(texts)), logits[[rows[text] for text in texts]])])
@@ -92,8 +92,9 @@ def read_answers(
 ) -> Answers:
     """Return the texts, their logits (rows, classes) and the classes in column order.
 
-    Raises InputError for a missing file or column, NaN, two answers to one text, or values that
-    are no probabilities: they sum to one, or of several labels each lies between zero and one.
+    Raises InputError for a missing file or column, NaN, two different answers to one text, or
+    values that are no probabilities: those lie between zero and one, and sum to one in a
+    single-label problem.
     """
     table = _read_table(config, text_column)
     found = tuple(column for column in table.columns if column != text_column)
@@ -120,7 +121,7 @@ def read_answers(
 def find_probabilities(
     config: SavedTeacher, logits: NDArray[np.float32], problem: Problem
 ) -> list[Note]:
-    """Say so if what is declared as logits (rows, classes) looks like probabilities."""
+    """Return a note if values declared as logits (rows, classes) look like probabilities."""
     inside = ((logits >= 0) & (logits <= 1)).all()
     off = np.abs(logits.sum(axis=1) - 1).max(initial=0) if problem == "single_label" else 0.0
     if config.values != "logits" or not inside or off > SUM_TOLERANCE:
@@ -185,13 +186,13 @@ def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem:
 def _refuse_contradictions(
     config: SavedTeacher, texts: pd.Series[str], values: NDArray[np.float64]
 ) -> None:
-    """Raise InputError for texts that stand there twice with different answers."""
+    """Raise InputError for texts that occur twice with different answers."""
     first_row = {text: row for row, text in reversed(list(enumerate(texts)))}
     first = np.array([first_row[text] for text in texts], np.int64)
     apart = np.abs(values - values[first]).max(axis=1, initial=0) > ANSWER_TOLERANCE
     if apart.any():
         pairs = [f"{first[row]} and {row}" for row in np.flatnonzero(apart)]
         raise InputError(
-            f"Saved answers {config.path} answer {len(pairs)} texts twice, differently (row "
+            f"Saved answers {config.path} have two different answers to {len(pairs)} texts (row "
             f"{shortlist(pairs)}). Keep one row of each text."
         )

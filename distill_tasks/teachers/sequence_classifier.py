@@ -69,5 +69,5 @@ class TransformersTeacher(LocalTeacher):
         return []
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
-        """Return the digest of its weights and of how much text it reads."""
+        """Return the digest of its weights and of the number of tokens it reads."""
         return digest(self.kind, self.start.digest(), self.max_length)

@@ -1,4 +1,4 @@
 """MLflow runs and logged models.
 
-MLflow is imported here, in the registry and in the served wrapper.
+MLflow is imported only here, in the registry and in the served wrapper.
 """

@@ -1,4 +1,4 @@
-"""What is written on a run: the rows it used, figures, settings, curves and files of text."""
+"""Logging to a run: the rows it used, figures, settings, curves and text files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distill_tasks.scoring.intervals import Figure
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
-"""What MLflow takes in one batch: a server that hashes a password for each call is slow."""
+"""MLflow's limits for one batch: fewer calls are faster, as some servers hash a password each."""
 
 
 def describe_datasets(corpus: Corpus) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def describe_datasets(corpus: Corpus) -> dict[str, Any]:
 
 
 def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
-    """Link a run to the splits."""
+    """Link a run to the splits it used."""
     import mlflow
 
     with mlflow.start_run(run_id=run_id):
@@ -60,7 +60,7 @@ def log_figures(
 
 
 def log_params(run_id: str, params: Mapping[str, Any]) -> None:
-    """Log the settings of a run; those already there stay."""
+    """Log the settings of a run; those that are logged already stay."""
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
@@ -71,7 +71,7 @@ def log_params(run_id: str, params: Mapping[str, Any]) -> None:
 
 
 def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
-    """Log a training curve by step, all of it at once."""
+    """Log a whole training curve by step."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
@@ -87,7 +87,7 @@ def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
 
 
 def log_texts(run_id: str, files: Mapping[str, str]) -> None:
-    """Log texts as files of a run, by their paths."""
+    """Log texts as files of a run, given by path."""
     from mlflow import MlflowClient
 
     for path, text in files.items():

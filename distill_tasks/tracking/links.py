@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 
 def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run in the UI; without a server, its path behind the UI's address."""
+    """Return the address of a run in the UI; without a server, the address below `make ui`."""
     return (
         f"{_ui(tracking_uri)}/#/experiments/{experiment_id}/runs/{run_id}"
         "?workflowType=machine_learning"
@@ -15,7 +15,7 @@ def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:
 
 
 def compare_link(tracking_uri: str, experiment_id: str, run_ids: list[str]) -> str:
-    """Return the address that opens runs side by side: parallel coordinates and scatter."""
+    """Return the address that compares runs: parallel coordinates and scatter plot."""
     runs, experiments = quote(json.dumps(run_ids)), quote(json.dumps([experiment_id]))
     return (
         f"{_ui(tracking_uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
@@ -24,5 +24,5 @@ def compare_link(tracking_uri: str, experiment_id: str, run_ids: list[str]) -> s
 
 
 def _ui(tracking_uri: str) -> str:
-    """Return where the UI is: the server itself, or the address that `make ui` opens."""
+    """Return the address of the UI: the server, or the address that `make ui` opens."""
     return tracking_uri.rstrip("/") if tracking_uri.startswith("http") else "http://127.0.0.1:5000"

@@ -17,7 +17,7 @@ from distill_tasks.serving import served_model
 logger = logging.getLogger("potstill")
 
 CODE = Path(served_model.__file__).parent
-"""Where the files lie that are logged with every model."""
+"""The folder of the files that are logged with every model."""
 
 EXAMPLE = {"text": ["some text"]}
 
@@ -37,9 +37,9 @@ SIGNATURE = ModelSignature(
 
 
 def find_student(run_id: str, folder: Path) -> str | None:
-    """Return the id of the LoggedModel of a run, if all files of a student's folder are in it.
+    """Return the id of the LoggedModel of a run, if it has all files of a student's folder.
 
-    What a kill left half logged, or has lost files since, is removed.
+    A LoggedModel that is incomplete after a kill, or has lost files since, is removed.
     """
     client = mlflow.MlflowClient()
     found = _find(run_id)
@@ -71,7 +71,7 @@ def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> s
 
 
 def log_teacher(run_id: str, tags: dict[str, str]) -> str:
-    """Log the teacher as a LoggedModel without files, once, so that charts show it beside."""
+    """Log the teacher as a LoggedModel without files, once, so that charts include it."""
     found = _find(run_id)
     if found is not None:
         return found.model_id
@@ -81,7 +81,7 @@ def log_teacher(run_id: str, tags: dict[str, str]) -> str:
 
 
 def _find(run_id: str) -> LoggedModel | None:
-    """Return the finished LoggedModel of a run; one that a kill left half logged is removed."""
+    """Return the finished LoggedModel of a run; one that a kill left unfinished is removed."""
     client = mlflow.MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     models = client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
@@ -95,7 +95,7 @@ def _find(run_id: str) -> LoggedModel | None:
 
 
 def _is_whole(client: mlflow.MlflowClient, model: LoggedModel, folder: Path) -> bool:
-    """Return whether every file of a student's folder lies in a LoggedModel, by its size."""
+    """Return whether a LoggedModel has every file of a student's folder, compared by size."""
     inside = f"artifacts/{folder.name}"
     kept = client.list_logged_model_artifacts(model.model_id, inside)
     files = {f"{inside}/{path.name}": path.stat().st_size for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""A run of MLflow for each model of a distillation, with its logged model, and the summary."""
+"""The MLflow runs of a distillation: one for each model, with its LoggedModel, and the summary."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from distill_tasks.tracking.runs import Distillation
 
 TABLES = "mlflow.loggedArtifacts"
-"""MLflow's tag of the artifacts that its UI shows as tables."""
+"""MLflow's tag that names the artifacts that its UI shows as tables."""
 NOTE = "mlflow.note.content"
-"""MLflow's tag of the text that its UI shows on the page of a run."""
+"""MLflow's tag with the text that its UI shows on the page of a run."""
 CHOSEN = "potstill.chosen"
 """The tag of a summary run that names the chosen student."""
 VERDICT = "potstill.verdict"
@@ -42,32 +42,32 @@ VERDICT = "potstill.verdict"
 
 @dataclass(frozen=True)
 class ModelRuns:
-    """Where the models of a distillation lie in MLflow."""
+    """The runs and LoggedModels of a distillation in MLflow."""
 
     run_ids: dict[str, str]
-    """Run of each model by name."""
+    """The id of each model's run, by name."""
     model_ids: dict[str, str]
-    """LoggedModel of the teacher and of each served student by name."""
+    """The id of the LoggedModel of the teacher and of each served student, by name."""
     compare: str
-    """Link that opens all runs side by side."""
+    """The address that compares all runs."""
     reused: bool
-    """Whether an earlier run had written them all, the summary too."""
+    """Whether an earlier run had written all of them, including the summary."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written of a distillation for those who review it."""
+    """What was written about a distillation for its reviewers."""
 
     runs: ModelRuns
     card: str
-    """The model card of the chosen student; empty where nothing was chosen."""
+    """The model card of the chosen student; empty if none was chosen."""
     reused: bool
 
 
 def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
-    """Write a run for every model; those already written stay as they are.
+    """Write a run for every model; runs that exist already stay as they are.
 
-    A student that was made again and came out otherwise gets a run of its own.
+    A student that was made again with a different result gets a new run.
     """
     students = {student.name: student for student in findings.students}
     datasets = describe_datasets(findings.rows)
@@ -102,7 +102,7 @@ def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
 def log_summary(
     findings: Findings, distillation: Distillation, folder: Path, table: str, note: str
 ) -> None:
-    """Write the summary run: the files of a folder, of which one is a table, and a note."""
+    """Write the summary run: the files of a folder, one of them shown as a table, and a note."""
     client, run_id, choice = mlflow.MlflowClient(), distillation.run_id, findings.selection.choice
     client.log_artifacts(run_id, str(folder))
     # MLflow's own log_table would append to the table that a killed run left.
@@ -113,14 +113,14 @@ def log_summary(
         figures = findings.held_out.candidates[choice.name].figures
         log_figures(run_id, figures, choice.latency.values, None, None)
         _log_verdict(findings, run_id, choice.name)
-    if not findings.grid.failed:  # what failed is tried again by the next run
+    if not findings.grid.failed:  # the next run trains failed students again
         finish(run_id)
 
 
 def _name_role(student: StudentReference) -> str:
-    """Return the role of a student's run: its name and, beside that, what it is.
+    """Return the role of a student's run: its name and the digest of its content.
 
-    One that was kept before its bytes were looked at is found in the run that it always had.
+    A student stored before content digests existed keeps the role that it had then.
     """
     known_by_recipe = student.digest == student.folder.parent.name
     return f"student/{student.name}" + ("" if known_by_recipe else f"/{student.digest}")
@@ -129,7 +129,7 @@ def _name_role(student: StudentReference) -> str:
 def _log_figures(
     findings: Findings, name: str, run_id: str, model_id: str | None, datasets: Mapping[str, Any]
 ) -> None:
-    """Write what a model was measured at, each figure beside the rows it was measured on."""
+    """Write the figures of a model, each linked to the rows it was measured on."""
     log_datasets(run_id, datasets)
     card, validation = findings.held_out.models.get(name), findings.validation.models[name]
     values = _list_measured(findings, name) | {"calibration/temperature": validation.temperature}
@@ -139,7 +139,7 @@ def _log_figures(
 
 
 def _list_measured(findings: Findings, name: str) -> dict[str, float]:
-    """Return by metric name what a model takes: to answer, to serve, to train."""
+    """Return the figures of a model's latency, footprint and training, by metric name."""
     latencies, footprints = findings.latencies.by_name, findings.latencies.footprints
     values: dict[str, float] = {}
     if name in latencies:
@@ -157,7 +157,7 @@ def _list_measured(findings: Findings, name: str) -> dict[str, float]:
 
 
 def _log_student(findings: Findings, student: StudentReference, run_id: str) -> None:
-    """Write how a student was trained, and what is proven of it."""
+    """Write how a student was trained, and its verdict."""
     settings = findings.grid.settings(student.student)
     about = {
         "seed": student.seed,

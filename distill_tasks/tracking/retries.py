@@ -1,4 +1,4 @@
-"""How often a tracking server that does not answer is asked again, and the error for that."""
+"""Retries of requests to a tracking server that does not answer, and the error if all fail."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from distill_tasks.core.credentials import mask_credentials
 logger = logging.getLogger("potstill")
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-"""MLflow's own variable of how often it asks a server again that does not answer."""
+"""MLflow's environment variable with the number of retries."""
 RETRIES_WITHIN_A_MINUTE = "5"
-"""MLflow waits 0, 4, 8, 16 and 32 s before them."""
+"""The number of retries for which MLflow waits 0, 4, 8, 16 and 32 s."""
 
 
 def limit_retries() -> None:
-    """Have MLflow ask a server that does not answer again within a minute, and say so each time.
+    """Make MLflow retry requests for about a minute, and log each retry.
 
-    How often it asks is the environment's to say, where it says so.
+    The environment variable, if set, decides the number of retries.
     """
     os.environ.setdefault(RETRIES, RETRIES_WITHIN_A_MINUTE)
-    urllib3_logger = logging.getLogger("urllib3.util.retry")  # there alone a retry leaves a trace
+    urllib3_logger = logging.getLogger("urllib3.util.retry")  # only this logger reports retries
     if not any(isinstance(handler, _RetryLines) for handler in urllib3_logger.handlers):
         urllib3_logger.setLevel(logging.DEBUG)
         urllib3_logger.propagate = False
@@ -31,9 +31,9 @@ def limit_retries() -> None:
 
 
 def say_unanswered(error: BaseException) -> str | None:
-    """Return in one line that a server did not answer, however often it was asked.
+    """Return one line for the error of a server that did not answer after all retries.
 
-    None for any other error.
+    Returns None for any other error.
     """
     from requests import RequestException
 
@@ -49,17 +49,17 @@ def say_unanswered(error: BaseException) -> str | None:
 
 
 def shorten(error: BaseException) -> str:
-    """Return the first line of an error of MLflow's, with the cause inside it alone."""
+    """Return the first line of an MLflow error, reduced to its innermost cause."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = re.sub(r"failed with exception .*\(Caused by (.+)\)", r"failed: \1", reason)
     return mask_credentials(reason)[:300]
 
 
 class _RetryLines(logging.Handler):
-    """Says in the log that a server is asked again, and how often it will be."""
+    """Logs each retry of a request, with the number of retries."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Read what urllib3 says of a retry: its address and itself."""
+        """Log a retry that urllib3 reports; the arguments are its address and the retry."""
         if isinstance(record.args, tuple) and hasattr(record.args[-1], "history"):
             retry: Any = record.args[-1]
             done, last = len(retry.history), retry.history[-1]

@@ -1,4 +1,4 @@
-"""The runs of one distillation: its summary, and one of each model, tied by a tag."""
+"""The runs of one distillation: the summary and one for each model, linked by a tag."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("potstill")
 
 DISTILLATION = "distillation"
-"""The tag that ties all runs of one distillation."""
+"""The tag that all runs of one distillation share."""
 KEY = "potstill.key"
-"""The tag by which a run is found again, so that a killed one is continued, never doubled."""
+"""The tag by which a run is found again, so that a killed run is continued, not duplicated."""
 LOGGED = "potstill.logged"
-"""The tag of a run whose every figure is written."""
+"""The tag of a run whose figures are all written."""
 
 STORE = "potstill.store"
-"""The tag that says in which store a summary run works."""
+"""The tag with the identity of the store in which a summary run works."""
 
 FAILURE = "potstill.failure"
-"""The tag that says why a summary run failed."""
+"""The tag with the reason why a summary run failed."""
 
 KILLED = "its process ended without a word, as by kill -9 or where memory runs out"
 
@@ -51,7 +51,7 @@ class Distillation:
     run_id: str
     tracking_uri: str
     finished: bool
-    """Whether an earlier run wrote everything already."""
+    """Whether an earlier run has written everything already."""
 
     @property
     def link(self) -> str:
@@ -92,9 +92,9 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
 
 
 def _end_lost_runs(client: MlflowClient, experiment_id: str, store: str, mine: str) -> None:
-    """Mark as killed what still runs in a store by its tags, other distillations than this one.
+    """Mark summary runs of other distillations in this store that are still running as killed.
 
-    This one holds the lock of the store, so their processes are gone: no sooner is the lock free.
+    This distillation holds the lock of the store, so the processes of the others must have ended.
     """
     lost = client.search_runs(
         [experiment_id], f"attributes.status = 'RUNNING' AND tags.`{STORE}` = '{store}'"
@@ -107,7 +107,7 @@ def _end_lost_runs(client: MlflowClient, experiment_id: str, store: str, mine: s
 
 
 def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -> tuple[str, bool]:
-    """Return the id of a distillation's run in some role, and whether it is fully written."""
+    """Return the id of a distillation's run with a role, and whether it is completely written."""
     import mlflow
 
     key = f"{distillation}/{role}"
@@ -122,7 +122,7 @@ def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -
 
 
 def finish(run_id: str) -> None:
-    """Mark a run as fully written."""
+    """Mark a run as completely written."""
     import mlflow
 
     client = mlflow.MlflowClient()
@@ -131,7 +131,7 @@ def finish(run_id: str) -> None:
 
 
 def _end_as_failed(client: MlflowClient, run_id: str, failure: BaseException) -> None:
-    """End a run with the reason of its failure; a server that is gone is not waited for."""
+    """End a run with the reason of its failure, without waiting for a server that is gone."""
     from mlflow.exceptions import MlflowException
 
     reason = mask_credentials(f"{type(failure).__name__}: {failure}")[:5000]

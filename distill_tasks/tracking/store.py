@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_tracking(config: TrackingConfig) -> None:
-    """Raise InputError if the store cannot be reached; the tables of a new one are made here."""
+    """Raise InputError if the store cannot be reached; create the tables of a new one."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,7 +40,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 
 def check_experiment(config: TrackingConfig) -> None:
-    """Raise InputError if the experiment was deleted: MLflow then takes no run of it."""
+    """Raise InputError if the experiment was deleted, since MLflow then accepts no runs in it."""
     found = _find_experiment(config)
     if found is not None and found.lifecycle_stage == "deleted":
         raise InputError(
@@ -50,7 +50,7 @@ def check_experiment(config: TrackingConfig) -> None:
 
 
 def connect(config: TrackingConfig) -> str:
-    """Point MLflow at the store and return the id of the experiment, made if new."""
+    """Point MLflow at the store and return the id of the experiment, which is made if missing."""
     import mlflow
 
     open_store(config)
@@ -65,7 +65,7 @@ def connect(config: TrackingConfig) -> str:
 
 
 def open_store(config: TrackingConfig) -> MlflowClient:
-    """Point MLflow at the store, its registry too, whatever address the environment names."""
+    """Point MLflow and its registry at the store, whatever the environment variables say."""
     import mlflow
 
     limit_retries()
@@ -75,20 +75,20 @@ def open_store(config: TrackingConfig) -> MlflowClient:
 
 
 def _artifacts(tracking_uri: str) -> str | None:
-    """Return the folder for artifacts beside a sqlite file; a server decides for itself."""
+    """Return the folder for artifacts beside a sqlite file; None for a server, with its own."""
     database = _sqlite_file(tracking_uri)
     return None if database is None else (database.parent / "mlartifacts").as_uri()
 
 
 def _sqlite_file(tracking_uri: str) -> Path | None:
-    """Return the file of a sqlite database; None for all that is none."""
+    """Return the file of a sqlite database; None for any other address."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
     return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
 
 
 def _open_sqlite(tracking_uri: str) -> None:
-    """Raise what sqlite says of a file that it cannot open, for which MLflow tries ten times."""
+    """Raise sqlite's error for a file that it cannot open, which MLflow would retry ten times."""
     database = _sqlite_file(tracking_uri)
     if database is not None:
         sqlite3.connect(database).close()
@@ -96,9 +96,9 @@ def _open_sqlite(tracking_uri: str) -> None:
 
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
-    """Let no other process make tables or experiments in a sqlite file meanwhile.
+    """Lock a sqlite file inside the block, so that only this process makes tables or experiments.
 
-    MLflow's migrations break where two processes run them on one file.
+    MLflow's migrations fail if two processes run them on one file.
     """
     database = _sqlite_file(tracking_uri)
     if database is None:
@@ -106,7 +106,7 @@ def _alone(tracking_uri: str) -> Iterator[None]:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(database.parent, os.W_OK):
-        yield  # whoever may only read makes no tables
+        yield  # a reader without write access makes no tables
         return
     with database.with_name(f".{database.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

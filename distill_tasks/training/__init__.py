@@ -1,4 +1,4 @@
 """The engine: trainer, losses, objective, hidden states, checkpoints, tokens, devices.
 
-It uses serving and what is below, and knows no family of students and no kind of teacher.
+It imports serving and the packages below it, and knows no student family or kind of teacher.
 """

@@ -1,4 +1,4 @@
-"""Batches of rows of similar length, in an order that a seed decides."""
+"""Batches of rows of similar length, in an order determined by a seed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distill_tasks.training.recipe import Recipe
 from distill_tasks.training.tokens import LENGTH, pad
 
 SORTED_STEPS = 4
-"""Steps whose rows are drawn together and sorted by length. With more of them batches are one-sided
-where the length of a text tells its class (docs/decisions.md)."""
+"""Steps whose rows are drawn together and sorted by length. With more steps, batches become
+unbalanced if the length of a text depends on its class (docs/decisions.md)."""
 
 
 class Order(LengthGroupedSampler):
-    """Rows in batches of similar length, in an order that follows from seed and epoch alone."""
+    """Rows in batches of similar length, in an order determined by seed and epoch alone."""
 
     def __init__(
         self, recipe: Recipe, lengths: Sequence[int], read_epoch: Callable[[], int]
@@ -42,7 +42,7 @@ class Order(LengthGroupedSampler):
 
 
 class Collator:
-    """Pads the token ids of a batch and stacks the other columns."""
+    """Makes a batch: pads the token ids and stacks the other columns."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.tokenizer = tokenizer

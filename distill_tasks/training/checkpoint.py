@@ -25,7 +25,7 @@ class Checkpoint:
     max_length: int
 
     def digest(self) -> str:
-        """Return the digest of the model: its bytes when local, its id and commit when on the hub.
+        """Return the digest of the model: of its bytes if local, of its id and commit if hosted.
 
         Raises InputError for a hub id without a revision.
         """
@@ -42,7 +42,7 @@ class Checkpoint:
     def read_config(self) -> PretrainedConfig:
         """Return the model's configuration, with the defaults that its file leaves out.
 
-        Raises InputError for a model that is not there, or that brings code of its own, which is
+        Raises InputError for a model that does not exist, or that needs its own code, which is
         never run.
         """
         from transformers import AutoConfig
@@ -69,9 +69,9 @@ class Checkpoint:
         return config
 
     def open_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the model's tokenizer, which every runtime can serve.
+        """Return the model's tokenizer, checked so that every runtime can serve it.
 
-        Raises InputError unless it is a fast one that pads, and was saved beside its model.
+        Raises InputError unless it is a fast one with a padding token, saved beside its model.
         """
         from transformers import AutoTokenizer
 
@@ -102,7 +102,7 @@ class Checkpoint:
         return tokenizer
 
     def read_truncation_side(self) -> str:
-        """Return where its tokenizer cuts long texts: ``left`` or ``right``."""
+        """Return the side on which its tokenizer cuts long texts: ``left`` or ``right``."""
         return _read_truncation_side(self)
 
 

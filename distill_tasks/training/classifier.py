@@ -1,4 +1,4 @@
-"""A sequence classifier that answers many texts quickly, as a teacher does."""
+"""A sequence classifier that answers many texts quickly, as teachers must."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PROBLEM_TYPES: dict[Problem, str] = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
 }
-"""What transformers calls each kind of problem."""
+"""The name that transformers has for each kind of problem."""
 
 
 LABELLING_BATCH_ROWS = 32
-"""Larger batches leave the CPU's cache and were slower (docs/decisions.md)."""
+"""Rows in a batch: larger ones exceed the CPU's cache and were slower (docs/decisions.md)."""
 
 
 class SequenceClassifier:
     """A sequence classifier that answers in length-sorted batches, in the fastest precision.
 
-    One that is ``exact`` answers in float32.
+    With ``exact`` it answers in float32.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`torch.compile` for long work: tried on some batches, and kept where it is faster."""
+"""`torch.compile` for long work: tried on a few batches, and kept if it is faster."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from distill_tasks.core.errors import say_error
 logger = logging.getLogger("potstill")
 
 LONG_S = 600.0
-"""Work that takes less is not compiled: compiling takes up to a minute (docs/decisions.md)."""
+"""Shorter work is not compiled, since compiling takes up to a minute (docs/decisions.md)."""
 PROBED_BATCHES = 20
 LEAST_GAIN = 1.05
 """How much faster compiled code must be to be kept."""
 
 Read = Callable[..., Any]
-"""Takes a batch's tensors by name, returns what the model returns."""
+"""A function that takes a batch's tensors by name and returns the model's output."""
 
 
 def compile_model(model: Module) -> Read:
-    """Return what reads batches of any shape by compiled code, made when it first reads.
+    """Return a model compiled for batches of any shape; it is compiled on its first batch.
 
-    Where nothing is learnt on a CPU, weights are frozen into it, packed for its instructions:
-    labelling was 22 % faster so, and 5 % without (docs/decisions.md).
+    For inference on a CPU the weights are frozen into the code, packed for its instructions: this
+    made labelling 22 % faster, and compiling without it 5 % (docs/decisions.md).
     """
 
     @cache
@@ -42,7 +42,7 @@ def compile_model(model: Module) -> Read:
     def read(**inputs: Any) -> Any:
         from torch._inductor import config
 
-        # around the call, as the tracer asks for it too, not only the compiler
+        # set around the call, because the tracer reads the settings as well as the compiler
         on_cpu = inputs["input_ids"].device.type == "cpu"
         with config.patch(freezing=on_cpu and not torch.is_grad_enabled()):
             return compiled()(**inputs)
@@ -51,9 +51,10 @@ def compile_model(model: Module) -> Read:
 
 
 class FasterReader:
-    """Reads about so many tokens by a model, or by its compiled form where a probe finds it faster.
+    """Runs a model on about ``tokens`` tokens, in compiled form if that proves faster.
 
-    A batch's time ends where the next one begins, so that it holds the backward pass and the step.
+    The time of a batch lasts until the next one begins, so that it includes the backward pass and
+    the optimiser's step.
     """
 
     def __init__(self, model: Module, tokens: float) -> None:
@@ -62,11 +63,11 @@ class FasterReader:
         self.compiled = False
         self.turns = self._turns()
         self.times: dict[Read, deque[float]] = defaultdict(lambda: deque(maxlen=PROBED_BATCHES))
-        """Seconds for a token, of the batches that each read last."""
+        """Seconds for each token of the latest batches, of the plain and the compiled model."""
         self.last: tuple[Read, float, int] | None = None
 
     def __call__(self, **inputs: Any) -> Any:
-        """Read one batch."""
+        """Run the model on one batch."""
         tokens = inputs["input_ids"].numel()
         self._count(tokens)
         read = next(self.turns)
@@ -77,12 +78,12 @@ class FasterReader:
             if read is self.model:
                 raise
             reason = say_error(error)
-            logger.warning("compile: torch.compile failed, going on without it: %s", reason)
+            logger.warning("compile: torch.compile failed, continuing without it: %s", reason)
             self.turns = repeat(self.model)
             return self.model(**inputs)
 
     def close(self) -> None:
-        """Let go of compiled code and the weights in it."""
+        """Release the compiled code and the weights in it."""
         if self.compiled:
             torch._dynamo.reset()
 
@@ -93,7 +94,7 @@ class FasterReader:
         self.tokens_left -= tokens
 
     def _turns(self) -> Iterator[Read]:
-        """Yield who reads the next batch."""
+        """Yield for each batch the function that runs it: plain, compiled, then the faster one."""
         yield from repeat(self.model, PROBED_BATCHES)
         left_s = self.tokens_left * self._token_s(self.model)
         if left_s < LONG_S:

@@ -1,4 +1,4 @@
-"""The curve of a training, and how it is read from what the Trainer logs."""
+"""The curve of a training, read from the Trainer's log."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 Curve = dict[str, float]
-"""One point of a training curve: epoch, step, and metrics by name, as ``validation/loss``."""
+"""One point of a training curve: epoch, step, and metrics by name, such as ``validation/loss``."""
 
 
 def read_curve(log: Sequence[dict[str, float]]) -> list[Curve]:
     """Merge the Trainer's training and validation lines of each epoch into one point.
 
-    The mean loss of an epoch's steps stands in several lines, each for those since the one before.
+    The Trainer logs the mean loss of an epoch in several lines, each for the steps since the last.
     """
     names = {
         "eval_loss": "validation/loss",

@@ -1,4 +1,4 @@
-"""The device that trains and labels, and the settings that are fast on it."""
+"""The device for training and labelling, and the fastest settings on it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """Where the heavy arithmetic runs and how, with the reason for people to read."""
+    """The device of training and labelling, its settings, and the reason for the log."""
 
     kind: str
     """``cpu`` or ``cuda``."""
     bf16: bool
     """Whether bfloat16 is faster than float32 here."""
     working_copy: bool
-    """Whether training may compute in a bfloat16 copy of the model; else bfloat16 is autocast's."""
+    """Whether training may compute in a bfloat16 copy of the model, else it uses autocast."""
     training_attention: str
     """Attention implementation for training; labelling always takes ``sdpa``."""
     reason: str
     compiles_training: bool = False
     """Whether training may try `torch.compile`; labelling always may."""
     gpus: int = 0
-    """That may train one model together."""
+    """Number of GPUs that may train one model together."""
 
 
 def present_ranks() -> int:
-    """Return how many processes train together here, this one included."""
+    """Return how many processes train this model together, including this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def choose_device() -> Device:
-    """Return the fastest device of this machine and the settings measured to be fast on it."""
+    """Return the fastest device of this machine, with the settings measured to be fastest on it."""
     import torch
 
     alone = present_ranks() == 1  # processes share gradients of the model

@@ -1,4 +1,4 @@
-"""A classifier reads one token of its last layer, so that layer need not answer for the others."""
+"""Computing the last layer for the first token alone, if the classifier reads no other one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LARGEST_DIFFERENCE = 1e-3
-"""Between the logits of both ways on the probe, as a share of what its rows differ by."""
+"""Largest difference between the logits of both ways, as a share of their spread over rows."""
 PARTS = {"attention.self.query", "attention.output.dense", "intermediate.dense"}
-"""What a layer of BERT's build has, whatever its model is called."""
+"""The attributes of a layer with BERT's architecture, whatever its model is called."""
 INPUTS = set(inspect.signature(BertLayer.forward).parameters)
-"""What such a layer takes; more, as BigBird's block masks, would change its arithmetic."""
+"""The arguments of such a layer; others, as BigBird's block masks, would change its results."""
 
 
 def find_layers(model: PreTrainedModel) -> str:
@@ -40,11 +40,12 @@ def find_layers(model: PreTrainedModel) -> str:
 
 
 def read_first_token(model: PreTrainedModel) -> bool:
-    """Let the last layer answer for the first token alone, and say whether this model allows it.
+    """Let the last layer compute the first token alone, and return whether this model allows it.
 
-    The logits stay the same: keys and values are still made of every token, but queries, attention
-    output and feed-forward of one. Of an encoder layer's 12·d² multiplications for each token 2·d²
-    are left. A model of another build, or whose head reads other tokens, is left as it is.
+    The logits stay the same: keys and values are still computed for every token, but queries,
+    attention output and feed-forward for one only. Of an encoder layer's 12·d² multiplications for
+    each token 2·d² remain. A model of another architecture, or whose head reads other tokens, stays
+    unchanged.
     """
     if _find_last_layer(model) is None:
         return False
@@ -57,7 +58,7 @@ def read_first_token(model: PreTrainedModel) -> bool:
 
 
 def _stays_same(model: PreTrainedModel) -> bool:
-    """Return whether a model would answer the probe as it does, and leave it as it was."""
+    """Return whether a model gives the same logits on the probe; the model stays unchanged."""
     training, layer = model.training, _find_last_layer(model)
     plain = type(layer)
     model.eval()
@@ -73,7 +74,7 @@ def _stays_same(model: PreTrainedModel) -> bool:
 
 
 def _find_last_layer(model: PreTrainedModel) -> Any:
-    """Return the last layer where it is of BERT's build, or None."""
+    """Return the last layer if it has BERT's architecture, else None."""
     try:
         layers: Any = model.get_submodule(find_layers(model))
     except InputError:
@@ -86,7 +87,7 @@ def _find_last_layer(model: PreTrainedModel) -> Any:
 
 
 def _replace_last_layer(model: PreTrainedModel) -> None:
-    """Give the last layer another class; a function of this one layer would outlive a copy."""
+    """Replace the class of the last layer; a replaced method would be shared with copies of it."""
     layer = _find_last_layer(model)
     plain = type(layer)
     layer.__class__ = type(plain.__name__, (plain,), {"forward": _answer_for_first_token})
@@ -104,7 +105,7 @@ def _answer_for_first_token(
 
 
 def _attend(layer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what the first token takes from all (rows, 1, width).
+    """Return the attention output of the first token over all tokens (rows, 1, width).
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1, for one query.
     """
@@ -136,7 +137,7 @@ def _probe(model: PreTrainedModel) -> Tensor:
 
 
 def _agree(given: Tensor, expected: Tensor) -> bool:
-    """Return whether logits are the same but for rounding, far below what rows differ by."""
+    """Return whether logits are equal up to rounding, measured against their spread over rows."""
     between_rows = (expected - expected.mean(dim=0)).abs().max()
     apart = (given - expected).abs().max()
     return given.shape == expected.shape and bool(apart < LARGEST_DIFFERENCE * between_rows)

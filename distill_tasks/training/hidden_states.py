@@ -1,4 +1,4 @@
-"""The teacher beside the student in training, for the losses that look inside both."""
+"""The teacher in memory during training, for the losses that compare internal states."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HIDDEN = "hidden"
 RELATED = ("query", "key", "value")
 """The parts of a layer whose relations between tokens are compared."""
 PROJECTION = "hidden_projection"
-"""The part of a narrower student, in training and its checkpoints alone, that widens its states."""
+"""The name of the projection of a narrower student's states, present in training alone."""
 
 
 class OnlineTeacher:
-    """The frozen teacher, which reads every batch that the student learns from."""
+    """The frozen teacher, which runs on every batch that the student learns from."""
 
     def __init__(self, teacher: PreTrainedModel, objective: Objective) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
@@ -47,10 +47,10 @@ class OnlineTeacher:
 
     @contextmanager
     def joined(self, student: PreTrainedModel) -> Iterator[None]:
-        """Watch a student while it learns.
+        """Attach to a student inside the block.
 
-        A student of another width has a projection to the teacher's meanwhile. Raises InputError
-        for a model without the parts that are compared.
+        A student of another width gets a projection to the teacher's width meanwhile. Raises
+        InputError for a model without the parts that are compared.
         """
         if HIDDEN in self.weights:
             self._add_projection(student)
@@ -66,8 +66,8 @@ class OnlineTeacher:
     def loss(self, inputs: Mapping[str, Tensor], labels: Tensor) -> Tensor:
         """Return the mean over rows of α·Σ wᵢ·Lᵢ, α being 1 without gold.
 
-        The Lᵢ are the objective's terms about the inside of the models, their weights taken as they
-        are. ``inputs`` is the batch that the student has just read, ``labels`` are class numbers
+        The Lᵢ are the objective's terms that compare internal states, the wᵢ their weights.
+        ``inputs`` is the batch that the student was just run on; ``labels`` are class numbers
         (rows,) or zeros and ones (rows, classes), -1 where there is no gold.
         """
         with torch.autocast(labels.device.type, enabled=False):
@@ -117,7 +117,7 @@ def load_online_teacher(teacher: Checkpoint, objective: Objective) -> OnlineTeac
 
 
 def check_relations(widths: Iterable[int], teacher: PreTrainedModel) -> None:
-    """Raise InputError unless relations of a teacher and of students so wide can be compared."""
+    """Raise InputError unless relations of a teacher and students of a width can be compared."""
     find_related(teacher)
     heads = teacher.config.num_attention_heads
     for width in widths:
@@ -130,7 +130,7 @@ def check_relations(widths: Iterable[int], teacher: PreTrainedModel) -> None:
 
 
 def find_related(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """Return the parts of a model's last layer that make queries, keys and values.
+    """Return the modules of a model's last layer that compute queries, keys and values.
 
     Raises InputError for a model that has no such parts.
     """
@@ -150,7 +150,7 @@ def find_related(model: PreTrainedModel) -> dict[str, torch.nn.Linear]:
 
 
 class _Watch:
-    """Keeps what the end of a model made of the batch that it read last, in float32."""
+    """Keeps the internal states of the latest batch that a model was run on, in float32."""
 
     def __init__(self, model: PreTrainedModel, related: bool) -> None:
         self.states: dict[str, Tensor] = {}
@@ -158,7 +158,7 @@ class _Watch:
         self.hooks = [part.register_forward_hook(self._keep(name)) for name, part in parts.items()]
 
     def close(self) -> None:
-        """Watch no longer, and let go of what was kept."""
+        """Detach from the model, and release the kept states."""
         for hook in self.hooks:
             hook.remove()
         self.states.clear()

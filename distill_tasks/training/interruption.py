@@ -1,4 +1,4 @@
-"""Ends a training between two steps, with a checkpoint from which it goes on later."""
+"""Stopping a training between two steps, with a checkpoint from which it can be continued."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopBetweenSteps(TrainerCallback):
-    """Stops at a share of all steps, or where SIGTERM or SIGINT arrives."""
+    """Stops a training at a share of all steps, or when SIGTERM or SIGINT arrives."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -26,19 +26,19 @@ class StopBetweenSteps(TrainerCallback):
         self.stopping = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for the end where it is time; at an epoch's end validation comes first."""
+        """Request the stop when it is due; at the end of an epoch validation comes first."""
         reached = self.share < 1 and state.global_step >= math.ceil(self.share * state.max_steps)
         self.stopping = stop_anywhere(reached or self.received is not None, args.device)
         control.should_training_stop |= self.stopping and not _ends_epoch(state)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave validation to the epoch's own end."""
+        """Skip the evaluation that the Trainer would add when it stops inside an epoch."""
         control.should_evaluate &= _ends_epoch(state)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop at this checkpoint, unless training is over anyway.
+        """Stop at this checkpoint, unless training is complete anyway.
 
-        The best epoch is hidden: the Trainer would go back to it and delete this checkpoint.
+        The best epoch is hidden from the Trainer, which would load it and delete this checkpoint.
         """
         over = control.should_training_stop and _ends_epoch(state)
         if self.stopping and not over:
@@ -47,11 +47,11 @@ class StopBetweenSteps(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hold signals back until the step is done; the second one interrupts at once.
+        """Delay signals inside the block until the step is done; a second one acts at once.
 
-        At the end the first is raised again, for whoever listened before. A signal that nobody
-        listened to, or that is ignored, is left so. Raises KeyboardInterrupt where whoever listened
-        before goes on, since the training is not done.
+        At the end the first signal is raised again for the handler that was there before. Signals
+        that are ignored, or whose handler was not set from Python, are not touched. Raises
+        KeyboardInterrupt if the former handler returns, since the training is not complete.
         """
         held = {}
         if threading.current_thread() is threading.main_thread():  # no other may listen

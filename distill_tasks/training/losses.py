@@ -1,4 +1,4 @@
-"""Distillation losses, each a plain function that is zero where student and teacher agree."""
+"""Distillation losses: plain functions that are zero if student and teacher logits are equal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0
 BETWEEN_CLASSES_WEIGHT, BETWEEN_ROWS_WEIGHT = 1.0, 1.0
 """Weights (β, γ) of both parts of `dist_divergence`, those of the authors' own code."""
 SHORTEST = 1e-4
-"""Deviations shorter than this are not scaled up to one: the slope would have no bound."""
+"""Deviations shorter than this are not scaled to length one: the gradient would be unbounded."""
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -36,8 +36,8 @@ def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 def reverse_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return T²·KL(student‖teacher) at temperature T for each row.
 
-    Shapes as in `soft_divergence`; zero at equality. The student is drawn to the teacher's
-    likeliest classes and need not cover the others.
+    Shapes as in `soft_divergence`; zero at equality. It favours students that concentrate on the
+    teacher's likeliest classes and neglect the others.
     Source: Gu et al. 2024, "MiniLLM: Knowledge Distillation of Large Language Models", equation 1.
     """
     return soft_divergence(teacher, student, temperature)
@@ -61,9 +61,9 @@ def decoupled_divergence(
 ) -> Tensor:
     """Return T²·(α·TCKD + β·NCKD) at temperature T for each row.
 
-    TCKD is KL(teacher‖student) of the target class against all others together, NCKD that among
-    the others alone, which the teacher's certainty does not weigh down here; of two classes it is
-    zero. The target is gold, and the teacher's likeliest class where gold is absent.
+    TCKD is KL(teacher‖student) of the target class against all others together, NCKD that among the
+    others alone. Unlike in the plain KL, NCKD is not weighted by the teacher's uncertainty; with
+    two classes it is zero. The target is gold, or the teacher's likeliest class without gold.
     ``student`` and ``teacher`` are logits (rows, classes), ``labels`` class numbers (rows,) or -1;
     the result is (rows,), zero at equality.
     Source: Zhao et al. 2022, "Decoupled Knowledge Distillation", section 3.3, equation 7.
@@ -83,9 +83,9 @@ def decoupled_divergence(
 def dist_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return T²·(β·inter + γ·intra) at temperature T for each row.
 
-    Inter is 1 − Pearson's correlation of student and teacher probabilities within a row, intra
-    that of each class over the rows of the batch, their mean added to every row. Probabilities
-    that do not vary have no correlation: the distance is 0 where both are constant, ½ where one is.
+    Inter is 1 − Pearson's correlation of student and teacher probabilities within a row; intra is
+    that of each class over the rows of the batch, averaged over classes and added to every row.
+    Constant probabilities have no correlation: the distance is 0 if both are constant, ½ if one is.
     ``student`` and ``teacher`` are logits (rows, classes); the result is (rows,), zero at equality.
     Source: Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", equations 8 to 10.
     """
@@ -112,16 +112,16 @@ OF_TWO_OUTCOMES: Mapping[Term, RowLoss] = {
     "reverse_kl": reverse_divergence,
     "js": jensen_shannon,
 }
-"""The losses that can compare one yes-or-no label, and so any number of labels."""
+"""The losses that can compare a single yes-or-no label, and so multi-label problems."""
 
 
 def mean_over_labels(
     divergence: RowLoss, student: Tensor, teacher: Tensor, temperature: float
 ) -> Tensor:
-    """Return a divergence for each row, the mean over yes-or-no labels of that of their outcomes.
+    """Return a divergence for each row: the mean over its labels, each a yes-or-no distribution.
 
-    ``student`` and ``teacher`` are logits (rows, labels), each of a sigmoid, which is the softmax
-    of half of it and minus half; the result is (rows,), zero at equality.
+    ``student`` and ``teacher`` are logits (rows, labels) of sigmoids; the sigmoid of x is the
+    softmax of (x/2, −x/2). The result is (rows,), zero at equality.
     Source: Yang et al. 2023, "Multi-Label Knowledge Distillation", section 3.
     """
     ours, theirs = (torch.stack((logits, -logits), dim=-1) / 2 for logits in (student, teacher))
@@ -164,8 +164,8 @@ def distillation_loss(
 ) -> Tensor:
     """Return the mean over rows of α·Σ wᵢ·Lᵢ + (1−α)·CE, or of Σ wᵢ·Lᵢ alone without gold.
 
-    The Lᵢ are the objective's terms, their weights taken as they are; those that compare hidden
-    states are left out. ``student`` and ``teacher`` are logits (rows, classes),
+    The Lᵢ are the objective's terms and the wᵢ their weights, which are not normalised; terms that
+    compare hidden states are left out. ``student`` and ``teacher`` are logits (rows, classes),
     ``labels`` and ``class_weights`` as in `gold_loss`; the result is a scalar. Every row weighs
     the same. Raises ValueError for a term that cannot compare several labels.
     Source: Hinton et al. 2015, section 2.
@@ -207,10 +207,10 @@ def relation_divergence(student: Tensor, teacher: Tensor, mask: Tensor, heads: i
     """Return KL(teacher‖student) of self-attention relations for each row.
 
     ``student`` and ``teacher`` are the queries, keys or values (rows, tokens, width) of a layer,
-    all attention heads side by side. Split anew into ``heads`` relation heads, the softmax of
-    their scaled products with each other says how each token relates to the real ones; the result
-    (rows,) is the mean over heads and real tokens, zero at equality. ``mask`` (rows, tokens) is
-    nonzero at real tokens. Raises ValueError for a width that ``heads`` does not divide.
+    all attention heads side by side. They are split into ``heads`` relation heads; the relations of
+    a token are the softmax of its scaled products with the real tokens. The result (rows,) is the
+    mean over heads and real tokens, zero at equality. ``mask`` (rows, tokens) is nonzero at real
+    tokens. Raises ValueError for a width that ``heads`` does not divide.
     Source: Wang et al. 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for
     Compressing Pretrained Transformers", section 3.1.
     """
@@ -219,7 +219,7 @@ def relation_divergence(student: Tensor, teacher: Tensor, mask: Tensor, heads: i
 
 
 def _divergence(told_log: Tensor, said_log: Tensor) -> Tensor:
-    """Return KL(theirs‖ours) of log-probabilities over the last dimension."""
+    """Return KL(told‖said) of log-probabilities over the last dimension."""
     return (told_log.exp() * (told_log - said_log)).sum(dim=-1)
 
 
@@ -237,7 +237,7 @@ def _target_or_not(logits: Tensor, target: Tensor, others: Tensor) -> Tensor:
 def _correlation_distance(ours: Tensor, theirs: Tensor, dim: int) -> Tensor:
     """Return 1 − Pearson's correlation along a dimension.
 
-    As half the squared distance of unit deviations it does not cancel where both agree.
+    Computed as half the squared distance of unit deviations, it is exact where both are equal.
     """
     gap = _unit_deviations(ours, dim) - _unit_deviations(theirs, dim)
     return gap.square().sum(dim=dim) / 2
@@ -245,7 +245,7 @@ def _correlation_distance(ours: Tensor, theirs: Tensor, dim: int) -> Tensor:
 
 def _unit_deviations(values: Tensor, dim: int) -> Tensor:
     """Return deviations from the mean along a dimension, scaled to length 1 unless constant."""
-    # Without their largest, equal values are zero exactly, however large they are.
+    # With the largest value subtracted, equal values become exactly zero, however large they are.
     values = values - values.detach().amax(dim=dim, keepdim=True)
     deviations = values - values.mean(dim=dim, keepdim=True)
     return functional.normalize(deviations, dim=dim, eps=SHORTEST)
@@ -292,7 +292,7 @@ def _relate(vectors: Tensor, mask: Tensor, heads: int) -> Tensor:
         raise ValueError(f"{heads} relation heads do not divide a width of {width}")
     split: Tensor = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)
     products = split @ split.transpose(-1, -2) / math.sqrt(width // heads)
-    # Not minus infinity: 0·(−∞ + ∞) would be no number.
+    # Not minus infinity: 0·(−∞ + ∞) would be NaN.
     return products.masked_fill(mask[:, None, None, :] == 0, torch.finfo(products.dtype).min)
 
 

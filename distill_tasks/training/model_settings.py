@@ -21,7 +21,7 @@ def class_settings(classes: Sequence[str]) -> dict[str, Any]:
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     """Return the configuration with every dropout rate at zero.
 
-    Dropout's random numbers took 30 % of a training step on CPU and cost accuracy
+    Dropout's random numbers took 30 % of a training step on CPU and lowered accuracy
     (docs/decisions.md).
     """
     for key, value in config.to_dict().items():

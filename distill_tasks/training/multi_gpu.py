@@ -1,6 +1,7 @@
-"""Several processes that train one model, each on a GPU and its share of every batch.
+"""Training one model in several processes, each with one GPU and its share of every batch.
 
-accelerate finds them in the environment; the others are this module, started as ``python -m``.
+accelerate finds the processes by environment variables; those besides the first one run this
+module by ``python -m``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Barrier = Callable[[], None]
 Made = TypeVar("Made")
 
 LONGEST_WAIT_S = 300
-"""How long a process waits for the others in a step, as one may have failed."""
+"""How long a process waits for the others in a step, in case one of them has failed."""
 
 
 def count_ranks(gpus: int, batch_rows: int) -> int:
@@ -40,10 +41,11 @@ def count_ranks(gpus: int, batch_rows: int) -> int:
 
 
 def work_together(ranks: int, work: Callable[[Barrier], Made]) -> Made:
-    """Have so many processes do some work, this one the first, and return what it made here.
+    """Do some work in several processes, this one being the first, and return its result here.
 
-    Each calls what the work is given when it is about to meet the others. Those are sent the work
-    by cloudpickle, and are ended with it. Raises PotstillError if one fails before they met.
+    The work is given a function to call when it is about to synchronise with the other processes.
+    The others receive the work by cloudpickle and end with it. Raises PotstillError if one fails
+    before that call.
     """
     if ranks == 1:
         return work(lambda: None)
@@ -72,7 +74,7 @@ def work_together(ranks: int, work: Callable[[Barrier], Made]) -> Made:
 
 
 def stop_anywhere(stop: bool, device: torch.device) -> bool:
-    """Return whether this process, or another that trains with it, was asked to stop."""
+    """Return whether this process, or another that trains with it, received a stop request."""
     if not torch.distributed.is_initialized():
         return stop
     count = torch.tensor(int(stop), device=device)
@@ -81,7 +83,7 @@ def stop_anywhere(stop: bool, device: torch.device) -> bool:
 
 
 class _Other:
-    """Another process; what it says of itself is kept, since the terminal is the first one's."""
+    """Another process; its output is kept in a file, since the terminal belongs to the first."""
 
     def __init__(self, place: dict[str, str], sent: Path) -> None:
         self.log = sent.with_name(f"log of {place['RANK']}")
@@ -96,14 +98,14 @@ class _Other:
         self.watch = Watch(self.process)
 
     def barrier(self) -> None:
-        """Wait until it is about to meet this one; raise PotstillError if it ended before."""
+        """Wait until it is about to synchronise; raise PotstillError if it ended before."""
         assert self.process.stdout is not None
         if not self.process.stdout.readline():
             self.process.wait()
             raise PotstillError(f"Another process of the training failed: {self._reason()}")
 
     def end(self) -> None:
-        """End it, and say why it failed if it did."""
+        """End the process, and log why it failed if it did."""
         if self.process.poll():
             logger.warning("train: another process failed: %s", self._reason())
         self.watch.end()
@@ -122,7 +124,7 @@ def _find_port() -> int:
 
 
 def _forget_state() -> None:
-    """Have accelerate look at the environment once more."""
+    """Make accelerate read the environment variables again."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 

@@ -1,4 +1,4 @@
-"""What students lower: the teacher's answers, softened, weighed against gold."""
+"""The training objective of students: distillation losses weighted against gold."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Term = Literal["kl", "reverse_kl", "js", "dkd", "dist", "hidden", "relations"]
 
 
 HIDDEN_TERMS: tuple[Term, ...] = ("hidden", "relations")
-"""The losses that need more than logits: whoever runs the models adds them."""
+"""The losses that need internal states of both models; `OnlineTeacher` computes them."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What students lower: the teacher's answers, softened, weighed against gold where it is."""
+    """The training objective of students: distillation losses weighted against gold."""
 
     temperature: float
     alpha: float
     terms: Mapping[Term, float] = field(default_factory=lambda: {"kl": 1.0})
-    """Weight of each distillation loss in their sum."""
+    """The weight of each distillation loss in their sum."""
     standardize: bool = False
-    """Whether logits have mean 0 and deviation 1 in each row before they are compared."""
+    """Whether logits are scaled to mean 0 and deviation 1 in each row before the comparison."""

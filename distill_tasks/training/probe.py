@@ -1,4 +1,4 @@
-"""One look at a pretrained model before a minute is spent on it: whether it is what it says."""
+"""Checks of a pretrained model before work starts: that it loads, answers and is consistent."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from distill_tasks.training.checkpoint import Checkpoint
 
 LFS_POINTER = b"version https://git-lfs"
-"""How the file begins that git leaves in the place of a large one."""
+"""The first bytes of the pointer file that git-lfs leaves in place of a large file."""
 
 
 def probe(
     start: Checkpoint, setting: str, ready: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a model as a sequence classifier, seen to load and to answer, and its tokenizer.
+    """Return a model as a sequence classifier, checked to load and to answer, and its tokenizer.
 
-    One that is ``ready`` brings its own head. ``setting`` is what its user calls ``max_length``.
-    Raises InputError for weights that are broken or would start at random, tokens without
-    embeddings, padding that changes answers, and more tokens than the model reads.
+    A ``ready`` model has its own head. ``setting`` is the configuration key of ``max_length``, for
+    messages. Raises InputError for weights that are broken or would start at random, tokens without
+    embeddings, padding that changes answers, and more tokens than the model can read.
     """
     import torch
 
@@ -42,9 +42,9 @@ def probe(
 
 
 def check_reading(start: Checkpoint, texts: Sequence[str]) -> None:
-    """Raise InputError unless training and serving read the same tokens of texts.
+    """Raise InputError unless training and serving tokenise texts alike.
 
-    Training has a tokenizer of transformers, serving the file that is kept of it.
+    Training uses the tokenizer of transformers, serving the tokenizer.json that it saves.
     """
     from distill_tasks.serving.served_text import bound, open_tokenizer, read_ids
     from distill_tasks.training.tokens import encode
@@ -60,16 +60,16 @@ def check_reading(start: Checkpoint, texts: Sequence[str]) -> None:
     for text, ours, theirs in zip(texts, served, trained, strict=True):
         if (ours or [tokenizer.pad_token_id]) != theirs:
             raise InputError(
-                f"The tokenizer of {start.model} reads {text[:40]!r} otherwise than its "
-                "tokenizer.json does, which students are served with. Use another model."
+                f"The tokenizer of {start.model} reads {text[:40]!r} differently than its "
+                "tokenizer.json, with which students are served. Use another model."
             )
 
 
 def load_classifier(start: Checkpoint, ready: bool) -> PreTrainedModel:
     """Return a model as a sequence classifier, in the precision it was saved in.
 
-    Raises InputError for broken weights, or where some of them would start at random: of a model
-    that is not ``ready`` a head and a pooler may.
+    Raises InputError for broken weights, and for weights that would start at random; head and
+    pooler may do so in a model that is not ``ready``.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -84,7 +84,7 @@ def load_classifier(start: Checkpoint, ready: bool) -> PreTrainedModel:
             ignore_mismatched_sizes=not ready,  # a base may bring the head of another task
             output_loading_info=True,
         )
-    except Exception as error:  # noqa: BLE001  # what broken files raise has no common name
+    except Exception as error:  # noqa: BLE001  # broken files raise errors of many types
         raise InputError(
             f"The weights of {model} cannot be loaded: {say_reason(error)}. "
             "Fetch or save them again."
@@ -106,7 +106,7 @@ def load_classifier(start: Checkpoint, ready: bool) -> PreTrainedModel:
 
 
 def _is_inside(model: PreTrainedModel, name: str) -> bool:
-    """Return whether a weight belongs to the encoder, without its pooler."""
+    """Return whether a weight belongs to the encoder, its pooler excluded."""
     return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
 
 
@@ -134,7 +134,7 @@ def _check_embeddings(
 def _check_padding(
     start: Checkpoint, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Raise InputError unless a row is answered beside a longer one as it is alone."""
+    """Raise InputError unless a row has the same logits in a batch with a longer row as alone."""
     import torch
 
     from distill_tasks.training.tokens import encode, pad
@@ -157,14 +157,14 @@ def _check_padding(
     apart = (alone - online_teacher).abs().max()
     if apart > _rounding(alone):
         raise InputError(
-            f"Model {start.model} answers a text otherwise where it is padded (logits differ by "
+            f"Model {start.model} answers a text differently if it is padded (logits differ by "
             f"{apart:.2g}). Its tokenizer pads on the {tokenizer.padding_side}: try the other "
             "padding_side, and save it."
         )
 
 
 def _rounding(logits: Tensor) -> float:
-    """Return by how much logits of the same text may differ in their precision."""
+    """Return the tolerated difference between logits of one text, which depends on precision."""
     import torch
 
     return float(torch.finfo(logits.dtype).eps ** 0.5 * (1 + logits.abs().max()))
@@ -176,7 +176,7 @@ def _check_length(
     tokenizer: PreTrainedTokenizerBase,
     setting: str,
 ) -> None:
-    """Raise InputError unless a model can read as many tokens as it is asked to."""
+    """Raise InputError unless a model can read ``max_length`` tokens."""
     import torch
 
     from distill_tasks.training.tokens import encode
@@ -205,13 +205,13 @@ def _check_length(
 
 
 def _read_positions(config: PretrainedConfig) -> float:
-    """Return how many tokens a configuration has positions for; some models need none."""
+    """Return the number of positions in a configuration; infinity for models that need none."""
     positions = getattr(config, "max_position_embeddings", None)
     return positions if isinstance(positions, int) and positions > 0 else math.inf
 
 
 def _find_most(reads: Callable[[int], bool], limit: float) -> int:
-    """Return the most tokens, up to a limit, that can be read."""
+    """Return the largest number of tokens, up to a limit, that the model can read."""
     fewest, most = 0, int(limit)
     while fewest < most:
         middle = (fewest + most + 1) // 2

@@ -1,4 +1,4 @@
-"""The recipe of one training: what its user set, what it lowers, and how much of it to do now."""
+"""The recipe of one training: the user's settings, the objective, and how much to do now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill_tasks.training.objective import Objective
 
 
 class CourseSettings(Protocol):
-    """What users set of a training, be it a student's or a teacher's."""
+    """The settings that users can make for the training of a student or a teacher."""
 
     @property
     def epochs(self) -> int:
@@ -21,20 +21,20 @@ class CourseSettings(Protocol):
 
     @property
     def batch_rows(self) -> int:
-        """Rows whose gradients are found at once."""
+        """Rows in one forward and backward pass."""
 
     @property
     def accumulated_batches(self) -> int:
-        """Batches whose gradients make one step."""
+        """Batches whose gradients are accumulated for one step."""
 
     @property
     def patience_epochs(self) -> int | None:
-        """Epochs without a better validation loss before it stops."""
+        """Epochs without a better validation loss before training stops."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of one training; the objective matters where teacher logits are given."""
+    """The settings of one training; the objective is used only if there are teacher logits."""
 
     epochs: int
     learning_rate: float
@@ -47,9 +47,9 @@ class Recipe:
     patience_epochs: int | None = None
     """Stop after so many epochs without a better validation loss, and keep the best epoch."""
     accumulated_batches: int = 1
-    """Batches whose gradients make one step."""
+    """Batches whose gradients are accumulated for one step."""
     share: float = 1.0
-    """Of all steps, those to take now; a later call with more goes on from there."""
+    """Share of all steps to take now; a later call with a greater share continues from there."""
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class Recipe:
         objective: Objective | None = None,
         share: float = 1.0,
     ) -> Recipe:
-        """Return the recipe of a training whose course a user has set."""
+        """Return the recipe of a training with a user's settings."""
         return cls(
             epochs=course.epochs,
             batch_rows=course.batch_rows,
@@ -80,7 +80,7 @@ class Recipe:
         )
 
     def split_batch(self) -> Recipe:
-        """Return the recipe of the same steps in half the memory, or less where rows are odd."""
+        """Return the recipe of the same steps with half the rows, or fewer if odd, in a batch."""
         parts = next(n for n in range(2, self.batch_rows + 1) if self.batch_rows % n == 0)
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Token ids of a corpus: made once for a tokenizer and kept as Arrow, for the whole grid."""
+"""Token ids of a corpus: computed once for each tokenizer and kept as Arrow for the whole grid."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from distill_tasks.training.tokens import LENGTH, encode
 
 @dataclass(frozen=True)
 class Tokens:
-    """Turns texts into token ids, or reads them where they were turned before."""
+    """Tokenises texts, or reads their token ids if they were kept before."""
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     folder: Path | None
-    """Where token ids are kept; None makes them each time."""
+    """The folder in which token ids are kept; None computes them each time."""
 
     def read(self, texts: Sequence[str]) -> Dataset:
         """Return token ids, attention mask and length of every text."""
@@ -42,24 +42,24 @@ class Tokens:
         labels: NDArray[np.int64],
         teacher_logits: NDArray[np.float32] | None = None,
     ) -> Dataset:
-        """Return the token ids of rows to learn from, with their answers as columns.
+        """Return the token ids of training rows, with labels and teacher logits as columns.
 
         ``labels`` are gold, -1 where it is absent, ``teacher_logits`` (rows, classes).
         """
         dataset = self.read(texts)
         for name, column in (("labels", labels), ("teacher_logits", teacher_logits)):
-            if column is not None:  # named, since hashing a column takes longer than adding it
+            if column is not None:  # a given fingerprint is faster than hashing the column
                 dataset = dataset.add_column(name, list(column), new_fingerprint=name)
         return dataset
 
     def _rules(self) -> list[object]:
-        """Return what token ids follow from, beside the texts."""
-        # Its state is part of what it says and is saved as: the same whether ids are kept or not.
+        """Return everything besides the texts that the token ids depend on."""
+        # Encoding sets the truncation, which is part of the tokenizer's text.
         self._encode([""])
         return [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.model_input_names]
 
     def _keep(self, made: Dataset, kept: Path) -> None:
-        """Make a folder by rename; one that another process made meanwhile stays as it is."""
+        """Write a folder by rename, unless another process has written it meanwhile."""
         kept.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=kept.parent, suffix=".partial") as drafts:
             draft = Path(drafts, kept.name)

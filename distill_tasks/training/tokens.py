@@ -1,4 +1,4 @@
-"""Token ids of texts, and batches of them: what every training and labelling reads."""
+"""Token ids of texts and batches of them, for training and labelling alike."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from transformers import PreTrainedTokenizerBase
 from distill_tasks.serving.served_text import bound, shorten
 
 STEP = 8
-"""Batches are as long as a multiple of this: their shapes are few, and so are compiled kernels."""
+"""Batches are padded to a multiple of this, so that there are few shapes and compiled kernels."""
 LENGTH = "length"
-"""The column with the tokens of each row, by which batches are made of rows of like length."""
+"""The column with the number of tokens of each row, by which rows are grouped into batches."""
 PICKED_ROWS = 32
-"""Rows by which two ways to read or to answer are compared."""
+"""Number of rows on which two ways to tokenise or to answer are compared."""
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> dict[str, list[list[int]]]:
-    """Return what is read of each text: token ids, their mask and, where there are some, types.
+    """Return the token ids of each text, their mask and, if the tokenizer has them, token types.
 
-    Every training and labelling reads these; a text without tokens is one of padding, as served.
+    Training and labelling both use them. A text without tokens becomes one padding token, as in the
+    served model.
     """
     short = shorten_all(tokenizer, texts, max_length)
     encoded = tokenizer(short, truncation=True, max_length=max_length)
@@ -35,7 +36,7 @@ def encode(
 def shorten_all(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> list[str]:
-    """Return of each text the part that all the tokens come from which are read of it."""
+    """Return the part of each text that contains all tokens up to the tokenizer's limit."""
     backend = tokenizer.backend_tokenizer
     bound(backend, max_length, tokenizer.truncation_side)
     return [shorten(backend, text) for text in texts]
@@ -55,8 +56,8 @@ def pad(
 ) -> dict[str, Tensor]:
     """Return token ids, masks and types of some rows as a batch.
 
-    Each tensor is (rows, tokens of the longest), rounded up to a multiple of `STEP` where so many
-    tokens may be read. The tokenizer's own way takes ten times longer (docs/decisions.md).
+    Each tensor is (rows, tokens of the longest row), rounded up to a multiple of `STEP` as far as
+    the limit allows. The tokenizer's own method takes ten times longer (docs/decisions.md).
     """
     longest = max(len(row) for row in columns["input_ids"])
     length = -(-longest // STEP) * STEP if max_length % STEP == 0 else longest

@@ -1,4 +1,4 @@
-"""The training loop of transformer teachers and students: `transformers.Trainer`, kept quick."""
+"""The training loop of transformer teachers and students: `transformers.Trainer`, made faster."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 logger = logging.getLogger("potstill")
 
 CHECKPOINTS = "checkpoints"
-"""The folder, inside a model's, from which a training goes on."""
+"""The subfolder of a model's folder with the checkpoints to continue from."""
 
 
 def train_classifier(
@@ -60,17 +60,17 @@ def train_classifier(
 ) -> list[Curve]:
     """Train a sequence classifier into ``folder`` and return one curve point for each epoch.
 
-    ``rows`` and ``validation`` are token ids with their answers, as `Tokens.read_rows` makes them.
-    What ``make_model`` leaves to chance follows from the recipe's seed. ``online_teacher`` reads
-    each batch too, for the terms of the objective that need it; ``progress`` is told each step. A
-    checkpoint found in the folder is continued: a kill loses at most one epoch, SIGTERM and SIGINT
-    nothing. Out of memory, training goes on once more with half the batch and as many steps.
+    ``rows`` and ``validation`` come from `Tokens.read_rows`. Random weights of ``make_model`` are
+    determined by the recipe's seed. ``online_teacher`` runs on each batch too, for the loss terms
+    that need it; each step is written to ``progress``. A checkpoint in the folder is continued: a
+    kill loses at most one epoch, SIGTERM and SIGINT nothing. If memory runs out, training is tried
+    once more with half the batch and as many steps.
     """
-    collect_garbage()  # accelerate does once more, with little left to look at
+    collect_garbage()  # so that accelerate's own collection has little left to visit
 
     def train(recipe: Recipe) -> list[Curve]:
         device = choose_device()
-        gpus = device.gpus if online_teacher is None else 1  # the teacher stands beside one student
+        gpus = device.gpus if online_teacher is None else 1  # it can serve one process only
         given = make_model, tokenizer, rows, validation, recipe, folder
         work = partial(_train, *given, device, online_teacher, progress)
         return work_together(count_ranks(gpus, recipe.batch_rows), work)
@@ -81,14 +81,14 @@ def train_classifier(
         if recipe.batch_rows < 2 or not is_out_of_memory(error):
             raise
     split = recipe.split_batch()
-    logger.warning("train: out of memory, once more with %d rows at a time", split.batch_rows)
+    logger.warning("train: out of memory, trying again with %d rows at a time", split.batch_rows)
     collect_garbage()
     torch.cuda.empty_cache()
     return train(split)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, on the CPU or on a GPU."""
+    """Return whether an error reports that memory ran out, on the CPU or on a GPU."""
     message = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and ("can't allocate memory" in message)
@@ -146,7 +146,7 @@ def _train(
 
 
 class _DistillationTrainer(Trainer):
-    """A Trainer whose teacher is a column of the data set, and a model only where it must be."""
+    """A Trainer with the teacher's logits as a column of the data, and a model only if needed."""
 
     def __init__(
         self,
@@ -161,10 +161,10 @@ class _DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.working = working
         self.reader: Read | None = None
-        """Reads the batches that are learnt from, where the model itself does not."""
+        """Runs the training batches instead of the model itself, if set."""
 
     def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """Find the gradients of a batch."""
+        """Compute the gradients of a batch, and return its loss."""
         loss = super().training_step(*arguments, **keywords)
         if self.working is not None:
             self.working.hand_over()
@@ -202,13 +202,13 @@ class _DistillationTrainer(Trainer):
         return self.reader if self.reader is not None and model.training else model
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Order:
-        """Return the order of rows, which is the same wherever in an epoch training goes on."""
+        """Return a sampler whose order is the same wherever in an epoch training continues."""
         rows: Any = self.train_dataset
         return Order(self.recipe, rows[LENGTH], lambda: int(self.state.epoch or 0))
 
 
 class _Patience(TrainerCallback):
-    """Stops after so many epochs without a better validation loss, stopped on the way or not."""
+    """Stops early after epochs without a better validation loss, also in a continued training."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -220,7 +220,7 @@ class _Patience(TrainerCallback):
 
 
 class _TellProgress(TrainerCallback):
-    """Tells every step, and has the Trainer say its loss at some of them."""
+    """Reports every step as progress, and makes the Trainer log its loss at some of them."""
 
     def __init__(self, recipe: Recipe, progress: ProgressFile | None) -> None:
         self.progress = progress
@@ -230,7 +230,7 @@ class _TellProgress(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         file = self.progress if state.is_world_process_zero else None
         self.training = Training(file, state.max_steps, self.rows, self.share, state.global_step)
-        for line in state.log_history:  # of a training that goes on
+        for line in state.log_history:  # not empty if a training is continued
             self._tell(line)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -278,7 +278,7 @@ def _arguments(
         ddp_timeout=LONGEST_WAIT_S,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # one process with several GPUs would take as many batches for a step
+        arguments._n_gpu = 1  # with more, this process would put a batch on each for one step
     return arguments
 
 
@@ -292,14 +292,14 @@ def _callbacks(
 
 
 def _last_whole(checkpoints: Path) -> str | None:
-    """Return the newest checkpoint that is whole: the Trainer writes its state last."""
+    """Return the newest complete checkpoint, which has the file that the Trainer writes last."""
     whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
     steps = {int(path.name.rsplit("-", 1)[1]): path for path in whole}
     return str(steps[max(steps)]) if steps else None
 
 
 def _score_with(problem: Problem) -> Callable[[Any], Mapping[str, float]]:
-    """Return what the Trainer scores validation with: our modules, combined."""
+    """Return the function by which the Trainer scores validation: our metrics combined."""
     metric = evaluate.combine([Accuracy(config_name=problem), F1(config_name=problem)])
 
     def compute(prediction: Any) -> Mapping[str, float]:

@@ -396,7 +396,7 @@ def test_one_that_reads_fewer_tokens_is_told(changed, name):
     folder, texts, logits, ids = changed(name)
     about = json.loads((folder / ABOUT).read_text())
     (folder / ABOUT).write_text(json.dumps(about | {"max_length": MAX_LENGTH - 1}))
-    with pytest.raises(PotstillError, match="reads other tokens than in training, as of") as caught:
+    with pytest.raises(PotstillError, match="reads other tokens than in training, as in") as caught:
         check_served(folder, texts, logits, ids)
     assert "\n" not in str(caught.value)
 
@@ -424,7 +424,7 @@ def test_one_with_other_weights_is_told(changed, name):
             arrays = dict(file)
         arrays["output_bias"] = arrays["output_bias"] + np.float32([1, 0, 0])
         np.savez(folder / "weights.npz", **arrays)
-    with pytest.raises(PotstillError, match=r"answers otherwise than in training, by up to 1 in"):
+    with pytest.raises(PotstillError, match=r"answers differently than in training, by up to 1 in"):
         check_served(folder, texts, logits, ids)
 
 

@@ -296,7 +296,7 @@ def test_a_training_fails_whose_weights_are_served_otherwise(case, name, tmp_pat
         write(file, output_bias=output_bias + np.float32([1, 0, 0]), **arrays)
 
     monkeypatch.setattr(np, "savez", write_others)
-    with pytest.raises(PotstillError, match="answers otherwise than in training"):
+    with pytest.raises(PotstillError, match="answers differently than in training"):
         STUDENTS[name].train(case(name).training_set, tmp_path)
 
 

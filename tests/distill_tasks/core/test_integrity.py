@@ -58,9 +58,13 @@ def test_what_is_whole_is_read_again_as_it_was(store):
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("student/weights.bin", flip, "student/weights.bin has not the bytes that were written"),
+        (
+            "student/weights.bin",
+            flip,
+            "student/weights.bin differs from the bytes that were written",
+        ),
         ("student/weights.bin", cut, "student/weights.bin has 100 bytes, 4,096 were written"),
-        ("student/model.json", swap_names, "student/model.json has not the bytes"),
+        ("student/model.json", swap_names, "student/model.json differs from the bytes"),
         ("student/vocabulary.json", None, "student/vocabulary.json is missing"),
         (MANIFEST, flip, MANIFEST),
         (MANIFEST, cut, "manifest.json cannot be read"),

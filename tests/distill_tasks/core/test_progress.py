@@ -255,7 +255,7 @@ def test_a_watcher_that_fails_ends_the_showing_and_no_training(tmp_path, caplog,
         time.sleep(1.5 * progress.SECONDS_BETWEEN_LOOKS)
         assert [step.loss for step in file.read()] == [None, 0.5]
     assert (listener.closed, broken.closed) == (1, 1)
-    assert "how far trainings are is not shown any more: OSError: no terminal" in caplog.text
+    assert "the progress of trainings is no longer shown: OSError: no terminal" in caplog.text
 
 
 def test_the_error_of_the_block_comes_out_and_the_follower_ends(tmp_path):

@@ -170,7 +170,7 @@ def test_ctrl_c_ends_the_wait(store):
 def test_a_holder_that_did_not_say_who_it_is_is_waited_for_too(store):
     with held_elsewhere(store.root, 60):
         (store.root / ".lock").write_text('{"run": ')
-        with pytest.raises(InputError, match="not said who it is"), store.lock():
+        with pytest.raises(InputError, match="not written its name yet"), store.lock():
             pass
 
 

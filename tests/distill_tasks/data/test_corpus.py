@@ -84,7 +84,7 @@ def test_a_label_that_train_never_saw_is_refused(read, split):
 
 @pytest.mark.parametrize("bad", ["", "  \n", None])
 def test_texts_without_words_are_refused_with_their_row(read, bad):
-    with pytest.raises(InputError, match=r"data\.train: 1 texts are empty or no text \(row 20,"):
+    with pytest.raises(InputError, match=r"data\.train: 1 texts are empty or not text \(row 20,"):
         read(train=[*TRAIN, (bad, "cats")])
 
 

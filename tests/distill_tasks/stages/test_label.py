@@ -3,10 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from builders import spread_weights
 from samples import CLASSES, make_rows
 from scipy import special
-from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import Split
@@ -33,13 +32,8 @@ def saved(written, data_folder):
 @pytest.fixture
 def ready(written, copied_base):
     """The configuration of a random transformer whose answers differ from text to text."""
-    torch.manual_seed(2)
-    model = AutoModelForSequenceClassification.from_pretrained(copied_base)
-    for weight in model.parameters():
-        if weight.ndim == 2:
-            torch.nn.init.normal_(weight, std=0.5)
-    model.save_pretrained(copied_base)
-    written["teacher"] = {"kind": "transformers", "model": str(copied_base), "max_length": 16}
+    lively = spread_weights(copied_base, 0.5)
+    written["teacher"] = {"kind": "transformers", "model": str(lively), "max_length": 16}
     return parse_config(written, "test")
 
 

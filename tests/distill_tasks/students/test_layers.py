@@ -1,17 +1,13 @@
-import json
 import shutil
-import string
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import CLASSES, make_gold_set, make_rows
-from sklearn.decomposition import TruncatedSVD
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
@@ -19,14 +15,23 @@ from distill_tasks.core.settings import expand_grid
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
-from distill_tasks.students.formats import export_variant
 from distill_tasks.students.layers import choose_layers, copy_layers
-from distill_tasks.students.narrow import NARROWED, main_directions, narrow, read_probe, strongest
-from distill_tasks.students.vocabulary import find_tokens, keep_embeddings, keep_pieces
+from distill_tasks.students.narrow import narrow, read_probe
 from distill_tasks.training.checkpoint import Checkpoint
-from distill_tasks.training.first_token import find_layers
 from distill_tasks.training.probe import probe
 
+STACKS = {
+    "bert": "bert.encoder.layer",
+    "roberta": "roberta.encoder.layer",
+    "distilbert": "distilbert.transformer.layer",
+    "electra": "electra.encoder.layer",
+}
+WIDTHS = {
+    "bert": {"hidden_size": 16, "intermediate_size": 32},
+    "roberta": {"hidden_size": 16, "intermediate_size": 32},
+    "distilbert": {"dim": 16, "hidden_dim": 32},
+    "electra": {"hidden_size": 16, "intermediate_size": 32, "embedding_size": 8},
+}
 TEXTS = list(make_rows(40, seed=2)["text"])
 
 
@@ -83,288 +88,9 @@ def test_every_setting_of_the_family_spans_the_grid_under_its_own_name():
 # Narrower
 
 
-EMBEDDING_SIZES = {"electra": 24, "electra-as-wide": 32}
-
-
-@pytest.fixture(scope="module", params=[*NARROWED, "electra-as-wide"])
-def wide(request):
-    """A random classifier of one type, whose layers do something."""
-    torch.manual_seed(2)
-    own = EMBEDDING_SIZES.get(request.param)
-    config = transformers.AutoConfig.for_model(
-        "electra" if own else request.param,
-        vocab_size=60,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=40,
-        num_labels=3,
-        pad_token_id=1,
-        **({"embedding_size": own} if own else {}),
-    )
-    model = transformers.AutoModelForSequenceClassification.from_config(
-        config, attn_implementation="eager"
-    ).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.15)
-    return model
-
-
-def make_probe(rows=24, tokens=12):
-    generator = torch.Generator().manual_seed(3)
-    ids = torch.randint(4, 60, (rows, tokens), generator=generator)
-    lengths = torch.randint(3, tokens + 1, (rows, 1), generator=generator)
-    mask = (torch.arange(tokens) < lengths).long()
-    return {"input_ids": torch.where(mask == 1, ids, 1), "attention_mask": mask}
-
-
 @torch.inference_mode()
 def say(model, probe):
     return model.eval()(**probe).logits
-
-
-@pytest.mark.parametrize("sizes", [(None, None), (32, 64), (32, None), (None, 64)])
-def test_as_wide_as_the_teacher_nothing_changes(wide, sizes):
-    probe = make_probe()
-    assert torch.equal(say(narrow(wide, *sizes, probe), probe), say(wide, probe))
-
-
-@pytest.mark.parametrize(("width", "feed_forward"), [(16, 24), (8, None), (None, 8)])
-def test_a_narrow_model_has_the_sizes_asked_for_and_heads_as_wide_as_before(
-    wide, width, feed_forward
-):
-    small = narrow(wide, width, feed_forward, make_probe())
-    width, feed_forward = width or 32, feed_forward or 64
-    assert (small.config.hidden_size, small.config.intermediate_size) == (width, feed_forward)
-    layer = small.get_submodule(find_layers(small))[-1]
-    assert layer.attention.self.attention_head_size == 8
-    assert layer.attention.self.num_attention_heads == width // 8
-    assert layer.attention.self.query.weight.shape == (width, width)
-    assert layer.output.dense.weight.shape == (width, feed_forward)
-    again = type(small)(small.config)
-    assert {k: v.shape for k, v in again.state_dict().items()} == {
-        k: v.shape for k, v in small.state_dict().items()
-    }
-
-
-def watch(model, suffix, probe):
-    """Return what enters and leaves each module whose name ends so, at real tokens."""
-    seen, real = [], probe["attention_mask"].bool()
-    hooks = [
-        module.register_forward_hook(
-            lambda _module, given, left: seen.append((given[0][real], left[real]))
-        )
-        for name, module in model.named_modules()
-        if name.endswith(suffix)
-    ]
-    say(model, probe)
-    for hook in hooks:
-        hook.remove()
-    return seen
-
-
-def test_hidden_states_have_the_means_and_deviations_of_the_projected_ones(wide):
-    probe = make_probe()
-    theirs = [left for _, left in watch(wide, "LayerNorm", probe) if left.shape[1] == 32]
-    ours = [left for _, left in watch(narrow(wide, 16, 40, probe), "LayerNorm", probe)]
-    ours = ours[-len(theirs) :]  # ELECTRA's embeddings keep their own width
-    basis = main_directions(theirs, 16)
-    for full, small in zip(theirs, ours, strict=True):
-        wanted = full @ basis
-        torch.testing.assert_close(small.mean(0), wanted.mean(0), atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(small.std(0), wanted.std(0), atol=1e-4, rtol=1e-3)
-
-
-def test_every_matrix_is_the_teachers_between_the_same_directions_heads_and_units():
-    """A second implementation, of one BERT: plain numpy, one matrix after the other."""
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=60,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        intermediate_size=64,
-        num_labels=3,
-    )
-    full = transformers.BertForSequenceClassification(config).eval()
-    probe = make_probe()
-    small = narrow(full, 16, 20, probe)
-    basis = main_directions([left for _, left in watch(full, "LayerNorm", probe)], 16).numpy()
-    old, new = ({k: v.numpy() for k, v in m.state_dict().items()} for m in (full, small))
-    layer = "bert.encoder.layer.0."
-
-    def rows(into, out, kept, size=1):
-        into, out = old[into], old[out]
-        norms = [
-            np.linalg.norm(into[at : at + size]) * np.linalg.norm(out[:, at : at + size])
-            for at in range(0, len(into), size)
-        ]
-        groups = np.sort(np.argsort(norms)[::-1][:kept])
-        return np.concatenate([np.arange(at * size, at * size + size) for at in groups])
-
-    value, output = f"{layer}attention.self.value.weight", f"{layer}attention.output.dense.weight"
-    into, out = f"{layer}intermediate.dense.weight", f"{layer}output.dense.weight"
-    heads, inner = rows(value, output, 2, 8), rows(into, out, 20)
-    head = rows("bert.pooler.dense.weight", "classifier.weight", 16)
-    expected = {
-        "bert.embeddings.word_embeddings.weight": lambda w: w @ basis,
-        "bert.embeddings.position_embeddings.weight": lambda w: w @ basis,
-        "bert.embeddings.token_type_embeddings.weight": lambda w: w @ basis,
-        f"{layer}attention.self.query.weight": lambda w: w[heads] @ basis,
-        f"{layer}attention.self.key.weight": lambda w: w[heads] @ basis,
-        f"{layer}attention.self.key.bias": lambda b: b[heads],
-        value: lambda w: w[heads] @ basis,
-        output: lambda w: basis.T @ w[:, heads],
-        f"{layer}attention.output.dense.bias": lambda b: b @ basis,
-        into: lambda w: w[inner] @ basis,
-        f"{layer}intermediate.dense.bias": lambda b: b[inner],
-        out: lambda w: basis.T @ w[:, inner],
-        "bert.pooler.dense.weight": lambda w: w[head] @ basis,
-        "bert.pooler.dense.bias": lambda b: b[head],
-        "classifier.weight": lambda w: w[:, head],
-        "classifier.bias": lambda b: b,
-    }
-    for name, make in expected.items():
-        np.testing.assert_allclose(new[name], make(old[name]), atol=1e-5, err_msg=name)
-
-
-def test_units_that_say_nothing_are_the_first_to_go(wide):
-    model, probe = wide, make_probe()
-    with torch.no_grad():
-        for layer in model.get_submodule(find_layers(model)):
-            layer.output.dense.weight[:, ::2] = 0
-    small = narrow(model, None, 32, probe)
-    torch.testing.assert_close(say(small, probe), say(model, probe), atol=1e-4, rtol=1e-4)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-@settings(max_examples=30)
-def test_main_directions_are_orthonormal_and_keep_the_most(seed, width):
-    generator = torch.Generator().manual_seed(seed)
-    states = torch.randn(50, 12, generator=generator) * torch.arange(1, 13)
-    basis = main_directions([states[:20], states[20:]], width)
-    torch.testing.assert_close(basis.T @ basis, torch.eye(width), atol=1e-5, rtol=0)
-    kept = float((states @ basis).pow(2).sum() / states.pow(2).sum())
-    if width == 12:
-        assert torch.equal(basis, torch.eye(12))
-    else:
-        plain = TruncatedSVD(width, algorithm="arpack").fit(states.double().numpy())
-        best = (plain.singular_values_**2).sum() / (states.double() ** 2).sum()
-        assert kept == pytest.approx(float(best), rel=1e-4)
-
-
-@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1))
-@settings(max_examples=30)
-def test_no_group_that_goes_is_stronger_than_one_that_stays(kept, size, seed):
-    generator = np.random.default_rng(seed)
-    into, out = generator.normal(size=(4 * size, 5)), generator.normal(size=(3, 4 * size))
-    matrix = strongest(torch.from_numpy(into), torch.from_numpy(out), kept, size).numpy()
-    assert matrix.shape == (4 * size, kept * size)
-    assert (matrix.sum(axis=0) == 1).all()
-    stays = matrix.sum(axis=1).reshape(4, size)
-    assert (stays.min(axis=1) == stays.max(axis=1)).all()
-    strength = [
-        np.linalg.norm(into[at : at + size]) * np.linalg.norm(out[:, at : at + size])
-        for at in range(0, 4 * size, size)
-    ]
-    goes = [strength[number] for number in range(4) if not stays[number, 0]]
-    assert all(g <= min(strength[n] for n in range(4) if stays[n, 0]) for g in goes)
-    assert np.array_equal(matrix.argmax(axis=0), np.sort(matrix.argmax(axis=0)))
-
-
-def test_the_probe_is_read_from_all_over_the_lesson(tiny_base):
-    texts = [*["the"] * 3000, *["puppy"] * 3000]
-    probe = read_probe(Checkpoint(tiny_base, None, 16), texts)
-    assert probe["input_ids"].shape == (8192 // 16, 3)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
-    words = tokenizer.convert_ids_to_tokens(probe["input_ids"][:, 1].tolist())
-    assert words == ["the"] * 256 + ["puppy"] * 256
-    assert len(read_probe(Checkpoint(tiny_base, None, 16), texts[:5])["input_ids"]) == 5
-
-
-# Fewer tokens
-
-PIECES = [
-    *("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    *string.ascii_lowercase,
-    *(f"##{letter}" for letter in string.ascii_lowercase),
-    *("the", "pup", "##py", "kit", "##ten", "##s", "bark", "##ing", "puppy", "##ppy", "fi", "##sh"),
-]
-
-
-def make_tokenizer(post_processor=None):
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(PIECES))}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
-    backend.post_processor = {
-        None: processors.BertProcessing(ends[1], ends[0]),
-        "template": processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends),
-        "sequence": processors.Sequence(
-            [processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)]
-        ),
-    }[post_processor]
-    names = ("pad", "unk", "cls", "sep", "mask")
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, **{f"{name}_token": f"[{name.upper()}]" for name in names}
-    )
-
-
-words = st.lists(st.sampled_from(["the", "puppy", "pups", "kittens", "barking", "fish", "é", "q"]))
-
-
-@given(words.map(" ".join), st.sampled_from([None, "template", "sequence"]))
-@settings(max_examples=25, deadline=None)
-def test_texts_of_the_corpus_are_cut_into_the_same_pieces(text, post_processor):
-    tokenizer = make_tokenizer(post_processor)
-    kept = find_tokens(tokenizer, [text])
-    smaller = keep_pieces(tokenizer, kept)
-    ids = tokenizer(text)["input_ids"]
-    assert smaller.convert_ids_to_tokens(smaller(text)["input_ids"]) == [
-        tokenizer.convert_ids_to_tokens(number) for number in ids
-    ]
-    assert [kept[number] for number in smaller(text)["input_ids"]] == ids
-
-
-def test_of_the_vocabulary_the_corpus_special_tokens_and_characters_stay():
-    tokenizer = make_tokenizer()
-    smaller = keep_pieces(tokenizer, find_tokens(tokenizer, ["the puppy", "fish"]))
-    assert set(smaller.get_vocab()) == {
-        *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "puppy", "fi", "##sh"),
-        *string.ascii_lowercase,
-        *(f"##{letter}" for letter in string.ascii_lowercase),
-    }
-    assert sorted(smaller.get_vocab().values()) == list(range(len(smaller)))
-    assert smaller.tokenize("the kit") == ["the", "k", "##i", "##t"]
-    assert (smaller.pad_token_id, smaller.unk_token_id, smaller.cls_token_id) == (0, 1, 2)
-
-
-def test_words_behind_the_last_token_that_is_read_count_as_of_the_corpus(tiny_base):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
-    tokenizer(["the house"], truncation=True, max_length=3)  # leaves the backend cutting
-    tokens = tokenizer.convert_ids_to_tokens(find_tokens(tokenizer, ["the house very much"]))
-    assert {"the", "house", "very", "much"} <= set(tokens)
-
-
-def test_logits_on_the_corpus_stay_the_same_with_fewer_tokens(tiny_base):
-    few = ["the puppy likes the house", "purr and meow"]
-    model = copy_layers(Checkpoint(tiny_base, None, 16), 2, CLASSES)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_base)
-    before = say(model, dict(tokenizer(few, padding=True, return_tensors="pt")))
-    kept = find_tokens(tokenizer, few)
-    smaller = keep_pieces(tokenizer, kept)
-    keep_embeddings(model, kept)
-    after = say(model, dict(smaller(few, padding=True, return_tensors="pt")))
-    assert torch.equal(before, after)
-    vocabulary = 5 + len({word for text in few for word in text.split()}) + 1  # and the word "a"
-    assert model.config.vocab_size == len(smaller) == vocabulary
-    assert model.get_input_embeddings().weight.shape == (vocabulary, 32)
-    assert model.config.pad_token_id == smaller.pad_token_id == 0
-
-
-# Trained
 
 
 CONFIG = LayersStudent(
@@ -399,31 +125,6 @@ def training_set(teacher):
     return make_gold_set(teacher.model, 160)
 
 
-@pytest.fixture(scope="module")
-def trained(training_set, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("narrow")
-    return folder, CONFIG.train(training_set, folder)
-
-
-def test_a_narrow_student_learns_what_the_teacher_says(trained):
-    folder, curve = trained
-    rows = make_rows(90, seed=8)
-    said = open_model(folder).logits(rows["text"].tolist()).argmax(axis=1)
-    assert np.mean(np.array(CLASSES)[said] == rows["label"]) > 0.8
-    assert len(curve) == 12
-
-
-def test_a_narrow_student_is_a_plain_model_of_its_own_sizes_and_tokens(trained):
-    folder, _ = trained
-    config = json.loads((folder / "config.json").read_text())
-    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-    assert [config[key] for key in sizes] == [2, 16, 1, 32]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    used = {word for text in make_rows(160, seed=3)["text"] for word in text.split()}
-    assert {*used, "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} == set(tokenizer.get_vocab())
-    assert config["vocab_size"] == len(tokenizer)
-
-
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_fewer_layers_the_higher_the_usual_learning_rate(training_set, tmp_path, layers):
     usual = LayersStudent(layers=layers, epochs=1)
@@ -448,29 +149,6 @@ def test_the_served_student_answers_as_the_model_that_training_began_with(
     expected = say(model, dict(tokenizer(TEXTS, padding=True, return_tensors="pt")))
     assert float(expected.std(dim=0).min()) > 1e-3
     np.testing.assert_allclose(open_model(tmp_path).logits(TEXTS), expected, atol=1e-5)
-
-
-def test_the_less_is_cut_the_nearer_a_student_starts_to_the_teacher(teacher, training_set):
-    probe = read_probe(teacher, training_set.rows.texts)
-    full = copy_layers(teacher, 4, CLASSES)
-    before = say(full, probe)
-    gaps = [
-        float((say(narrow(full, width, units, probe), probe) - before).pow(2).mean())
-        for width, units in ((None, 60), (None, 20), (16, 20))
-    ]
-    assert 0 < gaps[0] < gaps[1] < gaps[2]
-
-
-def test_a_narrow_student_with_its_own_tokens_is_exported(trained, tmp_path):
-    folder, _ = trained
-    export_variant(folder, "onnx", None, [], tmp_path)
-    texts = [*TEXTS, "", "words that nobody knows"]
-    theirs = open_model(folder).logits(texts)
-    assert np.ptp(theirs, axis=0).min() > 0.1
-    np.testing.assert_allclose(open_model(tmp_path).logits(texts), theirs, atol=1e-4)
-
-
-# Refused before any work
 
 
 def refusal(written, **student):
@@ -505,46 +183,96 @@ def test_what_the_teacher_can_give_is_accepted(teacher):
     LayersStudent.check_teacher(students, *opened, ["kl", "relations"])
 
 
-def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
-    config = transformers.DistilBertConfig(
-        vocab_size=60, dim=16, hidden_dim=32, n_layers=2, n_heads=2, num_labels=3
+# What is copied of a teacher, weight by weight
+
+
+@pytest.fixture(scope="module", params=STACKS)
+def stacked(request, tmp_path_factory):
+    """A random teacher of 6 layers, whose weights differ from layer to layer."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(
+        request.param,
+        vocab_size=40,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        num_labels=3,
+        **WIDTHS[request.param],
     )
-    transformers.DistilBertForSequenceClassification(config).save_pretrained(copied_base)
-    written["teacher"]["base"] = str(copied_base)
-    assert "type distilbert cannot be narrowed, only bert" in refusal(written, width=8)
-    teacher = Checkpoint(copied_base, None, 16)
-    opened = probe(teacher, "teacher.max_length", ready=True)
-    LayersStudent.check_teacher([LayersStudent(layers=2)], *opened, ["kl"])
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(folder)
+    return model.eval(), STACKS[request.param], Checkpoint(folder, None, 16)
 
 
-def test_electra_as_wide_as_its_embeddings_is_refused(written, copied_base):
-    config = transformers.ElectraConfig(
-        vocab_size=60,
-        embedding_size=16,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=32,
-    )
-    transformers.ElectraForSequenceClassification(config).save_pretrained(copied_base)
-    written["teacher"]["base"] = str(copied_base)
-    assert "students.width is 16, as wide as the teacher's embeddings" in refusal(written, width=16)
+def test_layers_are_evenly_spaced_and_end_with_the_last():
+    assert choose_layers(3, 6) == [1, 3, 5]
+    assert choose_layers(1, 6) == [5]
+    assert choose_layers(6, 6) == [0, 1, 2, 3, 4, 5]
+    assert choose_layers(4, 12) == [2, 5, 8, 11]
 
 
-@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
-def test_a_vocabulary_of_merges_or_scores_is_not_cut(written, copied_base, kind):
-    letters = ["<unk>", *string.ascii_lowercase]
-    model = {
-        "BPE": models.BPE({letter: n for n, letter in enumerate(letters)}, [], unk_token="<unk>"),
-        "Unigram": models.Unigram([(letter, -1.0) for letter in letters], 0, False),
-    }[kind]
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (copied_base / name).unlink()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(model), pad_token="<unk>", unk_token="<unk>"
-    ).save_pretrained(copied_base)
-    written["teacher"]["base"] = str(copied_base)
-    said = refusal(written, vocabulary="corpus")
-    assert said.startswith(
-        f"students.vocabulary corpus needs a WordPiece tokenizer; the teacher's is {kind}"
-    )
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n))))
+def test_chosen_layers_exist_increase_and_include_the_last(numbers):
+    kept, available = numbers
+    chosen = choose_layers(kept, available)
+    assert len(chosen) == kept == len(set(chosen))
+    assert chosen == sorted(chosen)
+    assert chosen[0] >= 0
+    assert chosen[-1] == available - 1
+
+
+def test_more_layers_than_the_teacher_has_are_refused():
+    with pytest.raises(InputError, match="7 layers was asked for; the teacher has 6"):
+        choose_layers(7, 6)
+
+
+def test_copied_layers_have_exactly_the_weights_of_the_chosen_ones(stacked):
+    full, stack, where = stacked
+    theirs = dict(full.named_parameters())
+    ours = dict(copy_layers(where, 2, CLASSES).named_parameters())
+    origin = {f"{stack}.0.": f"{stack}.2.", f"{stack}.1.": f"{stack}.5."}
+    for name, weight in ours.items():
+        for new, old in origin.items():
+            name = name.replace(new, old) if name.startswith(new) else name
+        assert torch.equal(weight, theirs.pop(name)), name
+    assert {name.split(".")[3] for name in theirs} == {"0", "1", "3", "4"}
+
+
+def test_a_copy_of_all_layers_gives_the_logits_of_the_teacher(stacked):
+    full, _, where = stacked
+    ids = torch.randint(4, 40, (5, 12), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = full(ids).logits
+        torch.testing.assert_close(copy_layers(where, 6, CLASSES).eval()(ids).logits, expected)
+        assert not torch.allclose(copy_layers(where, 5, CLASSES).eval()(ids).logits, expected)
+
+
+def test_a_copy_has_no_dropout_and_is_in_float32_whatever_the_teacher(copied_base):
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(copied_base)
+    model.bfloat16().save_pretrained(copied_base)
+    student = copy_layers(Checkpoint(copied_base, None, 16), 1, CLASSES)
+    assert {weight.dtype for weight in student.parameters()} == {torch.float32}
+    rates = {m.p for m in student.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.0}
+
+
+@pytest.mark.parametrize("headless", [True, False])
+def test_a_base_without_a_head_for_the_classes_gets_one(copied_base, headless):
+    if headless:
+        transformers.AutoModel.from_pretrained(copied_base).save_pretrained(copied_base)
+    base = Checkpoint(copied_base, None, 16)
+    torch.manual_seed(5)
+    student = copy_layers(base, 1, ("calm", "funny", "loud", "sad"))
+    assert student.classifier.out_features == student.config.num_labels == 4
+    assert student.config.id2label[3] == "sad"
+    theirs = transformers.AutoModel.from_pretrained(copied_base)
+    last, only = theirs.encoder.layer[-1], student.bert.encoder.layer[0]
+    for name, weight in only.named_parameters():
+        assert torch.equal(weight, last.get_parameter(name)), name
+    torch.manual_seed(5)
+    again = copy_layers(base, 1, ("calm", "funny", "loud", "sad"))
+    assert torch.equal(again.classifier.weight, student.classifier.weight)
+    assert student.classifier.weight.std() > 0

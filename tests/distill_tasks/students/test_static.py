@@ -203,7 +203,7 @@ def test_vectors_that_were_damaged_are_made_again(teacher, tmp_path, caplog):
     (kept,) = folder.glob("*/vectors.npy")
     np.save(kept, pooled + 1)
     np.testing.assert_array_equal(keep_vocabulary(teacher, folder), pooled)
-    assert "vectors.npy has not the bytes that were written; it is made again" in caplog.text
+    assert "vectors.npy differs from the bytes that were written; it is made again" in caplog.text
 
 
 def test_another_teacher_has_vectors_of_its_own(teacher, tmp_path):

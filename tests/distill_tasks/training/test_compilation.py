@@ -96,7 +96,7 @@ def test_what_cannot_be_compiled_is_read_as_it_is(makes, clock, monkeypatch, cap
     assert read_long_work(clock, 0.5, caplog) == 10 * PROBED_BATCHES
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
     reason = "RuntimeError: no compiler here"
-    assert warned == [f"compile: torch.compile failed, going on without it: {reason}"]
+    assert warned == [f"compile: torch.compile failed, continuing without it: {reason}"]
 
 
 @needs_compiler

@@ -335,7 +335,7 @@ def test_out_of_memory_it_goes_on_with_half_the_rows_for_as_many_steps(
 ):
     recipe = replace(RECIPE, epochs=2, batch_rows=batch_rows)
     curve = train(tmp_path, recipe, build=hungry(most=most))
-    said = f"train: out of memory, once more with {parts} rows at a time"
+    said = f"train: out of memory, trying again with {parts} rows at a time"
     assert notices(caplog) == [said]
     per_epoch = -(-96 // batch_rows)
     assert [point["step"] for point in curve] == [per_epoch, 2 * per_epoch]

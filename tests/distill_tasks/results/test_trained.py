@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_student
 from samples import CLASSES, make_rows
 from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.config import parse_config
-from distill_tasks.core.errors import DivergedError, NothingQualifiesError, PotstillError
+from distill_tasks.core.errors import DivergedError, PotstillError
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
-from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
+from distill_tasks.results.grid import Trial
 from distill_tasks.results.kept import identify
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
@@ -23,8 +22,6 @@ from distill_tasks.results.trained import train_one, train_partly
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import ABOUT, open_model
-from distill_tasks.students import BagOfWordsStudent
-from distill_tasks.students.folder import count_parameters, measure_disk_mb
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
@@ -315,42 +312,6 @@ def test_whatever_makes_another_control_makes_another_digest(stage, written, cop
     assert len({student.digest for student in others}) == len(others)
 
 
-def test_the_first_trials_are_the_grid_from_one_seed(config):
-    trials = first_trials(config)
-    assert [trial.name for trial in trials] == [student.name for student in config.students]
-    assert {(trial.seed, trial.distilled, trial.served) for trial in trials} == {(7, True, True)}
-
-
-def test_the_further_trials_are_other_seeds_and_controls_of_the_finalists(written):
-    written["evaluate"] = {"seeds": 3, "controls": True}
-    config = parse_config(written, "test")
-    layers, _, static, words = (student.name for student in config.students)
-    grid = Grid(trials=first_trials(config))
-    trials = grid.further_trials(config, [words, static])
-    assert [trial.name for trial in trials] == [
-        f"{static}-seed-8",
-        f"{static}-seed-9",
-        *(f"{static}-on-gold-seed-{seed}" for seed in (7, 8, 9)),
-        f"{words}-on-gold-seed-7",  # sees all rows at once: another seed is the same student
-    ]
-    assert not any(trial.served for trial in trials)
-    assert not {trial.name for trial in trials} & {trial.name for trial in first_trials(config)}
-    assert grid.further_trials(config, []) == []
-    assert [trial.seed for trial in grid.further_trials(config, [layers])] == [8, 9, 7, 8, 9]
-
-
-@pytest.mark.parametrize(
-    ("evaluate", "data"),
-    [({"seeds": 2, "controls": False}, {}), ({"seeds": 2}, {"label_column": None})],
-)
-def test_controls_may_be_declined_and_need_gold(written, evaluate, data):
-    changes = {"evaluate": evaluate, "data": written["data"] | data}
-    config = parse_config(written | changes, "test")
-    trials = [t for student in config.students for t in further_trials(config, student)]
-    assert [trial.seed for trial in trials] == [8] * 3
-    assert all(trial.distilled for trial in trials)
-
-
 def test_parameters_of_layers_are_counted_as_torch_counts_them(stage):
     student = stage("layers")
     model = AutoModelForSequenceClassification.from_pretrained(student.folder)
@@ -372,13 +333,6 @@ def test_disk_size_is_the_megabytes_of_all_files_that_are_served(stage, family):
     sizes = [path.stat().st_size for path in student.folder.rglob("*") if path.is_file()]
     assert student.disk_mb == sum(sizes) / 1e6
     assert not list(student.folder.rglob("checkpoint*"))
-
-
-def test_an_empty_folder_has_no_weights_and_no_size(tmp_path):
-    assert (count_parameters(tmp_path), measure_disk_mb(tmp_path)) == (0, 0)
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "file").write_bytes(b"x" * 1500)
-    assert measure_disk_mb(tmp_path) == 0.0015
 
 
 @pytest.mark.parametrize(
@@ -448,64 +402,3 @@ def test_a_halted_student_says_of_validation_what_its_folder_says(stage, written
     validation = read_corpus(parse_config(written, "test").data, 7).splits["validation"]
     logits = open_model(part.folder).logits(validation.texts)
     np.testing.assert_allclose(part.validation, logits, atol=0.02)
-
-
-WORDS_STUDENTS = [BagOfWordsStudent(max_features=count) for count in (10, 20, 30)]
-TRIALS = [Trial(student, 7) for student in WORDS_STUDENTS]
-
-
-def failing(*broken):
-    """Return what trains every trial but these, and the names it was asked for."""
-    asked = []
-
-    def train(trial):
-        asked.append(trial.name)
-        if trial.name in broken:
-            raise RuntimeError("out of\n memory")
-        return make_student(trial.name, student=trial.student.name)
-
-    return train, asked
-
-
-def test_a_student_that_fails_is_left_out_with_its_reason_and_the_others_go_on(caplog):
-    train, asked = failing("bag-of-words-20")
-    grid = Grid().add(TRIALS, train)
-    assert [student.name for student in grid.students] == ["bag-of-words-10", "bag-of-words-30"]
-    reason = "its training failed: bag-of-words-20: RuntimeError: out of memory"
-    assert grid.failed == {"bag-of-words-20": reason}
-    assert f"train bag-of-words-20: left out, {reason}" in caplog.text
-    assert asked == [trial.name for trial in TRIALS]
-
-
-def test_where_a_further_seed_or_control_fails_the_student_leaves_the_grid():
-    grid = Grid().add(TRIALS, failing()[0])
-    further = [
-        Trial(student, seed, distilled=distilled, served=False)
-        for student in WORDS_STUDENTS[:2]
-        for seed, distilled in ((8, True), (7, False))
-    ]
-    train, asked = failing("bag-of-words-10-seed-8")
-    later = grid.add(further, train)
-    assert {student.student for student in later.students} == {"bag-of-words-20", "bag-of-words-30"}
-    assert "bag-of-words-10-seed-8: RuntimeError" in later.failed["bag-of-words-10"]
-    assert "bag-of-words-10-on-gold-seed-7" not in asked  # the rest of it is not tried
-    assert (len(grid.students), grid.failed) == (3, {})
-
-
-def test_where_every_student_fails_the_run_ends_with_all_reasons():
-    train, _ = failing(*(trial.name for trial in TRIALS))
-    with pytest.raises(NothingQualifiesError) as caught:
-        Grid().add(TRIALS, train)
-    assert str(caught.value).startswith(
-        "No student could be trained. bag-of-words-10: its training"
-    )
-    assert str(caught.value).count("out of memory") == 3
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_whoever_stops_the_run_stops_it(stop):
-    def train(_):
-        raise stop
-
-    with pytest.raises(stop):
-        Grid().add(TRIALS, train)

@@ -1,0 +1,176 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from samples import CLASSES, make_rows
+
+from distill_tasks.config import parse_config
+from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Rank
+from distill_tasks.data.corpus import Corpus, Split
+from distill_tasks.stages.prepare import check_config
+from distill_tasks.teachers import saved
+from distill_tasks.teachers.base import ONE_HOT
+from distill_tasks.teachers.saved import SavedTeacher
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rows = make_rows(500, seed=1)
+    gold = np.array([CLASSES.index(name) for name in rows["label"]])
+    every = Split(tuple(rows["text"]), gold)
+    ends = {"train": (0, 240), "validation": (240, 270), "held_out": (270, 370)}
+    ends["transfer"] = (370, 500)
+    return Corpus({name: every.take(np.arange(*end)) for name, end in ends.items()}, CLASSES)
+
+
+def write_answers(folder, **changes):
+    values = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    columns = {"text": ["one", "two"], **dict(zip(CLASSES, values.T, strict=True)), **changes}
+    given = {key: value for key, value in columns.items() if value is not None}
+    pd.DataFrame(given).to_parquet(folder / "answers.parquet")
+    return str(folder / "answers.parquet")
+
+
+def test_saved_probabilities_come_back_by_softmax_in_the_order_of_the_data(tmp_path):
+    teacher = SavedTeacher(path=write_answers(tmp_path))
+    order = ("fish", "cats", "dogs")
+    texts, logits, classes = saved.read_answers(teacher, "text", order)
+    probabilities = torch.softmax(torch.from_numpy(logits), dim=1)
+    assert (texts, classes) == (["one", "two"], order)
+    np.testing.assert_allclose(probabilities, [[0.25, 0.5, 0.25], [0, 0, 1]], atol=1e-5)
+
+
+def test_saved_logits_come_back_as_they_were(tmp_path):
+    path = write_answers(tmp_path, cats=[3.5, -1.0])
+    _, logits, classes = saved.read_answers(SavedTeacher(path=path, values="logits"), "text", None)
+    assert classes == CLASSES
+    np.testing.assert_array_equal(logits, np.float32([[3.5, 0.25, 0.25], [-1, 1, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "values", "said"),
+    [
+        ({"dogs": [0.25, np.nan]}, "logits", r"NaN .* 1 rows \(row 1\)"),
+        ({"dogs": [0.25, 1e39]}, "logits", r"infinite values in 1 rows \(row 1\)"),
+        ({"dogs": [np.inf, np.nan]}, "probabilities", r"2 rows \(row 0, 1\)"),
+        ({"dogs": [0.25, 0.9]}, "probabilities", r"sum to one in 1 rows \(row 1\)"),
+        ({"cats": [-0.5, 0.0], "dogs": [1.25, 1.0]}, "probabilities", r"\(row 0\)"),
+        ({"dogs": None}, "probabilities", "cats, fish; the data has cats, dogs, fish"),
+        ({"text": None}, "probabilities", "no column 'text'"),
+        ({"dogs": ["much", "little"]}, "probabilities", "no numbers"),
+    ],
+)
+def test_broken_saved_answers_are_refused(tmp_path, changes, values, said):
+    teacher = SavedTeacher(path=write_answers(tmp_path, **changes), values=values)
+    with pytest.raises(InputError, match=said):
+        saved.read_answers(teacher, "text", CLASSES)
+
+
+def write_twice(folder, first, second):
+    """Two answers to `one`, as rows 0 and 2, and one to `two`."""
+    values = zip(first, [0.1, 0.8, 0.1], second, strict=True)
+    columns = dict(zip(CLASSES, values, strict=True))
+    return write_answers(folder, text=["one", "two", "one"], **columns)
+
+
+def test_saved_answers_that_contradict_each_other_are_refused_with_their_rows(tmp_path):
+    path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
+    with pytest.raises(InputError, match=r"two different answers to 1 texts \(row 0 and 2\)"):
+        saved.read_answers(SavedTeacher(path=path), "text", CLASSES)
+
+
+def test_saved_answers_that_are_given_twice_are_one(tmp_path):
+    path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.901, 0.049, 0.05])
+    assert saved.read_answers(SavedTeacher(path=path), "text", CLASSES)[0] == ["one", "two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "values", "said"),
+    [
+        ("single_label", [[0.9, 0.05, 0.05], [0, 1, 0]], True),
+        ("single_label", [[0.9, 0.5, 0.05], [0, 1, 0]], False),
+        ("single_label", [[2.0, -1.5, 0.5], [0, 1, 0]], False),
+        ("multi_label", [[0.9, 0.5, 0.05], [0, 1, 1]], True),
+        ("multi_label", [[0.9, 0.5, -0.05], [0, 1, 1]], False),
+    ],
+)
+def test_logits_that_look_like_probabilities_are_told(problem, values, said):
+    logits = np.float32(values)
+    found = saved.find_probabilities(SavedTeacher(path="p", values="logits"), logits, problem)
+    assert ["look like probabilities" in one.text for one in found] == [True][:said]
+    assert {one.rank for one in found} <= {Rank.ACT}
+    assert saved.find_probabilities(SavedTeacher(path="p"), logits, problem) == []
+
+
+def test_check_tells_of_probabilities_declared_as_logits(written, data_folder, tmp_path):
+    frames = [pd.read_parquet(path) for path in data_folder.glob("*.parquet")]
+    texts = pd.concat(frames)["text"].tolist()
+    path = write_answers(tmp_path, text=texts, **dict.fromkeys(CLASSES, [1 / 3] * len(texts)))
+    written["teacher"] = {"kind": "saved", "path": path, "values": "logits"}
+    written["students"] = [{"family": "bag_of_words"}]
+    corpus = check_config(parse_config(written, "test"))
+    assert "look like probabilities" in corpus.findings[-1].text
+
+
+def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
+    columns = {"cats": [0.9, 0.0], "dogs": [0.8, 0.5], "fish": [0.0, 1.0]}
+    teacher = SavedTeacher(path=write_answers(tmp_path, **columns))
+    with pytest.raises(InputError, match="sum to one in 2 rows"):
+        saved.read_answers(teacher, "text", CLASSES)
+    _, logits, _ = saved.read_answers(teacher, "text", CLASSES, "multi_label")
+    assert np.isfinite(logits).all()
+    probabilities = torch.sigmoid(torch.from_numpy(logits))
+    np.testing.assert_allclose(probabilities, [[0.9, 0.8, 0], [0, 0.5, 1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("dogs", [[1.2, 0.5], [-0.1, 0.5]])
+def test_what_is_no_probability_of_several_labels_is_refused(tmp_path, dogs):
+    teacher = SavedTeacher(path=write_answers(tmp_path, dogs=dogs))
+    with pytest.raises(InputError, match=r"no probabilities in 1 rows \(row 0\)"):
+        saved.read_answers(teacher, "text", CLASSES, "multi_label")
+
+
+def test_saved_digest_sees_file_values_and_problem(tmp_path, corpus):
+    path = write_answers(tmp_path)
+    several = replace(corpus, problem="multi_label")
+    logits = SavedTeacher(path=path, values="logits")
+    before = SavedTeacher(path=path).digest(corpus, 0, balanced=False)
+    others = [(logits, corpus), (SavedTeacher(path=path), several)]
+    found = [teacher.digest(rows, 0, balanced=False) for teacher, rows in others]
+    write_answers(tmp_path, cats=[0.4, 0.0])
+    found.append(SavedTeacher(path=path).digest(corpus, 0, balanced=False))
+    assert len({before, *found}) == 4
+
+
+@pytest.mark.parametrize("content", [None, b"no parquet"])
+def test_saved_answers_that_cannot_be_read_are_refused(tmp_path, content):
+    path = tmp_path / "answers.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"answers\.parquet"):
+        saved.read_answers(SavedTeacher(path=str(path)), "text", None)
+
+
+def test_saved_answers_that_lack_rows_of_the_data_are_refused(written, data_folder, tmp_path):
+    texts = pd.read_parquet(data_folder / "train.parquet")["text"].tolist()
+    path = write_answers(tmp_path, text=texts, **dict.fromkeys(CLASSES, [1 / 3] * len(texts)))
+    written["teacher"] = {"kind": "saved", "path": path}
+    written["students"] = [{"family": "bag_of_words"}]
+    with pytest.raises(InputError, match="lack 100 rows of held_out"):
+        check_config(parse_config(written, "test"))
+
+
+@pytest.mark.parametrize(("sure", "told"), [(1.0, True), (0.98, False)])
+def test_check_tells_of_saved_answers_that_are_hard_labels(
+    written, data_folder, tmp_path, sure, told
+):
+    frames = [pd.read_parquet(path) for path in data_folder.glob("*.parquet")]
+    texts = pd.concat(frames)["text"].tolist()
+    rest = (1 - sure) / 2
+    path = write_answers(tmp_path, text=texts, cats=sure, dogs=rest, fish=rest)
+    written["teacher"] = {"kind": "saved", "path": path}
+    written["students"] = [{"family": "bag_of_words"}]
+    assert (ONE_HOT in check_config(parse_config(written, "test")).findings) is told

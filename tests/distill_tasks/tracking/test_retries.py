@@ -1,0 +1,53 @@
+import os
+import time
+
+import mlflow
+import pytest
+from broken_server import broken_server
+
+from distill_tasks.config import TrackingConfig
+from distill_tasks.tracking.retries import RETRIES, say_unanswered
+from distill_tasks.tracking.runs import tracked
+from distill_tasks.tracking.store import check_tracking, connect
+
+
+def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(judged, monkeypatch, caplog):
+    monkeypatch.setenv(RETRIES, "2")
+    before, start = mlflow.get_tracking_uri(), time.monotonic()
+    try:
+        with broken_server(finds_experiments=True) as uri:
+            config = judged.config.model_copy(update={"tracking": TrackingConfig(uri=uri)})
+            check_tracking(config.tracking)
+            with pytest.raises(mlflow.MlflowException) as caught, tracked(config, judged.rows):
+                pass
+    finally:
+        mlflow.set_tracking_uri(before)
+        mlflow.set_registry_uri(before)
+    assert 4 < time.monotonic() - start < 30  # MLflow waits 4 s before the second
+    lines = [record.getMessage() for record in caplog.records if record.name == "potstill"]
+    assert lines == [f"MLflow: answered 500; retry {number} of 2" for number in (1, 2)]
+    assert say_unanswered(caught.value) == (
+        f"MLflow gave up: API request to {uri}/api/2.0/mlflow/runs/search failed: "
+        "ResponseError('too many 500 error responses'). Look after that server; the same command "
+        "then goes on from here."
+    )
+
+
+def test_retries_end_within_a_minute_unless_the_environment_says_otherwise(house, monkeypatch):
+    from mlflow.utils.request_utils import JitteredRetry
+
+    monkeypatch.delenv(RETRIES, raising=False)
+    connect(house.config.tracking)
+    retry, waits = JitteredRetry(int(os.environ[RETRIES]), backoff_factor=2), []
+    while retry.total:
+        retry = retry.increment("GET", "/", error=ConnectionError("refused"))
+        waits.append(retry.get_backoff_time())
+    assert waits == [0, 4, 8, 16, 32]
+    monkeypatch.setenv(RETRIES, "9")
+    connect(house.config.tracking)
+    assert os.environ[RETRIES] == "9"
+
+
+def test_only_errors_of_requests_are_those_of_a_server():
+    assert say_unanswered(ValueError("x")) is None
+    assert say_unanswered(mlflow.MlflowException("no such run")) is None

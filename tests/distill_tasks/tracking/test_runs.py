@@ -1,0 +1,111 @@
+import mlflow
+import pytest
+from samples import FAMILIES, VARIANTS
+
+from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.stages.report import write_report
+from distill_tasks.tracking.runs import find_or_start, finish, tracked
+
+CONTROLS = ("words-on-gold", "majority-class")
+
+
+SERVED = (*FAMILIES, *VARIANTS)
+
+
+def runs_of(house):
+    query = f"tags.distillation = '{house.distillation.digest}'"
+    return house.client.search_runs([house.distillation.experiment_id], query)
+
+
+def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
+    runs = runs_of(house)
+    assert sorted(run.info.run_name for run in runs) == sorted(
+        ["animals", TEACHER, *CONTROLS, *SERVED]
+    )
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    roles = sorted(run.data.tags["potstill.role"] for run in runs)
+    assert roles == sorted(["summary", TEACHER, *CONTROLS, *["student"] * len(SERVED)])
+
+
+def test_a_summary_that_a_kill_left_unwritten_is_written_without_new_runs(house):
+    client, run_id = house.client, house.distillation.run_id
+    before = {run.info.run_id for run in runs_of(house)}
+    client.delete_tag(run_id, "potstill.logged")
+    with tracked(house.config, house.corpus) as again:
+        assert not again.finished
+        assert not write_report(house.findings, again).reused
+    assert {run.info.run_id for run in runs_of(house)} == before
+    assert client.get_run(run_id).data.tags["potstill.logged"] == "true"
+
+
+def test_a_distillation_that_raises_is_failed_and_says_why_until_it_ends_well(house):
+    config = house.config.model_copy(update={"name": "unlucky"})
+    with (
+        pytest.raises(ValueError, match="the still leaks"),
+        tracked(config, house.corpus) as first,
+    ):
+        raise ValueError("the still leaks")
+    run = house.client.get_run(first.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["potstill.failure"] == "ValueError: the still leaks"
+    with tracked(config, house.corpus) as second:
+        assert house.client.get_run(first.run_id).info.status == "RUNNING"
+    run = house.client.get_run(second.run_id)
+    assert second.run_id == first.run_id
+    assert run.info.status == "FINISHED"
+    assert "potstill.failure" not in run.data.tags
+
+
+def name_config(house, name, **changes):
+    return house.config.model_copy(update={"name": name, **changes})
+
+
+def test_a_run_whose_process_is_gone_is_killed_by_the_next_one_of_its_store(house, tmp_path):
+    """As kill -9 leaves them: nothing after the first lines of `tracked` ever happens."""
+    config, elsewhere = (
+        name_config(house, "lost"),
+        name_config(house, "at work", work_dir=str(tmp_path)),
+    )
+    opened = [tracked(each, house.corpus) for each in (config, elsewhere)]
+    left, other = (each.__enter__() for each in opened)
+    inner, _ = find_or_start(left.experiment_id, left.digest, "student/a", "a")
+    house.client.update_run(inner, status="RUNNING")
+
+    def status(run_id):
+        return house.client.get_run(run_id).info.status
+
+    assert {status(run_id) for run_id in (left.run_id, inner, other.run_id)} == {"RUNNING"}
+    with tracked(name_config(house, "next"), house.corpus) as following:
+        assert status(following.run_id) == "RUNNING"
+        assert {status(left.run_id), status(inner)} == {"KILLED"}
+        assert "kill -9" in house.client.get_run(left.run_id).data.tags["potstill.failure"]
+        assert status(other.run_id) == "RUNNING"  # in a store that nobody here has locked
+    with tracked(config, house.corpus) as again:
+        assert (again.run_id, status(left.run_id)) == (left.run_id, "RUNNING")
+    assert status(left.run_id) == "FINISHED"
+    assert "potstill.failure" not in house.client.get_run(left.run_id).data.tags
+    opened[1].__exit__(None, None, None)
+
+
+def test_a_distillation_that_raises_after_its_report_ends_well_once_it_is_repeated(house):
+    config = house.config.model_copy(update={"name": "unlucky-late"})
+    with pytest.raises(ValueError, match="leaks"), tracked(config, house.corpus) as first:  # noqa: PT012
+        finish(first.run_id)
+        raise ValueError("the still leaks")
+    assert house.client.get_run(first.run_id).info.status == "FAILED"
+    with tracked(config, house.corpus) as second:
+        assert (second.run_id, second.finished) == (first.run_id, True)
+    assert house.client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_failure_that_a_server_no_longer_hears_is_still_the_failure_that_is_told(
+    house, monkeypatch, caplog
+):
+    def is_gone(*_, **__):
+        raise mlflow.MlflowException("connection refused")
+
+    config = house.config.model_copy(update={"name": "unheard"})
+    with pytest.raises(ValueError, match="the still leaks"), tracked(config, house.corpus):  # noqa: PT012
+        monkeypatch.setattr(mlflow.MlflowClient, "set_tag", is_gone)
+        raise ValueError("the still leaks")
+    assert "MLflow does not know that the run failed: connection refused" in caplog.text
