@@ -143,4 +143,4 @@ def prove(seen: Seen, selection: Selection) -> Proof:
         name: seen.check(name, seen.draw.held_out, error)
         for name, error in zip(leading, errors, strict=True)
     }
-    return Proof({}, {}, {}, {}, tests, reused=False)
+    return Proof({}, {}, {}, {}, promises=tests, against_words={}, reused=False)
