@@ -2,7 +2,8 @@
 
 Eight groups of 20 Newsgroups stand for the tickets of a help desk: 500 rows with gold, 3,000
 without, 1,500 held out, a fine-tuned MiniLM as teacher, and a champion that must keep 98 % of its
-accuracy. The whole chain runs as `potstill run`, in .potstill/benchmarks/tickets, with a new model
+accuracy. The students are small ones, with which the choice by the estimate on 100 rows of validation
+alone ended badly: it threw out the one that was as good as its teacher. The whole chain runs as `potstill run`, in .potstill/benchmarks/tickets, with a new model
 registry every time; students that were trained before are not trained again. The champion is then
 loaded from the registry and asked the held-out rows, beside the teacher's answers that were kept.
 Prints what the run said and a table and, as its last line, one JSON object. Needs `make demo`
@@ -91,9 +92,8 @@ def write_case(folder: Path) -> Path:
         "data": {name: str(folder / f"{name}.parquet") for name in splits},
         "teacher": {"kind": "finetune", "base": base, "max_length": 128},
         "students": [
-            {"family": "layers", "layers": [1, 2]},
             {"family": "static", "dimensions": [64, 256]},
-            {"family": "bag_of_words"},
+            {"family": "bag_of_words", "max_features": [20_000, 50_000]},
         ],
         "evaluate": {"seeds": 2},
         "select": {"choose": "knee", "min_retention": PROMISE},
