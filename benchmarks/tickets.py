@@ -2,10 +2,11 @@
 
 Eight groups of 20 Newsgroups stand for the tickets of a help desk: 500 rows with gold, 3,000
 without, 1,500 held out, a fine-tuned MiniLM as teacher, and a champion that must keep 98 % of its
-accuracy. The students are small ones, with which the choice by the estimate on 100 rows of validation
-alone ended badly: it threw out the one that was as good as its teacher. The whole chain runs as `potstill run`, in .potstill/benchmarks/tickets, with a new model
-registry every time; students that were trained before are not trained again. The champion is then
-loaded from the registry and asked the held-out rows, beside the teacher's answers that were kept.
+accuracy. The students are small ones: of these the rule as it was, that took the estimate on 100
+rows of validation for the truth, threw out the one that is as good as its teacher. The whole chain
+runs as `potstill run`, in .potstill/benchmarks/tickets, with a new model registry every time;
+students that were trained before are not trained again. The champion is then loaded from the
+registry and asked the held-out rows, beside the teacher's answers that were kept.
 Prints what the run said and a table and, as its last line, one JSON object. Needs `make demo`
 first, for the base model:
 
