@@ -47,7 +47,7 @@ class House:
         return self.corpus.splits["held_out"]
 
     def named(self, model: str) -> DistillConfig:
-        return self.config.model_copy(update={"registry": RegistryConfig(model=model)})
+        return self.config.model_copy(update={"registry": RegistryConfig(model=model, first="any")})
 
     def candidate(self, name: str) -> Candidate:
         return next(c for c in self.findings.selection.candidates if c.name == name)

@@ -60,7 +60,8 @@ def write_night(folder: Path, base: Path) -> dict[str, Any]:
         "name": "animals",
         "seed": 10,
         "work_dir": str(folder / "work"),
-        "data": {name: str(folder / f"{name}.parquet") for name in splits},
+        "data": {"validation_share": 0.2}
+        | {name: str(folder / f"{name}.parquet") for name in splits},
         "teacher": {**teacher, "learning_rate": 0.005},
         "students": [
             {"family": "layers", "layers": 2},
@@ -73,5 +74,5 @@ def write_night(folder: Path, base: Path) -> dict[str, Any]:
         "measure": {"calls": 20, "batch_rows": [4]},
         "cost": {"machine_hour": 1.5},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "night"},
-        "registry": {"model": "animals"},
+        "registry": {"model": "animals", "first": "any"},
     }

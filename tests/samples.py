@@ -70,6 +70,7 @@ def write_settings(folder: Path, data: Path, base: Path) -> dict[str, Any]:
         "seed": 7,
         "work_dir": str(folder / "work"),
         "data": {
+            "validation_share": 0.2,
             "train": str(data / "train.parquet"),
             "transfer": str(data / "transfer.parquet"),
             "held_out": str(data / "held_out.parquet"),
@@ -90,7 +91,7 @@ def write_settings(folder: Path, data: Path, base: Path) -> dict[str, Any]:
         "export": {"variants": []},  # tests that are about variants ask for them
         "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "test"},
-        "registry": {"model": "animals"},
+        "registry": {"model": "animals", "first": "any"},
     }
 
 
@@ -138,7 +139,7 @@ def write_words(folder: Path) -> dict[str, Any]:
         "select": {"choose": "most_accurate"},
         "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db", "experiment": "small"},
-        "registry": {"model": "small"},
+        "registry": {"model": "small", "first": "any"},
     }
 
 

@@ -95,8 +95,8 @@ def share_error(finalists: int) -> list[float]:
     after the first is paid for: all together stay within `ERROR`. Source: Wiens 2003, "A fixed
     sequence Bonferroni procedure for testing multiple endpoints".
     """
-    if finalists == 1:
-        return [ERROR]
+    if finalists < 2:
+        return [ERROR] * finalists
     rest = ERROR / 2 / (finalists - 1)
     return [ERROR / 2, *[rest] * (finalists - 1)]
 

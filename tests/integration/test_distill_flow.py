@@ -54,7 +54,7 @@ def written(request, written):
         return written
     name = request.node.originalname[:60]
     tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": name}
-    return written | {"tracking": tracking, "registry": {"model": name}}
+    return written | {"tracking": tracking, "registry": {"model": name, "first": "any"}}
 
 
 @pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
@@ -225,7 +225,7 @@ def harmed(tmp_path_factory, mlflow_server):
         "evaluate": {"weak_teacher": "go_on"},
         "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": mlflow_server, "experiment": "harmed"},
-        "registry": {"model": "harmed"},
+        "registry": {"model": "harmed", "first": "any"},
     }
     outcome = distill(parse_config(written, "test"))
     return outcome, mlflow.MlflowClient(written["tracking"]["uri"]), last_flow_run()
@@ -290,7 +290,7 @@ def seeded(request, tiny_base, empty_mlflow, tmp_path_factory):
     else:
         uri = request.getfixturevalue("mlflow_server")
         changes |= {"tracking": {"uri": uri, "experiment": "seeded"}}
-        changes |= {"registry": {"model": "seeded"}}
+        changes |= {"registry": {"model": "seeded", "first": "any"}}
     config = parse_config(written | changes, "test")
     outcome = distill(config)
     return Seeded(config, outcome, everything_of(config), task_states(last_flow_run()))

@@ -26,7 +26,7 @@ BEATS, NO_BEATS, INCONCLUSIVE = Verdict.BEATS, Verdict.NO_BEATS, Verdict.INCONCL
 
 def judged(house, registered, rows=None, **registry):
     config = house.config.model_copy(
-        update={"registry": RegistryConfig(model=registered.model, **registry)}
+        update={"registry": RegistryConfig(model=registered.model, **({"first": "any"} | registry))}
     )
     return judge(config, rows or house.held_out, registered, house.corpus.classes)
 
@@ -64,10 +64,20 @@ def test_a_challenger_is_not_faster_by_less_than_the_noise_of_the_run(noise, pro
     assert decide(comparison, make_latency(0.8, noise), make_latency(1.0), 0.005)[0] is promote
 
 
-def test_the_first_version_may_be_promoted_without_comparison(house, model):
-    report = judged(house, house.register(model, STATIC))
-    assert (report.promote, report.compared_to, report.verdict) == (True, None, None)
-    assert report.reason == "there is no champion yet"
+@pytest.mark.parametrize(
+    ("verdict", "first", "promote"),
+    [(BEATS, "proven", True), (INCONCLUSIVE, "proven", False), (INCONCLUSIVE, "any", True)],
+)
+def test_a_first_champion_has_to_beat_itself_without_its_teacher(
+    house, model, verdict, first, promote
+):
+    report = judged(house, house.register(model, STATIC, verdict), first=first)
+    assert (report.promote, report.compared_to, report.verdict) == (promote, None, None)
+    assert report.reason.startswith("there is no champion yet")
+    if not promote:
+        assert "the verdict on this one is INCONCLUSIVE. It stays challenger" in report.reason
+        assert "`registry.first: any` lets it through" in report.reason
+        assert house.aliases(model) == {"challenger": 1}
 
 
 def test_the_champion_is_not_compared_with_itself(house, model):

@@ -23,7 +23,8 @@ def read(tmp_path):
             if isinstance(pairs, list):
                 pairs = pd.DataFrame(pairs, columns=["text", "label"])
             pairs.to_parquet(paths[name])
-        return read_corpus(DataConfig(**paths, **(settings or {})), seed, classes, problem)
+        settings = {"validation_share": 0.2} | (settings or {})
+        return read_corpus(DataConfig(**paths, **settings), seed, classes, problem)
 
     return read
 
@@ -44,6 +45,21 @@ def test_rows_become_splits_with_class_numbers(read):
     assert corpus.splits["transfer"].gold.tolist() == [-1]
     assert not corpus.splits["transfer"].has_gold
     assert corpus.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("train_rows", "share"), [(100, 0.4), (500, 0.4), (600, 1 / 3), (1000, 0.2), (50_000, 0.2)]
+)
+def test_by_default_as_much_is_carved_as_gives_200_rows_within_bounds(train_rows, share):
+    config = DataConfig(train="train.csv", held_out="held_out.csv")
+    assert config.share_of_validation(train_rows) == pytest.approx(share)
+
+
+def test_the_share_that_is_written_is_carved(read):
+    corpus = read(train=TRAIN, settings={"validation_share": "auto"})
+    assert len(corpus.splits["validation"]) == 0.4 * len(TRAIN)
+    corpus = read(train=TRAIN, settings={"validation_share": 0.1})
+    assert len(corpus.splits["validation"]) == 0.1 * len(TRAIN)
 
 
 def test_students_learn_from_train_with_gold_and_transfer_without(read):

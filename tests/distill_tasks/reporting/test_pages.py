@@ -146,10 +146,10 @@ def test_the_page_opens_offline_with_one_copy_of_plotly(page):
     assert page.source.count("plotly.js v") == 1
 
 
-def test_the_page_begins_with_five_cards(page):
-    assert page.cards == 5
+def test_the_page_begins_with_six_cards(page):
+    assert page.cards == 6
     first = page.source[: page.source.index("Quality against latency")]
-    for said in ("The student", "Held-out accuracy", "Did the teacher help?", "Speed", GOOD):
+    for said in ("Promises on held-out", "The student", "Held-out accuracy", "Did the teacher help?", "Speed", GOOD):
         assert said in first
     assert "Wrong where the teacher was right" in first
     assert 'class="value beats">BEATS' in first
@@ -212,7 +212,7 @@ def test_where_nothing_was_chosen_there_is_still_a_page_that_says_why(nothing, t
 def test_without_gold_on_held_out_everything_is_agreement(without_gold, tmp_path):
     page, text = page_of(without_gold, tmp_path), write_markdown(without_gold)
     assert without_gold.metric == "agreement"
-    assert page.cards == 5
+    assert page.cards == 6
     assert "Held-out agreement" in page.source
     assert "inconclusive" in page.source
     assert "By class" not in page.headings
