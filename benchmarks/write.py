@@ -21,10 +21,13 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
     "verdict_error_rates",
+    "promise_error_rates",
     "small_students",
     "matrix_peak",
+    "tickets",
     "overhead",
     "halving",
+    "choice",
     "variants",
     "quality",
     "grid_against_recipe",

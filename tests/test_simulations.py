@@ -34,6 +34,16 @@ def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_promises_are_rarely_called_kept_that_are_not():
+    script = ROOT / "benchmarks/promise_error_rates.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    rates = json.loads(done.stdout.splitlines()[-1])
+    assert rates["false_kept"] <= 0.05
+    assert rates["power_2_points"] >= 0.60
+
+
+@pytest.mark.slow
 def test_statistics_of_three_seeds_of_ten_candidates_take_seconds():
     rows, classes, candidates, seeds = 2200, 8, 10, 3
     generator = np.random.default_rng(0)
