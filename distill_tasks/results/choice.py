@@ -110,7 +110,7 @@ def select_candidate(field: Field, finalists: Sequence[str], rule: Rule) -> Sele
         ],
         why_none="" if leading else name_nearest(candidates, finalists, config),
         ties=_name_ties(allowed, order),
-        stability=measure_stability(allowed.take(running), rule),
+        stability=measure_stability(allowed, running, rule),
     )
 
 
@@ -146,10 +146,7 @@ def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[in
     """
     points, remaining, order = field.points, list(running), list[int]()
     while remaining:
-        best = [remaining[n] for n in np.flatnonzero(find_front(points[remaining]))]
-        # Ranked on the whole front, whose ends the knee is measured from.
-        scope = sorted({*field.front, *best})
-        ranked = [number for number in rule.rank(points, field.gaps, scope) if number in best]
+        ranked = _rank_among(points, field.gaps, remaining, rule)
         leader = _take_smallest(field, _put_keepers_first(field, ranked)[0], remaining)
         order.append(leader)
         student = field.candidates[leader].student.student
@@ -157,13 +154,13 @@ def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[in
     return _put_keepers_first(field, order)
 
 
-def measure_stability(field: Field, rule: Rule) -> Stability | None:
+def measure_stability(field: Field, running: Sequence[int], rule: Rule) -> Stability | None:
     """Return in how many redraws each candidate would come first.
 
     Validation is redrawn, and every p95 latency within the noise of this run. Candidates that are
     ties of the chosen one count as it.
     """
-    if field.redraws is None or not field.candidates:
+    if field.redraws is None or not running:
         return None
     generator = np.random.default_rng(0)
     p95_ms = np.array([candidate.latency.p95_ms for candidate in field.candidates])
@@ -173,11 +170,10 @@ def measure_stability(field: Field, rule: Rule) -> Stability | None:
         points = field.points
         noise = generator.uniform(-field.band, field.band, len(p95_ms)) / 2
         points[:, 0], points[:, 1] = qualities, tie(p95_ms * (1 + noise), field.band)
-        kept = np.flatnonzero(margins >= 0)
-        scope = kept if kept.size else np.array([margins.argmax()])
-        front = [int(scope[number]) for number in np.flatnonzero(find_front(points[scope]))]
-        chosen = rule.rank(points, field.gaps, front)[0]
-        counts[field.candidates[_take_smallest(field, chosen, range(len(points)))].name] += 1
+        ranked = _rank_among(points, field.gaps, running, rule)
+        ranked += [number for number in running if number not in ranked]
+        first = min(ranked, key=lambda number: max(0.0, -margins[number]))
+        counts[field.candidates[_take_smallest(field, first, running)].name] += 1
     shares = {name: count / len(rounds) for name, count in counts.most_common()}
     return Stability(shares, _count_rows_to_settle(field, list(shares)))
 
@@ -192,6 +188,17 @@ def _count_rows_to_settle(field: Field, names: Sequence[str]) -> int | None:
     ends = field.gaps[one, other], -field.gaps[other, one]
     gap = Figure(better.value - worse.value, float(ends[0]), float(ends[1]), better.rows)
     return rows_needed(gap)
+
+
+def _rank_among(points: Points, gaps: Gaps, running: Sequence[int], rule: Rule) -> list[int]:
+    """Return those of some candidates that no other of them beats, the one taken first in front.
+
+    They are ranked on the front of all, whose ends the knee is measured from.
+    """
+    on_front = find_front(points[list(running)])
+    best = [number for number, is_on in zip(running, on_front, strict=True) if is_on]
+    scope = sorted({*(int(n) for n in np.flatnonzero(find_front(points))), *best})
+    return [number for number in rule.rank(points, gaps, scope) if number in best]
 
 
 def _put_keepers_first(field: Field, ranked: Sequence[int]) -> list[int]:

@@ -597,7 +597,7 @@ def test_stability_is_the_share_of_redraws_in_which_a_candidate_comes_first():
     often = np.where(np.arange(200) < 150, 0.9, 0.7)
     redraws = Redraws(np.stack([often, np.full(200, 0.8)], axis=1), np.zeros((200, 2)))
     field = replace(field_of(pair), redraws=redraws)
-    found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
+    found = measure_stability(field, [0, 1], Rule(SelectConfig(choose="most_accurate")))
     assert found.shares == {"slow": 0.75, "quick": 0.25}
     assert found.toss_up is None
 
@@ -613,7 +613,7 @@ def test_the_rows_that_would_settle_a_choice_follow_from_the_interval_of_the_dif
     redraws = Redraws(np.tile([0.8, 0.9], (200, 1)), np.zeros((200, 2)))
     redraws.qualities[::2] = [0.9, 0.8]
     field = replace(field_of(pair, unsure=0.2), redraws=redraws)
-    found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
+    found = measure_stability(field, [0, 1], Rule(SelectConfig(choose="most_accurate")))
     assert set(found.shares) == {"slow", "quick"}
     assert found.rows_to_settle == rows_needed(Figure(0.1, -0.1, 0.3, 100))
 
@@ -623,5 +623,15 @@ def test_a_redraw_in_which_the_first_breaks_its_promise_goes_to_one_that_keeps_i
     margins = np.stack([np.where(np.arange(200) < 50, -0.1, 0.1), np.full(200, 0.1)], axis=1)
     redraws = Redraws(np.tile([0.9, 0.8], (200, 1)), margins)
     field = replace(field_of(pair), redraws=redraws)
-    found = measure_stability(field, Rule(SelectConfig(choose="most_accurate")))
+    found = measure_stability(field, [0, 1], Rule(SelectConfig(choose="most_accurate")))
     assert found.shares == {"slow": 0.75, "quick": 0.25}
+
+
+def test_a_redraw_is_ranked_as_the_choice_is_on_the_front_of_all():
+    field = [candidate("slow", 0.9, 9), candidate("middle", 0.88, 2), candidate("quick", 0.8, 1)]
+    redraws = Redraws(np.tile([0.9, 0.88, 0.8], (200, 1)), np.zeros((200, 3)))
+    found = select_candidate(
+        replace(field_of(field), redraws=redraws), ["middle", "quick"], Rule(SelectConfig())
+    )
+    assert found.chosen == "middle"
+    assert found.stability.shares == {"middle": 1.0}
