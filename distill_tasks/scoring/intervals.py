@@ -127,7 +127,7 @@ def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArra
 
 
 def bootstrap(
-    statistics: Mapping[str, Statistic], rows: int, seed: int, draws: int = DRAWS
+    statistics: Mapping[str, Statistic], rows: int, seed: int, draws: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Return the values (draws,) of each statistic on the same samples of the rows.
 
@@ -135,7 +135,7 @@ def bootstrap(
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
-    for _ in range(0, draws, DRAWS_AT_ONCE):
+    for _ in range(0, draws or DRAWS, DRAWS_AT_ONCE):
         weights = draw_weights(generator, DRAWS_AT_ONCE, rows)
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from samples import CLASSES, FILLERS, WORDS
 
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.gold import read_gold
 from distill_tasks.data.rows import read_rows
@@ -64,6 +65,8 @@ LABELS = {
     "multi_label": st.sets(st.sampled_from(CLASSES)).map(lambda names: tuple(sorted(names))),
 }
 """The labels that one row can have."""
+
+FINDING = Note(Rank.KNOW, "a finding")
 
 every_problem = pytest.mark.parametrize("problem", PROBLEMS)
 few = settings(max_examples=50)
@@ -197,11 +200,11 @@ def test_rows_of_a_file_have_the_gold_that_stands_in_it(problem, tmp_path):
 def test_a_saved_corpus_is_read_as_it_was(problem, tmp_path):
     splits = {"train": make_split(problem, 20, seed=1), "transfer": make_split(problem, 9, seed=2)}
     splits["transfer"] = Split(splits["transfer"].texts, no_gold(problem, 9))
-    corpus = Corpus(splits, CLASSES, ("a finding",), problem)
+    corpus = Corpus(splits, CLASSES, (FINDING,), problem)
     corpus.save(tmp_path)
     again = Corpus.open(tmp_path)
     assert again.digest == corpus.digest
-    assert (again.problem, again.findings) == (problem, ("a finding",))
+    assert (again.problem, again.findings) == (problem, (FINDING,))
     assert find_known(again.training_rows.gold).tolist() == [True] * 20 + [False] * 9
 
 

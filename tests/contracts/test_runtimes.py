@@ -430,7 +430,7 @@ def test_one_with_other_weights_is_told(changed, name):
 
 def test_a_logit_that_is_no_number_is_told(changed):
     folder, texts, logits, ids = changed("static")
-    with pytest.raises(PotstillError, match="answers otherwise"):
+    with pytest.raises(PotstillError, match="answers differently"):
         check_served(folder, texts, np.full_like(logits, np.nan), ids)
 
 

@@ -2,15 +2,18 @@ import numpy as np
 import pytest
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.scored import hold_back
+
+ODD = Note(Rank.KNOW, "odd")
 
 
 @pytest.fixture
 def corpus():
     train = Split(("one", "two"), np.array([0, 1]))
     transfer = Split(tuple(f"text {n}" for n in range(10)), np.full(10, -1))
-    return Corpus({"train": train, "transfer": transfer, "production": train}, ("a", "b"), ("odd",))
+    return Corpus({"train": train, "transfer": transfer, "production": train}, ("a", "b"), (ODD,))
 
 
 def test_some_transfer_rows_are_held_back_from_training(corpus):
@@ -20,8 +23,8 @@ def test_some_transfer_rows_are_held_back_from_training(corpus):
     assert (len(parts[0]), len(parts[1])) == (6, 4)
     assert sorted(parts[0] + parts[1]) == sorted(corpus.splits["transfer"].texts)
     assert set(parts[1]).isdisjoint(held.training_rows.texts)
-    assert held.findings[0] == "odd"
-    assert held.findings[1].startswith("4 of 10 transfer rows train no student")
+    assert held.findings[0] == ODD
+    assert held.findings[1].text.startswith("4 of 10 transfer rows train no student")
 
 
 def test_the_same_seed_holds_back_the_same_rows_and_another_one_others(corpus):

@@ -266,8 +266,8 @@ def test_of_several_labels_each_gets_its_threshold(stage, data_folder):
 
 
 def test_a_control_does_not_depend_on_the_teacher_or_the_blend(stage):
-    first = stage("static", distilled=False)
-    again = stage("static", distilled=False, teacher="another", objective=(5.0, 0.1))
+    first = stage("static", distilled=False, served=False)
+    again = stage("static", distilled=False, served=False, teacher="another", objective=(5.0, 0.1))
     assert (again.digest, again.reused) == (first.digest, True)
     assert (first.distilled, first.served) == (False, False)
     assert first.name == "static-8-epochs-1-on-gold-seed-7"

@@ -36,7 +36,7 @@ def test_a_class_that_is_named_is_judged_however_few_its_rows():
 
 def test_classes_too_small_to_judge_are_named():
     found = SelectConfig(min_class_recall=0.5).check_rows(make_corpus())
-    assert found == [
+    assert [note.text for note in found] == [
         "min_class_recall is not asked of classes with too few held-out rows: grain (3)"
     ]
 
@@ -49,7 +49,7 @@ def test_a_promise_about_a_class_that_does_not_exist_is_refused():
 
 def test_a_promise_that_so_few_rows_can_hardly_show_is_told_with_the_rows_needed():
     config = SelectConfig(min_accuracy=0.99, min_class_recall={"grain": 0.8}, promise="surely")
-    overall, of_class = config.check_rows(make_corpus())
+    overall, of_class = (note.text for note in config.check_rows(make_corpus()))
     assert overall == (
         "min_accuracy 0.99 can hardly be shown surely by 123 held-out rows: even a student that is "
         "right in all of them would need 299"
@@ -61,9 +61,10 @@ def test_a_promise_that_so_few_rows_can_hardly_show_is_told_with_the_rows_needed
 
 
 def test_without_gold_promises_are_about_agreement_and_none_is_about_classes():
-    assert SelectConfig(min_retention=0.9).check_rows(make_corpus(gold=False)) == [
-        "min_retention 0.9: held_out has no gold, so it is about agreement"
-    ]
+    (note,) = SelectConfig(min_retention=0.9).check_rows(make_corpus(gold=False))
+    assert note.text == (
+        "min_retention 0.9: held_out has no gold, so it is about agreement with the teacher"
+    )
     with pytest.raises(InputError, match="need gold labels in "):
         SelectConfig(min_class_f1=0.5).check_rows(make_corpus(gold=False))
 

@@ -256,7 +256,8 @@ def several(tiny_base, tmp_path_factory):
         "name": "traits",
         "problem": "multi_label",
         "work_dir": str(folder / "work"),
-        "data": {name: str(folder / f"{name}.parquet") for name in parts},
+        "data": {"validation_share": 0.2}
+        | {name: str(folder / f"{name}.parquet") for name in parts},
         "teacher": {
             "kind": "finetune",
             "base": str(tiny_base),
@@ -344,8 +345,8 @@ def test_where_gold_has_no_words_there_are_no_words_on_gold(light, corpus):
     answers = pd.read_parquet(light.teacher.path)
     spaced = answers.assign(text=[" ".join(text.replace(" ", "")) for text in answers["text"]])
     pd.concat([answers, spaced]).to_parquet(light.teacher.path)
-    (warning,) = [w for w in inspect_corpus(bare, None, None).warnings if "words-on-gold" in w]
-    assert "no words of two characters" in warning
+    (warning,) = [w for w in inspect_corpus(bare, None, None).warnings if "words-on-gold" in w.text]
+    assert "no words of two characters" in warning.text
     found = prepare(light, bare, [])[0]("held_out")
     assert set(found.models) == {"teacher", "majority-class"}
 
@@ -354,10 +355,12 @@ def test_the_bound_of_words_on_gold_is_told_and_makes_its_answers_another_ones(
     light, corpus, monkeypatch
 ):
     whole = prepare(light, corpus, [])[0]()
-    assert not [w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w]
+    assert not [w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w.text]
     monkeypatch.setattr(controls, "MEMORY_GB", 1e-5)
-    (warning,) = [w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w]
-    assert "reads the 12 most frequent of" in warning
+    (warning,) = [
+        w for w in inspect_corpus(corpus, None, None).warnings if "words-on-gold" in w.text
+    ]
+    assert "reads the 12 most frequent of" in warning.text
     bounded = prepare(light, corpus, [])[0]()
     accuracy = [
         scores.models["words-on-gold"].values["quality/accuracy"] for scores in (whole, bounded)

@@ -4,6 +4,7 @@ from samples import FAMILIES, VARIANTS, WORDS_STUDENT
 
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.stages.report import write_report
+from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.tracking.logged_models import find_student, log_student
 from distill_tasks.tracking.runs import find_or_start
 
@@ -18,10 +19,10 @@ def models_of(house):
 
 def test_every_student_is_one_ready_logged_model(house):
     models = [model for model in models_of(house) if model.model_type == "student"]
-    assert sorted(model.name for model in models) == sorted(SERVED)
+    assert sorted(model.name for model in models) == sorted([*SERVED, WORDS_ON_GOLD])
     assert {str(model.status) for model in models} == {"READY"}
     assert {model.name: model.model_id for model in models} == {
-        name: house.report.runs.model_ids[name] for name in SERVED
+        name: house.report.runs.model_ids[name] for name in (*SERVED, WORDS_ON_GOLD)
     }
 
 

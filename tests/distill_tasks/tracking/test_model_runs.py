@@ -8,6 +8,7 @@ from distill_tasks.reporting.pages import write_markdown
 from distill_tasks.reporting.tables import tabulate_models
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.stages.report import write_report
+from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.tracking.runs import tracked
 
 CONTROLS = ("words-on-gold", "majority-class")
@@ -49,8 +50,8 @@ def test_every_run_carries_the_same_names_of_figures(house):
 
 def test_teacher_and_candidates_were_measured_in_one_run(house):
     found = house.findings.latencies
-    assert found.by_name.keys() == {TEACHER, *SERVED}
-    assert found.footprints.keys() == set(SERVED)
+    assert found.by_name.keys() == {TEACHER, *SERVED, WORDS_ON_GOLD}
+    assert found.footprints.keys() == {*SERVED, WORDS_ON_GOLD}
     times = {name: latency.p50_ms for name, latency in found.by_name.items()}
     assert times[LAYERS_ONNX] < times[LAYERS] < times[TEACHER]
     light = [takes for name, takes in found.footprints.items() if name != LAYERS]

@@ -24,7 +24,7 @@ def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
     )
     assert {run.info.status for run in runs} == {"FINISHED"}
     roles = sorted(run.data.tags["potstill.role"] for run in runs)
-    assert roles == sorted(["summary", TEACHER, *CONTROLS, *["student"] * len(SERVED)])
+    assert roles == sorted(["summary", TEACHER, "majority-class", *["student"] * (len(SERVED) + 1)])
 
 
 def test_a_summary_that_a_kill_left_unwritten_is_written_without_new_runs(house):
