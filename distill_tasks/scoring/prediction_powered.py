@@ -49,6 +49,8 @@ class Evidence:
     """With the teacher's labels for gold, on the same rows and draws; None without further rows."""
     further: Sample | None = None
     """With the teacher's labels, on the further rows."""
+    seed: int = 0
+    """Of the draws of the rows with gold."""
 
     @cached_property
     def qualities(self) -> list[Figure]:
@@ -65,12 +67,17 @@ class Evidence:
     @cached_property
     def plain(self) -> Values:
         """The estimate of each model's quality (models,)."""
-        return self.gold.plain + self._weights * self._shift.plain
+        return self.gold.plain + self.moved.plain
 
     @cached_property
     def draws(self) -> Values:
         """The estimates on bootstrap draws of all rows (draws, models)."""
-        return self.gold.draws + self._weights * self._shift.draws
+        return self.gold.draws + self.moved.draws
+
+    @cached_property
+    def moved(self) -> Sample:
+        """What the further rows add to the estimate on gold alone."""
+        return Sample(self._weights * self._shift.plain, self._weights * self._shift.draws)
 
     @cached_property
     def low_gaps(self) -> Values:
@@ -129,9 +136,15 @@ def collect_evidence(
     both = _sample([*gold, *twins], rows, seed)
     alone = Sample(both.plain[:count], both.draws[:, :count])
     if by_teacher is None:
-        return Evidence(alone, rows)
+        return Evidence(alone, rows, seed=seed)
     twin = Sample(both.plain[count:], both.draws[:, count:])
-    return Evidence(alone, rows, twin, _sample(by_teacher.further, by_teacher.rows, seed + 1))
+    return Evidence(
+        gold=alone,
+        rows=rows,
+        on_gold=twin,
+        further=_sample(by_teacher.further, by_teacher.rows, seed + 1),
+        seed=seed,
+    )
 
 
 def _sample(statistics: Sequence[Statistic], rows: int, seed: int) -> Sample:

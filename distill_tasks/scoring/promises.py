@@ -80,6 +80,10 @@ class PromiseTest:
         """Return whether the estimate, or the lower end of its interval, reaches the promise."""
         return (self.value if certainty == "point" else self.low) >= self.promise.least
 
+    def move(self, by: float) -> PromiseTest:
+        """Return what is said with the estimate moved, as further rows ask; its ends stay."""
+        return replace(self, value=self.value + by)
+
     def __str__(self) -> str:
         agreement = " (agreement with the teacher: there is no gold)" * self.agreement
         return (

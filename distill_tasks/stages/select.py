@@ -20,8 +20,8 @@ from distill_tasks.results.outcomes import Latencies, Proof, Scores
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.selection import Candidate, Field, Redraws, Selection
-from distill_tasks.scoring.intervals import SIDE, bootstrap
-from distill_tasks.scoring.prediction_powered import ByTeacher, collect_evidence
+from distill_tasks.scoring.intervals import SIDE, bootstrap, plain_value
+from distill_tasks.scoring.prediction_powered import ByTeacher, Evidence, collect_evidence
 from distill_tasks.scoring.promises import Promise, check_promises, measure
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_statistic
 from distill_tasks.stages.stage import stage
@@ -68,8 +68,9 @@ def make_field(
     rows = len(evaluator.eval_split.split)
     by_teacher = _score_by_teacher(run, evaluator.eval_split, students, asked)
     evidence = collect_evidence(gold, rows, by_teacher, config.seed)
+    follow = {promise: _follow_quality(promise, evaluator.eval_split) for promise in promises}
     candidates = []
-    for (name, card), powered in zip(scores.candidates.items(), evidence.qualities, strict=True):
+    for number, (name, card) in enumerate(scores.candidates.items()):
         served = next(s for s in students if s.name == name)
         parity = parities.get(name)
         rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
@@ -84,12 +85,14 @@ def make_field(
                 footprint=latencies.footprints[name],
                 parity=parity,
                 rejected=rejected,
-                powered=powered,
-                promises=tuple(tests),
+                powered=evidence.qualities[number],
+                promises=tuple(
+                    test.move(follow[test.promise] * evidence.moved.plain[number]) for test in tests
+                ),
             )
         )
     served_predictions = [evaluator.ask(candidate.student) for candidate in candidates]
-    margins = _redraw_margins(evaluator.eval_split, promises, served_predictions, config.seed)
+    margins = _redraw_margins(evaluator.eval_split, follow, served_predictions, evidence)
     return Field(
         candidates=candidates,
         gaps=evidence.low_gaps,
@@ -126,18 +129,32 @@ def _score_by_teacher(
     )
 
 
+def _follow_quality(promise: Promise, eval_split: EvalSplit) -> float:
+    """Return by how much a promise's figure moves where the quality moves by one."""
+    if promise.measure == eval_split.metric:
+        return 1.0
+    if promise.measure != "retention":
+        return 0.0
+    teacher = quality_statistic(eval_split, [eval_split.teacher])
+    return 1 / max(plain_value(teacher, len(eval_split.split)), 1e-12)
+
+
 def _redraw_margins(
     eval_split: EvalSplit,
-    promises: Sequence[Promise],
+    follow: dict[Promise, float],
     predictions: Sequence[Predictions],
-    seed: int,
+    evidence: Evidence,
 ) -> np.ndarray:
-    """Return by how much each candidate keeps what it keeps least (draws, candidates)."""
-    if not promises:
+    """Return by how much each candidate keeps what it keeps least (draws, candidates).
+
+    ``follow`` says of every promise how far it moves with the quality.
+    """
+    if not follow:
         return np.zeros((REDRAWS, len(predictions)))
     margins = []
-    for answers in predictions:
-        statistics = {str(p): measure(p, eval_split, answers).statistic for p in promises}
-        drawn = bootstrap(statistics, len(eval_split.split), seed, draws=REDRAWS)
-        margins.append(np.min([drawn[str(p)] - p.least for p in promises], axis=0))
+    for answers, moved in zip(predictions, evidence.moved.draws[:REDRAWS].T, strict=True):
+        statistics = {str(p): measure(p, eval_split, answers).statistic for p in follow}
+        drawn = bootstrap(statistics, len(eval_split.split), evidence.seed, draws=REDRAWS)
+        kept = [drawn[str(p)] + moves * moved - p.least for p, moves in follow.items()]
+        margins.append(np.min(kept, axis=0))
     return np.stack(margins, axis=1)

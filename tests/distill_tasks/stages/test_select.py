@@ -5,6 +5,8 @@ from builders import make_footprint, make_latencies, make_latency, open_run, tra
 from samples import GOOD, POOR, write_words
 
 from distill_tasks.config import RegistryConfig, parse_config
+from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.scored import hold_back
 from distill_tasks.stages.evaluate import score_all
 from distill_tasks.stages.select import make_field
 
@@ -74,3 +76,45 @@ def test_a_variant_that_answers_otherwise_is_rejected(compete):
     assert allowed.rejected == ""
     *_, still = compete(POOR, "onnx", allowed_drop=0.9).candidates
     assert still.rejected == plain.rejected  # float32 may not lose anything
+
+
+# Rows that the teacher alone has labelled.
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """The field of a run that holds transfer rows back, and its students' field on gold alone."""
+    written = write_words(tmp_path_factory.mktemp("scored"))
+    config = parse_config(written | {"select": {"min_retention": 0.9}}, "test")
+    corpus = hold_back(read_corpus(config.data, config.seed), 120, config.seed)
+    run = open_run(config, corpus)
+    students = train_finalists(run)
+    scores, times = score_all(run, students, "validation"), make_latencies({GOOD: 0.4, POOR: 0.2})
+    field = make_field(run, students, scores, times)
+    left = {name: split for name, split in corpus.splits.items() if name != "scored"}
+    alone = replace(run, corpus=replace(corpus, splits=left))
+    return field, make_field(alone, students, scores, times)
+
+
+def test_rows_labelled_by_the_teacher_alone_make_the_quality_surer(scored):
+    surer, alone = scored
+    for ours, theirs in zip(surer.candidates, alone.candidates, strict=True):
+        assert theirs.quality.value == theirs.validation.quality.value
+        assert ours.quality.rows == theirs.quality.rows
+        assert ours.quality.high - ours.quality.low < theirs.quality.high - theirs.quality.low
+    assert surer.redraws.qualities.std(axis=0) == pytest.approx(
+        alone.redraws.qualities.std(axis=0), rel=0.5
+    )
+
+
+def test_the_promise_on_validation_follows_the_surer_quality_and_its_ends_stay(scored):
+    surer, alone = scored
+    for ours, theirs in zip(surer.candidates, alone.candidates, strict=True):
+        (test,), (before,) = ours.promises, theirs.promises
+        assert (test.low, test.high) == (before.low, before.high)
+        teacher = theirs.quality.value / before.value
+        moved = ours.quality.value - theirs.quality.value
+        assert test.value == pytest.approx(before.value + moved / teacher)
+        assert ours.margin == pytest.approx(test.value - 0.9)
+    middle = surer.redraws.margins.mean(axis=0)
+    assert middle == pytest.approx([c.margin for c in surer.candidates], abs=0.02)
