@@ -42,7 +42,7 @@ from registry.register import register
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a distillation came to."""
+    """The result of a distillation."""
 
     distillation: Distillation
     findings: Findings

@@ -17,7 +17,7 @@ HEIGHT_PX = 380
 
 
 def draw_reliability(panel: Panel) -> Any:
-    """Return how often answers of some confidence are right, for teacher and student."""
+    """Return the share of right answers by confidence, for teacher and student."""
     figure = _blank("confidence", "share right")
     figure.add_scatter(
         x=[0, 1],
@@ -41,7 +41,7 @@ def draw_reliability(panel: Panel) -> Any:
 
 
 def draw_confusion(panel: Panel, classes: tuple[str, ...], several: bool) -> Any:
-    """Return what the student says where the teacher says something else."""
+    """Return which classes the student predicts where it disagrees with the teacher."""
     labels = [as_label(name) for name in classes]
     answers = ["both", "teacher alone", "student alone", "neither"] if several else labels
     cells: list[list[int | None]] = [

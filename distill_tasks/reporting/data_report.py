@@ -1,4 +1,4 @@
-"""The data report: what the rows are like, before anything is learnt from them."""
+"""The data report: properties of the rows, before any training."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ TRUNCATED_SHARE = 0.1
 USUAL_TRANSFER_ROWS = (10_000, 50_000)
 """Transfer rows that published distillations of text classifiers used."""
 CHOICE_DIFFERENCE = 0.02
-"""What validation should tell apart, as students are chosen by it."""
+"""The difference in accuracy that validation should detect, since it orders the students."""
 USUAL_DIFFERENCE = 0.01
-"""The difference in accuracy that most users want called."""
+"""The difference in accuracy that most users want to detect."""
 USUAL_CLASS_DIFFERENCE = 0.1
-"""The difference in a single class that macro F1 is to see."""
+"""The difference in the F1 of one class that macro F1 should detect."""
 
 
 def inspect_corpus(

@@ -65,7 +65,7 @@ class Point:
 def list_points(findings: Findings) -> list[Point]:
     """Return every timed model as a point of the picture.
 
-    Left out are those timed with their first seed before the export of another one failed.
+    Models whose later export failed are left out, although they were timed.
     """
     validation, held_out = findings.validation, findings.held_out
     points = []
@@ -237,7 +237,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
 
 
 def _front(points: list[Point]) -> list[Point]:
-    """Return the students on the front that none beats on the figures drawn, fastest first."""
+    """Return the students that no other student beats on the figures drawn, fastest first."""
     students = [point for point in points if point.role in ("chosen", "front")]
     if not students:
         return []

@@ -60,7 +60,7 @@ Without mlflow: {takes}.{variant}
 
 
 def _say_losses(findings: Findings, candidate: Candidate) -> list[str]:
-    """Return what a student loses against its teacher that its first figure may hide."""
+    """Return losses against the teacher that the headline figure may hide."""
     lines = say_classes(findings, candidate)
     if findings.needs_macro_f1:
         ours, teacher = (

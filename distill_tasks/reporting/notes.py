@@ -29,7 +29,7 @@ One that is wrong on 3 rows in 100 is that lucky once in twenty times: 0.97¹⁰
 
 
 def gather_notes(findings: Findings) -> list[Note]:
-    """Return what there is to say of a run, each thing once, sorted by rank."""
+    """Return the notes of a run without repeats, sorted by rank."""
     notes = [
         *_note_weak_teacher(findings),
         *_note_ready_teacher(findings),
@@ -62,7 +62,7 @@ def _note_weak_teacher(findings: Findings) -> list[Note]:
 
 
 def _note_ready_teacher(findings: Findings) -> list[Note]:
-    """Say what speaks against a teacher that somebody else trained, on rows not known here."""
+    """Return notes on a teacher that was trained elsewhere and may have seen these rows."""
     if not findings.config.teacher.ready:
         return []
     hard = are_one_hot(findings.soft_labels.logits, findings.config.problem)
@@ -131,7 +131,7 @@ def _note_unpredicted(findings: Findings) -> list[Note]:
 
 
 def _note_flags(findings: Findings) -> list[Note]:
-    """Say what goes with the verdicts; where production differs, something must be done."""
+    """Return the flags of the verdicts as notes; a difference on production must be acted on."""
     notes, production = [], findings.proof.production
     for name, judgement in findings.proof.judgements.items():
         check = production.get(name)

@@ -169,7 +169,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
 
 
 def _fill_choice(findings: Findings) -> dict[str, Any]:
-    """Return the values of the template that tell of the chosen student."""
+    """Return the template's values about the chosen student."""
     choice, panel = findings.selection.choice, findings.panel
     has_gold = choice is not None and panel is not None and panel.has_gold
     return {
@@ -215,5 +215,5 @@ def _bullets(texts: Iterable[str]) -> str:
 
 
 def _named_bullets(named: Iterable[tuple[str, str]]) -> str:
-    """Return texts as a list, each behind its name."""
+    """Return texts as a markdown list, each after its name in bold."""
     return "\n".join(f"- **{as_markdown(name)}** {as_markdown(text)}" for name, text in named)

@@ -31,20 +31,20 @@ class ModelRow:
     outcome: str
     """Why it was chosen or not, or what it is."""
     quality: Figure | None
-    """On held-out, over its seeds; None for what held-out never saw."""
+    """On held-out, over its seeds; None if it was not scored there."""
     seeds: tuple[float, float] | None
     """Least and greatest held-out quality among its seeds; None of a single one."""
     validation_quality: Figure | None
     verdict: Verdict | None
     less_control: Figure | None
-    """Its held-out quality less that of the same student trained on gold alone."""
+    """Its held-out quality minus that of the same student trained on gold alone."""
     retention: float | None
     agreement: float | None
     macro_f1: float | None
     ece: float | None
     latency: Latency | None
     speed_up: SpeedUp | None
-    """The teacher's latencies over its own."""
+    """The teacher's latencies divided by its own."""
     footprint: Footprint | None
     disk_mb: float | None
     parameters: int | None
@@ -54,20 +54,20 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class VariantRow:
-    """One form in which a student may be served, beside the student as it was trained."""
+    """A variant of a student, compared with the student as it was trained."""
 
     name: str
     p50_ms: float
     speed_up: SpeedUp
-    """Latencies of the student as it was trained over its own."""
+    """Latencies of the student as it was trained, divided by its own."""
     validation: Parity | None
-    """Against the student as it was trained; None where it is that itself."""
+    """Compared with the student as it was trained; None if it is that student."""
     held_out: Parity | None
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: how the chosen student finds its held-out rows, beside the teacher."""
+    """One class: the chosen student's figures on held-out, beside the teacher's."""
 
     name: str
     rows: int
@@ -78,20 +78,20 @@ class ClassRow:
 
     @property
     def less_teacher(self) -> float | None:
-        """F1 of the student less the teacher's."""
+        """F1 of the student minus the teacher's."""
         if self.f1 is None or self.teacher_f1 is None:
             return None
         return self.f1 - self.teacher_f1
 
     @property
     def never_predicted(self) -> bool:
-        """Whether it has rows, and the student says it of none."""
+        """Whether it has rows but the student never predicts it."""
         return self.rows > 0 and self.precision is None
 
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """How far the confidence of a model is to be trusted."""
+    """How well the confidence of a model is calibrated."""
 
     name: str
     temperature: float
@@ -99,9 +99,9 @@ class CalibrationRow:
     nll: Figure | None
     brier: Figure | None
     coverage: Figure | None
-    """Share of rows that it answers; None where it answers all."""
+    """Share of rows that it answers; None if it answers all."""
     precision: Figure | None
-    """Share of those that it gets right."""
+    """Share of the answered rows that are right."""
 
 
 def list_models(findings: Findings) -> list[ModelRow]:
@@ -122,7 +122,7 @@ def list_models(findings: Findings) -> list[ModelRow]:
 
 
 def list_variants(findings: Findings) -> list[VariantRow]:
-    """Return what may be served of every student that has variants."""
+    """Return the variants of every student that has some, and the student itself."""
     candidates, latencies = findings.selection.candidates, findings.latencies.by_name
     several = {candidate.student.student for candidate in candidates if candidate.parity}
     return [
@@ -139,7 +139,7 @@ def list_variants(findings: Findings) -> list[VariantRow]:
 
 
 def list_classes(findings: Findings, choice: Candidate) -> list[ClassRow]:
-    """Return how the chosen student finds each class, beside the teacher."""
+    """Return the chosen student's figures for each class, beside the teacher's."""
     cards = findings.held_out.models
     teacher = {row["class"]: row for row in cards[TEACHER].per_class}
     return [_class_row(row, teacher[row["class"]]) for row in cards[choice.name].per_class]
@@ -152,7 +152,7 @@ def list_calibration(findings: Findings, choice: Candidate) -> list[CalibrationR
 
 
 def _sort_candidates(findings: Findings) -> list[Candidate]:
-    """Return those that held-out has seen, best first, then the others."""
+    """Return the candidates scored on held-out, best first, then the others."""
     seen = findings.held_out.candidates
 
     def place(candidate: Candidate) -> tuple[bool, float, float]:

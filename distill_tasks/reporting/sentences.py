@@ -1,4 +1,4 @@
-"""The sentences of the report: every one that people read there is written here, once."""
+"""The sentences of the report, each written once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ERRORS = {
 
 
 def headline(findings: Findings) -> str:
-    """Return first what speaks against the choice, then which student, how good and how fast."""
+    """Return what speaks against the choice, then the chosen student's quality and speed."""
     choice = findings.selection.choice
     if choice is None:
         return findings.selection.why_none
@@ -42,7 +42,7 @@ def _say_choice(findings: Findings, choice: Candidate) -> str:
 
 
 def _say_kept(findings: Findings, choice: Candidate) -> str:
-    """Return how much of the teacher's quality a student has; of macro F1 too where that says more.
+    """Return the share of the teacher's quality that a student keeps, of macro F1 too if needed.
 
     Without gold it is agreement.
     """
@@ -60,7 +60,7 @@ def _say_kept(findings: Findings, choice: Candidate) -> str:
 
 
 def say_classes(findings: Findings, choice: Candidate) -> list[str]:
-    """Return the class that a student finds worst beside the teacher, and those it never predicts.
+    """Return the class with the largest loss against the teacher, and classes never predicted.
 
     Classes of a few rows count too, with their number; without gold nothing is known.
     """
@@ -82,7 +82,7 @@ def say_classes(findings: Findings, choice: Candidate) -> list[str]:
 
 
 def explain_columns(findings: Findings) -> str:
-    """Return whose figures the table of all models compares with whose."""
+    """Return which models the columns of the table compare."""
     metric = findings.metric
     return (
         "Held-out figures, of several seeds their mean; the choice was made on validation. "
@@ -93,7 +93,7 @@ def explain_columns(findings: Findings) -> str:
 
 
 def say_verdict(judgement: Judgement) -> str:
-    """Return a verdict with its reason and what goes with it."""
+    """Return a verdict with its reason, the distillation ratio and its flags."""
     ratio = judgement.distillation_ratio
     share = (
         f" It covers {100 * ratio.value:.0f} % [{100 * ratio.low:.0f}, {100 * ratio.high:.0f}] of "
@@ -106,7 +106,7 @@ def say_verdict(judgement: Judgement) -> str:
 
 
 def say_front(findings: Findings) -> str:
-    """Return who is on the front and how sure that is."""
+    """Return the candidates on the front and how certain that is."""
     selection, band = findings.selection, findings.latencies.band
     ties = (
         f"p95 latencies within {100 * band:.1f} % of each other count as ties: by so much at most "
@@ -128,7 +128,7 @@ def say_front(findings: Findings) -> str:
 
 
 def say_halving(findings: Findings) -> str:
-    """Return whom halving stopped and what that saved; empty where nobody could be stopped."""
+    """Return which students halving stopped and the time saved; empty if it was off."""
     halving = findings.halving
     if not halving.students:
         return ""
@@ -163,7 +163,7 @@ def say_times(findings: Findings) -> str:
 
 
 def say_footprint(footprint: Footprint) -> str:
-    """Return what serving takes beside time."""
+    """Return the memory, disk and start-up time of serving."""
     return (
         f"first answer after {footprint.cold_start_s:.2f} s, {footprint.resident_mb:.0f} MB of "
         f"memory, {footprint.installed_mb:.0f} MB of packages"
@@ -192,7 +192,7 @@ def _say_group(kind: str, group: ErrorGroup) -> str:
 
 
 def say_example(example: Example) -> str:
-    """Return one row that the student gets wrong, and who says what of it."""
+    """Return one row that the student gets wrong, with all labels given to it."""
     gold = "" if example.gold is None else f"gold {example.gold or 'none'}, "
     return (
         f"{gold}teacher {example.teacher or 'none'}, student {example.student or 'none'} "

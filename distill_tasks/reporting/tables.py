@@ -1,4 +1,4 @@
-"""The report's tables as text: of each row its cells, by the titles of their columns."""
+"""The report's tables as text: each row is a dictionary of cells by column title."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Cells = dict[str, str]
 
 NOTHING = "–"
-"""The cell of a figure that there is none of."""
+"""The cell of a missing figure."""
 
 
 def tabulate_models(findings: Findings) -> list[Cells]:
@@ -26,7 +26,7 @@ def tabulate_models(findings: Findings) -> list[Cells]:
 
 
 def name_quality_columns(findings: Findings) -> tuple[str, ...]:
-    """Return the columns of quality that no table leaves out."""
+    """Return the quality columns that every table has."""
     return (findings.metric, "interval", *(["macro F1"] if findings.needs_macro_f1 else []))
 
 
@@ -81,7 +81,7 @@ def tabulate_calibration(findings: Findings, choice: Candidate) -> list[Cells]:
 
 
 def tabulate_splits(findings: Findings) -> list[Cells]:
-    """Return what the data report says of each split."""
+    """Return the data report's figures for each split."""
     return [
         {
             "split": split.name,

@@ -1,4 +1,4 @@
-"""The choice: who is tested on held-out, in which order, and who of them is taken."""
+"""The choice: which candidates are tested on held-out, in which order, and which is chosen."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rule:
 
 
 def find_finalists(field: Field, rule: Rule, most: int) -> list[str]:
-    """Return the students worth all seeds and held-out rows, in the order of their tests.
+    """Return the students that get all seeds and held-out tests, in the order of their tests.
 
     Students on the front come first, as the configuration would choose them, then those that may
     be on it for all that validation says, the better ones first; those that validation says keep
@@ -134,12 +134,12 @@ def choose_kept(selection: Selection, proof: Proof, config: SelectConfig) -> Sel
 
 
 def meet_constraints(field: Field, config: SelectConfig) -> Field:
-    """Return the field of those that meet the limits and may, on validation, keep the promises."""
+    """Return the candidates that meet the limits and may keep the promises, by validation."""
     return field.take([n for n, c in enumerate(field.candidates) if not find_misses(c, config)])
 
 
 def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[int]:
-    """Return of each finalist the candidate that would be served, in the order of their tests.
+    """Return the candidate of each finalist that would be served, in the order of their tests.
 
     Of those that are as good and as fast as the one in front of them the smallest comes first, by
     name where they are as large, so that the order is the same on every machine.
@@ -191,7 +191,7 @@ def _count_rows_to_settle(field: Field, names: Sequence[str]) -> int | None:
 
 
 def _rank_among(points: Points, gaps: Gaps, running: Sequence[int], rule: Rule) -> list[int]:
-    """Return those of some candidates that no other of them beats, the one taken first in front.
+    """Return the candidates that no other one beats, in the order of preference.
 
     They are ranked on the front of all, whose ends the knee is measured from.
     """

@@ -33,7 +33,7 @@ def find_misses(candidate: Candidate, config: SelectConfig) -> list[str]:
 def explain(
     field: Field, number: int, chosen: int | None, running: Sequence[int], config: SelectConfig
 ) -> str:
-    """Return why a candidate comes first or not, among those that meet the constraints."""
+    """Return why a candidate that meets the constraints comes first, or does not."""
     points = field.points
     front = [n for n in running if not _is_behind(points, n, running)]
     if number == chosen:
@@ -64,7 +64,7 @@ def say_chosen(selection: Selection, name: str, tests: Sequence[PromiseTest]) ->
 def name_nearest(
     candidates: Sequence[Candidate], finalists: Sequence[str], config: SelectConfig
 ) -> str:
-    """Return that no finalist meets the constraints on validation, and who is nearest."""
+    """Return that no finalist meets the constraints on validation, naming the nearest one."""
 
     def worst_miss(candidate: Candidate) -> float:
         if candidate.rejected:
@@ -86,7 +86,7 @@ def name_nearest(
 
 
 def name_nearest_tested(selection: Selection, proof: Proof, config: SelectConfig) -> str:
-    """Return that no finalist keeps its promises on held-out, and who is nearest."""
+    """Return that no finalist keeps its promises on held-out, naming the nearest one."""
 
     def worst_miss(name: str) -> float:
         return max(_miss(test, config) for test in proof.promises[name])

@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def margin(self) -> float:
-        """By how much the estimate on validation keeps the promise that it keeps least."""
+        """The smallest margin of the promises, by the estimate on validation."""
         return min((test.margin for test in self.promises), default=0.0)
 
     def read(self, objective: FrontAxis) -> float:
@@ -69,10 +69,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Stability:
-    """How the choice comes out where other validation rows are drawn."""
+    """How often each candidate comes first on redraws of validation."""
 
     shares: dict[str, float]
-    """In how many redraws a candidate comes first, as a share; the most frequent one first."""
+    """The share of redraws in which each candidate comes first, the most frequent one first."""
     rows_to_settle: int | None
     """Validation rows that would tell the first two apart; None where they are about equal."""
 
@@ -120,12 +120,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Redraws:
-    """What validation would have said of the candidates, had other rows been drawn."""
+    """Figures of the candidates on bootstrap redraws of validation."""
 
     qualities: NDArray[np.float64]
     """(draws, candidates)"""
     margins: NDArray[np.float64]
-    """By how much the promise that is kept least is kept (draws, candidates)."""
+    """The smallest margin of the promises (draws, candidates)."""
 
     def take(self, numbers: Sequence[int]) -> Redraws:
         """Return the redraws of some of the candidates, by their numbers."""

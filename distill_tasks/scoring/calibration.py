@@ -27,17 +27,17 @@ NEVER = 2.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's logits become probabilities, labels and silence."""
+    """How a model's logits become probabilities, labels and abstentions."""
 
     temperature: float = 1.0
     """Divides the logits before softmax or sigmoid."""
     thresholds: list[float] | None = None
-    """Probability from which each class of a multi-label problem is there."""
+    """Probability threshold of each class in a multi-label problem."""
     answer_from: float | None = None
     """Confidence below which the model abstains; None where it always answers."""
 
     def decide(self, logits: Logits, problem: Problem) -> Decisions:
-        """Return which classes are there (rows, classes)."""
+        """Return which classes are predicted (rows, classes)."""
         limits = None if self.thresholds is None else np.array(self.thresholds)
         return decide((logits / self.temperature).astype(np.float32), problem, limits)
 
@@ -46,7 +46,7 @@ class Calibration:
         return confidence(logits, self.decide(logits, problem), problem, self.temperature)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
 
@@ -87,7 +87,7 @@ def fit_temperature(logits: Logits, gold: Decisions, problem: Problem) -> float:
 
 
 def fit_thresholds(values: NDArray[np.float64], gold: Decisions) -> list[float]:
-    """Return for each class the probability from which saying it gives the best F1.
+    """Return for each class the probability threshold with the best F1.
 
     ``values`` are probabilities (rows, classes). A class without any row of gold keeps 0.5.
     """
@@ -117,6 +117,6 @@ def fit_answer_from(sure: NDArray[np.float64], right: NDArray[np.bool_], precisi
 
 
 def _midpoint(falling: NDArray[np.float64], position: int) -> float:
-    """Return what lies between a value and the next lower one, so that rounding flips neither."""
+    """Return the middle between a value and the next lower one, so that rounding flips neither."""
     below = falling[position + 1] if position + 1 < len(falling) else 0.0
     return float((falling[position] + below) / 2)

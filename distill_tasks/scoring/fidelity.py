@@ -73,7 +73,7 @@ class Slice:
 
     @property
     def difference(self) -> float:
-        """The student's share less the teacher's."""
+        """The student's share minus the teacher's."""
         return self.student - self.teacher
 
 

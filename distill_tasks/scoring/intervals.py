@@ -70,7 +70,7 @@ def find_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def find_bias(value: float, draws: NDArray[np.float64]) -> float:
-    """Return how far drawing moves a statistic on average, zero where that may be chance.
+    """Return the bias of a statistic under the bootstrap, zero if it may be chance.
 
     A draw of rows repeats some of them, which raises the calibration error. What a draw leaves out
     is no bias: it is what so few rows do not say, as where macro F1 loses a class.
@@ -98,7 +98,7 @@ def wilson(
 
 
 def subtract_shares(first: Figure, second: Figure) -> Figure:
-    """Return one share less another, of rows that have nothing to do with each other.
+    """Return the difference of two shares measured on independent samples.
 
     ``rows`` are those of the smaller sample. Source: Newcombe 1998, "Interval estimation for the
     difference between independent proportions", method 10.
@@ -116,7 +116,7 @@ def subtract_shares(first: Figure, second: Figure) -> Figure:
 
 
 def lowest_gaps(statistics: Sequence[Statistic], rows: int, seed: int) -> NDArray[np.float64]:
-    """Return the low end of the interval of every statistic less every other one (both by number).
+    """Return the low end of the interval of every pairwise difference (row minus column).
 
     All see the same draws of the rows, so the differences are paired.
     """

@@ -1,4 +1,4 @@
-"""The learning curve: what unlabelled text bought, and what more of it would."""
+"""The learning curve: quality by the number of transfer rows."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What unlabelled text bought; no points where there is too little of it to halve."""
+    """Quality by the number of transfer rows; no points if there are too few to halve."""
 
     student: str
     points: list[LearningPoint]
     last_gain: Figure | None
-    """What the last doubling of the transfer rows bought."""
+    """The gain in quality of the last doubling of the transfer rows."""
     reused: bool
 
     @property
     def meaning(self) -> str:
-        """What more unlabelled text would buy, in one sentence."""
+        """What more transfer rows would likely bring, in one sentence."""
         gain = self.last_gain
         if gain is None:
             return "There are too few transfer rows to draw a learning curve."

@@ -134,7 +134,7 @@ class Fidelity(_RowMetric):
 def _read(
     predictions: Sequence[Sequence[float]], references: Sequence[Any], problem: Problem
 ) -> tuple[Logits, Decisions, Decisions]:
-    """Return logits, the decisions they speak for, and gold as a matrix."""
+    """Return logits, the decisions that follow from them, and gold as a matrix."""
     logits = np.array(predictions, np.float32)
     gold: NDArray[np.int64] = np.array(references, np.int64)
     return logits, decide(logits, problem), to_decisions(gold, logits.shape[1])

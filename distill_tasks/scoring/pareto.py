@@ -15,7 +15,7 @@ Points = NDArray[np.float64]
 
 
 def find_front(points: Points) -> NDArray[np.bool_]:
-    """Return which points (points, figures) no other beats in one without losing another.
+    """Return which points (points, figures) are not dominated by another one.
 
     Equal points are all on the front.
     """

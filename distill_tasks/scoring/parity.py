@@ -1,4 +1,4 @@
-"""Parity: whether a variant answers as the model that it was exported from."""
+"""Parity: whether a variant answers like the model that it was exported from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a variant's answers are from its reference's, on the same rows and seeds."""
+    """How far a variant differs from its reference, on the same rows and seeds."""
 
     variant: str
     largest_logit_difference: float
@@ -26,7 +26,7 @@ class Parity:
     answers: int
     """Rows times seeds."""
     change: Figure
-    """Quality of the variant less its reference's."""
+    """Quality of the variant minus its reference's."""
 
     def __str__(self) -> str:
         return (

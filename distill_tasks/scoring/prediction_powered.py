@@ -1,4 +1,4 @@
-"""Quality on few gold rows, made surer by many rows that the teacher alone has labelled."""
+"""Prediction-powered quality: few gold rows, and many that only the teacher has labelled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the quality of several models.
+    """Estimates of the quality of several models, and of their differences.
 
     The quality on gold is shifted by what the same statistic, with the teacher's labels for gold,
     says of many further rows beyond what it says of these. The shift is weighted so that the
@@ -76,12 +76,12 @@ class Evidence:
 
     @cached_property
     def moved(self) -> Sample:
-        """What the further rows add to the estimate on gold alone."""
+        """What the further rows add to the estimate from gold alone."""
         return Sample(self._weights * self._shift.plain, self._weights * self._shift.draws)
 
     @cached_property
     def low_gaps(self) -> Values:
-        """The low end of the interval of every model's quality less every other's (by number)."""
+        """The low end of the interval of every pairwise difference (row minus column)."""
         return np.stack([self._find_low_gaps(number) for number in range(len(self.gold.plain))])
 
     def _find_low_gaps(self, number: int) -> Values:
@@ -103,7 +103,7 @@ class Evidence:
 
     @cached_property
     def _shift(self) -> Sample:
-        """What the further rows say beyond the rows with gold, by the teacher's labels alone."""
+        """The difference between further rows and rows with gold, by the teacher's labels."""
         if self.further is None or self.on_gold is None:
             return Sample(np.zeros_like(self.gold.plain), np.zeros_like(self.gold.draws))
         return Sample(
@@ -120,13 +120,13 @@ class ByTeacher:
     further: Sequence[Statistic]
     """On rows that have none."""
     rows: int
-    """The latter."""
+    """The number of those rows."""
 
 
 def collect_evidence(
     gold: Sequence[Statistic], rows: int, by_teacher: ByTeacher | None = None, seed: int = 0
 ) -> Evidence:
-    """Return the evidence on models from the statistic of each on the rows with gold.
+    """Return the evidence on several models, each given by its statistic on gold rows.
 
     ``by_teacher`` is any statistic that the rows' own chance moves alike: the better it follows
     the one on gold, the surer the estimates.

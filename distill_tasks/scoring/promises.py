@@ -41,7 +41,7 @@ class Promise:
 
     @property
     def rows_needed(self) -> int | None:
-        """Rows from which a model that is right in all of them surely keeps it; None for none.
+        """The fewest rows whose perfect score surely keeps it; None if no number does.
 
         The lower end of n rows that are all right is the n-th root of the error allowed. Source:
         Clopper and Pearson 1934.
@@ -53,14 +53,14 @@ class Promise:
 
 @dataclass(frozen=True)
 class PromiseTest:
-    """What some rows say of a promise."""
+    """The test of a promise on some rows."""
 
     promise: Promise
     value: float
     low: float
-    """The promise would still be called surely kept if it asked for this much."""
+    """The largest value that could be promised and still be surely kept."""
     high: float
-    """A promise of more than this is surely broken."""
+    """Any promise above this value is surely broken."""
     rows: int
     """All rows of the split, or those of the class."""
     agreement: bool
@@ -81,7 +81,7 @@ class PromiseTest:
         return (self.value if certainty == "point" else self.low) >= self.promise.least
 
     def move(self, by: float) -> PromiseTest:
-        """Return what is said with the estimate moved, as further rows ask; its ends stay."""
+        """Return the test with its estimate moved by what further rows add; its ends stay."""
         return replace(self, value=self.value + by)
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ def check_promises(
     error: float,
     seed: int,
 ) -> list[PromiseTest]:
-    """Return what a split says of every promise about a model.
+    """Test every promise about a model on a split.
 
     ``error`` is the chance allowed, on either side, that an interval misses the truth.
     """
@@ -128,7 +128,7 @@ def check_promises(
 
 
 def measure(promise: Promise, eval_split: EvalSplit, predictions: Predictions) -> Measured:
-    """Return what a promise is about, of a model's predictions."""
+    """Return the measure that a promise is about, for a model's predictions."""
     whole = (
         eval_split.truth,
         eval_split.decide(predictions),
@@ -151,14 +151,14 @@ class Measured:
 
     name: Measure
     metric: Quality
-    """What it is, or is a share of, or what stands behind it."""
+    """The quality that it is computed from."""
     truth: Decisions
     ours: Decisions
     teacher: Decisions
 
     @property
     def statistic(self) -> Statistic:
-        """It as a function of row weights."""
+        """The measure as a function of row weights."""
         ours = quality(self.metric, self.truth, self.ours)
         if self.name == "retention":
             return ratio(ours, quality(self.metric, self.truth, self.teacher))
@@ -186,7 +186,7 @@ class Measured:
         return float(low), float(high)
 
     def _add(self, truth: Decisions, ours: Decisions, teacher: Decisions) -> Measured:
-        """Return the measure of further rows too."""
+        """Return the measure with further rows added."""
         return replace(
             self,
             truth=np.concatenate([self.truth, truth]),

@@ -1,4 +1,4 @@
-"""The scorecard: what a model is worth on gold labels and against the teacher."""
+"""The scorecard: a model's quality against gold labels and against the teacher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ F1_METRICS: dict[Problem, tuple[Quality, ...]] = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """One model's logits for the rows of a split, and the calibration that they are read with."""
+    """One model's logits for the rows of a split, and its calibration."""
 
     logits: Logits
     calibration: Calibration

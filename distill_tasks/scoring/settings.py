@@ -111,7 +111,7 @@ class SelectConfig(Settings):
         return {measure: names for measure, names in unjudged.items() if names}
 
     def check_rows(self, corpus: Corpus) -> list[Note]:
-        """Return which promises these rows can hardly show or say nothing of, one sentence each.
+        """Return notes on promises that these rows can hardly show, or do not test.
 
         Raises InputError for a promise about a class that there is none of, or about classes of
         rows that have no gold.

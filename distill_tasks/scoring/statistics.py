@@ -57,7 +57,7 @@ def average(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
-    """Return the first less the second on the same rows."""
+    """Return the first minus the second on the same rows."""
     return lambda weights: first(weights) - second(weights)
 
 

@@ -34,7 +34,7 @@ CODE_VERSION = 1
 
 @dataclass(frozen=True)
 class Point:
-    """What a search wants to know of a student."""
+    """What a search needs to know about a student."""
 
     quality: float
     """The metric that counts, on validation."""
@@ -43,12 +43,12 @@ class Point:
 
 @stage("search {run.config.name}")
 def search(run: Run, halving: Halving) -> Searched:
-    """Find what is to be trained."""
+    """Return the trials to train."""
     return find_trials(run, halving)
 
 
 def find_trials(run: Run, halving: Halving) -> Searched:
-    """Return what was not stopped of the grid, and the further students that a search finds."""
+    """Return the trials of the grid that halving did not stop, and those that the search adds."""
     kept = halving.remaining(first_trials(run.config))
     if run.config.search.optuna is None:
         return Searched(kept, reused=True)
@@ -58,7 +58,7 @@ def find_trials(run: Run, halving: Halving) -> Searched:
 
 
 def search_students(run: OpenRun, wanted: OptunaConfig) -> Search:
-    """Draw and train students, those of high validation quality and low p95 latency being sought.
+    """Draw and train students, seeking high validation quality and low p95 latency.
 
     Each is trained whole, once and from the first seed; halving stops none of them. What is drawn
     depends on the configuration and on what the store keeps alone, so that a search that was killed
@@ -98,7 +98,7 @@ class Search:
         self.reused = True
 
     def try_student(self, student: Student) -> Point | None:
-        """Return what is known of a student, or train it to know; None where that failed before.
+        """Return the figures of a student, training it if needed; None if that failed before.
 
         Students of one name count as one: the name is what tells their runs apart.
         """
@@ -134,7 +134,7 @@ class Search:
 
 
 def start_study(seed: int) -> optuna.Study:
-    """Return a study in memory that wants much quality at little latency."""
+    """Return an in-memory study that maximises quality and minimises latency."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it announces itself
@@ -143,7 +143,7 @@ def start_study(seed: int) -> optuna.Study:
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, point: Point | None) -> None:
-    """Tell a study what a trial came to; None where it failed."""
+    """Report the result of a trial to a study; None if it failed."""
     import optuna
 
     if point is None:

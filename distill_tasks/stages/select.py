@@ -1,4 +1,4 @@
-"""Stages ``narrow``, ``select`` and ``choose``: the finalists, their order, and who is taken."""
+"""Stages ``narrow``, ``select`` and ``choose``: the finalists, their order and the choice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def narrow(run: Run, grid: Grid, scores: Scores, latencies: Latencies) -> list[s
 def select(
     run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, finalists: list[str]
 ) -> Selection:
-    """Order the finalists; one whose further trainings failed is none any more."""
+    """Order the finalists; drop those whose further trainings failed."""
     field = make_field(run.open(), grid.students, scores, latencies)
     left = [name for name in finalists if name not in grid.failed]
     return select_candidate(field, left, make_rule(run.config))
@@ -103,7 +103,7 @@ def make_field(
 
 
 def _find_judged(promises: Sequence[Promise], eval_split: EvalSplit) -> list[Promise]:
-    """Return the promises without those about a class that validation has too few rows of."""
+    """Return the promises without those about classes with too few validation rows."""
     rows = dict(zip(eval_split.classes, eval_split.truth.sum(axis=0), strict=True))
     return [p for p in promises if not p.of_class or rows[p.of_class] >= (p.rows_needed or 1)]
 
@@ -130,7 +130,7 @@ def _score_by_teacher(
 
 
 def _follow_quality(promise: Promise, eval_split: EvalSplit) -> float:
-    """Return by how much a promise's figure moves where the quality moves by one."""
+    """Return the change of a promise's figure when the quality changes by one."""
     if promise.measure == eval_split.metric:
         return 1.0
     if promise.measure != "retention":
@@ -145,9 +145,9 @@ def _redraw_margins(
     predictions: Sequence[Predictions],
     evidence: Evidence,
 ) -> np.ndarray:
-    """Return by how much each candidate keeps what it keeps least (draws, candidates).
+    """Return the smallest margin of each candidate's promises (draws, candidates).
 
-    ``follow`` says of every promise how far it moves with the quality.
+    ``follow`` holds for every promise what `_follow_quality` returns.
     """
     if not follow:
         return np.zeros((REDRAWS, len(predictions)))

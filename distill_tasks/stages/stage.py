@@ -67,7 +67,7 @@ def _show_as_cached() -> None:
 
 
 def _can_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether trying again can help: not where the input or the outcome is at fault.
+    """Return whether a retry can help; it cannot if the input or the outcome is at fault.
 
     MLflow has asked a server that does not answer often enough itself.
     """

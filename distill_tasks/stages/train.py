@@ -1,4 +1,4 @@
-"""Stage ``train``: one student learns the teacher's answers, or as a control gold alone."""
+"""Stage ``train``: trains one student on the teacher's answers, or a control on gold alone."""
 
 from __future__ import annotations
 

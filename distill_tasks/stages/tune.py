@@ -43,7 +43,7 @@ FEWEST_TRANSFER_ROWS = 80
 
 @stage("tune {run.config.loss.temperature} {run.config.loss.alpha}")
 def tune(run: Run) -> Tuning:
-    """Settle temperature and α."""
+    """Choose temperature and α."""
     return tune_objective(run.open())
 
 
@@ -162,7 +162,7 @@ def _compare(eval_split: EvalSplit, objective: Objective, logits: Logits) -> Com
 
 
 def _ask_trained(student: Student, training_set: TrainingSet, eval_split: EvalSplit) -> Logits:
-    """Train a student that is thrown away, and return what it says of a split."""
+    """Train a student, return its predictions for a split, and throw it away."""
     with tempfile.TemporaryDirectory() as folder:
         student.train(training_set, Path(folder))
         return answer_sorted(open_model(folder), eval_split.split.texts, student.name)

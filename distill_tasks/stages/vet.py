@@ -1,4 +1,4 @@
-"""Stage ``vet``: whether the teacher is worth learning from, before any student is trained."""
+"""Stage ``vet``: whether the teacher is good enough, before any student is trained."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Where its interval reaches further, `evaluate.weak_teacher: auto` blames the row
 
 @stage("vet the teacher")
 def vet(run: Run) -> PairedComparison | None:
-    """Compare the teacher with words on gold, and stop the run where it is not worth distilling."""
+    """Compare the teacher with words on gold, and stop the run if it is not worth distilling."""
     return vet_teacher(run.open())
 
 
 def vet_teacher(run: OpenRun) -> PairedComparison | None:
-    """Return the teacher less words on gold on validation; None where there is no such control.
+    """Compare the teacher with words on gold on validation; None if there is no such control.
 
     Raises WeakTeacherError where it is not surely better and `evaluate.weak_teacher` says so.
     """
