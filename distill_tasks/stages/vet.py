@@ -52,7 +52,7 @@ def vet_teacher(run: OpenRun) -> PairedComparison | None:
             f"{weak} Use a better teacher, or serve words; `evaluate.weak_teacher: go_on` distils "
             "all the same."
         )
-    logger.info("vet: %s Going on: %s.", weak, _say_why(run.config.evaluate.weak_teacher))
+    logger.warning("vet: %s Going on: %s.", weak, _say_why(run.config.evaluate.weak_teacher))
     return comparison
 
 
