@@ -64,7 +64,7 @@ def first(request, tmp_path):
         return request.getfixturevalue("night")
     tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": "night"}
     base = request.getfixturevalue("tiny_base")
-    return run_night(tmp_path, base, tracking=tracking, registry={"model": "night"})
+    return run_night(tmp_path, base, tracking=tracking, registry={"model": "night", "first": "any"})
 
 
 def test_a_second_run_makes_nothing_again_and_shows_it(first):
