@@ -235,7 +235,7 @@ def configure(folder: Path, night: Path, database: Path) -> DistillConfig:
         "evaluate": {"controls": False},
         "measure": {"calls": 20, "batch_rows": [4]},
         "tracking": {"uri": f"sqlite:///{night}/mlflow.db"},
-        "registry": {"model": "corruptions"},
+        "registry": {"model": "corruptions", "first": "any"},
     }
     return parse_config(written, "corruptions")
 
