@@ -33,9 +33,11 @@ def check_tracking(config: TrackingConfig) -> None:
             _open_sqlite(config.uri)
             _find_experiment(config)
     except refusals as error:
+        reason, advice = shorten(error), "Start that server, or use sqlite:///mlflow.db."
+        if "not authenticated" in reason:
+            advice = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment."
         raise InputError(
-            f"tracking.uri {config.uri} cannot be reached: {shorten(error)}. "
-            "Start that server, or use sqlite:///mlflow.db."
+            f"tracking.uri {config.uri} cannot be reached: {reason}. {advice}"
         ) from None
 
 
