@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from samples import CLASSES
 
-from distill_tasks.config import DistillConfig
+from distill_tasks.config import DistillConfig, parse_config
+from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.measuring.footprint import Footprint
@@ -29,7 +30,8 @@ from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions
 from distill_tasks.stages.label import label_rows
-from distill_tasks.stages.prepare import keep_corpus
+from distill_tasks.stages.prepare import check_config, keep_corpus
+from distill_tasks.students import LayersStudent
 
 
 def predict(logits: ArrayLike, **calibration: Any) -> Predictions:
@@ -174,3 +176,46 @@ def clock_of(module: ModuleType, now: float) -> Iterator[Clock]:
         clock = Clock(now)
         patch.setattr(module, "time", clock)
         yield clock
+
+
+NARROW_STUDENT = LayersStudent(
+    layers=2,
+    take="1-3",
+    width=16,
+    feed_forward=32,
+    vocabulary="corpus",
+    epochs=12,
+    learning_rate=0.005,
+    batch_rows=16,
+    freeze_embeddings=False,  # half as wide, random embeddings of words are too much alike
+)
+"""Half as wide as the tiny teacher, with the vocabulary of its corpus."""
+
+
+def refuse_layers(written: dict[str, Any], **student: Any) -> str:
+    """Return what `check` says of a student of family layers that it refuses."""
+    written["students"] = [{"family": "layers", "layers": 2, **student}]
+    with pytest.raises(InputError) as caught:
+        check_config(parse_config(written, "test"))
+    return str(caught.value)
+
+
+def answer_plainly(folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the logits (rows, classes) of a classifier in float32, asked text by text."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
+    cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
+    with torch.inference_mode():
+        return np.concatenate([model(**tokenizer(text, **cut)).logits.numpy() for text in texts])
+
+
+def change_weights(folder: Path) -> None:
+    """Move the bias of a classifier's head."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] = weights["classifier.bias"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

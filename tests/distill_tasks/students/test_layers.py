@@ -1,19 +1,16 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
 import transformers
+from builders import NARROW_STUDENT, refuse_layers
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from samples import CLASSES, make_gold_set, make_rows
+from samples import CLASSES, make_rows
 
-from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import expand_grid
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.layers import choose_layers, copy_layers
 from distill_tasks.students.narrow import narrow, read_probe
@@ -93,38 +90,6 @@ def say(model, probe):
     return model.eval()(**probe).logits
 
 
-CONFIG = LayersStudent(
-    layers=2,
-    take="1-3",
-    width=16,
-    feed_forward=32,
-    vocabulary="corpus",
-    epochs=12,
-    learning_rate=0.005,
-    batch_rows=16,
-    freeze_embeddings=False,  # half as wide, random embeddings of words are too much alike
-)
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_base, tmp_path_factory):
-    """The tiny transformer with weights so large that every word moves its answers."""
-    folder = tmp_path_factory.mktemp("lively")
-    shutil.copytree(tiny_base, folder, dirs_exist_ok=True)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(8)
-    model.save_pretrained(folder)
-    return Checkpoint(folder, None, 16)
-
-
-@pytest.fixture(scope="module")
-def training_set(teacher):
-    return make_gold_set(teacher.model, 160)
-
-
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_fewer_layers_the_higher_the_usual_learning_rate(training_set, tmp_path, layers):
     usual = LayersStudent(layers=layers, epochs=1)
@@ -141,7 +106,7 @@ def test_the_served_student_answers_as_the_model_that_training_began_with(
     training_set, teacher, tmp_path
 ):
     """Steps too small to change a weight show both ends of training at once."""
-    still = CONFIG.model_copy(update={"epochs": 1, "learning_rate": 1e-30})
+    still = NARROW_STUDENT.model_copy(update={"epochs": 1, "learning_rate": 1e-30})
     still.train(training_set, tmp_path)
     model = copy_layers(teacher, 2, CLASSES, "1-3")
     model = narrow(model, 16, 32, read_probe(teacher, training_set.rows.texts))
@@ -151,27 +116,20 @@ def test_the_served_student_answers_as_the_model_that_training_began_with(
     np.testing.assert_allclose(open_model(tmp_path).logits(TEXTS), expected, atol=1e-5)
 
 
-def refusal(written, **student):
-    written["students"] = [{"family": "layers", "layers": 2, **student}]
-    with pytest.raises(InputError) as caught:
-        check_config(parse_config(written, "test"))
-    return str(caught.value)
-
-
 def test_layers_widths_and_units_that_the_teacher_lacks_are_refused(written):
-    assert "take is 1-5 for a student of 2 layers of a teacher with 4" in refusal(
+    assert "take is 1-5 for a student of 2 layers of a teacher with 4" in refuse_layers(
         written, take="1-5"
     )
-    assert "5 layers was asked for; the teacher has 4" in refusal(written, layers=5)
+    assert "5 layers was asked for; the teacher has 4" in refuse_layers(written, layers=5)
     for width in (24, 48, 8):
-        said = refusal(written, width=width)
+        said = refuse_layers(written, width=width)
         assert said.startswith(f"students.width is {width}; the teacher is 32 wide")
         assert said.endswith("Set it to a multiple of 16, 32 at most.")
-    assert "feed_forward is 65; the teacher has 64" in refusal(written, feed_forward=65)
+    assert "feed_forward is 65; the teacher has 64" in refuse_layers(written, feed_forward=65)
 
 
 def test_one_student_of_a_grid_that_cannot_be_is_enough(written):
-    assert "students.width is 20" in refusal(written, width=[None, 16, 20])
+    assert "students.width is 20" in refuse_layers(written, width=[None, 16, 20])
 
 
 def test_what_the_teacher_can_give_is_accepted(teacher):

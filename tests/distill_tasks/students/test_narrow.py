@@ -1,19 +1,16 @@
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from builders import NARROW_STUDENT, refuse_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CLASSES, make_gold_set, make_rows
+from samples import CLASSES, make_rows
 from sklearn.decomposition import TruncatedSVD
 
-from distill_tasks.config import parse_config
-from distill_tasks.core.errors import InputError
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import LayersStudent
 from distill_tasks.students.formats import export_variant
 from distill_tasks.students.layers import copy_layers
@@ -243,42 +240,10 @@ def test_words_behind_the_last_token_that_is_read_count_as_of_the_corpus(tiny_ba
     assert {"the", "house", "very", "much"} <= set(tokens)
 
 
-CONFIG = LayersStudent(
-    layers=2,
-    take="1-3",
-    width=16,
-    feed_forward=32,
-    vocabulary="corpus",
-    epochs=12,
-    learning_rate=0.005,
-    batch_rows=16,
-    freeze_embeddings=False,  # half as wide, random embeddings of words are too much alike
-)
-
-
-@pytest.fixture(scope="module")
-def teacher(tiny_base, tmp_path_factory):
-    """The tiny transformer with weights so large that every word moves its answers."""
-    folder = tmp_path_factory.mktemp("lively")
-    shutil.copytree(tiny_base, folder, dirs_exist_ok=True)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(8)
-    model.save_pretrained(folder)
-    return Checkpoint(folder, None, 16)
-
-
-@pytest.fixture(scope="module")
-def training_set(teacher):
-    return make_gold_set(teacher.model, 160)
-
-
 @pytest.fixture(scope="module")
 def trained(training_set, tmp_path_factory):
     folder = tmp_path_factory.mktemp("narrow")
-    return folder, CONFIG.train(training_set, folder)
+    return folder, NARROW_STUDENT.train(training_set, folder)
 
 
 def test_a_narrow_student_learns_what_the_teacher_says(trained):
@@ -323,20 +288,13 @@ def test_a_narrow_student_with_its_own_tokens_is_exported(trained, tmp_path):
 # Refused before any work
 
 
-def refusal(written, **student):
-    written["students"] = [{"family": "layers", "layers": 2, **student}]
-    with pytest.raises(InputError) as caught:
-        check_config(parse_config(written, "test"))
-    return str(caught.value)
-
-
 def test_a_teacher_of_unknown_build_is_not_narrowed(written, copied_base):
     config = transformers.DistilBertConfig(
         vocab_size=60, dim=16, hidden_dim=32, n_layers=2, n_heads=2, num_labels=3
     )
     transformers.DistilBertForSequenceClassification(config).save_pretrained(copied_base)
     written["teacher"]["base"] = str(copied_base)
-    assert "type distilbert cannot be narrowed, only bert" in refusal(written, width=8)
+    assert "type distilbert cannot be narrowed, only bert" in refuse_layers(written, width=8)
     teacher = Checkpoint(copied_base, None, 16)
     opened = probe(teacher, "teacher.max_length", ready=True)
     LayersStudent.check_teacher([LayersStudent(layers=2)], *opened, ["kl"])
@@ -353,4 +311,6 @@ def test_electra_as_wide_as_its_embeddings_is_refused(written, copied_base):
     )
     transformers.ElectraForSequenceClassification(config).save_pretrained(copied_base)
     written["teacher"]["base"] = str(copied_base)
-    assert "students.width is 16, as wide as the teacher's embeddings" in refusal(written, width=16)
+    assert "students.width is 16, as wide as the teacher's embeddings" in refuse_layers(
+        written, width=16
+    )

@@ -1,17 +1,14 @@
-import shutil
 import string
 
 import pytest
 import torch
 import transformers
+from builders import refuse_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import CLASSES
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from distill_tasks.config import parse_config
-from distill_tasks.core.errors import InputError
-from distill_tasks.stages.prepare import check_config
 from distill_tasks.students.layers import copy_layers
 from distill_tasks.students.vocabulary import find_tokens, keep_embeddings, keep_pieces
 from distill_tasks.training.checkpoint import Checkpoint
@@ -96,27 +93,6 @@ def test_logits_on_the_corpus_stay_the_same_with_fewer_tokens(tiny_base):
 # Trained
 
 
-@pytest.fixture(scope="module")
-def teacher(tiny_base, tmp_path_factory):
-    """The tiny transformer with weights so large that every word moves its answers."""
-    folder = tmp_path_factory.mktemp("lively")
-    shutil.copytree(tiny_base, folder, dirs_exist_ok=True)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(8)
-    model.save_pretrained(folder)
-    return Checkpoint(folder, None, 16)
-
-
-def refusal(written, **student):
-    written["students"] = [{"family": "layers", "layers": 2, **student}]
-    with pytest.raises(InputError) as caught:
-        check_config(parse_config(written, "test"))
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("kind", ["BPE", "Unigram"])
 def test_a_vocabulary_of_merges_or_scores_is_not_cut(written, copied_base, kind):
     letters = ["<unk>", *string.ascii_lowercase]
@@ -130,7 +106,7 @@ def test_a_vocabulary_of_merges_or_scores_is_not_cut(written, copied_base, kind)
         tokenizer_object=Tokenizer(model), pad_token="<unk>", unk_token="<unk>"
     ).save_pretrained(copied_base)
     written["teacher"]["base"] = str(copied_base)
-    said = refusal(written, vocabulary="corpus")
+    said = refuse_layers(written, vocabulary="corpus")
     assert said.startswith(
         f"students.vocabulary corpus needs a WordPiece tokenizer; the teacher's is {kind}"
     )

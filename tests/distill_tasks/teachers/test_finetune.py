@@ -3,22 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from samples import CLASSES, WORDS, make_rows
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from builders import answer_plainly, change_weights
+from safetensors.torch import load_file
+from samples import CLASSES, WORDS
+from transformers import AutoModelForSequenceClassification
 
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.teachers.finetune import FinetuneTeacher
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    rows = make_rows(500, seed=1)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    every = Split(tuple(rows["text"]), gold)
-    ends = {"train": (0, 240), "validation": (240, 270), "held_out": (270, 370)}
-    ends["transfer"] = (370, 500)
-    return Corpus({name: every.take(np.arange(*end)) for name, end in ends.items()}, CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +23,6 @@ def distilled(recipe, corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("taught")
     recipe.train(corpus, folder, seed=7, balanced=False)
     return folder
-
-
-def answer_plainly(folder, texts):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
-    cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
-    with torch.inference_mode():
-        return np.concatenate([model(**tokenizer(text, **cut)).logits.numpy() for text in texts])
-
-
-def change_weights(folder):
-    weights = load_file(folder / "model.safetensors")
-    weights["classifier.bias"] = weights["classifier.bias"] + 1
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_finetuning_beats_chance_on_held_out_and_names_the_classes(distilled, corpus):

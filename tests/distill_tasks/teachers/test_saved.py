@@ -4,26 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from samples import CLASSES, make_rows
+from samples import CLASSES
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Rank
-from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.teachers import saved
 from distill_tasks.teachers.base import ONE_HOT
 from distill_tasks.teachers.saved import SavedTeacher
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    rows = make_rows(500, seed=1)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    every = Split(tuple(rows["text"]), gold)
-    ends = {"train": (0, 240), "validation": (240, 270), "held_out": (270, 370)}
-    ends["transfer"] = (370, 500)
-    return Corpus({name: every.take(np.arange(*end)) for name, end in ends.items()}, CLASSES)
 
 
 def write_answers(folder, **changes):

@@ -1,30 +1,13 @@
 import json
 
-import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
-from samples import CLASSES, make_rows
+from builders import change_weights
+from samples import CLASSES
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import Corpus, Split
+from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.settings import RowFormat
 from distill_tasks.teachers.sequence_classifier import TransformersTeacher
-
-
-@pytest.fixture(scope="module")
-def corpus():
-    rows = make_rows(500, seed=1)
-    gold = np.array([CLASSES.index(name) for name in rows["label"]])
-    every = Split(tuple(rows["text"]), gold)
-    ends = {"train": (0, 240), "validation": (240, 270), "held_out": (270, 370)}
-    ends["transfer"] = (370, 500)
-    return Corpus({name: every.take(np.arange(*end)) for name, end in ends.items()}, CLASSES)
-
-
-def change_weights(folder):
-    weights = load_file(folder / "model.safetensors")
-    weights["classifier.bias"] = weights["classifier.bias"] + 1
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_ready_digest_sees_weights_and_max_length(copied_base, corpus):

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
-from builders import spread_weights
+from builders import answer_plainly, spread_weights
 from samples import make_rows
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill_tasks.training.classifier import SequenceClassifier
 
@@ -17,14 +15,6 @@ def lively(copied_base):
 def answer_all(folder, texts):
     rows, logits = zip(*SequenceClassifier(folder, 16).answer(texts), strict=True)
     return np.concatenate(rows), np.concatenate(logits)
-
-
-def answer_plainly(folder, texts):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32").eval()
-    cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
-    with torch.inference_mode():
-        return np.concatenate([model(**tokenizer(text, **cut)).logits.numpy() for text in texts])
 
 
 def test_sorted_batches_answer_every_row_once_like_a_plain_forward_pass(lively):
