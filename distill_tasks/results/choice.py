@@ -17,9 +17,9 @@ from distill_tasks.results.reasons import (
     name_nearest_tested,
     say_chosen,
 )
-from distill_tasks.results.selection import Field, Gaps, Selection, Stability
+from distill_tasks.results.selection import Field, Gaps, Selection, Stability, Values
 from distill_tasks.scoring.intervals import Figure
-from distill_tasks.scoring.pareto import Points, find_front, rank
+from distill_tasks.scoring.pareto import Points, front_among, rank
 from distill_tasks.scoring.settings import SelectConfig
 from distill_tasks.scoring.verdicts import rows_needed
 
@@ -64,7 +64,7 @@ def find_finalists(field: Field, rule: Rule, most: int) -> list[str]:
     points = running.points
     ranked = rule.rank(points, running.gaps, running.front)
     ranked += sorted(running.undecided, key=lambda number: (-points[number][0], points[number][1]))
-    ranked = _skip_ties(running, _put_keepers_first(running, ranked))
+    ranked = _skip_ties(running, _put_keepers_first(running.margins, ranked))
     students = [running.candidates[number].student.student for number in ranked]
     finalists = list(dict.fromkeys(students))[:most]
     if any(candidate.promises for candidate in running.candidates) and len(finalists) == most > 1:
@@ -147,11 +147,11 @@ def order_finalists(field: Field, running: Sequence[int], rule: Rule) -> list[in
     points, remaining, order = field.points, list(running), list[int]()
     while remaining:
         ranked = _rank_among(points, field.gaps, remaining, rule)
-        leader = _take_smallest(field, _put_keepers_first(field, ranked)[0], remaining)
+        leader = _take_smallest(field, _put_keepers_first(field.margins, ranked)[0], remaining)
         order.append(leader)
         student = field.candidates[leader].student.student
         remaining = [n for n in remaining if field.candidates[n].student.student != student]
-    return _put_keepers_first(field, order)
+    return _put_keepers_first(field.margins, order)
 
 
 def measure_stability(field: Field, running: Sequence[int], rule: Rule) -> Stability | None:
@@ -165,16 +165,15 @@ def measure_stability(field: Field, running: Sequence[int], rule: Rule) -> Stabi
     generator = np.random.default_rng(0)
     p95_ms = np.array([candidate.latency.p95_ms for candidate in field.candidates])
     counts: Counter[str] = Counter()
-    rounds = list(zip(field.redraws.qualities, field.redraws.margins, strict=True))[:REDRAWS]
-    for qualities, margins in rounds:
-        points = field.points
+    for qualities, margins in zip(field.redraws.qualities, field.redraws.margins, strict=True):
+        points = field.points.copy()
         noise = generator.uniform(-field.band, field.band, len(p95_ms)) / 2
         points[:, 0], points[:, 1] = qualities, tie(p95_ms * (1 + noise), field.band)
         ranked = _rank_among(points, field.gaps, running, rule)
         ranked += [number for number in running if number not in ranked]
-        first = min(ranked, key=lambda number: max(0.0, -margins[number]))
+        first = _put_keepers_first(margins, ranked)[0]
         counts[field.candidates[_take_smallest(field, first, running)].name] += 1
-    shares = {name: count / len(rounds) for name, count in counts.most_common()}
+    shares = {name: count / counts.total() for name, count in counts.most_common()}
     return Stability(shares, _count_rows_to_settle(field, list(shares)))
 
 
@@ -195,22 +194,18 @@ def _rank_among(points: Points, gaps: Gaps, running: Sequence[int], rule: Rule) 
 
     They are ranked on the front of all, whose ends the knee is measured from.
     """
-    on_front = find_front(points[list(running)])
-    best = [number for number, is_on in zip(running, on_front, strict=True) if is_on]
-    scope = sorted({*(int(n) for n in np.flatnonzero(find_front(points))), *best})
+    best = front_among(points, running)
+    scope = sorted({*front_among(points, range(len(points))), *best})
     return [number for number in rule.rank(points, gaps, scope) if number in best]
 
 
-def _put_keepers_first(field: Field, ranked: Sequence[int]) -> list[int]:
-    """Return candidates in the same order, but those that validation says break a promise last.
+def _put_keepers_first(margins: Sequence[float] | Values, ranked: Sequence[int]) -> list[int]:
+    """Return candidates in the same order, but those that break a promise last.
 
-    Of these the nearest comes first.
+    ``margins`` are those of all candidates, by number. Of those that break one the nearest comes
+    first.
     """
-
-    def place(number: int) -> float:
-        return max(0.0, -field.candidates[number].margin)
-
-    return sorted(ranked, key=place)
+    return sorted(ranked, key=lambda number: max(0.0, -margins[number]))
 
 
 def _skip_ties(field: Field, ranked: Sequence[int]) -> list[int]:
@@ -227,8 +222,8 @@ def _skip_ties(field: Field, ranked: Sequence[int]) -> list[int]:
 def _take_smallest(field: Field, leader: int, among: Sequence[int]) -> int:
     """Return the smallest of a candidate and its ties; by name where they are as large."""
     tied = [number for number in among if number == leader or field.are_ties(number, leader)]
-    least = min(0.0, field.candidates[leader].margin)
-    safe = [number for number in tied if field.candidates[number].margin >= least]
+    least = min(0.0, field.margins[leader])
+    safe = [number for number in tied if field.margins[number] >= least]
 
     def place(number: int) -> tuple[float, str]:
         return field.candidates[number].student.disk_mb, field.candidates[number].name

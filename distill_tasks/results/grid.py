@@ -11,7 +11,7 @@ from distill_tasks.core.errors import NothingQualifiesError, say_error, stop_if_
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import Run
 from distill_tasks.students import Student
-from distill_tasks.students.controls import has_words
+from distill_tasks.students.controls import has_words_on_gold
 from distill_tasks.students.words_on_gold import WordsOnGoldStudent
 
 logger = logging.getLogger("potstill")
@@ -94,8 +94,7 @@ class Grid:
 
 def cheap_control(run: Run) -> list[Trial]:
     """Return the trial of words on gold, where there is gold with words to learn from."""
-    train = run.corpus.open().splits["train"]
-    if not (train.has_gold and has_words(train)):
+    if not has_words_on_gold(run.corpus.open().splits["train"]):
         return []
     return [Trial(WordsOnGoldStudent(), run.config.seed, distilled=False)]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from distill_tasks.results.outcomes import Proof
 from distill_tasks.results.selection import Candidate, Field, Selection
-from distill_tasks.scoring.pareto import Points, find_front
+from distill_tasks.scoring.pareto import front_among
 from distill_tasks.scoring.promises import PromiseTest
 from distill_tasks.scoring.settings import SelectConfig
 from distill_tasks.scoring.statistics import QUALITY_NAMES
@@ -34,8 +34,7 @@ def explain(
     field: Field, number: int, chosen: int | None, running: Sequence[int], config: SelectConfig
 ) -> str:
     """Return why a candidate that meets the constraints comes first, or does not."""
-    points = field.points
-    front = [n for n in running if not _is_behind(points, n, running)]
+    front = front_among(field.points, running)
     if number == chosen:
         return f"chosen: {config.choose} of {len(front)} on the front"
     if chosen is None:
@@ -71,7 +70,7 @@ def name_nearest(
             return math.inf
         limits = _list_limits(candidate, config)
         misses = [(found - limit) / limit for _, found, limit in limits]
-        misses += [-test.margin / test.promise.least for test in candidate.promises]
+        misses += [test.miss("point") for test in candidate.promises]
         return max(misses, default=0.0)
 
     tested = [candidate for candidate in candidates if candidate.student.student in finalists]
@@ -89,7 +88,7 @@ def name_nearest_tested(selection: Selection, proof: Proof, config: SelectConfig
     """Return that no finalist keeps its promises on held-out, naming the nearest one."""
 
     def worst_miss(name: str) -> float:
-        return max(_miss(test, config) for test in proof.promises[name])
+        return max(test.miss(config.promise) for test in proof.promises[name])
 
     tested = [name for name in selection.leading if name not in selection.barred]
     nearest = min(tested, key=worst_miss)
@@ -100,17 +99,6 @@ def name_nearest_tested(selection: Selection, proof: Proof, config: SelectConfig
         f"reach it. {nearest} is nearest and misses {'; '.join(map(str, broken))}. Relax `select`, "
         "give more gold, or widen the grid."
     )
-
-
-def _is_behind(points: Points, number: int, others: Sequence[int]) -> bool:
-    """Return whether one of the others beats a candidate."""
-    return not find_front(points[[number, *others]])[0]
-
-
-def _miss(test: PromiseTest, config: SelectConfig) -> float:
-    """Return by what share a promise is missed, negative where it is kept."""
-    found = test.value if config.promise == "point" else test.low
-    return (test.promise.least - found) / test.promise.least
 
 
 def _list_limits(candidate: Candidate, config: SelectConfig) -> list[tuple[str, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,12 @@ from distill_tasks.measuring.footprint import Footprint
 from distill_tasks.measuring.latency import Latency, tie
 from distill_tasks.results.references import StudentReference
 from distill_tasks.scoring.intervals import Figure
-from distill_tasks.scoring.pareto import FrontAxis, Points, find_front
+from distill_tasks.scoring.pareto import FrontAxis, Points, front_among
 from distill_tasks.scoring.parity import Parity
 from distill_tasks.scoring.promises import PromiseTest
 from distill_tasks.scoring.scorecard import Scorecard
 
+Values = NDArray[np.float64]
 Gaps = NDArray[np.float64]
 """Low ends of the paired intervals of quality, row's candidate less column's (both by number)."""
 
@@ -143,7 +145,7 @@ class Field:
     objectives: tuple[FrontAxis, ...]
     redraws: Redraws | None = None
 
-    @property
+    @cached_property
     def points(self) -> Points:
         """Quality on validation, p95 latency, then the objectives (candidates, figures)."""
         latency = tie(np.array([c.latency.p95_ms for c in self.candidates]), self.band)
@@ -155,11 +157,14 @@ class Field:
         )
 
     @property
+    def margins(self) -> list[float]:
+        """The smallest margin of each candidate's promises."""
+        return [candidate.margin for candidate in self.candidates]
+
+    @cached_property
     def front(self) -> list[int]:
         """The numbers of the candidates that no other one beats."""
-        if not self.candidates:
-            return []
-        return [int(number) for number in np.flatnonzero(find_front(self.points))]
+        return front_among(self.points, range(len(self.candidates)))
 
     def beaten_by(self, number: int) -> int | None:
         """Return a candidate on the front that is surely as good, at no more cost; None if none is.
@@ -203,6 +208,6 @@ class Field:
 
     def front_if(self, number: int, quality: float) -> bool:
         """Return whether a candidate would be on the front if it had this quality."""
-        points = self.points
+        points = self.points.copy()
         points[number, 0] = quality
-        return bool(find_front(points)[number])
+        return number in front_among(points, range(len(points)))

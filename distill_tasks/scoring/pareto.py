@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,14 @@ def find_front(points: Points) -> NDArray[np.bool_]:
         points, maximise=[True] + [False] * (points.shape[1] - 1), keep_weakly=True
     )
     return on_front
+
+
+def front_among(points: Points, numbers: Sequence[int]) -> list[int]:
+    """Return those of some points, by their numbers, that no other of them dominates."""
+    if not numbers:
+        return []
+    on_front = find_front(points[list(numbers)])
+    return [number for number, is_on in zip(numbers, on_front, strict=True) if is_on]
 
 
 def rank(points: Points, choice: Choice) -> list[int]:

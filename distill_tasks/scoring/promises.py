@@ -50,6 +50,10 @@ class Promise:
             return None
         return math.ceil(math.log(ERROR) / math.log(self.least))
 
+    def can_judge(self, rows: int) -> bool:
+        """Return whether so many rows are enough to judge a class by it."""
+        return rows >= (self.rows_needed or 1)
+
 
 @dataclass(frozen=True)
 class PromiseTest:
@@ -78,7 +82,12 @@ class PromiseTest:
 
     def is_kept(self, certainty: Certainty) -> bool:
         """Return whether the estimate, or the lower end of its interval, reaches the promise."""
-        return (self.value if certainty == "point" else self.low) >= self.promise.least
+        return self.miss(certainty) <= 0
+
+    def miss(self, certainty: Certainty) -> float:
+        """Return by what share of it the promise is missed, negative where it is exceeded."""
+        found = self.value if certainty == "point" else self.low
+        return (self.promise.least - found) / self.promise.least
 
     def move(self, by: float) -> PromiseTest:
         """Return the test with its estimate moved by what further rows add; its ends stay."""

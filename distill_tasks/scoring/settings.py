@@ -93,9 +93,8 @@ class SelectConfig(Settings):
             if isinstance(least, dict):
                 promises += [Promise(measure, value, name) for name, value in least.items()]
             elif least is not None and measure in get_args(ClassMeasure):
-                needed = Promise(measure, least).rows_needed or 1
-                judged = [name for name, rows in held_out_rows.items() if rows >= needed]
-                promises += [Promise(measure, least, name) for name in judged]
+                of_each = [Promise(measure, least, name) for name in held_out_rows]
+                promises += [p for p in of_each if p.can_judge(held_out_rows[p.of_class])]
             elif least is not None:
                 promises.append(Promise(measure, least))
         return promises
@@ -106,8 +105,8 @@ class SelectConfig(Settings):
         for measure in get_args(ClassMeasure):
             least = getattr(self, f"min_{measure}")
             if isinstance(least, float):
-                needed = Promise(measure, least).rows_needed or 1
-                unjudged[measure] = [n for n, rows in held_out_rows.items() if rows < needed]
+                can_judge = Promise(measure, least).can_judge
+                unjudged[measure] = [n for n, rows in held_out_rows.items() if not can_judge(rows)]
         return {measure: names for measure, names in unjudged.items() if names}
 
     def check_rows(self, corpus: Corpus) -> list[Note]:

@@ -25,7 +25,7 @@ from distill_tasks.scoring.verdicts import (
     rows_needed,
 )
 from distill_tasks.stages.stage import stage
-from distill_tasks.students.controls import WORDS_ON_GOLD, has_words
+from distill_tasks.students.controls import WORDS_ON_GOLD, has_words_on_gold
 
 NO_RATIO = "the teacher does not clearly beat this control, so no distillation ratio is given"
 
@@ -100,8 +100,8 @@ def _compare_to_words(
 ) -> dict[str, PairedComparison]:
     """Compare every finalist, over its seeds, with the control that is cheapest to have."""
     eval_split, seed = evaluator.eval_split, evaluator.run.config.seed
-    gold, train = eval_split.gold, evaluator.run.corpus.splits["train"]
-    if gold is None or not train.has_gold or not has_words(train):
+    gold = eval_split.gold
+    if gold is None or not has_words_on_gold(evaluator.run.corpus.splits["train"]):
         return {}
     words = [eval_split.decide(evaluator.ask_control(WORDS_ON_GOLD))]
     return {

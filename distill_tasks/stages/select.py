@@ -69,13 +69,14 @@ def make_field(
     by_teacher = _score_by_teacher(run, evaluator.eval_split, students, asked)
     evidence = collect_evidence(gold, rows, by_teacher, config.seed)
     follow = {promise: _follow_quality(promise, evaluator.eval_split) for promise in promises}
-    candidates = []
+    candidates, asked_served = [], []
     for number, (name, card) in enumerate(scores.candidates.items()):
         served = next(s for s in students if s.name == name)
         parity = parities.get(name)
         rejected = parity.why_rejected(config.registry.allowed_drop) if parity else ""
+        asked_served.append(evaluator.ask(served))
         tests = check_promises(
-            promises, evaluator.eval_split, evaluator.ask(served), error=SIDE, seed=config.seed
+            promises, evaluator.eval_split, asked_served[-1], error=SIDE, seed=config.seed
         )
         candidates.append(
             Candidate(
@@ -91,8 +92,7 @@ def make_field(
                 ),
             )
         )
-    served_predictions = [evaluator.ask(candidate.student) for candidate in candidates]
-    margins = _redraw_margins(evaluator.eval_split, follow, served_predictions, evidence)
+    margins = _redraw_margins(evaluator.eval_split, follow, asked_served, evidence)
     return Field(
         candidates=candidates,
         gaps=evidence.low_gaps,
@@ -105,7 +105,7 @@ def make_field(
 def _find_judged(promises: Sequence[Promise], eval_split: EvalSplit) -> list[Promise]:
     """Return the promises without those about classes with too few validation rows."""
     rows = dict(zip(eval_split.classes, eval_split.truth.sum(axis=0), strict=True))
-    return [p for p in promises if not p.of_class or rows[p.of_class] >= (p.rows_needed or 1)]
+    return [p for p in promises if not p.of_class or p.can_judge(rows[p.of_class])]
 
 
 def _score_by_teacher(

@@ -17,7 +17,7 @@ from distill_tasks.scoring.verdicts import (
     smallest_difference,
 )
 from distill_tasks.stages.stage import stage
-from distill_tasks.students.controls import CONTROLS, WORDS_ON_GOLD, has_words
+from distill_tasks.students.controls import CONTROLS, WORDS_ON_GOLD, has_words_on_gold
 
 logger = logging.getLogger("potstill")
 
@@ -58,7 +58,7 @@ def vet_teacher(run: OpenRun) -> PairedComparison | None:
 
 def _compare_with_words(run: OpenRun) -> PairedComparison | None:
     train = run.corpus.splits["train"]
-    if not (train.has_gold and run.corpus.splits["validation"].has_gold and has_words(train)):
+    if not (run.corpus.splits["validation"].has_gold and has_words_on_gold(train)):
         return None
     evaluator = Evaluator(run, "validation")
     eval_split = evaluator.eval_split

@@ -122,6 +122,11 @@ def has_words(train: Split) -> bool:
     return any(map(CountVectorizer().build_tokenizer(), train.texts))
 
 
+def has_words_on_gold(train: Split) -> bool:
+    """Return whether there is gold with words in it, for `WordsOnGold` to learn from."""
+    return train.has_gold and has_words(train)
+
+
 @dataclass(frozen=True)
 class Limit:
     """How many of the terms in the gold rows `WordsOnGold` reads."""
