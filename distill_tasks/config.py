@@ -134,6 +134,18 @@ class EvaluateConfig(Settings):
     controls: bool = Field(
         True, description="Train each finalist on gold alone too, for as many steps and seeds."
     )
+    validation_folds: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="Ways in which validation is carved from train at random. With more than one, "
+        "students are trained again on each and compared on all of its rows, for scarce gold.",
+    )
+    folds_for: Literal["cheap", "all"] = Field(
+        "cheap",
+        description="Which students `validation_folds` trains again: those that numpy serves, "
+        "which train in seconds to minutes, or all.",
+    )
     answer_precision: float | None = Field(
         None,
         gt=0,
@@ -173,6 +185,12 @@ class RegistryConfig(Settings):
         le=1,
         description="Loss of the metric, as a share, that a clearly faster challenger may have, "
         "and an int8 variant against torch.",
+    )
+    candidate: Literal["chosen", "words-on-gold"] = Field(
+        "chosen",
+        description="What is registered: the chosen student, or the cheap control that learns from "
+        "gold alone, where the report says that it does as well. The control keeps the same "
+        "promises and passes the same gate.",
     )
     first: Literal["proven", "any"] = Field(
         "proven",
@@ -278,6 +296,13 @@ class DistillConfig(Settings):
             raise ValueError(
                 f"loss: {shortlist(single)} only for a single label; use kl, reverse_kl or js"
             )
+        if self.evaluate.validation_folds > 1 and self.data.validation is not None:
+            raise ValueError(
+                "evaluate.validation_folds carves validation from train, but data.validation is "
+                "given; take one of them out"
+            )
+        if self.evaluate.validation_folds > 1 and self.data.label_column is None:
+            raise ValueError("evaluate.validation_folds needs gold, but data.label_column is null")
         if self.teacher.start is None:
             needy = [student.name for student in possible if student.needs_teacher_weights]
             if needy:

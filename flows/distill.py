@@ -18,6 +18,7 @@ from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import cheap_control
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
+from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
 from distill_tasks.stages.export import export
 from distill_tasks.stages.halve import halve
@@ -78,12 +79,13 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             halving = halve(run)
             trials = [*search(run, halving).trials, *cheap_control(run)]
             grid = export(run, train_all(run, trials))
+            cross = cross_validate(run, trials)
             scores = evaluate(run, grid.students, split="validation")
             latencies = measure(run, grid.students)
-            finalists = narrow(run, grid, scores, latencies)
+            finalists = narrow(run, grid, scores, latencies, cross=cross)
             grid = export(run, train_all(run, grid.further_trials(config, finalists), grid))
             scores = evaluate(run, grid.students, split="validation")
-            selection = select(run, grid, scores, latencies, finalists=finalists)
+            selection = select(run, grid, scores, latencies, cross=cross, finalists=finalists)
             tested = grid.of(selection.finalists)
             proof = prove(run, tested, selection.leading)
             findings = Findings(
@@ -100,8 +102,8 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             )
             written = report(findings, distillation)
             outcome = Outcome(distillation, findings, written)
-            if findings.selection.choice is None:
-                raise NothingQualifiesError(findings.selection.why_none, outcome)
+            if findings.to_register is None:
+                raise NothingQualifiesError(findings.why_nothing_is_registered, outcome)
             registered = register(findings, written, distillation)
             verdict = gate(config, corpus, registered)
             promotion = promote(config, registered, verdict)

@@ -20,6 +20,7 @@ from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,
+    CONTROL,
     ROLLED_BACK,
     STUDENT,
     VERDICT,
@@ -210,7 +211,7 @@ def _compare(
 def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateReport) -> GateReport:
     """Return whether a version may become the first champion: nobody to beat is no reason."""
     verdict = tags.get(VERDICT, "unknown")
-    if config.registry.first == "any" or verdict == Verdict.BEATS:
+    if config.registry.first == "any" or verdict in (Verdict.BEATS, CONTROL):
         return replace(plain, promote=True, reason="there is no champion yet")
     return replace(
         plain,

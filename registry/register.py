@@ -13,6 +13,7 @@ from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,
+    CONTROL,
     STUDENT,
     VERDICT,
     Registered,
@@ -57,10 +58,10 @@ def register_candidate(
 
 @stage("register {findings.config.registry.model}", retries=2)
 def register(findings: Findings, report: Report, distillation: Distillation) -> Registered:
-    """Register the chosen student."""
-    choice = findings.selection.choice
-    assert choice is not None  # the flow ends before, where nothing qualifies
-    return register_candidate(findings, choice, report, distillation)
+    """Register the chosen student, or the cheap control where the configuration asks for it."""
+    candidate = findings.to_register
+    assert candidate is not None  # the flow ends before, where nothing qualifies
+    return register_candidate(findings, candidate, report, distillation)
 
 
 def find_version(client: MlflowClient, name: str, student: str) -> Registered | None:
@@ -113,7 +114,8 @@ def _describe_measured(
     client: MlflowClient, findings: Findings, candidate: Candidate, registered: Registered
 ) -> None:
     """Write a student's measured quality to its version's tags, which the gate checks."""
-    verdict = findings.proof.judgements[candidate.name].verdict
+    judgement = findings.proof.judgements.get(candidate.name)
+    verdict = judgement.verdict if judgement else CONTROL
     card = findings.held_out.models[candidate.name]
     measured = Measured(findings.rows.splits["held_out"].digest, card.metric, card.quality.value)
     tags = {VERDICT: str(verdict), MEASURED: json.dumps(asdict(measured))}

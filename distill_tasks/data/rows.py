@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.data.carving import carve_validation
 from distill_tasks.data.corpus import SPLITS, Corpus, Split
 from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
 from distill_tasks.data.settings import DataConfig, RowFormat
 from distill_tasks.data.tables import check_column, read_table
-from distill_tasks.problems.classification import LABEL_SEPARATOR, NO_LABEL, Problem, to_decisions
+from distill_tasks.problems.classification import LABEL_SEPARATOR, NO_LABEL, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def read_corpus(
         for name, rows in texts.items()
     }
     splits, repeats = _remove_repeats(splits, order)
-    splits, carved = _carve_validation(splits, order, config, seed)
+    splits, carved = carve_validation(splits, order, config, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Corpus(ordered, order, (*findings, *repeats, *carved), problem)
 
@@ -217,67 +218,3 @@ def _find_lost_classes(before: Split, after: Split, classes: Sequence[str]) -> l
             f"left out; gone: {shortlist(lost)}. Give train rows of its own."
         )
     return [Note(Rank.ACT, f"train has no rows left of {name}") for name in lost]
-
-
-def _carve_validation(
-    splits: dict[str, Split], classes: Sequence[str], config: DataConfig, seed: int
-) -> tuple[dict[str, Split], list[Note]]:
-    """Carve validation from train, the same share of each class, unless the user gave one.
-
-    Rows of equal text stay together, so that no validation text is also trained on.
-    """
-    if "validation" in splits:
-        return splits, []
-    train = splits["train"]
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
-    text_of_row = np.array([numbers[text] for text in train.texts])
-    share = config.share_of_validation(len(train))
-    generator = np.random.default_rng(seed)
-    chosen: list[int] = []
-    small: list[str] = []
-    for name, group in _stratify(train, text_of_row, classes):
-        texts = generator.permutation(group)
-        if texts.size < 2:
-            small.append(f"{name} ({texts.size} text)")
-            continue
-        chosen.extend(texts[: min(max(1, round(share * texts.size)), texts.size - 1)])
-    if not chosen:
-        raise InputError(
-            f"data.train has {len(numbers)} texts, too few to carve a validation split from. "
-            "Give data.validation, or at least two texts of one class."
-        )
-    mask = np.isin(text_of_row, chosen)
-    how_many = f"{mask.sum()} of {len(train)} rows"
-    findings = [Note(Rank.FINE, f"validation carved from train: {how_many}")]
-    if small:
-        whole = f"too small to split, kept whole in train: {shortlist(small)}"
-        findings.append(Note(Rank.KNOW, whole))
-    carved = {**splits, "train": train.take(~mask), "validation": train.take(mask)}
-    return carved, findings
-
-
-def _stratify(
-    train: Split, text_of_row: NDArray[np.int64], classes: Sequence[str]
-) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return disjoint groups of text numbers, each with the name of its class.
-
-    A text with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
-    2011, "On the Stratification of Multi-Label Data", without its quota for each split.
-    """
-    texts = int(text_of_row.max()) + 1
-    if not train.has_gold:
-        return [("rows without gold", np.arange(texts))]
-    member = np.zeros((texts, len(classes)), bool)
-    np.logical_or.at(member, text_of_row, to_decisions(train.gold, len(classes)))
-    free = np.ones(texts, bool)
-    groups = []
-    several = train.gold.ndim == 2 or (member.sum(axis=1) > 1).any()
-    rarest_first = np.argsort(member.sum(axis=0), kind="stable")
-    for number in rarest_first if several else range(len(classes)):
-        found = np.flatnonzero(member[:, number] & free)
-        free[found] = False
-        if found.size:
-            groups.append((classes[int(number)], found))
-    if free.any():
-        groups.append(("rows with no label", np.flatnonzero(free)))
-    return groups

@@ -197,7 +197,8 @@ def _warn_of_validation(rows: int) -> list[Note]:
     warning = (
         f"validation has {rows:,} rows to choose students by: differences in accuracy below about "
         f"{100 * smallest:.1f} points are not told apart. For {100 * CHOICE_DIFFERENCE:g} points "
-        f"about {needed:,} are needed: raise data.validation_share, or label more"
+        f"about {needed:,} are needed: raise data.validation_share, set evaluate.validation_folds, "
+        "or label more"
     )
     return [Note(Rank.KNOW, warning)]
 

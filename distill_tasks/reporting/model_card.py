@@ -8,6 +8,7 @@ from distill_tasks.core.markup import as_markdown
 from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
 from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.students.controls import CONTROLS
 
 if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
@@ -26,20 +27,25 @@ def write_card(findings: Findings, candidate: Candidate, summary: str, compare: 
         for name, figure in card.figures.items()
     )
     latency, takes = candidate.latency, say_footprint(candidate.footprint)
-    verdict = as_markdown(say_verdict(findings.proof.judgements[candidate.name]))
+    judgement = findings.proof.judgements.get(candidate.name)
+    verdict = as_markdown(say_verdict(judgement)) if judgement else "It had none."
     tests = findings.proof.promises.get(candidate.name, [])
     kept = "; ".join(map(say_promise, tests)) or "none were made"
-    words = say_words(findings)
+    words = say_words(findings) if judgement else ""
     promises = as_markdown(f"{kept}.{f' {words}' if words else ''}")
     faster = findings.speed_up(latency)
     beside = f", {faster.faster} than the teacher" if faster else ""
+    origin = (
+        f"distilled from a teacher of kind `{config.teacher.kind}`"
+        if student.distilled
+        else CONTROLS[candidate.name].about
+    )
     loses = ". ".join(as_markdown(line) for line in _say_losses(findings, candidate))
     variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
     return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
 
-A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, distilled from a
-teacher of kind `{config.teacher.kind}` with seed {student.seed}. Text in; label, confidence, class
-probabilities and whether to abstain out.
+A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, {origin} with seed
+{student.seed}. Text in; label, confidence, class probabilities and whether to abstain out.
 
 **Promises on held-out:** {promises}
 

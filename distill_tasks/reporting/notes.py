@@ -40,6 +40,7 @@ def gather_notes(findings: Findings) -> list[Note]:
             for name, reason in findings.grid.failed.items()
         ),
         *_note_variants(findings),
+        *_note_carvings(findings),
         *findings.rows.findings,
         *findings.corpus.report.warnings,
     ]
@@ -128,6 +129,17 @@ def _note_unpredicted(findings: Findings) -> list[Note]:
         return []
     listed = shortlist(f"{row.name} ({row.rows} rows)" for row in never)
     return [Note(Rank.ACT, f"{choice.name} never predicts {listed} of held-out")]
+
+
+def _note_carvings(findings: Findings) -> list[Note]:
+    """Return on how many rows students were compared, where validation was carved repeatedly."""
+    evaluate, candidates = findings.config.evaluate, findings.selection.candidates
+    if evaluate.validation_folds == 1 or not candidates:
+        return []
+    compared = "all" if evaluate.folds_for == "all" else "cheap"
+    rows = max(candidate.quality.rows for candidate in candidates)
+    carved = f"{evaluate.validation_folds} carvings of validation, {rows:,} rows with gold"
+    return [Note(Rank.FINE, f"{compared} students were compared on {carved}")]
 
 
 def _note_flags(findings: Findings) -> list[Note]:

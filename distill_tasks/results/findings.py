@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from distill_tasks.measuring.cost import find_cost
 from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.reasons import find_misses
+from distill_tasks.results.selection import Candidate
 from distill_tasks.scoring.statistics import QUALITY_NAMES
+from distill_tasks.students.controls import WORDS_ON_GOLD
 
 if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
@@ -115,6 +118,31 @@ class Findings:
         """The name of the quality that validation was scored by, where the choice is made."""
         return self._name_metric("validation")
 
+    @cached_property
+    def to_register(self) -> Candidate | None:
+        """What is registered: the chosen student, or the cheap control where that is wanted.
+
+        None where that breaks a promise on held-out.
+        """
+        if self.config.registry.candidate == "chosen":
+            return self.selection.choice
+        return None if self._list_control_misses() else self.cheap_control
+
+    @property
+    def cheap_control(self) -> Candidate | None:
+        """Words on gold as it would be served; None where it could not be trained."""
+        served = [student for student in self.students if student.name == WORDS_ON_GOLD]
+        return next((self._as_candidate(student) for student in served), None)
+
+    @property
+    def why_nothing_is_registered(self) -> str:
+        """Which promise is broken, in a sentence."""
+        if self.config.registry.candidate == "chosen":
+            return self.selection.why_none
+        if self.cheap_control is None:
+            return f"{WORDS_ON_GOLD} could not be trained: {self.grid.failed.get(WORDS_ON_GOLD)}"
+        return f"{WORDS_ON_GOLD}: {'; '.join(self._list_control_misses())}"
+
     @property
     def judgement(self) -> Judgement | None:
         """The judgement of the chosen student."""
@@ -140,6 +168,22 @@ class Findings:
         """Return how many times faster than the teacher; None where it has no weights here."""
         teacher = self.latencies.by_name.get(TEACHER)
         return latency.speed_up_over(teacher) if teacher else None
+
+    def _list_control_misses(self) -> list[str]:
+        """Return the limits that the cheap control misses, and the promises that it breaks."""
+        control, select = self.cheap_control, self.config.select
+        tests = self.proof.promises[WORDS_ON_GOLD]
+        broken = [f"breaks {test}" for test in tests if not test.is_kept(select.promise)]
+        return [*(find_misses(control, select) if control else []), *broken]
+
+    def _as_candidate(self, student: StudentReference) -> Candidate:
+        return Candidate(
+            student=student,
+            validation=self.validation.models[student.name],
+            latency=self.latencies.by_name[student.name],
+            footprint=self.latencies.footprints[student.name],
+            parity=None,
+        )
 
     def _name_metric(self, split: str) -> str:
         has_gold = self.rows.splits[split].has_gold

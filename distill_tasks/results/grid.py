@@ -26,10 +26,14 @@ class Trial:
     distilled: bool = True
     served: bool = True
     """Whether the model of this seed is the one that is served."""
+    carving: int = 1
+    """Which carving of validation from train it is trained on; the first one is the run's own."""
 
     @property
     def name(self) -> str:
         """A name unique within a run; the served seed has the name of the candidate."""
+        if self.carving > 1:
+            return f"{self.student.name}-carving-{self.carving}"
         own = self.distilled or self.served
         name = self.student.name if own else f"{self.student.name}-on-gold"
         return name if self.served else f"{name}-seed-{self.seed}"

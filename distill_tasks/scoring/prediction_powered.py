@@ -133,7 +133,7 @@ def collect_evidence(
     """
     count = len(gold)
     twins = by_teacher.on_gold if by_teacher else ()
-    both = _sample([*gold, *twins], rows, seed)
+    both = draw_sample([*gold, *twins], rows, seed)
     alone = Sample(both.plain[:count], both.draws[:, :count])
     if by_teacher is None:
         return Evidence(alone, rows, seed=seed)
@@ -142,12 +142,13 @@ def collect_evidence(
         gold=alone,
         rows=rows,
         on_gold=twin,
-        further=_sample(by_teacher.further, by_teacher.rows, seed + 1),
+        further=draw_sample(by_teacher.further, by_teacher.rows, seed + 1),
         seed=seed,
     )
 
 
-def _sample(statistics: Sequence[Statistic], rows: int, seed: int) -> Sample:
+def draw_sample(statistics: Sequence[Statistic], rows: int, seed: int) -> Sample:
+    """Return the values of statistics on all rows, and on bootstrap draws of them."""
     drawn = bootstrap({str(n): one for n, one in enumerate(statistics)}, rows, seed)
     plain = np.array([plain_value(one, rows) for one in statistics])
     return Sample(plain, np.stack(list(drawn.values()), axis=1))

@@ -20,6 +20,7 @@ from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
+from distill_tasks.students.controls import WORDS_ON_GOLD, has_words_on_gold
 from distill_tasks.students.formats import choose_variants
 from distill_tasks.students.search_space import check_optuna
 from distill_tasks.tracking.store import check_experiment, check_tracking
@@ -48,6 +49,7 @@ def check_config(config: DistillConfig) -> Corpus:
     corpus = replace(corpus, findings=(*corpus.findings, *found))
     transfer = len(corpus.splits.get("transfer", ()))
     corpus = hold_back(corpus, config.select.count_scored(transfer), config.seed)
+    _check_control(config, corpus)
     _check_memory(config, corpus)
     _check_reading(config, corpus)
     check_tracking(config.tracking)
@@ -125,6 +127,15 @@ def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
     reader = config.teacher.start
     for start in [*([reader] if reader else []), *_find_own_starts(config)]:
         check_reading(start, texts)
+
+
+def _check_control(config: DistillConfig, corpus: Corpus) -> None:
+    """Check that the cheap control can be trained where it is what will be registered."""
+    if config.registry.candidate == WORDS_ON_GOLD and not has_words_on_gold(corpus.splits["train"]):
+        raise InputError(
+            f"registry.candidate is {WORDS_ON_GOLD}, but data.train has no gold with words to "
+            "learn it from. Label train, or register the chosen student."
+        )
 
 
 def _check_memory(config: DistillConfig, corpus: Corpus) -> None:

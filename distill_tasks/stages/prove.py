@@ -51,6 +51,7 @@ def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]
         [leading, [student.digest for student in students]],
         [run.labels.teacher, run.corpus.digest, run.config.select.metric, run.config.seed],
         [asdict(promise) for promise in run.list_promises()],
+        *([WORDS_ON_GOLD] if run.config.registry.candidate == WORDS_ON_GOLD else []),
     )
     proof, kept = run.store.remember(
         "proofs", key, Proof, lambda: _prove_seeds(run, students, seeds)
@@ -119,14 +120,21 @@ def _compare_to_words(
 def _test_promises(
     evaluator: Evaluator, served: dict[str, StudentReference]
 ) -> dict[str, list[PromiseTest]]:
-    """Test what is promised of every finalist as it is served, one after the other."""
-    promises, seed = evaluator.run.list_promises(), evaluator.run.config.seed
-    return {
-        name: check_promises(
-            promises, evaluator.eval_split, evaluator.ask(student), error=error, seed=seed
-        )
+    """Test what is promised of every finalist as it is served, one after the other.
+
+    The cheap control is tested alone where it is what will be registered.
+    """
+    run, eval_split = evaluator.run, evaluator.eval_split
+    promises, seed = run.list_promises(), run.config.seed
+    tests = {
+        name: check_promises(promises, eval_split, evaluator.ask(student), error=error, seed=seed)
         for (name, student), error in zip(served.items(), share_error(len(served)), strict=True)
     }
+    if run.config.registry.candidate == WORDS_ON_GOLD:
+        words = evaluator.ask_control(WORDS_ON_GOLD)
+        (error,) = share_error(1)
+        tests[WORDS_ON_GOLD] = check_promises(promises, eval_split, words, error=error, seed=seed)
+    return tests
 
 
 def _find_seeds(students: list[StudentReference], candidate: str) -> list[StudentReference]:

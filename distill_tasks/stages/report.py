@@ -44,13 +44,14 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
 
     The summary is written again with each run that is new.
     """
-    runs, choice = log_models(findings, distillation), findings.selection.choice
+    runs = log_models(findings, distillation)
     if not runs.reused:
         note = f"{write_note(findings)}\n[Compare all runs]({runs.compare})\n"
         with tempfile.TemporaryDirectory() as scratch:
             write_files(findings, distillation.link, runs.compare, Path(scratch))
             log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
-    card = write_card(findings, choice, distillation.link, runs.compare) if choice else ""
+    kept = findings.to_register
+    card = write_card(findings, kept, distillation.link, runs.compare) if kept else ""
     return Report(runs, card, reused=runs.reused)
 
 

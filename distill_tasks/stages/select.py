@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from distill_tasks.results.choice import (
     find_finalists,
     select_candidate,
 )
+from distill_tasks.results.cross_validation import ONE_CARVING, CrossValidation, Pool, pool_gold
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Grid
 from distill_tasks.results.outcomes import Latencies, Proof, Scores
@@ -21,25 +23,49 @@ from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.selection import Candidate, Field, Redraws, Selection
 from distill_tasks.scoring.intervals import SIDE, bootstrap, plain_value
-from distill_tasks.scoring.prediction_powered import ByTeacher, Evidence, collect_evidence
+from distill_tasks.scoring.prediction_powered import (
+    ByTeacher,
+    Evidence,
+    Sample,
+    collect_evidence,
+    draw_sample,
+)
 from distill_tasks.scoring.promises import Promise, check_promises, measure
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_statistic
 from distill_tasks.stages.stage import stage
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """All that is known of the candidates' quality."""
+
+    evidence: Evidence
+    moved: Sample
+    """What the evidence adds to each one's quality on the run's own validation."""
+    pool: Pool
+
+
 @stage("narrow to {run.config.evaluate.finalists} finalists")
-def narrow(run: Run, grid: Grid, scores: Scores, latencies: Latencies) -> list[str]:
+def narrow(
+    run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, cross: CrossValidation
+) -> list[str]:
     """Name the finalists among the students of the grid, in the order of their tests."""
-    field = make_field(run.open(), grid.students, scores, latencies)
+    field = make_field(run.open(), grid.students, scores, latencies, cross=cross)
     return find_finalists(field, make_rule(run.config), run.config.evaluate.finalists)
 
 
 @stage("select by {run.config.select.choose}")
 def select(
-    run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, finalists: list[str]
+    run: Run,
+    grid: Grid,
+    scores: Scores,
+    latencies: Latencies,
+    *,
+    cross: CrossValidation,
+    finalists: list[str],
 ) -> Selection:
     """Order the finalists; drop those whose further trainings failed."""
-    field = make_field(run.open(), grid.students, scores, latencies)
+    field = make_field(run.open(), grid.students, scores, latencies, cross=cross)
     left = [name for name in finalists if name not in grid.failed]
     return select_candidate(field, left, make_rule(run.config))
 
@@ -56,18 +82,22 @@ def make_rule(config: DistillConfig) -> Rule:
 
 
 def make_field(
-    run: OpenRun, students: list[StudentReference], scores: Scores, latencies: Latencies
+    run: OpenRun,
+    students: list[StudentReference],
+    scores: Scores,
+    latencies: Latencies,
+    *,
+    cross: CrossValidation = ONE_CARVING,
 ) -> Field:
-    """Compare all candidates with each other on the same validation rows."""
+    """Compare all candidates with each other on the same gold rows."""
     config, evaluator = run.config, Evaluator(run, scores.split)
     answers = evaluator.ask_candidates(students)
     asked = {name: answers[name] for name in scores.candidates}
     parities = evaluator.compare_variants(students, asked)
     promises = _find_judged(run.list_promises(), evaluator.eval_split)
-    gold = [quality_statistic(evaluator.eval_split, asked[name]) for name in scores.candidates]
-    rows = len(evaluator.eval_split.split)
-    by_teacher = _score_by_teacher(run, evaluator.eval_split, students, asked)
-    evidence = collect_evidence(gold, rows, by_teacher, config.seed)
+    pool = pool_gold(run, students, cross, evaluator.eval_split)
+    gathered = _gather(run, evaluator.eval_split, students, asked, pool=pool)
+    evidence, moved = gathered.evidence, gathered.moved
     follow = {promise: _follow_quality(promise, evaluator.eval_split) for promise in promises}
     candidates, asked_served = [], []
     for number, (name, card) in enumerate(scores.candidates.items()):
@@ -88,11 +118,11 @@ def make_field(
                 rejected=rejected,
                 powered=evidence.qualities[number],
                 promises=tuple(
-                    test.move(follow[test.promise] * evidence.moved.plain[number]) for test in tests
+                    test.move(follow[test.promise] * moved.plain[number]) for test in tests
                 ),
             )
         )
-    margins = _redraw_margins(evaluator.eval_split, follow, asked_served, evidence)
+    margins = _redraw_margins(evaluator.eval_split, follow, asked_served, gathered)
     return Field(
         candidates=candidates,
         gaps=evidence.low_gaps,
@@ -106,6 +136,33 @@ def _find_judged(promises: Sequence[Promise], eval_split: EvalSplit) -> list[Pro
     """Return the promises without those about classes with too few validation rows."""
     rows = dict(zip(eval_split.classes, eval_split.truth.sum(axis=0), strict=True))
     return [p for p in promises if not p.of_class or p.can_judge(rows[p.of_class])]
+
+
+def _gather(
+    run: OpenRun,
+    eval_split: EvalSplit,
+    students: list[StudentReference],
+    asked: dict[str, list[Predictions]],
+    *,
+    pool: Pool,
+) -> Gathered:
+    """Return what all gold and the teacher's labels say of the candidates' quality."""
+    student_of = {student.candidate: student.student for student in students}
+    first = {name: quality_statistic(eval_split, asked[name]) for name in asked}
+    gold = [pool.add_gain(student_of[name], statistic) for name, statistic in first.items()]
+    by_teacher = _score_by_teacher(run, eval_split, students, asked)
+    if by_teacher is not None:
+        on_gold = [pool.widen(statistic) for statistic in by_teacher.on_gold]
+        by_teacher = replace(by_teacher, on_gold=on_gold)
+    evidence = collect_evidence(gold, pool.rows, by_teacher, pool.seed)
+    evidence = replace(evidence, rows=pool.scored)
+    if not pool.gains:
+        return Gathered(evidence, evidence.moved, pool)
+    alone = draw_sample(
+        [pool.widen(statistic) for statistic in first.values()], pool.rows, pool.seed
+    )
+    moved = Sample(evidence.plain - alone.plain, evidence.draws - alone.draws)
+    return Gathered(evidence, moved, pool)
 
 
 def _score_by_teacher(
@@ -143,18 +200,19 @@ def _redraw_margins(
     eval_split: EvalSplit,
     follow: dict[Promise, float],
     predictions: Sequence[Predictions],
-    evidence: Evidence,
+    gathered: Gathered,
 ) -> np.ndarray:
     """Return the smallest margin of each candidate's promises (draws, candidates).
 
     ``follow`` holds for every promise what `_follow_quality` returns.
     """
+    pool = gathered.pool
     if not follow:
         return np.zeros((REDRAWS, len(predictions)))
     margins = []
-    for answers, moved in zip(predictions, evidence.moved.draws[:REDRAWS].T, strict=True):
-        statistics = {str(p): measure(p, eval_split, answers).statistic for p in follow}
-        drawn = bootstrap(statistics, len(eval_split.split), evidence.seed, draws=REDRAWS)
-        kept = [drawn[str(p)] + moves * moved - p.least for p, moves in follow.items()]
+    for answers, shift in zip(predictions, gathered.moved.draws[:REDRAWS].T, strict=True):
+        statistics = {str(p): pool.widen(measure(p, eval_split, answers).statistic) for p in follow}
+        drawn = bootstrap(statistics, pool.rows, pool.seed, draws=REDRAWS)
+        kept = [drawn[str(p)] + moves * shift - p.least for p, moves in follow.items()]
         margins.append(np.min(kept, axis=0))
     return np.stack(margins, axis=1)

@@ -60,7 +60,7 @@ class Report:
 
     runs: ModelRuns
     card: str
-    """The model card of the chosen student; empty if none was chosen."""
+    """The model card of what is registered; empty if nothing is."""
     reused: bool
 
 

@@ -18,6 +18,7 @@ from samples import (
     save_answers,
     write_settings,
     write_splits,
+    write_words,
 )
 
 from distill_tasks.config import DistillConfig, parse_config
@@ -82,6 +83,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
     assert kept == [
         "halve animals",  # a grid this small is not halved, and nothing is searched for
         "search animals",
+        "cross-validate animals",  # on one carving alone
         "evaluate on validation",  # the second time: finalists got nothing further
     ]
     assert [name for name, _ in first.states if not name.startswith("train")] == [
@@ -93,6 +95,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
         "halve animals",
         "search animals",
         "export animals",
+        "cross-validate animals",
         "evaluate on validation",
         "measure animals",
         "narrow to 3 finalists",
@@ -342,3 +345,28 @@ def test_a_student_that_diverges_is_left_out_and_the_night_goes_on(seeded):
     )
     assert wild not in seeded.everything["runs"]
     assert (f"train {wild}", "Failed") in seeded.states
+
+
+@pytest.mark.slow
+def test_words_on_gold_become_champion_where_they_are_asked_for_until_a_student_beats_them(
+    tmp_path,
+):
+    written = write_words(tmp_path)
+    train = pd.concat([pd.read_parquet(written["data"][n]) for n in ("train", "validation")])
+    train[:60].to_parquet(tmp_path / "train.parquet", index=False)
+    del written["data"]["validation"]
+    written["evaluate"] |= {"validation_folds": 3, "weak_teacher": "go_on"}
+    written["registry"] = {"model": "words", "candidate": "words-on-gold"}
+    words = distill(parse_config(written, "test"))
+    assert (words.promotion.moved, words.promotion.champion) == (True, 1)
+    assert "3 carvings of validation" in " ".join(n.text for n in gather_notes(words.findings))
+    champion = mlflow.pyfunc.load_model("models:/words@champion")
+    held_out = pd.read_parquet(tmp_path / "held_out.parquet")
+    right = champion.predict(held_out["text"])["label"] == held_out["label"]
+    measured = words.findings.held_out.models["words-on-gold"].values["quality/accuracy"]
+    assert right.mean() == pytest.approx(measured)
+
+    written["registry"] = {"model": "words"}
+    student = distill(parse_config(written, "test"))
+    assert all(one.reused for one in student.findings.students)
+    assert (student.promotion.champion, student.promotion.previous) == (2, 1)

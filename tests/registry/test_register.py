@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import mlflow
 import pytest
 from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 
+from distill_tasks.config import RegistryConfig
+from distill_tasks.reporting.model_card import write_card
+from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.scoring.promises import Promise, PromiseTest
 from distill_tasks.scoring.verdicts import Verdict
+from distill_tasks.students.controls import WORDS_ON_GOLD
 from registry.aliases import tags_of
+from registry.gate import judge
+from registry.register import register_candidate
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +108,38 @@ def test_a_champion_registered_again_does_not_challenge_itself(house):
 @pytest.mark.parametrize("model", ["two words", "a.b-c_1"])
 def test_any_name_that_the_configuration_allows_can_be_registered(house, model):
     assert house.register(model, LAYERS).version == 1
+
+
+def test_the_cheap_control_is_registered_where_the_configuration_asks_for_it(house):
+    wanted = RegistryConfig(model="words", candidate=WORDS_ON_GOLD)
+    config = house.config.model_copy(update={"registry": wanted})
+    proof = replace(house.findings.proof, promises={WORDS_ON_GOLD: []})
+    run = replace(house.findings.run, config=config)
+    findings = replace(house.findings, run=run, proof=proof)
+    control = findings.to_register
+    assert control.name == WORDS_ON_GOLD
+    card = write_card(findings, control, "summary", "compare")
+    assert "TF-IDF and logistic regression on gold with seed" in card
+    assert "distilled" not in card
+    report = replace(house.report, card=card)
+    registered = register_candidate(findings, control, report, house.distillation)
+    assert judge(config, house.held_out, registered, house.corpus.classes).promote
+    texts = list(house.held_out.texts[:5])
+    answers = mlflow.pyfunc.load_model(registered.uri).predict(texts)
+    ours = Evaluator(run.open(), "held_out").ask_control(WORDS_ON_GOLD)
+    expected = ours.logits[:5].argmax(axis=1)
+    assert list(answers["label"]) == [house.corpus.classes[number] for number in expected]
+
+
+def test_a_cheap_control_that_breaks_a_promise_or_limit_is_not_registered(house):
+    select = house.config.select.model_copy(update={"max_disk_mb": 1e-9})
+    registry = RegistryConfig(model="words", candidate=WORDS_ON_GOLD)
+    config = house.config.model_copy(update={"registry": registry, "select": select})
+    broken = PromiseTest(Promise("accuracy", 0.999), 0.5, 0.4, 0.6)
+    proof = replace(house.findings.proof, promises={WORDS_ON_GOLD: [broken]})
+    run = replace(house.findings.run, config=config)
+    findings = replace(house.findings, run=run, proof=proof)
+    assert findings.to_register is None
+    why = findings.why_nothing_is_registered
+    assert why.startswith("words-on-gold: misses max_disk_mb 1e-09")
+    assert f"breaks {broken}" in why
