@@ -26,7 +26,7 @@ from distill_tasks.data.settings import DataConfig
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
-from distill_tasks.scoring.settings import SelectConfig
+from distill_tasks.scoring.settings import EvaluateConfig, SelectConfig
 from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.teachers import TeacherConfig
@@ -119,44 +119,13 @@ class SearchConfig(Settings):
         return [student for space in spaces for student in space.corners]
 
 
-class EvaluateConfig(Settings):
-    """How sure the run must be of what it says."""
+class BudgetConfig(Settings):
+    """What a run may take."""
 
-    finalists: int = Field(
-        3,
-        ge=1,
-        le=100,
-        description="Students that go on to more seeds, controls and held-out rows, at most.",
-    )
-    seeds: int = Field(
-        3, ge=1, le=20, description="Times each finalist is trained; the first one is served."
-    )
-    controls: bool = Field(
-        True, description="Train each finalist on gold alone too, for as many steps and seeds."
-    )
-    validation_folds: int = Field(
-        1,
-        ge=1,
-        le=20,
-        description="Ways in which validation is carved from train at random. With more than one, "
-        "students are trained again on each and compared on all of its rows, for scarce gold.",
-    )
-    folds_for: Literal["cheap", "all"] = Field(
-        "cheap",
-        description="Which students `validation_folds` trains again: those that numpy serves, "
-        "which train in seconds to minutes, or all.",
-    )
-    answer_precision: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Share of answers that must be right; the served model abstains below the "
-        "confidence that reaches it on validation. It always answers when absent.",
-    )
-    weak_teacher: Literal["auto", "stop", "go_on"] = Field(
-        AUTO,
-        description="Where the teacher is not surely better than words on gold: `stop` before any "
-        "training, or `go_on`; `auto` stops where validation has rows enough to show it.",
+    minutes: PositiveFloat = Field(
+        description="Of all work, by the estimates of `potstill plan`: students that do not fit "
+        "are left out, the dearest first, and named. At least one of each family is kept if it "
+        "fits."
     )
 
 
@@ -247,6 +216,9 @@ class DistillConfig(Settings):
     export: ExportConfig = Field(ExportConfig(), description="Other runtimes.")
     measure: MeasureConfig = Field(MeasureConfig(), description="The stopwatch.")
     select: SelectConfig = Field(SelectConfig(), description="The choice among the students.")
+    budget: BudgetConfig | None = Field(
+        None, description="What the run may take; when absent, the whole grid is trained."
+    )
     cost: CostConfig | None = Field(None, description="Prices; when absent, none are reported.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")

@@ -24,6 +24,7 @@ from distill_tasks.stages.export import export
 from distill_tasks.stages.halve import halve
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.measure import measure
+from distill_tasks.stages.plan import fit
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
@@ -70,9 +71,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
     ):
         corpus = prepare(config)
         with tracked(config, corpus.open()) as distillation:
+            left_out = fit(config, corpus).left_out
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
-            run = start_run(config=config, corpus=corpus, teacher=teacher, labels=labels)
+            run = start_run(config, corpus, teacher, labels, left_out=tuple(left_out))
             vet(run)
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)

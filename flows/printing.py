@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
     from distill_tasks.measuring.latency import Latency
-    from distill_tasks.stages.plan import Planned
+    from distill_tasks.stages.plan import Plan
     from flows.distill import Outcome
     from registry.promote import Promotion
     from registry.side_by_side import SideBySide
@@ -43,24 +43,29 @@ def print_named(name: str, text: str) -> None:
     out.print(f": {text}")
 
 
-def print_plan(config: DistillConfig, planned: list[Planned]) -> None:
-    """Print each student of the grid, and what training them all takes at most."""
+def print_plan(config: DistillConfig, plan: Plan) -> None:
+    """Print each student of the grid, and what a whole run takes at most."""
     from distill_tasks.stages.halve import will_halve
-    from distill_tasks.stages.plan import bound_minutes
 
     table = _make_table(
         f"{config.name}: {count_candidates(config)}", "student", "parameters", "steps", "minutes"
     )
-    for one in planned:
+    for one in plan.students:
         steps = "–" if one.steps is None else f"{one.steps:,}"
         parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
         table.add_row(one.name, parameters, steps, f"{one.minutes:.1f}")
     Terminal(width=max(out.width, 100)).print(table)
-    once, most = sum(one.minutes for one in planned), bound_minutes(config, planned)
-    out.print(
-        f"Training the grid takes about {once:.1f} minutes here; with the seeds and controls of "
-        f"its finalists {most:.1f} at most. Teacher, labelling and measuring come on top.",
-    )
+    once = sum(one.minutes for one in plan.students)
+    parts = {
+        "teacher": plan.teacher,
+        "its answers": plan.labelling,
+        "the grid": once,
+        "seeds and controls of finalists": plan.bound_further(),
+        "export, measuring, further carvings": sum(plan.beside.values()),
+        "tuning, MLflow, report": plan.around,
+    }
+    listed = ", ".join(f"{name} {minutes:.1f}" for name, minutes in parts.items())
+    out.print(f"A whole run takes about {plan.sum_minutes():.1f} minutes here at most: {listed}.")
     stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
     out.print(f"Halving is {stops}.")
 

@@ -41,6 +41,7 @@ def gather_notes(findings: Findings) -> list[Note]:
         ),
         *_note_variants(findings),
         *_note_carvings(findings),
+        *_note_left_out(findings),
         *findings.rows.findings,
         *findings.corpus.report.warnings,
     ]
@@ -129,6 +130,15 @@ def _note_unpredicted(findings: Findings) -> list[Note]:
         return []
     listed = shortlist(f"{row.name} ({row.rows} rows)" for row in never)
     return [Note(Rank.ACT, f"{choice.name} never predicts {listed} of held-out")]
+
+
+def _note_left_out(findings: Findings) -> list[Note]:
+    """Return which students the budget did not hold."""
+    names, budget = findings.run.left_out, findings.config.budget
+    if not names or budget is None:
+        return []
+    listed = shortlist(names)
+    return [Note(Rank.KNOW, f"left out, for a budget of {budget.minutes:g} minutes: {listed}")]
 
 
 def _note_carvings(findings: Findings) -> list[Note]:

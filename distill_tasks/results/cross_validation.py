@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill_tasks.config import DistillConfig
 from distill_tasks.data.carving import Carving, carve_again
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
@@ -60,9 +62,9 @@ def open_folds(run: OpenRun) -> list[tuple[OpenRun, Carving]]:
     return [(replace(run, corpus=carving.corpus), carving) for carving in carvings]
 
 
-def list_compared(run: OpenRun, trials: list[Trial]) -> list[Trial]:
+def list_compared(config: DistillConfig, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that every further carving repeats."""
-    cheap_alone = run.config.evaluate.folds_for == "cheap"
+    cheap_alone = config.evaluate.folds_for == "cheap"
     return [
         trial
         for trial in trials

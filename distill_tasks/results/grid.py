@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from distill_tasks.config import DistillConfig
@@ -103,9 +103,13 @@ def cheap_control(run: Run) -> list[Trial]:
     return [Trial(WordsOnGoldStudent(), run.config.seed, distilled=False)]
 
 
-def first_trials(config: DistillConfig) -> list[Trial]:
-    """Return one trial of every student of the configuration, from the configured seed."""
-    return [Trial(student, config.seed) for student in config.students]
+def first_trials(config: DistillConfig, left_out: Collection[str] = ()) -> list[Trial]:
+    """Return one trial of every student of the configuration, from the configured seed.
+
+    ``left_out`` names students that are not trained.
+    """
+    students = [student for student in config.students if student.name not in left_out]
+    return [Trial(student, config.seed) for student in students]
 
 
 def further_trials(config: DistillConfig, student: Student) -> list[Trial]:

@@ -33,11 +33,15 @@ class Run:
     teacher: TeacherReference
     labels: LabelsReference
     objective: Objective
+    left_out: tuple[str, ...] = ()
+    """Students of the grid that the budget does not hold, by name."""
 
     def open(self) -> OpenRun:
         """Return the run with its rows and the teacher's answers opened."""
         corpus, labels = self.corpus.open(), self.labels.open()
-        return OpenRun(self.config, corpus, self.teacher, labels, self.objective)
+        return OpenRun(
+            self.config, corpus, self.teacher, labels, self.objective, left_out=self.left_out
+        )
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class OpenRun:
     teacher: TeacherReference
     labels: SoftLabelStore
     objective: Objective
+    left_out: tuple[str, ...] = ()
 
     @property
     def store(self) -> Store:
@@ -73,9 +78,15 @@ def start_run(
     corpus: CorpusReference,
     teacher: TeacherReference,
     labels: LabelsReference,
+    *,
+    left_out: tuple[str, ...] = (),
 ) -> Run:
-    """Return a run with the configured objective, in which `auto` means the usual values."""
-    return Run(config, corpus, teacher, labels, config.loss.usual_objective)
+    """Return a run with the configured objective, in which `auto` means the usual values.
+
+    ``left_out`` names students of the grid that are not trained.
+    """
+    usual = config.loss.usual_objective
+    return Run(config, corpus, teacher, labels, usual, left_out=left_out)
 
 
 def cheapest(config: DistillConfig) -> Student:

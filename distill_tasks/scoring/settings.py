@@ -1,4 +1,4 @@
-"""The section `select` of the configuration: which candidate is chosen, and what it must keep."""
+"""The sections `evaluate` and `select`: how sure a run must be, what it chooses and promises."""
 
 from __future__ import annotations
 
@@ -22,6 +22,47 @@ ClassMeasure = Literal["class_recall", "class_f1"]
 
 SCORED_SHARE, MOST_SCORED, FEWEST_SCORED = 0.2, 1000, 100
 """Of the transfer rows, what `auto` holds back to score students by, at most and at least."""
+
+
+class EvaluateConfig(Settings):
+    """How sure the run must be of what it says."""
+
+    finalists: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Students that go on to more seeds, controls and held-out rows, at most.",
+    )
+    seeds: int = Field(
+        3, ge=1, le=20, description="Times each finalist is trained; the first one is served."
+    )
+    controls: bool = Field(
+        True, description="Train each finalist on gold alone too, for as many steps and seeds."
+    )
+    validation_folds: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="Ways in which validation is carved from train at random. With more than one, "
+        "students are trained again on each and compared on all of its rows, for scarce gold.",
+    )
+    folds_for: Literal["cheap", "all"] = Field(
+        "cheap",
+        description="Which students `validation_folds` trains again: those that numpy serves, "
+        "which train in seconds to minutes, or all.",
+    )
+    answer_precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of answers that must be right; the served model abstains below the "
+        "confidence that reaches it on validation. It always answers when absent.",
+    )
+    weak_teacher: Literal["auto", "stop", "go_on"] = Field(
+        "auto",
+        description="Where the teacher is not surely better than words on gold: `stop` before any "
+        "training, or `go_on`; `auto` stops where validation has rows enough to show it.",
+    )
 
 
 class SelectConfig(Settings):

@@ -35,7 +35,7 @@ def train_folds(run: OpenRun, trials: Sequence[Trial]) -> CrossValidation:
     """
     if run.config.evaluate.validation_folds == 1:
         return ONE_CARVING
-    compared = list_compared(run, list(trials))
+    compared = list_compared(run.config, trials)
     folds = [
         _train_fold(fold, [replace(trial, carving=number) for trial in compared])
         for number, (fold, _) in enumerate(open_folds(run), start=2)

@@ -59,7 +59,7 @@ def halve_grid(run: OpenRun) -> Halving:
     in, so that its training says why.
     """
     config, objective = run.config, run.objective
-    trials = [trial for trial in first_trials(config) if trial.student.in_rungs]
+    trials = [trial for trial in first_trials(config, run.left_out) if trial.student.in_rungs]
     if not will_halve(config) or len(trials) < 2:
         return Halving(0, [], 0.0, reused=True)
     key = digest(

@@ -1,170 +1,221 @@
-"""`potstill plan`: what training a grid would take, from a few steps of each shape of student."""
+"""Stage ``fit`` and `potstill plan`: what a whole run would take, and what a budget holds."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from distill_tasks.config import DistillConfig
-from distill_tasks.core.live import shown
-from distill_tasks.core.progress import ProgressFile, TrainingStep
-from distill_tasks.data.corpus import Corpus, Split
+from distill_tasks.config import AUTO, BudgetConfig, DistillConfig
+from distill_tasks.core.digests import digest
+from distill_tasks.core.environment import describe_machine
+from distill_tasks.core.errors import InputError
+from distill_tasks.core.progress import ProgressFile
+from distill_tasks.core.store import Store
+from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
-from distill_tasks.problems.classification import NO_LABEL
-from distill_tasks.results.grid import further_trials
-from distill_tasks.results.references import TeacherReference
-from distill_tasks.results.run import OpenRun, make_training_set, take
+from distill_tasks.results.cross_validation import list_compared
+from distill_tasks.results.estimates import Pace, Planned, plan_grid
+from distill_tasks.results.grid import Trial, further_trials
+from distill_tasks.results.references import CorpusReference
+from distill_tasks.results.run import cheapest
+from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
-from distill_tasks.students.base import TrainingSet
-from distill_tasks.students.folder import count_parameters
+from distill_tasks.students.formats import choose_variants
+from distill_tasks.training.checkpoint import Checkpoint
 
 logger = logging.getLogger("potstill")
 
-WARM_STEPS = 2
-"""The first ones are not timed."""
+TEACHER_ROWS = 160
+"""Rows that the teacher is timed on."""
+EXPORT_S, MEASURE_S = 12.0, 10.0
+"""What exporting a variant, and timing a model and its memory, take."""
+AROUND_MINUTES = 1.0
+"""What Prefect, MLflow, the report and the cheap control take."""
+TEMPERATURES, ALPHAS, CURVE = 4, 2, 2
+"""Trainings of the cheapest student that each setting `auto` takes, and the learning curve."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One student of the grid, and what training it once would take."""
+class Plan:
+    """What a whole run takes at most, in minutes on this machine."""
 
-    name: str
-    parameters: int
-    at_least: bool
-    """Whether words that the probe did not see may make it larger."""
-    steps: int | None
-    """None where it does not learn in steps."""
-    minutes: float
+    teacher: float
+    """Its training; 0 where it is ready or in the store."""
+    labelling: float
+    """Its answers that the store does not hold."""
+    students: list[Planned]
+    beside: dict[str, float]
+    """Further carvings, export and measuring of each student, by its name."""
+    further: dict[str, float]
+    """The other seeds and the controls that each takes as a finalist, by its name."""
+    finalists: int
+    around: float
+    """Tuning, the learning curve, the cheap control, MLflow and the report."""
+
+    def sum_minutes(self, names: Collection[str] | None = None) -> float:
+        """Return the minutes of a run with some students, by default all.
+
+        The finalists are taken to be those whose further trainings take longest.
+        """
+        students = [one for one in self.students if names is None or one.name in names]
+        grid = sum(one.minutes + self.beside[one.name] for one in students)
+        return self.teacher + self.labelling + grid + self.bound_further(names) + self.around
+
+    def bound_further(self, names: Collection[str] | None = None) -> float:
+        """Return the minutes of the finalists' other seeds and controls, at most."""
+        further = [self.further[n] for n in self.further if names is None or n in names]
+        return sum(sorted(further, reverse=True)[: self.finalists])
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What was seen while one shape of student learnt from some rows of the training set."""
+class Fit:
+    """The students that a budget does not hold."""
 
-    rows: int
-    parameters: int
-    seconds: float
-    """All of it, what comes before the first step included."""
-    steps: int
-    step_s: float
+    left_out: dict[str, float]
+    """By name, with the minutes that each would take."""
+    reused: bool
 
 
-class Pace:
-    """How long the steps of a training took."""
-
-    def __init__(self, steps: Iterable[TrainingStep]) -> None:
-        self.times: dict[int, float] = {}
-        for step in steps:  # the same one may be told again, with its accuracy
-            self.times.setdefault(step.step, step.seconds)
-
-    @property
-    def steps(self) -> int:
-        """Return the steps taken, 0 where none was told."""
-        return max(self.times, default=0)
-
-    @property
-    def step_s(self) -> float:
-        """Return the mean time of a step in seconds, 0 where none was told."""
-        if not self.steps:
-            return 0.0
-        first = WARM_STEPS if self.steps > 2 * WARM_STEPS else 0
-        warm = min(step for step in self.times if step >= first)
-        return (self.times[self.steps] - self.times[warm]) / (self.steps - warm)
+@stage("fit the grid into the budget")
+def fit(config: DistillConfig, corpus: CorpusReference) -> Fit:
+    """Say which students the budget does not hold; the same ones when the run is repeated."""
+    if config.budget is None:
+        return Fit({}, reused=True)
+    budget = config.budget
+    others = {"name", "work_dir", "select", "tracking", "registry"}
+    key = digest(config.model_dump(mode="json", exclude=others), corpus.digest, describe_machine())
+    found, kept = Store(config.work_dir).remember(
+        "fits", key, Fit, lambda: fit_budget(config, plan_run(config, corpus.open()), budget)
+    )
+    return replace(found, reused=kept)
 
 
-def plan_grid(config: DistillConfig, corpus: Corpus) -> list[Planned]:
-    """Return what each student of the grid is and takes, from a few steps of each shape.
+def fit_budget(config: DistillConfig, plan: Plan, budget: BudgetConfig) -> Fit:
+    """Return the students that are left out so that the rest fits.
 
-    It learns made-up answers to real rows, in a folder that is thrown away. Students that differ
-    only in the course of their training share the probe. The base of a teacher that is still to be
-    fine-tuned stands in for it.
+    The cheapest student of each family comes first, then the others, the cheapest first. Raises
+    InputError if not even one fits.
     """
-    planned, probes = [], dict[str, Probe]()
-    with TemporaryDirectory() as folder, shown(scratch := Path(folder)):
-        training_set = _make_training_set(config, corpus, scratch)
-        for student in config.students:
-            pace = student.pace
-            if pace not in probes:
-                logger.info("plan: a few steps of %s", student.name)
-                probes[pace] = _try(student, training_set, ProgressFile(scratch, student.name))
-            planned.append(estimate_student(student, probes[pace], len(training_set.rows)))
-    return planned
+    cost = {one.name: one.minutes + plan.beside[one.name] for one in plan.students}
+    family = {student.name: type(student) for student in config.students}
+    by_cost = sorted(cost, key=lambda name: cost[name])
+    cheapest = {family[name]: name for name in reversed(by_cost)}
+    kept: list[str] = []
+    for name in sorted(by_cost, key=lambda name: name not in cheapest.values()):
+        if plan.sum_minutes([*kept, name]) <= budget.minutes:
+            kept.append(name)
+    if not kept:
+        needed = plan.sum_minutes(by_cost[:1])
+        raise InputError(
+            f"budget.minutes is {budget.minutes:g}, but the teacher, its answers and {by_cost[0]} "
+            f"alone take about {needed:.1f}. Raise it, or lower evaluate.seeds or the rows."
+        )
+    left_out = {name: cost[name] for name in by_cost if name not in kept}
+    for name, minutes in left_out.items():
+        logger.warning("budget: %s is left out, it takes about %.1f minutes", name, minutes)
+    return Fit(left_out, reused=False)
 
 
-def bound_minutes(config: DistillConfig, planned: list[Planned]) -> float:
-    """Return the minutes that all trainings take at most.
+def plan_run(config: DistillConfig, corpus: Corpus) -> Plan:
+    """Return what a whole run takes at most, as far as the store does not hold it already."""
+    return sum_up(config, plan_grid(config, corpus), _time_teacher(config, corpus))
 
-    That is the grid, and the further seeds and the controls of as many finalists as there may be,
-    those that take longest. Halving takes less.
+
+def sum_up(config: DistillConfig, students: list[Planned], teacher: tuple[float, float]) -> Plan:
+    """Return what a run takes, of what each student takes once.
+
+    ``teacher`` is the minutes of its training and of its answers.
     """
-    students = {student.name: student for student in config.students}
-    further = [one.minutes * len(further_trials(config, students[one.name])) for one in planned]
-    longest = sorted(further, reverse=True)[: config.evaluate.finalists]
-    return sum(one.minutes for one in planned) + sum(longest)
+    teach, label = teacher
+    tried = students[_find_cheapest(config)].minutes
+    tunings = TEMPERATURES * (config.loss.temperature == AUTO)
+    tunings += ALPHAS * (config.loss.alpha == AUTO)
+    return Plan(
+        teacher=teach,
+        labelling=label,
+        students=students,
+        beside={
+            one.name: _count_beside(config, student) * one.minutes + _serve_minutes(config, student)
+            for one, student in zip(students, config.students, strict=True)
+        },
+        further={
+            one.name: len(further_trials(config, student)) * one.minutes
+            for one, student in zip(students, config.students, strict=True)
+        },
+        finalists=config.evaluate.finalists,
+        around=(tunings + CURVE) * tried + AROUND_MINUTES,
+    )
 
 
-def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> TrainingSet:
-    """Return a training set with random answers, none of its files outside ``scratch``."""
-    start, rows, classes = config.teacher.start, corpus.training_rows, corpus.classes
-    teacher = TeacherReference("planned", classes, model=start, seconds=0.0, curve=[], reused=False)
-    shape = len(rows), len(classes)
-    logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
-    labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, classes)
-    labels.add(rows.texts, logits)
-    run = OpenRun(config, corpus, teacher, labels, objective=config.loss.usual_objective)
-    return replace(make_training_set(run, config.seed), work_dir=scratch)
+def _find_cheapest(config: DistillConfig) -> int:
+    """Return the number of the student that settings are tuned on, or of the first one."""
+    names = [student.name for student in config.students]
+    cheap = cheapest(config).name
+    return names.index(cheap) if cheap in names else 0
 
 
-def _try(student: Student, training_set: TrainingSet, progress: ProgressFile) -> Probe:
-    """Train a student on some rows for one epoch.
-
-    The rows are drawn from the whole training set. Its own first batches would be the longest:
-    on R8 their steps are a third longer than the mean one.
-    """
-    short = student.short_training
-    order = np.random.default_rng(training_set.seed).permutation(len(training_set.rows))
-    part = take(training_set, np.sort(order[: short.rows]))
-    # Without gold on validation nothing is scored.
-    nothing = Split(part.rows.texts[:1], np.full_like(part.rows.gold[:1], NO_LABEL))
-    part = replace(part, validation=nothing, progress=progress)
-    with progress.told():
-        probe = _train(short.student, part, progress)
-        # What does not tell its steps is timed as a whole, which the first time has imports in it.
-        return probe if probe.steps else _train(short.student, part, progress)
+def _count_beside(config: DistillConfig, student: Student) -> int:
+    """Return how often a student is trained again whether or not it becomes a finalist."""
+    trial = Trial(student, config.seed)
+    return (config.evaluate.validation_folds - 1) * len(list_compared(config, [trial]))
 
 
-def _train(student: Student, training_set: TrainingSet, progress: ProgressFile) -> Probe:
-    """Train a student and throw it away."""
-    start = time.monotonic()
+def _serve_minutes(config: DistillConfig, student: Student) -> float:
+    """Return the minutes that exporting and measuring a student and its variants take."""
+    variants = len(choose_variants(config.export)) if student.runtime == "torch" else 0
+    return (variants * EXPORT_S + (1 + variants) * MEASURE_S) / 60
+
+
+def _time_teacher(config: DistillConfig, corpus: Corpus) -> tuple[float, float]:
+    """Return the minutes of the teacher's training and of its answers, as far as they are due."""
+    teacher, start = config.teacher, config.teacher.start
+    if start is None:
+        return 0.0, 0.0
+    key = teacher.digest(corpus, config.seed, config.loss.balance_classes)
+    store, train_s = Store(config.work_dir), 0.0
+    if not teacher.ready and store.manifest("teachers", key) is None:
+        train_s = _time_training(config, corpus)
+    due = SoftLabelStore(f"{config.work_dir}/labels", key, corpus.classes).missing(corpus.texts)
+    return train_s / 60, _time_answers(config, corpus, start, due) / 60
+
+
+def _time_training(config: DistillConfig, corpus: Corpus) -> float:
+    """Return the seconds that the training of a teacher takes, from an epoch on some rows."""
+    short, epochs = config.teacher.one_epoch()
+    order = np.random.default_rng(config.seed).permutation(len(corpus.splits["train"]))
+    parts = {
+        "train": corpus.splits["train"].take(order[:TEACHER_ROWS]),
+        "validation": corpus.splits["validation"].take(np.arange(1)),
+    }
+    part = replace(corpus, splits=corpus.splits | parts)
+    logger.info("plan: a few steps of the teacher")
     with TemporaryDirectory() as folder:
-        student.train(training_set, Path(folder))
-        seconds = time.monotonic() - start
-        parameters = count_parameters(Path(folder))
-    pace = Pace(progress.read())
-    return Probe(
-        rows=len(training_set.rows),
-        parameters=parameters,
-        seconds=seconds,
-        steps=pace.steps,
-        step_s=pace.step_s,
-    )
+        progress = ProgressFile(Path(folder), "teacher")
+        balanced = config.loss.balance_classes
+        with progress.told():
+            short.train(part, Path(folder), seed=config.seed, balanced=balanced, progress=progress)
+        pace = Pace(progress.read())
+    whole = pace.steps * len(corpus.splits["train"]) / len(parts["train"])
+    return epochs * whole * pace.step_s
 
 
-def estimate_student(student: Student, probe: Probe, rows: int) -> Planned:
-    """Return what a student takes that learns from so many rows."""
-    at_least = probe.rows < rows and student.grows_with_words
-    if not probe.steps:
-        seconds = probe.seconds * rows / probe.rows
-        return Planned(student.name, probe.parameters, at_least, steps=None, minutes=seconds / 60)
-    times = student.short_training.times
-    steps = times * math.ceil(probe.steps * rows / probe.rows)
-    return Planned(
-        student.name, probe.parameters, at_least, steps=steps, minutes=steps * probe.step_s / 60
-    )
+def _time_answers(
+    config: DistillConfig, corpus: Corpus, start: Checkpoint, due: Sequence[str]
+) -> float:
+    """Return the seconds that a teacher takes for texts, from those after its first batch."""
+    sample = due[:: max(len(due) // TEACHER_ROWS, 1)][:TEACHER_ROWS]
+    if not sample:
+        return 0.0
+    began, first, done = 0.0, 0, 0
+    for rows, _ in config.teacher.answers(sample, corpus, config.data, start):
+        done += len(rows)
+        if not began:
+            began, first = time.monotonic(), done
+    timed = done - first
+    return (time.monotonic() - began) / timed * len(due) if timed else 0.0

@@ -49,7 +49,7 @@ def search(run: Run, halving: Halving) -> Searched:
 
 def find_trials(run: Run, halving: Halving) -> Searched:
     """Return the trials of the grid that halving did not stop, and those that the search adds."""
-    kept = halving.remaining(first_trials(run.config))
+    kept = halving.remaining(first_trials(run.config, run.left_out))
     if run.config.search.optuna is None:
         return Searched(kept, reused=True)
     found = search_students(run.open(), run.config.search.optuna)

@@ -87,6 +87,13 @@ class Teacher(Settings, ABC):
         """
         raise NotImplementedError
 
+    def one_epoch(self) -> tuple[Teacher, int]:
+        """Return the same teacher trained for one epoch, and how often longer its own training is.
+
+        Only of a teacher that is not ready.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def answers(
         self,

@@ -118,6 +118,10 @@ class FinetuneTeacher(LocalTeacher):
             progress=progress,
         )
 
+    def one_epoch(self) -> tuple[FinetuneTeacher, int]:
+        """Return the same teacher trained for one epoch, and the epochs that it may take."""
+        return self.model_copy(update={"epochs": 1}), self.epochs
+
     def _make_model(self, corpus: Corpus) -> PreTrainedModel:
         """Return the base with a new head for the classes of a corpus, and without dropout."""
         from transformers import AutoConfig, AutoModelForSequenceClassification

@@ -12,10 +12,13 @@ from pydantic import ValidationError
 
 from distill_tasks.config import load_config, parse_config, write_schema
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.yaml_file import read_yaml
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.students import formats as variants
 
-SCHEMA = Path(__file__).parents[2] / "schema" / "distill.schema.json"
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "schema" / "distill.schema.json"
+PRESETS = ROOT / "examples" / "presets"
 
 
 @pytest.fixture
@@ -495,3 +498,10 @@ def test_a_work_dir_below_home_is_where_home_is(written, monkeypatch):
 def test_a_work_dir_that_is_no_local_path_is_refused(written, path, said):
     with pytest.raises(InputError, match=f"`work_dir`: .*{said}.*found {re.escape(repr(path))}"):
         parse_config(written | {"work_dir": path}, "test")
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_completes_a_configuration(plain, preset):
+    config = parse_config(plain | read_yaml(preset), str(preset))
+    assert config.budget.minutes > 0
+    assert config.evaluate.finalists <= len(config.students) <= 12

@@ -81,6 +81,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
     check_variants(first.outcome)
     kept = [name for name, state in first.states if state != "Completed"]
     assert kept == [
+        "fit the grid into the budget",  # there is none
         "halve animals",  # a grid this small is not halved, and nothing is searched for
         "search animals",
         "cross-validate animals",  # on one carving alone
@@ -88,6 +89,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
     ]
     assert [name for name, _ in first.states if not name.startswith("train")] == [
         "prepare animals",
+        "fit the grid into the budget",
         "teach finetune",
         f"label {first_teacher(config)}",
         "vet the teacher",
@@ -357,6 +359,7 @@ def test_words_on_gold_become_champion_where_they_are_asked_for_until_a_student_
     del written["data"]["validation"]
     written["evaluate"] |= {"validation_folds": 3, "weak_teacher": "go_on"}
     written["registry"] = {"model": "words", "candidate": "words-on-gold"}
+    written["budget"] = {"minutes": 600}
     words = distill(parse_config(written, "test"))
     assert (words.promotion.moved, words.promotion.champion) == (True, 1)
     assert "3 carvings of validation" in " ".join(n.text for n in gather_notes(words.findings))
