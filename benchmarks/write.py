@@ -24,6 +24,7 @@ ALL = (
     "promise_error_rates",
     "small_students",
     "matrix_peak",
+    "carvings",
     "tickets",
     "overhead",
     "halving",
