@@ -36,8 +36,15 @@ def schema() -> None:
     sys.stdout.write(write_schema())
 
 
-def make_app(*commands: Callable[..., None]) -> App:
-    """Return the command line with these commands."""
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(check, plan, run, label),
+    *(compare, promote, rollback),
+    schema,
+)
+
+
+def make_app() -> App:
+    """Return the command line."""
     made = App(
         name="potstill",
         help=ABOUT,
@@ -45,12 +52,12 @@ def make_app(*commands: Callable[..., None]) -> App:
         suppress_keyboard_interrupt=False,
         help_epilogue="Exit codes: 0 done, 1 failed or refused, 2 wrong input, 130 interrupted.",
     )
-    for command in commands:
+    for command in COMMANDS:
         made.command(command)
     return made
 
 
-app = make_app(check, plan, run, label, compare, promote, rollback, schema)
+app = make_app()
 
 
 def main() -> None:
