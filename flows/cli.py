@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from cyclopts import App, CycloptsError
 
@@ -17,15 +18,16 @@ from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
+from flows.answers import CODES, EXIT_CODES, Answer, Ending
 from flows.commands.review import compare, promote, rollback
 from flows.commands.run import check, label, plan, run
 
 ABOUT = "Distil a large teacher into the small model that goes to production, and prove it may."
-INTERRUPTED = 130
-"""The exit code of a run that SIGINT or SIGTERM ended: 128 + SIGINT, as shells have it."""
+UNFORTUNATE = {Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED}
+"""What is said as an error."""
 
 logger = logging.getLogger("potstill")
-errors = Terminal(stderr=True, soft_wrap=True)
+errors = Terminal(stderr=True)
 
 
 def schema() -> None:
@@ -36,7 +38,7 @@ def schema() -> None:
     sys.stdout.write(write_schema())
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (
+COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(check, plan, run, label),
     *(compare, promote, rollback),
     schema,
@@ -50,7 +52,7 @@ def make_app() -> App:
         help=ABOUT,
         version="0.1.0",
         suppress_keyboard_interrupt=False,
-        help_epilogue="Exit codes: 0 done, 1 failed or refused, 2 wrong input, 130 interrupted.",
+        help_epilogue=EXIT_CODES,
     )
     for command in COMMANDS:
         made.command(command)
@@ -61,37 +63,59 @@ app = make_app()
 
 
 def main() -> None:
-    """Run the command line and exit with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line and end with the exit code of its answer."""
     set_up_process()
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     logger.handlers = [LogLines()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     limit_retries()
     degrade_characters(sys.stdout, sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = sys.argv[1:]
+    if "--json" in arguments:
+        stdout = sys.stdout
+        with redirect_stdout(sys.stderr):  # whatever a library prints is not part of the object
+            answer = _answer(arguments)
+        if answer is not None:
+            stdout.write(f"{answer.model_dump_json(indent=2)}\n")
+    else:
+        answer = _answer(arguments)
+    if answer is not None and answer.exit_code:
+        sys.exit(answer.exit_code)
+
+
+def _answer(arguments: list[str]) -> Answer | None:
+    """Return what a command answers, its errors included, which are printed; None from some."""
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        answer: Answer | None = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except KeyboardInterrupt:
-        errors.print("interrupted: the same command goes on from here.", style="yellow")
-        sys.exit(INTERRUPTED)
+        message = "interrupted: the same command goes on from here."
+        errors.say(message, style="yellow")
+        return _give_up(arguments, Ending.INTERRUPTED, message)
     except (PotstillError, CycloptsError) as error:
-        code = error.exit_code if isinstance(error, PotstillError) else InputError.exit_code
-        _fail(str(error), code)
+        is_input = isinstance(error, InputError | CycloptsError)
+        answer = _give_up(arguments, Ending.WRONG_INPUT if is_input else Ending.FAILED, str(error))
     except Exception as error:
         reason = say_unanswered(error)
         if reason is None:
             raise
-        _fail(reason, PotstillError.exit_code)
+        answer = _give_up(arguments, Ending.FAILED, reason)
+    if answer is not None and answer.outcome in UNFORTUNATE:
+        errors.say(f"error: {mask_credentials(answer.message)}", style="red")
+    return answer
 
 
-def _fail(reason: str, code: int) -> None:
-    errors.print(f"error: {mask_credentials(reason)}", style="red")
-    sys.exit(code)
+def _give_up(arguments: list[str], ending: Ending, reason: str) -> Answer:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    message = mask_credentials(reason)
+    return Answer(command=command, outcome=ending, exit_code=CODES[ending], message=message)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ from distill_tasks.core.progress import (
     TrainingStep,
     Watcher,
     follow,
-    say_time,
-    say_value,
 )
 from distill_tasks.core.terminal import Terminal
+from distill_tasks.core.wording import say_time, say_value
 
 logger = logging.getLogger("potstill")
 
@@ -45,7 +44,7 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            terminal.print(mask_credentials(self.format(record)), soft_wrap=True)
+            terminal.say(mask_credentials(self.format(record)))
         except Exception:  # noqa: BLE001  # as every handler: a log line must not end the work
             self.handleError(record)
 

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 from distill_tasks.core.markup import as_terminal
 
 PLAIN = {"–": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "·": "*", "α": "alpha"}
 """ASCII replacements of the other characters that our own messages contain."""
+Cells = dict[str, str]
+"""The cells of one row of a table, by the titles of the columns."""
+FILE_WIDTH = 160
+"""Columns of a table that is written to a file or a pipe, which break no lines."""
+NARROWEST_NAME = 14
+"""Columns that a table leaves to the names of its rows, which are folded if they are longer."""
 
 
 class Terminal(Console):
-    """A console that shows every string as plain text: no markup, emoji or control characters."""
+    """A console that shows every string as plain text: no markup, emoji or control characters.
+
+    Lines are broken between words in a terminal, and not at all in a file or a pipe.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
@@ -24,6 +36,51 @@ class Terminal(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return a string as it is shown, in lines and in table cells."""
         return super().render_str(as_terminal(text), **settings)
+
+    def say(self, text: str, *, name: str = "", style: str | None = None) -> None:
+        """Print a line, behind a name in bold if there is one; words, as addresses, stay whole."""
+        line = Text(as_terminal(text), style=style or "")
+        if name:
+            line = Text.assemble((as_terminal(name), "bold"), ": ", line)
+        if self.is_terminal:
+            self.print(line, overflow="ignore", crop=False)
+        else:
+            self.print(line, soft_wrap=True)
+
+    def show_table(
+        self, title: str, rows: Sequence[Cells], *, last: Sequence[str] = (), chosen: str = ""
+    ) -> list[str]:
+        """Print rows of cells by their titles, and return the titles that had no room.
+
+        Of those in ``last`` the first one gives way first. The first column holds the names of the
+        rows; the chosen one is marked.
+        """
+        width = self.width if self.is_terminal else max(self.width, FILE_WIDTH)
+        options = self.options.update(width=width)
+        for given_up in range(len(last) + 1):
+            left_out = list(last[:given_up])
+            shown = [title for title in rows[0] if title not in left_out]
+            table = _make_table(rows, shown, chosen)
+            if Measurement.get(self, options, table).minimum <= width:
+                break
+        table.title = as_terminal(title)
+        self.print(table, width=width, soft_wrap=False)
+        return left_out
+
+
+def _make_table(rows: Sequence[Cells], titles: Sequence[str], chosen: str) -> Table:
+    """Return a table whose cells stay whole, but for names, which are folded if need be."""
+    name, *figures = titles
+    longest = max(len(row[name]) for row in rows)
+    table = Table()
+    table.add_column(name, overflow="fold", min_width=min(longest, NARROWEST_NAME))
+    for figure in figures:
+        whole = max(len(cell) for cell in (*figure.split(), *(row[figure] for row in rows)))
+        table.add_column(figure, justify="right", min_width=whole)
+    for row in rows:
+        style = "bold yellow" if row[name] == chosen else None
+        table.add_row(*(row[each] for each in titles), style=style)
+    return table
 
 
 def degrade_characters(*streams: TextIO) -> None:

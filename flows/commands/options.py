@@ -16,3 +16,20 @@ WaitMinutes = Annotated[
         validator=validators.Number(gte=0),
     ),
 ]
+Json = Annotated[
+    bool,
+    Parameter(
+        name="--json",
+        help="Print one JSON object on stdout and nothing else there, also where the command "
+        "fails: command, outcome, exit_code, message and what docs/command_line.md lists.",
+        negative="",
+    ),
+]
+DetailedExitCodes = Annotated[
+    bool,
+    Parameter(
+        help="End with 3 where the challenger was not promoted, and with 4 where no candidate "
+        "qualified.",
+        negative="",
+    ),
+]

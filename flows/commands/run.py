@@ -7,21 +7,23 @@ import logging
 from distill_tasks.config import load_config
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
-from flows.commands.checks import check_prefect, load_checked
-from flows.commands.options import Config, WaitMinutes
-from flows.printing import (
-    count_candidates,
-    out,
-    print_named,
-    print_notes,
-    print_outcome,
-    print_plan,
+from flows.answers import (
+    CODES,
+    DETAILED_CODES,
+    Answer,
+    Ending,
+    answer_check,
+    answer_plan,
+    answer_run,
 )
+from flows.commands.checks import check_prefect, load_checked
+from flows.commands.options import Config, DetailedExitCodes, Json, WaitMinutes
+from flows.printing import count_candidates, out, print_check, print_outcome, print_plan
 
 logger = logging.getLogger("potstill")
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, json: Json = False) -> Answer:
     """Check configuration, rows, teacher and MLflow before any expensive work.
 
     Example: potstill check examples/reuters/distill.yaml
@@ -31,13 +33,13 @@ def check(config: Config) -> None:
     settings = load_config(config)
     check_prefect()
     corpus = check_config(settings)
-    rows = ", ".join(f"{name} {len(split)}" for name, split in corpus.splits.items())
-    print_named(settings.name, f"{rows} rows; {len(corpus.classes)} classes")
-    print_notes([*corpus.findings, *report_on_data(settings, corpus).warnings])
-    out.print(f"  grid: {', '.join(student.name for student in settings.students)}")
+    notes = [*corpus.findings, *report_on_data(settings, corpus).warnings]
+    if not json:
+        print_check(settings, corpus, notes)
+    return answer_check(settings, corpus, notes)
 
 
-def plan(config: Config) -> None:
+def plan(config: Config, *, json: Json = False) -> Answer:
     """Say how many students a run would train, how large they are and how long they take.
 
     Each shape of student is tried for 20 steps; nothing is kept, and the teacher is not asked.
@@ -49,10 +51,19 @@ def plan(config: Config) -> None:
 
     settings = load_config(config)
     corpus = check_config(settings)
-    print_plan(settings, plan_grid(settings, corpus))
+    planned = plan_grid(settings, corpus)
+    if not json:
+        print_plan(settings, planned)
+    return answer_plan(settings, planned)
 
 
-def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
+def run(
+    config: Config,
+    *,
+    wait_minutes: WaitMinutes = WAIT_MINUTES,
+    json: Json = False,
+    detailed_exit_codes: DetailedExitCodes = False,
+) -> Answer:
     """Distil: label, train the grid, measure, select, register, and promote what wins.
 
     Example: potstill run examples/reuters/distill.yaml
@@ -64,11 +75,14 @@ def run(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     halving = "on" if will_halve(settings) else "off"
     logger.info("grid: %s, halving %s", count_candidates(settings), halving)
     try:
-        print_outcome(distill(settings, wait_minutes))
+        outcome = distill(settings, wait_minutes)
     except NothingQualifiesError as error:
-        if isinstance(error.outcome, Outcome):
-            print_outcome(error.outcome)
-        raise
+        if not isinstance(error.outcome, Outcome):
+            return _answer_unqualified(str(error), detailed_exit_codes)
+        outcome = error.outcome
+    if not json:
+        print_outcome(outcome)
+    return answer_run(outcome, detailed_exit_codes)
 
 
 def label(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
@@ -80,4 +94,11 @@ def label(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
     from flows.label import label_only
 
     labels = label_only(settings, wait_minutes)
-    out.print(f"Teacher {labels.teacher} answered {labels.asked} new rows; kept in {labels.root}.")
+    out.say(f"Teacher {labels.teacher} answered {labels.asked:,} new rows; kept in {labels.root}.")
+
+
+def _answer_unqualified(reason: str, detailed: bool) -> Answer:
+    """Return the answer of a run that came to no candidate at all."""
+    ending = Ending.NOTHING_QUALIFIED
+    code = (DETAILED_CODES if detailed else CODES)[ending]
+    return Answer(command="run", outcome=ending, exit_code=code, message=reason)
