@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -39,13 +40,13 @@ class Terminal(Console):
 
     def say(self, text: str, *, name: str = "", style: str | None = None) -> None:
         """Print a line, behind a name in bold if there is one; words, as addresses, stay whole."""
-        line = Text(as_terminal(text), style=style or "")
-        if name:
-            line = Text.assemble((as_terminal(name), "bold"), ": ", line)
+        named = f"{name}: {text}" if name else text
+        lines = as_terminal(named).splitlines() or [""]
         if self.is_terminal:
-            self.print(line, overflow="ignore", crop=False)
-        else:
-            self.print(line, soft_wrap=True)
+            lines = [part for line in lines for part in _break(line, self.width)]
+        shown = Text("\n".join(lines), style=style or "")
+        shown.stylize("bold", 0, len(as_terminal(name)))
+        self.print(shown, soft_wrap=True)
 
     def show_table(
         self, title: str, rows: Sequence[Cells], *, last: Sequence[str] = (), chosen: str = ""
@@ -66,6 +67,18 @@ class Terminal(Console):
         table.title = as_terminal(title)
         self.print(table, width=width, soft_wrap=False)
         return left_out
+
+
+def _break(line: str, width: int) -> list[str]:
+    """Return a line broken between words, the further lines two characters further right."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent=indent if line.startswith(" ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
 
 
 def _make_table(rows: Sequence[Cells], titles: Sequence[str], chosen: str) -> Table:

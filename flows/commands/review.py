@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -23,9 +23,6 @@ from flows.commands.checks import load_checked
 from flows.commands.options import Config, DetailedExitCodes, DryRun, Json, WaitMinutes
 from flows.printing import out, print_notes, print_promotion, print_side_by_side
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 
 def compare(
     first: str,
@@ -43,8 +40,11 @@ def compare(
 
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
-    client = _open_registry(TrackingConfig(uri=tracking_uri))
+    tracking = TrackingConfig(uri=tracking_uri)
+    from distill_tasks.tracking.store import open_checked
     from registry.addresses import find_absent
+
+    client = open_checked(tracking)
 
     absent = find_absent(client, first) or find_absent(client, second)
     if absent is not None:
@@ -84,9 +84,10 @@ def promote(
     Example: potstill promote examples/reuters/distill.yaml --dry-run
     """
     written = load_config(config)
-    client = _open_registry(written.tracking)
+    from distill_tasks.tracking.store import open_checked
     from registry.aliases import CHALLENGER, find_missing
 
+    client = open_checked(written.tracking)
     absent = find_missing(client, written.registry.model, CHALLENGER)
     if version is None and absent is not None:
         return _say_nothing_to_do("promote", f"Nothing to promote: {absent}.", json)
@@ -107,27 +108,21 @@ def rollback(config: Config, *, dry_run: DryRun = False, json: Json = False) -> 
     Example: potstill rollback examples/reuters/distill.yaml
     """
     settings = load_config(config)
-    client = _open_registry(settings.tracking)
+    from distill_tasks.tracking.store import open_checked
     from registry.aliases import CHAMPION, PREVIOUS, find_missing
-    from registry.promote import roll_back
 
+    client = open_checked(settings.tracking)
     name = settings.registry.model
     absent = find_missing(client, name, CHAMPION) or find_missing(client, name, PREVIOUS)
     if absent is not None:
         return _say_nothing_to_do("rollback", f"Nothing to roll back to: {absent}.", json)
+    from registry.promote import roll_back
+
     promotion = roll_back(client, name, dry_run)
     if not json:
         print_promotion(promotion)
     ending = Ending.WOULD_ROLL_BACK if dry_run else Ending.ROLLED_BACK
     return answer_promotion("rollback", promotion, ending)
-
-
-def _open_registry(tracking: TrackingConfig) -> MlflowClient:
-    """Return a client of the registry, once it is known that it can be reached."""
-    from distill_tasks.tracking.store import check_tracking, open_store
-
-    check_tracking(tracking)
-    return open_store(tracking)
 
 
 def _say_nothing_to_do(command: str, message: str, json: bool) -> Answer:
