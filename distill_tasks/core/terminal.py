@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +21,12 @@ Cells = dict[str, str]
 """The cells of one row of a table, by the titles of the columns."""
 FILE_WIDTH = 160
 """Columns of a table that is written to a file or a pipe, which break no lines."""
-NARROWEST_NAME = 14
+SEPARATOR = 3
+"""Columns between two cells: a line, and a space on either side."""
+NO_BREAK = "\u00a0"
+UNIT = re.compile(r"(?<=\d) (?=%|ms\b|MB\b|points\b)")
+"""Spaces between a number and its unit, at which no line is broken."""
+NARROWEST_NAME = 24
 """Columns that a table leaves to the names of its rows, which are folded if they are longer."""
 
 
@@ -57,28 +62,44 @@ class Terminal(Console):
         rows; the chosen one is marked.
         """
         width = self.width if self.is_terminal else max(self.width, FILE_WIDTH)
-        options = self.options.update(width=width)
         for given_up in range(len(last) + 1):
             left_out = list(last[:given_up])
-            shown = [title for title in rows[0] if title not in left_out]
-            table = _make_table(rows, shown, chosen)
-            if Measurement.get(self, options, table).minimum <= width:
+            name, *figures = (title for title in rows[0] if title not in left_out)
+            widths = {figure: _measure_column(figure, rows) for figure in figures}
+            longest = max(len(row[name]) for row in (*rows, {name: name}))
+            room = (
+                width - 1 - sum(SEPARATOR + figure_width for figure_width in (*widths.values(), 0))
+            )
+            if room >= min(longest, NARROWEST_NAME):
                 break
-        table.title = as_terminal(title)
-        self.print(table, width=width, soft_wrap=False)
+        table = Table(title=as_terminal(title))
+        table.add_column(name, overflow="fold", width=max(1, min(longest, room)))
+        for figure, room in widths.items():
+            table.add_column(figure, justify="right", width=room)
+        for row in rows:
+            style = "bold yellow" if row[name] == chosen else None
+            table.add_row(*(row[shown] for shown in (name, *figures)), style=style)
+        wide = self if self.is_terminal else Terminal(file=self.file, width=width)
+        wide.print(table)
         return left_out
+
+
+def _measure_column(title: str, rows: Sequence[Cells]) -> int:
+    """Return the characters that a column needs so that no cell and no word of its title is cut."""
+    return max(len(cell) for cell in (*title.split(), *(row[title] for row in rows)))
 
 
 def _break(line: str, width: int) -> list[str]:
     """Return a line broken between words, the further lines two characters further right."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(
-        line,
+    parts = textwrap.wrap(
+        UNIT.sub(NO_BREAK, line),
         width,
         subsequent_indent=indent if line.startswith(" ") else "",
         break_long_words=False,
         break_on_hyphens=False,
-    ) or [""]
+    )
+    return [part.replace(NO_BREAK, " ") for part in parts] or [""]
 
 
 def _make_table(rows: Sequence[Cells], titles: Sequence[str], chosen: str) -> Table:
