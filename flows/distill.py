@@ -36,6 +36,7 @@ from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
+from flows.stage_lists import DISTILL
 from registry.aliases import Registered
 from registry.gate import gate
 from registry.promote import Promotion, promote
@@ -67,7 +68,7 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
     """
     with (
         Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
-        show_trainings(config.work_dir),
+        show_trainings(config.work_dir, DISTILL),
     ):
         corpus = prepare(config)
         with tracked(config, corpus.open()) as distillation:

@@ -15,6 +15,7 @@ from distill_tasks.results.references import LabelsReference
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
+from flows.stage_lists import LABEL
 
 
 @flow(name="label", flow_run_name="{config.name}")
@@ -25,7 +26,7 @@ def label_only(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Lab
     """
     with (
         Store(config.work_dir).lock(f"label {config.name}", wait_minutes),
-        show_trainings(config.work_dir),
+        show_trainings(config.work_dir, LABEL),
     ):
         corpus = prepare(config)
         return label(config, corpus, teach(config, corpus))

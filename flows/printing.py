@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from distill_tasks.core.notes import sort_notes
 from distill_tasks.core.terminal import Terminal
+from distill_tasks.core.wording import say_count
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
+    from distill_tasks.data.corpus import Corpus
     from distill_tasks.measuring.latency import Latency
     from distill_tasks.stages.plan import Plan
     from flows.distill import Outcome
@@ -31,43 +31,48 @@ LATENCIES: dict[str, Callable[[Latency], str]] = {
 
 COLUMNS = ("verdict", "against control", "p95 ms", "speed-up p50", "speed-up p95", "MB")
 """Of the table of a run, those beside the model and its quality."""
+LAST = ("speed-up p50", "against control", "interval", "macro F1", "MB", "speed-up p95", "verdict")
+"""Those that a narrow terminal leaves out, in this order."""
 MOST_NOTES = 5
 """Notes on a run that are printed; the report has them all."""
 
-out = Terminal(soft_wrap=True)
+out = Terminal()
 
 
-def print_named(name: str, text: str) -> None:
-    """Print a text behind its name."""
-    out.print(name, style="bold", end="")
-    out.print(f": {text}")
+def print_check(config: DistillConfig, corpus: Corpus, notes: Sequence[Note]) -> None:
+    """Print how many rows there are, what is odd about them, and the grid."""
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in corpus.splits.items())
+    out.say(f"{rows} rows; {say_count(len(corpus.classes), 'class', 'classes')}", name=config.name)
+    print_notes(notes)
+    out.say(f"  grid: {', '.join(student.name for student in config.students)}")
 
 
 def print_plan(config: DistillConfig, plan: Plan) -> None:
     """Print each student of the grid, and what a whole run takes at most."""
     from distill_tasks.stages.halve import will_halve
 
-    table = _make_table(
-        f"{config.name}: {count_candidates(config)}", "student", "parameters", "steps", "minutes"
-    )
-    for one in plan.students:
-        steps = "–" if one.steps is None else f"{one.steps:,}"
-        parameters = f"{'≥ ' * one.at_least}{one.parameters:,}"
-        table.add_row(one.name, parameters, steps, f"{one.minutes:.1f}")
-    Terminal(width=max(out.width, 100)).print(table)
-    once = sum(one.minutes for one in plan.students)
+    rows = [
+        {
+            "student": one.name,
+            "parameters": f"{'≥ ' * one.at_least}{one.parameters:,}",
+            "steps": "–" if one.steps is None else f"{one.steps:,}",
+            "minutes": f"{one.minutes:.1f}",
+        }
+        for one in plan.students
+    ]
+    out.show_table(f"{config.name}: {count_candidates(config)}", rows, last=("steps",))
     parts = {
         "teacher": plan.teacher,
         "its answers": plan.labelling,
-        "the grid": once,
+        "grid": plan.grid,
         "seeds and controls of finalists": plan.bound_further(),
         "export, measuring, further carvings": sum(plan.beside.values()),
         "tuning, MLflow, report": plan.around,
     }
     listed = ", ".join(f"{name} {minutes:.1f}" for name, minutes in parts.items())
-    out.print(f"A whole run takes about {plan.sum_minutes():.1f} minutes here at most: {listed}.")
+    out.say(f"A whole run takes about {plan.sum_minutes():.1f} minutes here at most: {listed}.")
     stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
-    out.print(f"Halving is {stops}.")
+    out.say(f"Halving is {stops}.")
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -81,75 +86,85 @@ def print_outcome(outcome: Outcome) -> None:
     findings, choice = outcome.findings, outcome.selection.choice
     rows, quality = list_models(findings), name_quality_columns(findings)
     shown = ("model", *quality, *COLUMNS)
-    out.print(headline(findings), style="bold")
-    table = _make_table(f"{findings.config.name}: held-out figures", *shown)
-    for row in rows:
-        cells = show_model(row, findings)
-        style = "bold yellow" if row.name == findings.selection.chosen else None
-        table.add_row(*(cells[title] for title in shown), style=style)
-    Terminal(width=max(out.width, 132)).print(table)
+    out.say(headline(findings), style="bold")
+    cells = [show_model(row, findings) for row in rows]
+    missing = out.show_table(
+        f"{findings.config.name}: held-out figures",
+        [{title: row[title] for title in shown} for row in cells],
+        last=[title for title in LAST if title in shown],
+        chosen=findings.selection.chosen or "",
+    )
+    if missing:
+        out.say(f"Not shown for want of room: {', '.join(missing)}; the report has them.")
     for line in say_classes(findings, choice) if choice else []:
-        out.print(f"{line}.")
-    out.print(explain_columns(findings))
+        out.say(f"{line}.")
+    out.say(explain_columns(findings))
     for sentence in filter(None, [say_ties(findings), say_stability(findings)]):
-        out.print(sentence)
+        out.say(sentence)
     for row in rows:
-        print_named(f"  {row.name}", row.outcome)
+        out.say(row.outcome, name=f"  {row.name}")
     print_notes(gather_notes(findings), most=MOST_NOTES)
     if outcome.promotion is not None:
         print_promotion(outcome.promotion)
-    out.print(f"Review: {outcome.distillation.link}")
+    out.say(f"Review: {outcome.distillation.link}")
 
 
 def print_notes(notes: Sequence[Note], most: int | None = None) -> None:
     """Print notes, a line each, the most urgent first; of those beyond ``most`` their number."""
     for note in sort_notes(notes)[:most]:
-        out.print(f"  {note}")
+        out.say(f"  {note}")
     if most is not None and len(notes) > most:
-        out.print(f"  {len(notes) - most} more in the report")
+        out.say(f"  {len(notes) - most} more in the report")
 
 
 def print_promotion(promotion: Promotion) -> None:
     """Print who is champion and why."""
+    out.say(say_promotion(promotion))
+
+
+def say_promotion(promotion: Promotion) -> str:
+    """Return who is champion and why, in one sentence."""
     if promotion.champion is None:
-        out.print(f"{promotion.model} has no champion ({promotion.reason}).")
-        return
+        return f"{promotion.model} has no champion ({promotion.reason})."
     verb = "is now" if promotion.moved else "would become" if promotion.would_move else "stays"
     before = f"; previous: version {promotion.previous}" if promotion.previous else ""
-    out.print(
+    return (
         f"Champion of {promotion.model} {verb} version {promotion.champion}"
-        f" ({promotion.reason}){before}.",
+        f" ({promotion.reason}){before}."
     )
 
 
 def print_side_by_side(pair: SideBySide) -> None:
-    """Print two models beside each other, and what the difference of their quality says."""
-    table = _make_table(f"{pair.rows} rows", "", *pair.names)
+    """Print two models one below the other, and what the difference of their quality says."""
+    figures = {
+        title: tuple(read(latency) for latency in pair.latencies)
+        for title, read in LATENCIES.items()
+    }
     if pair.qualities is not None:
-        table.add_row(QUALITY_NAMES[pair.metric], *(f"{value:.4f}" for value in pair.qualities))
-    for title, read in LATENCIES.items():
-        table.add_row(title, *(read(latency) for latency in pair.latencies))
-    Terminal(width=max(out.width, 100)).print(table)
-    out.print(f"They agree on {100 * pair.agreement:.2f} % of the rows.")
-    if pair.comparison is not None:
-        first, second = pair.names
-        out.print(
-            f"{pair.comparison.verdict}: {QUALITY_NAMES[pair.metric]} of {first} minus that of "
-            f"{second} is {pair.comparison.difference.points}."
-        )
+        quality = tuple(f"{value:.4f}" for value in pair.qualities)
+        figures = {QUALITY_NAMES[pair.metric]: quality} | figures
+    rows = [
+        {"model": name} | {title: both[number] for title, both in figures.items()}
+        for number, name in enumerate(pair.names)
+    ]
+    out.show_table(say_count(pair.rows, "row"), rows, last=("p99 ms", "rows/s"))
+    out.say(f"They agree on {100 * pair.agreement:.2f} % of the rows.")
+    out.say(say_difference(pair))
+
+
+def say_difference(pair: SideBySide) -> str:
+    """Return the verdict on two models in one sentence."""
+    if pair.comparison is None:
+        return "The rows have no gold labels, so their quality is not compared."
+    first, second = pair.names
+    return (
+        f"{pair.comparison.verdict}: {QUALITY_NAMES[pair.metric]} of {first} minus that of "
+        f"{second} is {pair.comparison.difference.points}."
+    )
 
 
 def count_candidates(config: DistillConfig) -> str:
     """Return in words how many students compete."""
     drawn = config.search.optuna.trials if config.search.optuna else 0
     further = f" and {drawn} that search.optuna draws" if drawn else ""
-    return f"{len(config.students)} candidates{further}"
-
-
-def _make_table(title: str, named: str, *columns: str) -> Table:
-    """Return a table whose first column names models; long names are told apart by their ends."""
-    table = Table(title=title)
-    table.add_column(named, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    return f"{say_count(len(config.students), 'candidate')}{further}"

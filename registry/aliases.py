@@ -75,6 +75,18 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
     return _read_aliases(_get_model(client, name))
 
 
+def find_missing(client: MlflowClient, name: str, alias: str) -> str | None:
+    """Return in words which versions a model has where none has an alias; None where one has.
+
+    Raises InputError if there is no such model.
+    """
+    aliases = aliases_of(client, name)
+    if alias in aliases or find_unfinished(client, name) is not None:
+        return None
+    known = [f"version {version} is {other}" for other, version in sorted(aliases.items())]
+    return f"{name} has no {alias} yet" + (f"; {' and '.join(known)}" if known else "")
+
+
 def tags_of(client: MlflowClient, registered: Registered) -> dict[str, str]:
     """Return the tags of a version."""
     return dict(client.get_model_version(registered.model, str(registered.version)).tags)
@@ -153,7 +165,8 @@ def _get_model(client: MlflowClient, name: str) -> RegisteredModel:
         if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise
         raise InputError(
-            f"There is no registered model {name!r}. Run `potstill run` first, or correct the name."
+            f"There is no registered model {name!r}. Run `potstill run distill.yaml` first, or "
+            "correct the name."
         ) from None
 
 

@@ -109,7 +109,8 @@ def judge(
         reason = "NO BEATS: held-out says that the same student is as good without its teacher"
         return replace(plain, reason=reason)
     if ROLLED_BACK in tags:
-        reason = f"it was rolled back; `potstill promote --version {registered.version}` retries it"
+        again = f"`potstill promote distill.yaml --version {registered.version}`"
+        reason = f"it was rolled back; {again} tries it again"
         return replace(plain, reason=reason)
     earlier = read_gate(client, registered)
     if earlier and _still_counts(earlier, champion, basis):
@@ -212,7 +213,8 @@ def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateRepo
     """Return whether a version may become the first champion: nobody to beat is no reason."""
     verdict = tags.get(VERDICT, "unknown")
     if config.registry.first == "any" or verdict in (Verdict.BEATS, CONTROL):
-        return replace(plain, promote=True, reason="there is no champion yet")
+        first = f"no champion yet: version {plain.version} is the first"
+        return replace(plain, promote=True, reason=first)
     return replace(
         plain,
         reason="there is no champion yet, but a first one must BEAT the same student without its "
@@ -256,7 +258,8 @@ def _replace_unopened(
     return replace(
         plain,
         reason=f"champion {champion.version} cannot be compared with: {error} Put its files back, "
-        "roll back with `potstill rollback`, or take the alias champion off it in MLflow",
+        "roll back with `potstill rollback distill.yaml`, or take the alias champion off it in "
+        "MLflow",
     )
 
 

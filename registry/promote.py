@@ -55,7 +55,8 @@ def promote_version(
     if gate.version != registered.version or gate.compared_to != champion:
         raise PotstillError(
             f"Version {registered.version} was compared to champion {gate.compared_to}, but the "
-            f"champion is {champion} now. Run `potstill promote` again to compare afresh."
+            f"champion is {champion} now. Run `potstill promote distill.yaml` again to compare "
+            "afresh."
         )
     move = Move("promotion", registered.version, champion)
     if not dry_run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.markup import as_terminal
@@ -21,10 +23,10 @@ from distill_tasks.core.progress import (
     TrainingStep,
     Watcher,
     follow,
-    say_time,
-    say_value,
 )
+from distill_tasks.core.run_progress import RunProgress, following
 from distill_tasks.core.terminal import Terminal
+from distill_tasks.core.wording import say_time, say_value
 
 logger = logging.getLogger("potstill")
 
@@ -33,6 +35,8 @@ REFRESHES_PER_S = 2.0
 LINES_AROUND = 6
 """Terminal lines that are left free around the rows of the table."""
 MEASURES = ("rung", "step", "loss", "accuracy", "rows/s", "left")
+LAST_MEASURES = ("rows/s", "loss", "accuracy", "rung")
+"""Those that a narrow terminal leaves out, in this order."""
 SHORTEST_NAME = 20
 
 terminal = Terminal(stderr=True)
@@ -45,7 +49,7 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            terminal.print(mask_credentials(self.format(record)), soft_wrap=True)
+            terminal.say(mask_credentials(self.format(record)))
         except Exception:  # noqa: BLE001  # as every handler: a log line must not end the work
             self.handleError(record)
 
@@ -103,6 +107,8 @@ class LiveGrid:
         """The names of the trainings, the one that began or continued last at the end."""
         self._told: str | None = None
         """The name of the training with the latest step, until a line has shown that step."""
+        self._halves = False
+        """Whether any student stopped or paused on a rung."""
         self._live: Live | None = None
         self._next_line = 0.0
 
@@ -116,6 +122,7 @@ class LiveGrid:
             self._begin(name)
         else:
             self.rows[name] = event.after(self.rows[name])
+            self._halves = self._halves or event.share < 1
             self._told = name
 
     def show(self) -> None:
@@ -162,34 +169,95 @@ class LiveGrid:
         caption = f"and {others} more" if others else None
         rows = [row for row in list(self.rows.values()) if row.name in shown]
         cells = [_cells(row, self.ends.get(row.name)) for row in rows]
-        beside = sum(2 + max(map(len, column)) for column in zip(MEASURES, *cells, strict=True))
+        measures = self._fit(cells)
+        beside = _measure_width(measures, cells)
         width = max(SHORTEST_NAME, self.console.width - beside - 2)
         table = Table(box=SIMPLE_HEAD, caption=caption, pad_edge=False, collapse_padding=True)
         table.add_column("candidate", min_width=SHORTEST_NAME, no_wrap=True)
-        for measure in MEASURES:
+        for measure in measures:
             table.add_column(measure, justify="right", no_wrap=True)
         for row, known in zip(rows, cells, strict=True):
             style = "dim" if row.name in self.ends else "bold"
-            table.add_row(_shorten(row.name, width), *known, style=style)
+            shown_cells = (known[measure] for measure in measures)
+            table.add_row(_shorten(row.name, width), *shown_cells, style=style)
         return table
 
+    def _fit(self, cells: list[dict[str, str]]) -> list[str]:
+        """Return the columns for which the terminal has room; rungs only where students halve."""
+        measures = [measure for measure in MEASURES if measure != "rung" or self._halves]
+        for measure in LAST_MEASURES:
+            if SHORTEST_NAME + 2 + _measure_width(measures, cells) <= self.console.width:
+                break
+            measures = [other for other in measures if other != measure]
+        return measures
 
-def shown(store: Path, *others: Watcher) -> AbstractContextManager[None]:
-    """Show all trainings in a store inside the block: in the terminal, and to other watchers."""
-    return follow(store, [LiveGrid(terminal), *others])
+
+class RunLine:
+    """Where the whole run is: a line above the grid in a terminal, a log line a stage elsewhere."""
+
+    def __init__(self, run: RunProgress, console: Terminal) -> None:
+        self.run = run
+        self.console = console
+        self._live: Live | None = None
+        self._logged = -1
+
+    def hear(self, event: Event) -> None:
+        """Ignore a training: the grid shows it."""
+
+    def show(self) -> None:
+        """Show the line from the first stage on; without a terminal, log each new stage."""
+        if self.run.number < 0:
+            return
+        if not self.console.file.isatty():
+            if self.run.number > self._logged:
+                self._logged = self.run.number
+                logger.info("%s", self.run)
+        elif self._live is None:
+            self._live = Live(
+                get_renderable=lambda: Text(str(self.run), style="bold cyan", overflow="ellipsis"),
+                console=self.console,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+            )
+            self._live.start(refresh=True)
+
+    def close(self) -> None:
+        """Remove the line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
-def _cells(row: TrainingStep, end: str | None) -> list[str]:
+@contextmanager
+def shown(store: Path, *others: Watcher, run: RunProgress | None = None) -> Iterator[None]:
+    """Show all trainings in a store inside the block: in the terminal, and to other watchers.
+
+    Above them stands at which stage the whole run is, where one is given.
+    """
+    line = [] if run is None else [RunLine(run, terminal)]
+    with (
+        follow(store, [*line, LiveGrid(terminal), *others]),
+        nullcontext() if run is None else following(run),
+    ):
+        yield
+
+
+def _measure_width(measures: list[str], cells: list[dict[str, str]]) -> int:
+    """Return the width of columns in characters, with the space before each."""
+    return sum(2 + max(len(measure), *(len(row[measure]) for row in cells)) for measure in measures)
+
+
+def _cells(row: TrainingStep, end: str | None) -> dict[str, str]:
     """Return the table cells of a training, which is running unless ``end`` says how it ended."""
     left = "–" if row.seconds_left is None else say_time(row.seconds_left)
-    return [
-        row.rung,
-        f"{row.step} of {row.steps}" if row.steps else "–",
-        say_value(row.loss),
-        say_value(row.accuracy),
-        say_value(row.rows_per_s),
-        end or left,
-    ]
+    return {
+        "rung": row.rung,
+        "step": f"{row.step} of {row.steps}" if row.steps else "–",
+        "loss": say_value(row.loss),
+        "accuracy": say_value(row.accuracy),
+        "rows/s": say_value(row.rows_per_s),
+        "left": end or left,
+    }
 
 
 def _shorten(name: str, width: int) -> str:

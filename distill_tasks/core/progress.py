@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import say_error
+from distill_tasks.core.wording import say_time, say_value
 
 logger = logging.getLogger("potstill")
 
@@ -303,15 +303,3 @@ def _parse(lines: bytes) -> Iterator[Event]:
     for line in lines.splitlines():
         fields = json.loads(line)
         yield TrainingEnd(**fields) if "how" in fields else TrainingStep(**fields)
-
-
-def say_time(seconds: float) -> str:
-    """Return a time in hours, minutes and seconds."""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def say_value(value: float | None) -> str:
-    """Return a value with three significant digits, without an exponent if it is large."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

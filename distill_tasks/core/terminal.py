@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
+import textwrap
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from distill_tasks.core.markup import as_terminal
 
 PLAIN = {"–": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "·": "*", "α": "alpha"}
 """ASCII replacements of the other characters that our own messages contain."""
+Cells = dict[str, str]
+"""The cells of one row of a table, by the titles of the columns."""
+FILE_WIDTH = 160
+"""Columns of a table that is written to a file or a pipe, which break no lines."""
+SEPARATOR = 3
+"""Columns between two cells: a line, and a space on either side."""
+NO_BREAK = "\u00a0"
+UNIT = re.compile(r"(?<=\d) (?=%|ms\b|MB\b|points\b)")
+"""Spaces between a number and its unit, at which no line is broken."""
+NARROWEST_NAME = 24
+"""Columns that a table leaves to the names of its rows, which are folded if they are longer."""
 
 
 class Terminal(Console):
-    """A console that shows every string as plain text: no markup, emoji or control characters."""
+    """A console that shows every string as plain text: no markup, emoji or control characters.
+
+    Lines are broken between words in a terminal, and not at all in a file or a pipe.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
@@ -24,6 +42,79 @@ class Terminal(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return a string as it is shown, in lines and in table cells."""
         return super().render_str(as_terminal(text), **settings)
+
+    def say(self, text: str, *, name: str = "", style: str | None = None) -> None:
+        """Print a line, behind a name in bold if there is one; words, as addresses, stay whole."""
+        named = f"{name}: {text}" if name else text
+        lines = as_terminal(named).splitlines() or [""]
+        if self.is_terminal:
+            lines = [part for line in lines for part in _break(line, self.width)]
+        shown = Text("\n".join(lines), style=style or "")
+        shown.stylize("bold", 0, len(as_terminal(name)))
+        self.print(shown, soft_wrap=True)
+
+    def show_table(
+        self, title: str, rows: Sequence[Cells], *, last: Sequence[str] = (), chosen: str = ""
+    ) -> list[str]:
+        """Print rows of cells by their titles, and return the titles that had no room.
+
+        Of those in ``last`` the first one gives way first. The first column holds the names of the
+        rows; the chosen one is marked.
+        """
+        width = self.width if self.is_terminal else max(self.width, FILE_WIDTH)
+        for given_up in range(len(last) + 1):
+            left_out = list(last[:given_up])
+            name, *figures = (title for title in rows[0] if title not in left_out)
+            widths = {figure: _measure_column(figure, rows) for figure in figures}
+            longest = max(len(row[name]) for row in (*rows, {name: name}))
+            room = (
+                width - 1 - sum(SEPARATOR + figure_width for figure_width in (*widths.values(), 0))
+            )
+            if room >= min(longest, NARROWEST_NAME):
+                break
+        table = Table(title=as_terminal(title))
+        table.add_column(name, overflow="fold", width=max(1, min(longest, room)))
+        for figure, room in widths.items():
+            table.add_column(figure, justify="right", width=room)
+        for row in rows:
+            style = "bold yellow" if row[name] == chosen else None
+            table.add_row(*(row[shown] for shown in (name, *figures)), style=style)
+        wide = self if self.is_terminal else Terminal(file=self.file, width=width)
+        wide.print(table)
+        return left_out
+
+
+def _measure_column(title: str, rows: Sequence[Cells]) -> int:
+    """Return the characters that a column needs so that no cell and no word of its title is cut."""
+    return max(len(cell) for cell in (*title.split(), *(row[title] for row in rows)))
+
+
+def _break(line: str, width: int) -> list[str]:
+    """Return a line broken between words, the further lines two characters further right."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(
+        UNIT.sub(NO_BREAK, line),
+        width,
+        subsequent_indent=indent if line.startswith(" ") else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [part.replace(NO_BREAK, " ") for part in parts] or [""]
+
+
+def _make_table(rows: Sequence[Cells], titles: Sequence[str], chosen: str) -> Table:
+    """Return a table whose cells stay whole, but for names, which are folded if need be."""
+    name, *figures = titles
+    longest = max(len(row[name]) for row in rows)
+    table = Table()
+    table.add_column(name, overflow="fold", min_width=min(longest, NARROWEST_NAME))
+    for figure in figures:
+        whole = max(len(cell) for cell in (*figure.split(), *(row[figure] for row in rows)))
+        table.add_column(figure, justify="right", min_width=whole)
+    for row in rows:
+        style = "bold yellow" if row[name] == chosen else None
+        table.add_row(*(row[each] for each in titles), style=style)
+    return table
 
 
 def degrade_characters(*streams: TextIO) -> None:

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 from distill_tasks.core.environment import describe_machine, variables
 from distill_tasks.core.live import Progress
 from distill_tasks.core.settings import Settings
+from distill_tasks.core.wording import say_speed
 from distill_tasks.scoring.intervals import LEVEL
 
 Answers = Callable[[Sequence[str]], object]
@@ -60,12 +61,12 @@ class SpeedUp:
     p95: float
 
     def __str__(self) -> str:
-        return f"{self.p50:.3g}× at p50, {self.p95:.3g}× at p95"
+        return f"{say_speed(self.p50)} at p50, {say_speed(self.p95)} at p95"
 
     @property
     def faster(self) -> str:
         """The same as the end of a sentence."""
-        return f"{self.p50:.3g}× faster at p50, {self.p95:.3g}× at p95"
+        return f"{say_speed(self.p50)} faster at p50, {say_speed(self.p95)} at p95"
 
 
 @dataclass(frozen=True)

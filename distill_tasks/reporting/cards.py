@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.wording import say_speed
 from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.sentences import (
     say_classes,
@@ -111,7 +112,7 @@ def _show_speed(findings: Findings, choice: Candidate) -> Card:
     ]
     return Card(
         "Speed",
-        f"{faster.p50:.3g}× · {faster.p95:.3g}×" if faster else "–",
+        f"{say_speed(faster.p50)} · {say_speed(faster.p95)}" if faster else "–",
         lines,
         aside="faster than the teacher, p50 · p95" if faster else "the teacher has no weights here",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.core.wording import say_speed
 from distill_tasks.measuring.cost import say_price
 from distill_tasks.reporting.rows import list_calibration, list_classes, list_models, list_variants
 
@@ -46,8 +47,8 @@ def show_model(row: ModelRow, findings: Findings) -> Cells:
         "against control": _points(row.less_control),
         "p50 ms": _figure(latency.p50_ms if latency else None, ".3g"),
         "p95 ms": _figure(latency.p95_ms if latency else None, ".3g"),
-        "speed-up p50": _figure(faster.p50 if faster else None, ".3g", "×"),
-        "speed-up p95": _figure(faster.p95 if faster else None, ".3g", "×"),
+        "speed-up p50": say_speed(faster.p50) if faster else NOTHING,
+        "speed-up p95": say_speed(faster.p95) if faster else NOTHING,
         "outcome": row.outcome,
         "retention": _figure(row.retention, ".4f"),
         "agreement": _figure(row.agreement, ".4f"),
@@ -158,8 +159,8 @@ def _show_calibration(row: CalibrationRow) -> Cells:
     }
 
 
-def _figure(value: float | None, form: str, unit: str = "") -> str:
-    return NOTHING if value is None else f"{value:{form}}{unit}"
+def _figure(value: float | None, form: str) -> str:
+    return NOTHING if value is None else f"{value:{form}}"
 
 
 def _interval(figure: Figure | None) -> str:

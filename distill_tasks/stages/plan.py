@@ -58,6 +58,11 @@ class Plan:
     around: float
     """Tuning, the learning curve, the cheap control, MLflow and the report."""
 
+    @property
+    def grid(self) -> float:
+        """Minutes to train every student once."""
+        return sum(one.minutes for one in self.students)
+
     def sum_minutes(self, names: Collection[str] | None = None) -> float:
         """Return the minutes of a run with some students, by default all.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
@@ -17,20 +18,22 @@ from distill_tasks.core.errors import say_error
 from distill_tasks.core.live import shown
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.progress import Event, TrainingEnd, TrainingStep
+from distill_tasks.core.run_progress import RunProgress, Stage
 
 logger = logging.getLogger("potstill")
 
 SECONDS_BETWEEN_UPDATES = 5.0
 
 
-def show_trainings(work_dir: str) -> AbstractContextManager[None]:
-    """Show all trainings in a store meanwhile: in the terminal, and in Prefect within a flow run.
+def show_trainings(work_dir: str, stages: Sequence[Stage] = ()) -> AbstractContextManager[None]:
+    """Show the stages of a run and all trainings in its store, in the terminal and in Prefect.
 
-    Those of tasks that run in other processes are shown too.
+    Trainings of tasks that run in other processes are shown too. Without ``stages`` they are alone.
     """
+    run = RunProgress(stages, Path(work_dir)) if stages else None
     if FlowRunContext.get() is None:
-        return shown(Path(work_dir))
-    return shown(Path(work_dir), ProgressArtifacts())
+        return shown(Path(work_dir), run=run)
+    return shown(Path(work_dir), ProgressArtifacts(), run=run)
 
 
 class ProgressArtifacts:

@@ -15,6 +15,7 @@ from prefect.transactions import TransactionState, get_transaction
 
 from distill_tasks.core.errors import PotstillError, stop_if_disk_full
 from distill_tasks.core.memory import release_memory
+from distill_tasks.core.run_progress import told_stage
 from distill_tasks.tracking.retries import say_unanswered
 
 P = ParamSpec("P")
@@ -32,14 +33,16 @@ def stage(run_name: str, retries: int = 0) -> Callable[[Callable[P, R]], Task[P,
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                stop_if_disk_full(error)
-                raise
-            finally:
-                release_memory()
-            if getattr(result, "reused", False):
+            with told_stage(function.__name__) as reused:
+                try:
+                    result = function(*args, **kwargs)
+                except Exception as error:
+                    stop_if_disk_full(error)
+                    raise
+                finally:
+                    release_memory()
+                reused.append(getattr(result, "reused", False))
+            if any(reused):
                 _show_as_cached()
             return result
 

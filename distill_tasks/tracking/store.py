@@ -76,6 +76,12 @@ def open_store(config: TrackingConfig) -> MlflowClient:
     return mlflow.MlflowClient(config.uri)
 
 
+def open_checked(config: TrackingConfig) -> MlflowClient:
+    """Point MLflow at the store, or raise InputError if it cannot be reached."""
+    check_tracking(config)
+    return open_store(config)
+
+
 def _artifacts(tracking_uri: str) -> str | None:
     """Return the folder for artifacts beside a sqlite file; None for a server, with its own."""
     database = _sqlite_file(tracking_uri)

@@ -52,7 +52,9 @@ def main() -> None:
     kept = 100 * float(chosen["retention"])
     teacher = next(row for row in table if row["model"] == TEACHER)
     macro_f1 = 100 * float(chosen["macro F1"]) / float(teacher["macro F1"])
-    faster, faster_p95 = (float(chosen[f"speed-up {p}"].removesuffix("×")) for p in ("p50", "p95"))
+    faster, faster_p95 = (
+        float(chosen[f"speed-up {p}"].removesuffix("×").replace(",", "")) for p in ("p50", "p95")
+    )
     verdict = f"{chosen['verdict']} ({chosen['against control']} points)"
     parts = {
         "headline": (

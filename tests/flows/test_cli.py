@@ -88,11 +88,12 @@ def test_two_models_are_printed_side_by_side(capsys):
     pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), 0.875, gap, timed, 40)
     print_side_by_side(pair)
     printed = capsys.readouterr().out
-    rows = [re.findall(r"[^\s│]+", line) for line in printed.splitlines()]
+    rows = [re.findall(r"[^\s│┃]+", line) for line in printed.splitlines()]
+    titles = ["model", "accuracy", "p50", "ms", "p95", "ms", "p99", "ms", "rows/s"]
     for row in (
-        ["accuracy", "0.9500", "0.9000"],
-        ["p95", "ms", "2", "8"],
-        ["rows/s", "1,000", "1,000"],
+        titles,
+        ["new", "0.9500", *3 * ["2"], "1,000"],
+        ["old", "0.9000", *3 * ["8"], "1,000"],
     ):
         assert row in rows
     assert "They agree on 87.50 % of the rows." in printed
@@ -121,7 +122,7 @@ def test_compare_reads_rows_as_a_run_does_and_says_what_it_found(
     )
     assert "fine: labels were merged: ' Cats' (6 rows) as 'cats'" in merged[1]
     before, after = (
-        float(re.search(r"accuracy\D+([\d.]+)", said[1])[1]) for said in (plain, merged)
+        float(re.search(r"│ models:\S+ +│ +([\d.]+)", said[1])[1]) for said in (plain, merged)
     )
     assert after == pytest.approx(before + 2 / 60, abs=2e-4)
 
@@ -278,7 +279,7 @@ def test_an_experiment_that_was_deleted_in_the_ui_is_said_before_any_work(capsys
     assert not list(Path(written["work_dir"]).glob("*/"))
 
 
-@pytest.mark.parametrize("command", ["check", "run", "label", "promote"])
+@pytest.mark.parametrize("command", ["check", "run", "label"])
 def test_a_dead_prefect_server_is_said_soon_and_before_any_work(capsys, save, written, command):
     start, url = time.monotonic(), "http://bob:hunter2@127.0.0.1:9/api"
     with temporary_settings({PREFECT_API_URL: url}):
@@ -298,7 +299,12 @@ def test_a_tracking_server_that_breaks_after_the_check_ends_the_run_in_one_line(
     with broken_server(finds_experiments=True) as uri:
         code, printed = potstill(capsys, "run", save(quick | {"tracking": {"uri": uri}}))
     assert code == 1
-    assert [line.split(":")[0] for line in printed.splitlines()] == ["grid", "MLflow", "error"]
+    assert [line.split(":")[0] for line in printed.splitlines()] == [
+        "grid",
+        "stage 1 of 24",
+        "MLflow",
+        "error",
+    ]
     assert "MLflow: answered 500; retry 1 of 1" in printed
     assert "error: MLflow gave up: API request to " in printed
 
@@ -429,3 +435,96 @@ def test_kill_9_of_the_main_process_alone_leaves_no_process_behind(long_run, qui
     while find_servers(home):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def answer(capsys, *arguments):
+    """Run a command with `--json` and return its exit code and the object on stdout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["potstill", *map(str, arguments), "--json"])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+    printed = capsys.readouterr()
+    return code, json.loads(printed.out), printed.err
+
+
+def test_check_and_plan_answer_in_one_object(capsys, save, quick):
+    students = {"students": [{"family": "bag_of_words", "max_features": 50}]}
+    path = save(quick | students)
+    code, checked, _ = answer(capsys, "check", path)
+    assert (code, checked["outcome"], checked["exit_code"]) == (0, "done", 0)
+    assert checked["rows"]["held_out"] == 100
+    assert checked["students"] == ["bag-of-words-50"]
+    code, planned, _ = answer(capsys, "plan", path)
+    assert [student["name"] for student in planned["students"]] == ["bag-of-words-50"]
+    assert planned["most_minutes"] >= planned["grid_minutes"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("run", "nowhere.yaml"), "nowhere.yaml does not exist"), (("promote",), "CONFIG")],
+)
+def test_a_refusal_is_an_object_too_and_a_line_beside_it(capsys, arguments, said):
+    code, refused, line = answer(capsys, *arguments)
+    assert (code, refused["outcome"], refused["exit_code"]) == (2, "wrong_input", 2)
+    assert refused["command"] == arguments[0]
+    assert said in refused["message"]
+    assert said in line
+
+
+@pytest.fixture
+def first_champion(save, written):
+    """The configuration after a first run: one version, which is champion."""
+    client = mlflow.MlflowClient(written["tracking"]["uri"])
+    client.create_registered_model("animals")
+    client.create_model_version("animals", source="models:/m-0")
+    client.set_registered_model_alias("animals", "champion", "1")
+    return save(written)
+
+
+@pytest.mark.parametrize(
+    ("command", "alias"), [("promote", "challenger"), ("rollback", "previous"), ("compare", "")]
+)
+def test_after_a_first_run_there_is_nothing_to_do_yet(
+    capsys, first_champion, written, command, alias
+):
+    arguments = [first_champion]
+    if command == "compare":
+        models = ["models:/animals@champion", "models:/animals@challenger"]
+        arguments = [*models, "--on", "rows.csv", "--tracking-uri", written["tracking"]["uri"]]
+    expected = f"animals has no {alias or 'challenger'} yet; version 1 is champion."
+    code, printed = potstill(capsys, command, *arguments)
+    assert code == 0
+    assert len(printed.splitlines()) == 1
+    assert expected in printed
+    code, said, _ = answer(capsys, command, *arguments)
+    assert (code, said["outcome"]) == (0, "nothing_to_do")
+    assert expected in said["message"]
+    assert not Path(written["work_dir"]).exists()
+
+
+def test_nothing_heavy_is_imported_to_say_that_there_is_nothing_to_do(first_champion):
+    program = (
+        "import sys; from flows import cli\n"
+        f"sys.argv = ['potstill', 'promote', {str(first_champion)!r}]\n"
+        "cli.main()\n"
+        "heavy = {'torch', 'transformers', 'prefect', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_alias_that_is_not_there_is_refused_with_the_nearest(capsys, first_champion, written):
+    models = ["models:/animals@chamion", "models:/animals@champion"]
+    uri = written["tracking"]["uri"]
+    code, printed = potstill(capsys, "compare", *models, "--on", "rows.csv", "--tracking-uri", uri)
+    assert code == 2
+    assert "animals has no alias 'chamion' (did you mean 'champion'?). It has champion." in printed
+
+
+def test_exit_codes_are_in_the_help(capsys):
+    _, printed = potstill(capsys, "--help")
+    said = " ".join(printed.split())
+    assert all(part in said for part in ("0 done", "2 wrong input", "130 interrupted", "with 4"))

@@ -73,7 +73,7 @@ def test_a_first_champion_has_to_beat_itself_without_its_teacher(
 ):
     report = judged(house, house.register(model, STATIC, verdict), first=first)
     assert (report.promote, report.compared_to, report.verdict) == (promote, None, None)
-    assert report.reason.startswith("there is no champion yet")
+    assert report.reason == f"no champion yet: version {report.version} is the first"
     if not promote:
         assert "the verdict on this one is INCONCLUSIVE. It stays challenger" in report.reason
         assert "`registry.first: any` lets it through" in report.reason

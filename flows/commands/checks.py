@@ -1,0 +1,46 @@
+"""Checks of configuration and servers before a command starts its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill_tasks.config import DistillConfig, load_config
+from distill_tasks.core.errors import InputError
+
+
+def load_checked(path: Path) -> DistillConfig:
+    """Read and check a configuration, before a flow and its server are started."""
+    from distill_tasks.stages.prepare import check_config
+
+    settings = load_config(path)
+    check_prefect()
+    check_config(settings)
+    from flows.temporary_server import set_up_server
+
+    set_up_server()
+    return settings
+
+
+def check_prefect() -> None:
+    """Raise InputError if a server of Prefect is named and does not answer.
+
+    Prefect Cloud is left to Prefect, and where no server is named a flow starts its own.
+    """
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        return
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": 5.0}, sync_client=True) as client,
+    ):
+        failure = client.api_healthcheck() if client.server_type is ServerType.SERVER else None
+    if failure is not None:
+        reason = str(failure).splitlines()[0]
+        raise InputError(
+            f"PREFECT_API_URL {url} cannot be reached: {reason}. Start that server, correct the "
+            "address, or unset it for a server of the run's own."
+        )

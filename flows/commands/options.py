@@ -1,0 +1,35 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, validators
+
+Config = Annotated[Path, Parameter(help="The distill.yaml.")]
+DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
+WaitMinutes = Annotated[
+    float,
+    Parameter(
+        help="How long to wait where another run works in the same work_dir; 0 ends at once.",
+        validator=validators.Number(gte=0),
+    ),
+]
+Json = Annotated[
+    bool,
+    Parameter(
+        name="--json",
+        help="Print one JSON object on stdout and nothing else there, also where the command "
+        "fails: command, outcome, exit_code, message and what docs/command_line.md lists.",
+        negative="",
+    ),
+]
+DetailedExitCodes = Annotated[
+    bool,
+    Parameter(
+        help="End with 3 where the challenger was not promoted, and with 4 where no candidate "
+        "qualified.",
+        negative="",
+    ),
+]

@@ -1,0 +1,131 @@
+"""Commands that review registered versions: compare, promote, rollback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from distill_tasks.config import TrackingConfig, load_config
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from flows.answers import (
+    DETAILED_CODES,
+    PROMOTE_CODES,
+    Answer,
+    Ending,
+    answer_comparison,
+    answer_nothing_to_do,
+    answer_promotion,
+    name_ending,
+)
+from flows.commands.checks import load_checked
+from flows.commands.options import Config, DetailedExitCodes, DryRun, Json, WaitMinutes
+from flows.printing import out, print_notes, print_promotion, print_side_by_side
+
+
+def compare(
+    first: str,
+    second: str,
+    *,
+    on: Annotated[Path, Parameter(help="Rows to ask both models: csv, parquet or jsonl.")],
+    text_column: str = "text",
+    label_column: Annotated[str, Parameter(help="Gold labels; may be absent.")] = "label",
+    label_separator: Annotated[str | None, Parameter(help="As in data.label_separator.")] = None,
+    merge_labels: Annotated[bool, Parameter(help="As data.merge_labels.", negative="")] = False,
+    tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+    json: Json = False,
+) -> Answer:
+    """Compare two registered models on the same rows, quality and latency, in one run.
+
+    Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
+    """
+    tracking = TrackingConfig(uri=tracking_uri)
+    from distill_tasks.tracking.store import open_checked
+    from registry.addresses import find_absent
+
+    client = open_checked(tracking)
+
+    absent = find_absent(client, first) or find_absent(client, second)
+    if absent is not None:
+        return _say_nothing_to_do("compare", f"Nothing to compare: {absent}.", json)
+    from distill_tasks.data.rows import read_rows
+    from distill_tasks.data.settings import RowFormat
+    from distill_tasks.measuring.latency import MeasureConfig
+    from registry.served import open_served
+    from registry.side_by_side import compare_models
+
+    written = RowFormat(
+        text_column=text_column,
+        label_column=label_column,
+        label_separator=label_separator,
+        merge_labels=merge_labels,
+    )
+    model = open_served(first)
+    rows, classes, findings = read_rows(on, written, model.problem, model.classes)
+    pair = compare_models(first, second, rows, classes, measure=MeasureConfig())
+    if not json:
+        print_notes(findings)
+        print_side_by_side(pair)
+    return answer_comparison(pair)
+
+
+def promote(
+    config: Config,
+    *,
+    version: Annotated[int | None, Parameter(help="Version; the challenger by default.")] = None,
+    dry_run: DryRun = False,
+    wait_minutes: WaitMinutes = WAIT_MINUTES,
+    json: Json = False,
+    detailed_exit_codes: DetailedExitCodes = False,
+) -> Answer:
+    """Compare the challenger with the champion on held-out rows, and promote it if it wins.
+
+    Example: potstill promote examples/reuters/distill.yaml --dry-run
+    """
+    written = load_config(config)
+    from distill_tasks.tracking.store import open_checked
+    from registry.aliases import CHALLENGER, find_missing
+
+    client = open_checked(written.tracking)
+    absent = find_missing(client, written.registry.model, CHALLENGER)
+    if version is None and absent is not None:
+        return _say_nothing_to_do("promote", f"Nothing to promote: {absent}.", json)
+    settings = load_checked(config)
+    from flows.promote import promote as promote_flow
+
+    promotion = promote_flow(settings, version, dry_run, wait_minutes)
+    if not json:
+        print_promotion(promotion)
+    ending = name_ending(promotion, dry_run)
+    codes = DETAILED_CODES if detailed_exit_codes else PROMOTE_CODES
+    return answer_promotion("promote", promotion, ending, codes.get(ending, 0))
+
+
+def rollback(config: Config, *, dry_run: DryRun = False, json: Json = False) -> Answer:
+    """Make the previous champion champion again; a second roll back returns.
+
+    Example: potstill rollback examples/reuters/distill.yaml
+    """
+    settings = load_config(config)
+    from distill_tasks.tracking.store import open_checked
+    from registry.aliases import CHAMPION, PREVIOUS, find_missing
+
+    client = open_checked(settings.tracking)
+    name = settings.registry.model
+    absent = find_missing(client, name, CHAMPION) or find_missing(client, name, PREVIOUS)
+    if absent is not None:
+        return _say_nothing_to_do("rollback", f"Nothing to roll back to: {absent}.", json)
+    from registry.promote import roll_back
+
+    promotion = roll_back(client, name, dry_run)
+    if not json:
+        print_promotion(promotion)
+    ending = Ending.WOULD_ROLL_BACK if dry_run else Ending.ROLLED_BACK
+    return answer_promotion("rollback", promotion, ending)
+
+
+def _say_nothing_to_do(command: str, message: str, json: bool) -> Answer:
+    if not json:
+        out.say(message)
+    return answer_nothing_to_do(command, message)

@@ -1,0 +1,104 @@
+"""Commands that distil: check, plan, run, label."""
+
+from __future__ import annotations
+
+import logging
+
+from distill_tasks.config import load_config
+from distill_tasks.core.errors import NothingQualifiesError
+from distill_tasks.core.run_lock import WAIT_MINUTES
+from flows.answers import (
+    CODES,
+    DETAILED_CODES,
+    Answer,
+    Ending,
+    answer_check,
+    answer_plan,
+    answer_run,
+)
+from flows.commands.checks import check_prefect, load_checked
+from flows.commands.options import Config, DetailedExitCodes, Json, WaitMinutes
+from flows.printing import count_candidates, out, print_check, print_outcome, print_plan
+
+logger = logging.getLogger("potstill")
+
+
+def check(config: Config, *, json: Json = False) -> Answer:
+    """Check configuration, rows, teacher and MLflow before any expensive work.
+
+    Example: potstill check examples/reuters/distill.yaml
+    """
+    from distill_tasks.stages.prepare import check_config, report_on_data
+
+    settings = load_config(config)
+    check_prefect()
+    corpus = check_config(settings)
+    notes = [*corpus.findings, *report_on_data(settings, corpus).warnings]
+    if not json:
+        print_check(settings, corpus, notes)
+    return answer_check(settings, corpus, notes)
+
+
+def plan(config: Config, *, json: Json = False) -> Answer:
+    """Say how many students a run would train, how large they are and how long they take.
+
+    Each shape of student is tried for 20 steps, and the teacher on 160 rows; nothing is kept.
+
+    Example: potstill plan examples/reuters/distill.yaml
+    """
+    from distill_tasks.stages.plan import plan_run
+    from distill_tasks.stages.prepare import check_config
+
+    settings = load_config(config)
+    corpus = check_config(settings)
+    planned = plan_run(settings, corpus)
+    if not json:
+        print_plan(settings, planned)
+    return answer_plan(settings, planned)
+
+
+def run(
+    config: Config,
+    *,
+    wait_minutes: WaitMinutes = WAIT_MINUTES,
+    json: Json = False,
+    detailed_exit_codes: DetailedExitCodes = False,
+) -> Answer:
+    """Distil: label, train the grid, measure, select, register, and promote what wins.
+
+    Example: potstill run examples/reuters/distill.yaml
+    """
+    settings = load_checked(config)
+    from distill_tasks.stages.halve import will_halve
+    from flows.distill import Outcome, distill
+
+    halving = "on" if will_halve(settings) else "off"
+    logger.info("grid: %s, halving %s", count_candidates(settings), halving)
+    try:
+        outcome = distill(settings, wait_minutes)
+    except NothingQualifiesError as error:
+        if not isinstance(error.outcome, Outcome):
+            return _answer_unqualified(str(error), detailed_exit_codes)
+        outcome = error.outcome
+    if not json:
+        print_outcome(outcome)
+    return answer_run(outcome, detailed_exit_codes)
+
+
+def label(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
+    """Have the teacher answer every row and stop there; `run` reads the same answers.
+
+    Example: potstill label examples/reuters/distill.yaml
+    """
+    settings = load_checked(config)
+    from flows.label import label_only
+
+    labels = label_only(settings, wait_minutes)
+    out.say(f"Teacher {labels.teacher} answered {labels.asked:,} new rows; kept in {labels.root}.")
+
+
+def _answer_unqualified(reason: str, detailed: bool) -> Answer:
+    """Return the answer of a run that came to no candidate at all."""
+    ending = Ending.NOTHING_QUALIFIED
+    code = (DETAILED_CODES if detailed else CODES)[ending]
+    return Answer(command="run", outcome=ending, exit_code=code, message=reason)

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from builders import clock_of
+
+from distill_tasks.core import run_progress
+from distill_tasks.core.run_progress import SECONDS, RunProgress, Stage, following, told_stage
+
+STAGES = (Stage("read", "read", 10), Stage("train", "train", 80), Stage("read", "read again", 10))
+
+
+@pytest.fixture
+def clock():
+    with clock_of(run_progress, now=100.0) as mine:
+        yield mine
+
+
+def go_through(clock, *seconds, reused=()):
+    """Enter one stage after another, each for so many seconds."""
+    for stage, taken in zip(STAGES, seconds, strict=False):
+        with told_stage(stage.name) as had_nothing_to_do:
+            clock.now += taken
+            had_nothing_to_do.append(stage.about in reused)
+
+
+def test_a_first_run_foretells_its_end_from_usual_times_and_its_own_pace(clock, tmp_path):
+    run = RunProgress(STAGES, tmp_path)
+    with following(run):
+        with told_stage("read"):
+            assert str(run) == "stage 1 of 3: read, 0:00:00 so far"
+            clock.now += 30
+        with told_stage("train"):
+            assert str(run) == "stage 2 of 3: train, 0:00:30 so far, about 0:04:30 left"
+            clock.now += 200
+            assert run.seconds_left == 40 + 30
+            clock.now += 200  # it takes longer than foretold
+            assert run.seconds_left == 30
+
+
+def test_a_later_run_knows_what_each_stage_took(clock, tmp_path):
+    with following(RunProgress(STAGES, tmp_path)):
+        go_through(clock, 1, 5, 2)
+    run = RunProgress(STAGES, tmp_path)
+    with following(run), told_stage("read"):
+        assert str(run) == "stage 1 of 3: read, 0:00:00 so far, about 0:00:08 left"
+
+
+def test_stages_that_had_nothing_to_do_teach_nothing(clock, tmp_path):
+    with following(RunProgress(STAGES, tmp_path)):
+        go_through(clock, 1, 5, 2)
+    with following(RunProgress(STAGES, tmp_path)):
+        go_through(clock, 0.1, 7, 0.1, reused=("read", "read again"))
+    kept = json.loads((tmp_path / SECONDS).read_text())
+    assert kept == {"read": 1, "train": 7, "read again": 2}
+
+
+def test_a_stage_of_several_tasks_is_one(clock, tmp_path):
+    run = RunProgress(STAGES, tmp_path)
+    with following(run):
+        for _ in range(3):
+            with told_stage("train"):
+                clock.now += 1
+        assert run.number == 1
+        with told_stage("another flow's"):
+            assert run.number == 1
+        with told_stage("read"):
+            assert run.number == 2
+
+
+def test_times_that_cannot_be_read_are_as_good_as_none(tmp_path):
+    for content in ("[", "[1]", '{"read": "x"}'):
+        (tmp_path / SECONDS).write_text(content)
+        assert RunProgress(STAGES, tmp_path).known == {}
+
+
+def test_without_a_run_a_stage_is_told_to_nobody():
+    with told_stage("read") as reused:
+        assert reused == []

@@ -1,0 +1,36 @@
+import ast
+import inspect
+
+from flows import distill, label
+from flows.stage_lists import DISTILL, LABEL
+
+FUNCTIONS = {"train_all": "train"}
+
+
+class Calls(ast.NodeVisitor):
+    """The stages that a flow calls, in the order in which Python evaluates them."""
+
+    def __init__(self):
+        self.found = []
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        name = ast.unparse(node.func)
+        self.found.append(FUNCTIONS.get(name, name))
+
+
+def list_calls(flow):
+    calls = Calls()
+    calls.visit(ast.parse(inspect.getsource(flow.fn)))
+    return calls.found
+
+
+def test_the_stages_that_people_see_are_those_of_the_flows_in_their_order():
+    for flow, stages in ((distill.distill, DISTILL), (label.label_only, LABEL)):
+        names = [stage.name for stage in stages]
+        assert [name for name in list_calls(flow) if name in names] == names
+
+
+def test_every_stage_says_something_else():
+    said = [stage.about for stage in DISTILL]
+    assert len(said) == len(set(said))
