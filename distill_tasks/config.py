@@ -148,6 +148,9 @@ class EvaluateConfig(Settings):
     )
 
 
+LOCAL_UI = "http://127.0.0.1:5000"
+
+
 class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
@@ -156,6 +159,18 @@ class TrackingConfig(Settings):
         description="MLflow tracking URI: a database or a server, without a password.",
     )
     experiment: str = Field("potstill", min_length=1, description="MLflow experiment.")
+    ui: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        description="Address of MLflow's UI, in links and for `potstill ui`; when absent, the "
+        f"server in `uri`, or {LOCAL_UI} for a database.",
+    )
+
+    @property
+    def ui_address(self) -> str:
+        """The address of MLflow's UI, without a slash at its end."""
+        served = self.uri if self.uri.startswith("http") else LOCAL_UI
+        return (self.ui or served).rstrip("/")
 
 
 class RegistryConfig(Settings):

@@ -27,14 +27,14 @@ from distill_tasks.scoring.scorecard import EvalSplit, Predictions, quality_stat
 from distill_tasks.stages.stage import stage
 
 
-@stage("narrow to {run.config.evaluate.finalists} finalists")
+@stage("pick at most {run.config.evaluate.finalists} finalists")
 def narrow(run: Run, grid: Grid, scores: Scores, latencies: Latencies) -> list[str]:
     """Name the finalists among the students of the grid, in the order of their tests."""
     field = make_field(run.open(), grid.students, scores, latencies)
     return find_finalists(field, make_rule(run.config), run.config.evaluate.finalists)
 
 
-@stage("select by {run.config.select.choose}")
+@stage("order the finalists")
 def select(
     run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, finalists: list[str]
 ) -> Selection:
