@@ -167,10 +167,14 @@ class TrackingConfig(Settings):
     )
 
     @property
+    def is_server(self) -> bool:
+        """Whether a server of MLflow holds the runs, which has pages of its own."""
+        return self.uri.startswith("http")
+
+    @property
     def ui_address(self) -> str:
         """The address of MLflow's UI, without a slash at its end."""
-        served = self.uri if self.uri.startswith("http") else LOCAL_UI
-        return (self.ui or served).rstrip("/")
+        return (self.ui or (self.uri if self.is_server else LOCAL_UI)).rstrip("/")
 
 
 class RegistryConfig(Settings):

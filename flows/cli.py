@@ -200,6 +200,21 @@ def rollback(config: Config, *, dry_run: DryRun = False) -> None:
 
 
 @app.command
+def ui(config: Config) -> None:
+    """Serve MLflow's pages on what runs wrote, where `tracking.ui` says, and print their address.
+
+    Example: potstill ui examples/reuters/distill.yaml
+    """
+    from distill_tasks.tracking.ui import link_runs, serve_ui
+
+    tracking = load_config(config).tracking
+    out.print(f"Runs, models and cards: {link_runs(tracking)}")
+    if not tracking.is_server:
+        out.print("Ctrl-C ends it.")
+        serve_ui(tracking)
+
+
+@app.command
 def schema() -> None:
     """Print the JSON schema that editors complete a distill.yaml from.
 

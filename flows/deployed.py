@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import Discriminator, Tag
 
 from distill_tasks.config import DistillConfig, load_config
+from distill_tasks.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,12 @@ def open_config(config: DistillConfig | Path | str) -> DistillConfig:
 
 
 def name_run() -> str:
-    """Return the name of the present flow run: that of its configuration, or of its file."""
+    """Return the name of the present flow run: that of its configuration, or of a bad file."""
     config = flow_run.parameters["config"]
-    return config.name if isinstance(config, DistillConfig) else Path(config).stem
+    try:
+        return open_config(config).name
+    except InputError:  # the flow says it
+        return Path(config).name
 
 
 @contextmanager

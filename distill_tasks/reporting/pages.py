@@ -62,6 +62,12 @@ IN_MARKDOWN = (
 )
 """Columns of the table beside the model and its quality; candidates.json has them all."""
 
+ON_PAGE = (
+    *("verdict", "against control", "retention"),
+    *("p50 ms", "p95 ms", "speed-up p50", "speed-up p95", "MB"),
+)
+"""Columns of the page's first table, as many as a screen is wide; the second one has the others."""
+
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
@@ -168,6 +174,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
     """Return the values of the template."""
     rows, chosen = list_models(findings), findings.selection.chosen
     cells = [show_model(row, findings) for row in rows]
+    quality = name_quality_columns(findings)
+    known = {*quality, *ON_PAGE, "outcome"}
     return {
         "name": findings.config.name,
         "metric": findings.metric,
@@ -175,7 +183,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "links": links,
         "cards": fill_cards(findings),
         "columns": explain_columns(findings),
-        "table": [{k: v for k, v in one.items() if k != "outcome"} for one in cells],
+        "table": [{key: one[key] for key in ("model", *quality, *ON_PAGE)} for one in cells],
+        "further": [{k: v for k, v in one.items() if k not in known} for one in cells],
         "outcomes": {row.name: row.outcome for row in rows},
         "front": say_front(findings),
         "variants": tabulate_variants(findings),

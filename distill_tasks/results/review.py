@@ -83,8 +83,10 @@ class Review:
     def __str__(self) -> str:
         """Return the outcome in a sentence without a full stop."""
         champion, reason = self.promotion.champion, self.promotion.reason
-        if self.promotion.reused or self.gate is None:
+        if self.gate is None:
             return f"version {champion} is champion: {reason}"
+        if self.promotion.reused:
+            return f"version {champion} stays champion: nothing better came out"
         done = {
             "Promoted": "promoted to champion",
             "Would promote": "would be promoted to champion",
