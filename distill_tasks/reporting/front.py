@@ -186,8 +186,10 @@ def draw_front(points: list[Point], metric: str) -> Any:
     return figure
 
 
-def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
-    """Write the front as a PNG."""
+def write_png(
+    points: list[Point], metric: str, title: str, path: Path, *, dots_per_inch: int = 150
+) -> None:
+    """Write the front as a PNG of 8 × 5.2 inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
@@ -252,7 +254,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     canvas.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.savefig(path, dpi=150)
+    canvas.savefig(path, dpi=dots_per_inch)
 
 
 def _front(points: list[Point]) -> list[Point]:

@@ -64,12 +64,19 @@ def write_card(
         as_markdown(say_words(findings)),
         f"**Did the teacher help?** {verdict}",
         f"**What is lost?** {loses}.",
-        markdown_table(tabulate_card(findings, candidate, review)),
+        _space(tabulate_card(findings, candidate, review)),
         f"![Quality against latency of all candidates]({links.front})",
         _say_speed(findings, candidate),
         f"[Summary run]({links.summary}) · [all candidates side by side]({links.compare})",
     ]
     return _shorten([part for part in parts if part])
+
+
+def _space(table: list[Cells]) -> str:
+    """Return a table as markdown with room between its columns, which MLflow gives none."""
+    first, *others = table[0]
+    titles = {first: first} | {title: f"&emsp;{title}&emsp;" for title in others}
+    return markdown_table([{titles[key]: cell for key, cell in row.items()} for row in table])
 
 
 def _introduce(findings: Findings, candidate: Candidate) -> str:

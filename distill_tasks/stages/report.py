@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from distill_tasks.tracking.runs import Distillation
 
 CANDIDATES = "candidates.json"
-FRONT = "front.png"
+FRONT, ON_CARD = "front.png", "front_small.png"
+"""The picture, and as the card shows it: MLflow's pages do not shrink pictures."""
 
 
 @stage("write the report to MLflow", retries=2)
@@ -107,7 +108,7 @@ def _write_summary(
 
 
 def _link_card(distillation: Distillation) -> CardLinks:
-    front = artifact_path(distillation.run_id, FRONT)
+    front = artifact_path(distillation.run_id, ON_CARD)
     return CardLinks(distillation.link, distillation.compare_link, front)
 
 
@@ -122,7 +123,9 @@ def write_files(
     }
     write_page(findings, links, folder / "report.html", review)
     title = f"{findings.config.name}: {metric} against latency"
-    write_png(list_points(findings), metric, title, folder / FRONT)
+    points = list_points(findings)
+    write_png(points, metric, title, folder / FRONT)
+    write_png(points, metric, title, folder / ON_CARD, dots_per_inch=80)
     table = tabulate_models(findings)
     columns = {"columns": list(table[0]), "data": [list(cells.values()) for cells in table]}
     tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)
