@@ -1,13 +1,12 @@
 # make demo   real text, a real teacher, a champion in the registry
 # make test   the default test suite
-# make ui     MLflow's UI on what the demo wrote
+# make ui     MLflow's UI on what the demo wrote, or CONFIG=... did
 # make bench  every benchmark that its code has outdated, or NAME=... alone
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 5000
-CONFIG := examples/reuters/distill.yaml
+CONFIG ?= examples/reuters/distill.yaml
 DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,8 +32,7 @@ demo: $(DATA)
 	@echo "Next: 'make ui' opens the runs, the front and the registered model in MLflow."
 
 ui: $(VENV)/.installed
-	@echo "Potstill's runs: http://127.0.0.1:$(PORT)/?workflowType=machine_learning (Ctrl-C ends it)"
-	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+	@$(BIN)/potstill ui $(CONFIG)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal

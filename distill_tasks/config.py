@@ -129,6 +129,9 @@ class BudgetConfig(Settings):
     )
 
 
+LOCAL_UI = "http://127.0.0.1:5000"
+
+
 class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
@@ -137,6 +140,22 @@ class TrackingConfig(Settings):
         description="MLflow tracking URI: a database or a server, without a password.",
     )
     experiment: str = Field("potstill", min_length=1, description="MLflow experiment.")
+    ui: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        description="Address of MLflow's UI, in links and for `potstill ui`; when absent, the "
+        f"server in `uri`, or {LOCAL_UI} for a database.",
+    )
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a server of MLflow holds the runs, which has pages of its own."""
+        return self.uri.startswith("http")
+
+    @property
+    def ui_address(self) -> str:
+        """The address of MLflow's UI, without a slash at its end."""
+        return (self.ui or (self.uri if self.is_server else LOCAL_UI)).rstrip("/")
 
 
 class RegistryConfig(Settings):

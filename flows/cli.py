@@ -21,6 +21,7 @@ from distill_tasks.tracking.retries import limit_retries, say_unanswered
 from flows.answers import CODES, EXIT_CODES, Answer, Ending
 from flows.commands.review import compare, promote, rollback
 from flows.commands.run import check, label, plan, run
+from flows.commands.ui import ui
 
 ABOUT = "Distil a large teacher into the small model that goes to production, and prove it may."
 UNFORTUNATE = {Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED}
@@ -41,6 +42,7 @@ def schema() -> None:
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(check, plan, run, label),
     *(compare, promote, rollback),
+    ui,
     schema,
 )
 

@@ -16,6 +16,7 @@ from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import cheap_control
+from distill_tasks.results.review import GateReport, Promotion, Review
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.stages.cross_validate import cross_validate
@@ -28,7 +29,7 @@ from distill_tasks.stages.plan import fit
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
-from distill_tasks.stages.report import report
+from distill_tasks.stages.report import conclude, report, show_gate
 from distill_tasks.stages.search import search
 from distill_tasks.stages.select import choose, narrow, select
 from distill_tasks.stages.train import train_all
@@ -36,11 +37,13 @@ from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
+from flows.deployed import ConfigOrPath, name_run, open_config, show_lines
+from flows.outcome import end_as
 from flows.stage_lists import DISTILL
 from registry.aliases import Registered
 from registry.gate import gate
-from registry.promote import Promotion, promote
-from registry.register import register
+from registry.promote import promote
+from registry.register import describe, register
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Outcome:
     report: Report
     registered: Registered | None = None
     """None where no candidate keeps its promises."""
+    gate: GateReport | None = None
     promotion: Promotion | None = None
 
     @property
@@ -59,15 +63,28 @@ class Outcome:
         """The candidates and the one that was chosen."""
         return self.findings.selection
 
+    @property
+    def review(self) -> Review | None:
+        """What became of the registered version."""
+        return None if self.promotion is None else Review(self.promotion, self.gate)
 
-@flow(name="distill", flow_run_name="{config.name}")
-def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcome:
+
+@flow(name="distill", flow_run_name=name_run)
+def distill(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    Another run in the same ``work_dir`` is waited for, for so many minutes at most.
+    ``config`` is a configuration, or the path of one from the working directory. Another run in
+    the same ``work_dir`` is waited for, for so many minutes at most.
     """
+    outcome = distil(open_config(config), wait_minutes)
+    return end_as(outcome, outcome.review)
+
+
+def distil(config: DistillConfig, wait_minutes: float) -> Outcome:
+    """Go through the stages, one after the other."""
     with (
         Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
+        show_lines(),
         show_trainings(config.work_dir, DISTILL),
     ):
         corpus = prepare(config)
@@ -108,6 +125,10 @@ def distill(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> Outcom
             if findings.to_register is None:
                 raise NothingQualifiesError(findings.why_nothing_is_registered, outcome)
             registered = register(findings, written, distillation)
-            verdict = gate(config, corpus, registered)
-            promotion = promote(config, registered, verdict)
-    return replace(outcome, registered=registered, promotion=promotion)
+            answer = gate(config, corpus, registered)
+            promotion = promote(config, registered, answer)
+            review = Review(promotion, answer)
+            show_gate(review)
+            written = conclude(findings, distillation, written, review)
+            describe(config, registered, written.card)
+    return replace(outcome, registered=registered, gate=answer, promotion=promotion)

@@ -8,25 +8,28 @@ set_up_process()  # a worker loads this file alone
 
 from prefect import flow
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.results.references import LabelsReference
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
+from flows.deployed import ConfigOrPath, name_run, open_config, show_lines
 from flows.stage_lists import LABEL
 
 
-@flow(name="label", flow_run_name="{config.name}")
-def label_only(config: DistillConfig, wait_minutes: float = WAIT_MINUTES) -> LabelsReference:
+@flow(name="label", flow_run_name=name_run)
+def label_only(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> LabelsReference:
     """Label all rows of a configuration; a later distillation reads the same store.
 
-    Another run in the same ``work_dir`` is waited for, for so many minutes at most.
+    ``config`` is a configuration, or the path of one from the working directory. Another run in
+    the same ``work_dir`` is waited for, for so many minutes at most.
     """
+    settings = open_config(config)
     with (
-        Store(config.work_dir).lock(f"label {config.name}", wait_minutes),
-        show_trainings(config.work_dir, LABEL),
+        Store(settings.work_dir).lock(f"label {settings.name}", wait_minutes),
+        show_lines(),
+        show_trainings(settings.work_dir, LABEL),
     ):
-        corpus = prepare(config)
-        return label(config, corpus, teach(config, corpus))
+        corpus = prepare(settings)
+        return label(settings, corpus, teach(settings, corpus))

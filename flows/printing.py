@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.measuring.latency import Latency
+    from distill_tasks.results.review import Promotion
     from distill_tasks.stages.plan import Plan
     from flows.distill import Outcome
-    from registry.promote import Promotion
     from registry.side_by_side import SideBySide
 
 LATENCIES: dict[str, Callable[[Latency], str]] = {

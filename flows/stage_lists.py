@@ -37,5 +37,7 @@ DISTILL = (
     Stage("register", "register the chosen student", 3),
     Stage("gate", "compare with the champion", 5),
     Stage("promote", "promote", 1),
+    Stage("conclude", "add the gate's answer to the report", 3),
+    Stage("describe", "write the card", 1),
 )
 """Those of `potstill run`."""

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from distill_tasks.core.errors import InputError
+from registry.marks import mark_champion
 
 logger = logging.getLogger("potstill")
 
@@ -154,6 +155,7 @@ def _carry_out(client: MlflowClient, name: str, move: Move) -> None:
     for alias in (PREVIOUS, CHALLENGER):
         if aliases.get(alias) == move.champion:
             client.delete_registered_model_alias(name, alias)
+    mark_champion(client, name, move.champion)
     if MOVE in _get_model(client, name).tags:
         client.delete_registered_model_tag(name, MOVE)
 

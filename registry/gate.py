@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow import MlflowClient
+from pydantic import TypeAdapter
 
 from distill_tasks.core.digests import digest
 from distill_tasks.measuring.latency import find_band
-from distill_tasks.scoring.intervals import Figure, plain_value
+from distill_tasks.results.review import GateReport, Standing
+from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.statistics import quality
 from distill_tasks.scoring.verdicts import Verdict, name_scarce
 from distill_tasks.stages.stage import stage
@@ -28,6 +29,7 @@ from registry.aliases import (
     aliases_of,
     tags_of,
 )
+from registry.records import keep_record, read_record
 from registry.served import UnopenedError, ask, join_classes
 from registry.side_by_side import compare_asked, read_gold
 
@@ -39,15 +41,16 @@ if TYPE_CHECKING:
     from distill_tasks.scoring.statistics import Quality
     from distill_tasks.scoring.verdicts import PairedComparison
     from registry.served import Asked
+    from registry.side_by_side import SideBySide
 
 logger = logging.getLogger("potstill")
 
 CODE_VERSION = 2
 """Raised when a change of the code changes the verdict on the same answers."""
-GATE = "potstill.gate"
-"""Tag with a version's last comparison against the champion, as JSON."""
-MEASURED = "potstill.measured"
-"""Tag with the quality of a version's student on held-out rows, as JSON."""
+GATE = "gate"
+"""The record of a version's last comparison against the champion; a tag says it in words."""
+MEASURED = "measured"
+"""The record of the quality of a version's student on held-out; a tag says it in words."""
 SAME = 0.002
 """A registered model's quality on the same rows may differ by this much, because processors round
 differently."""
@@ -64,22 +67,6 @@ class Measured:
     """Digest of the rows."""
     metric: Quality
     value: float
-
-
-@dataclass(frozen=True)
-class GateReport:
-    """Whether a version may become champion, and the comparison behind that."""
-
-    version: int
-    compared_to: int | None
-    """The champion that it was compared to; None if there was none."""
-    basis: str
-    """Digest of the rows, the rule and the code that the verdict depends on."""
-    promote: bool
-    reason: str
-    verdict: Verdict | None = None
-    difference: Figure | None = None
-    reused: bool = False
 
 
 def judge(
@@ -121,7 +108,7 @@ def judge(
     return report
 
 
-@stage("gate {registered.model} {registered.version}", retries=2)
+@stage("compare version {registered.version} with the champion", retries=2)
 def gate(
     config: DistillConfig, corpus: CorpusReference, registered: Registered, dry_run: bool = False
 ) -> GateReport:
@@ -132,13 +119,10 @@ def gate(
 
 def read_gate(client: MlflowClient, registered: Registered) -> GateReport | None:
     """Return the comparison stored with a version, if there is one."""
-    tags = client.get_model_version(registered.model, str(registered.version)).tags
-    if GATE not in tags:
+    saved = read_record(client, registered, GATE)
+    if saved is None:
         return None
-    saved = json.loads(tags[GATE])
-    difference = Figure(**saved["difference"]) if saved["difference"] else None
-    verdict = Verdict(saved["verdict"]) if saved["verdict"] else None
-    return GateReport(**{**saved, "difference": difference, "verdict": verdict, "reused": True})
+    return replace(TypeAdapter(GateReport).validate_python(saved), reused=True)
 
 
 def decide(
@@ -179,9 +163,10 @@ def _compare(
 ) -> GateReport:
     """Return the report with the comparison filled in."""
     challenger = ask(registered.uri, held_out)
-    tags = tags_of(MlflowClient(config.tracking.uri), registered)
-    changed = find_change(challenger, tags, held_out, classes)
-    if changed is not None:
+    client = MlflowClient(config.tracking.uri)
+    tags, measured = tags_of(client, registered), read_measured(client, registered)
+    changed = measured and find_change(challenger, measured, held_out, classes)
+    if changed:
         return replace(plain, reason=changed)
     if plain.compared_to is None:
         return _judge_first(config, tags, plain)
@@ -200,13 +185,30 @@ def _compare(
     allowed = config.registry.allowed_drop
     promote, reason = decide(pair.comparison, *pair.latencies, allowed, metric)
     scarce = "" if promote else name_scarce(gold, classes, metric)
+    ours, theirs = stand(pair)
     return replace(
         plain,
         promote=promote,
         reason=f"{reason}; {scarce}" if scarce else reason,
         verdict=pair.comparison.verdict,
         difference=pair.comparison.difference,
+        metric=metric,
+        challenger=ours,
+        champion=theirs,
     )
+
+
+def stand(pair: SideBySide) -> tuple[Standing, Standing]:
+    """Return how good and how fast each of two models is that were compared on gold."""
+    assert pair.qualities is not None
+    assert pair.macro_f1 is not None
+    ours, theirs = (
+        Standing(one, macro_f1, latency.p50_ms, latency.p95_ms)
+        for one, macro_f1, latency in zip(
+            pair.qualities, pair.macro_f1, pair.latencies, strict=True
+        )
+    )
+    return ours, theirs
 
 
 def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateReport) -> GateReport:
@@ -223,16 +225,19 @@ def _judge_first(config: DistillConfig, tags: Mapping[str, str], plain: GateRepo
     )
 
 
+def read_measured(client: MlflowClient, registered: Registered) -> Measured | None:
+    """Return what was measured of a version's student; None for a version of another origin."""
+    saved = read_record(client, registered, MEASURED)
+    return Measured(**saved) if saved else None
+
+
 def find_change(
-    asked: Asked, tags: Mapping[str, str], held_out: Split, classes: tuple[str, ...]
+    asked: Asked, measured: Measured, held_out: Split, classes: tuple[str, ...]
 ) -> str | None:
     """Return how a version's quality differs from that of its student when measured, if it does."""
     known = join_classes(classes, asked)
     gold = read_gold(held_out, classes, known)
-    if gold is None or MEASURED not in tags:
-        return None
-    measured = Measured(**json.loads(tags[MEASURED]))
-    if measured.rows != held_out.digest:
+    if gold is None or measured.rows != held_out.digest:
         return None
     value = plain_value(quality(measured.metric, gold, asked.decide(known)), len(held_out))
     if abs(value - measured.value) <= SAME:
@@ -264,6 +269,7 @@ def _replace_unopened(
 
 
 def _write_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:
+    """Keep the comparison with a version."""
     saved = {key: value for key, value in asdict(report).items() if key != "reused"}
-    version = str(registered.version)
-    client.set_model_version_tag(registered.model, version, GATE, json.dumps(saved))
+    answer = "may become champion" if report.promote else "refused"
+    keep_record(client, registered, GATE, saved, words=f"{answer}: {report.brief}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
 from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.results.review import Promotion
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHAMPION,
@@ -23,21 +23,7 @@ from registry.served import open_served
 
 if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
-    from registry.gate import GateReport
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """The change of champion that happened, or would happen."""
-
-    model: str
-    champion: int | None
-    previous: int | None
-    moved: bool
-    reason: str
-    reused: bool
-    would_move: bool = False
-    """Whether this was a dry run of a move."""
+    from distill_tasks.results.review import GateReport
 
 
 def promote_version(
@@ -116,7 +102,7 @@ def describe_move(model: str, move: Move, reason: str, dry_run: bool) -> Promoti
     )
 
 
-@stage("promote {registered.model} {registered.version}", retries=2)
+@stage("promote version {registered.version} if it won", retries=2)
 def promote(
     config: DistillConfig, registered: Registered, gate: GateReport, dry_run: bool = False
 ) -> Promotion:

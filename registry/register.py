@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
@@ -21,6 +21,7 @@ from registry.aliases import (
     finish_move,
 )
 from registry.gate import MEASURED, Measured
+from registry.records import keep_record
 from registry.served import UnopenedError, open_served
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def register_candidate(
     if registered is None:
         registered = _make_version(client, findings, candidate, report, distillation)
     _describe_measured(client, findings, candidate, registered)
+    _link_summary(client, distillation, report.runs.model_ids[candidate.name])
     aliases = aliases_of(client, registered.model)
     if registered.version not in (aliases.get(CHAMPION), aliases.get(CHALLENGER)):
         number = str(registered.version)
@@ -56,7 +58,7 @@ def register_candidate(
     return registered
 
 
-@stage("register {findings.config.registry.model}", retries=2)
+@stage("register the student as {findings.config.registry.model}", retries=2)
 def register(findings: Findings, report: Report, distillation: Distillation) -> Registered:
     """Register the chosen student, or the cheap control where the configuration asks for it."""
     candidate = findings.to_register
@@ -113,11 +115,28 @@ def _make_version(
 def _describe_measured(
     client: MlflowClient, findings: Findings, candidate: Candidate, registered: Registered
 ) -> None:
-    """Write a student's measured quality to its version's tags, which the gate checks."""
+    """Record a student's measured quality with its version, which the gate checks."""
     judgement = findings.proof.judgements.get(candidate.name)
     verdict = judgement.verdict if judgement else CONTROL
     card = findings.held_out.models[candidate.name]
-    measured = Measured(findings.rows.splits["held_out"].digest, card.metric, card.quality.value)
-    tags = {VERDICT: str(verdict), MEASURED: json.dumps(asdict(measured))}
-    for tag, value in tags.items():
-        client.set_model_version_tag(registered.model, str(registered.version), tag, value)
+    rows = findings.rows.splits["held_out"]
+    measured = Measured(rows.digest, card.metric, card.quality.value)
+    words = f"{findings.metric} {card.quality} on {len(rows):,} held-out rows"
+    keep_record(client, registered, MEASURED, asdict(measured), words)
+    client.set_model_version_tag(registered.model, str(registered.version), VERDICT, str(verdict))
+
+
+def _link_summary(client: MlflowClient, distillation: Distillation, model_id: str) -> None:
+    """Have the summary run show a model, and so its version, among its own."""
+    outputs = client.get_run(distillation.run_id).outputs
+    shown = [model.model_id for model in outputs.model_outputs] if outputs else []
+    if model_id not in shown:
+        client.log_outputs(distillation.run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+@stage("update the card of version {registered.version}", retries=2)
+def describe(config: DistillConfig, registered: Registered, card: str) -> None:
+    """Give a version its card; an empty one leaves the card that it has."""
+    if card:
+        client = MlflowClient(config.tracking.uri)
+        client.update_model_version(registered.model, str(registered.version), card)

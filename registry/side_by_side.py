@@ -30,6 +30,8 @@ class SideBySide:
     metric: Quality
     qualities: tuple[float, float] | None
     """The metric of both; None if the rows have no gold."""
+    macro_f1: tuple[float, float] | None
+    """Macro F1 of both; None if the rows have no gold."""
     agreement: float
     comparison: PairedComparison | None
     latencies: tuple[Latency, Latency]
@@ -61,23 +63,30 @@ def compare_asked(
     ours, theirs = first.decide(known), second.decide(known)
     places = {"first": first.place, "second": second.place}
     timed = time_served(places, rows.texts, measure)
-    comparison, qualities = None, None
+    comparison, qualities, macro_f1 = None, None, None
     gold = read_gold(rows, classes, known)
     if gold is not None:
         comparison = compare_answers(gold, [ours], [theirs], metric)
-        right, other = (
-            plain_value(quality(metric, gold, predicted), len(rows)) for predicted in (ours, theirs)
-        )
-        qualities = (right, other)
+        qualities = score_both(metric, gold, (ours, theirs))
+        macro_f1 = score_both("macro_f1", gold, (ours, theirs))
     return SideBySide(
         names=(first.uri, second.uri),
         metric=metric,
         qualities=qualities,
+        macro_f1=macro_f1,
         agreement=float((ours == theirs).all(axis=1).mean()),
         comparison=comparison,
         latencies=(timed["first"], timed["second"]),
         rows=len(rows),
     )
+
+
+def score_both(
+    metric: Quality, gold: Decisions, predicted: tuple[Decisions, Decisions]
+) -> tuple[float, float]:
+    """Return a metric of two models' predictions for the same gold."""
+    first, second = (plain_value(quality(metric, gold, one), len(gold)) for one in predicted)
+    return first, second
 
 
 def read_gold(rows: Split, classes: tuple[str, ...], known: tuple[str, ...]) -> Decisions | None:

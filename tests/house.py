@@ -11,9 +11,10 @@ from samples import LAYERS, STATIC, WORDS_STUDENT
 
 from distill_tasks.config import DistillConfig, RegistryConfig, TrackingConfig
 from distill_tasks.data.corpus import Corpus
-from distill_tasks.reporting.model_card import write_card
+from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.outcomes import Judgement
+from distill_tasks.results.review import GateReport
 from distill_tasks.results.selection import Candidate
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.stages.evaluate import score_all
@@ -23,7 +24,6 @@ from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import aliases_of
-from registry.gate import GateReport
 from registry.promote import promote_version
 from registry.register import Registered, register_candidate
 
@@ -70,7 +70,7 @@ class House:
         judgements = findings.proof.judgements | {name: judgement}
         findings = replace(findings, proof=replace(findings.proof, judgements=judgements))
         candidate, compare = self.candidate(name), self.report.runs.compare
-        card = write_card(findings, candidate, self.distillation.link, compare)
+        card = write_card(findings, candidate, CardLinks(self.distillation.link, compare, "front"))
         report = replace(self.report, card=card)
         return register_candidate(findings, candidate, report, self.distillation)
 

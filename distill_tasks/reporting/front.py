@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distill_tasks.core.markup import as_label
+from distill_tasks.reporting.labels import place_names
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.pareto import find_front
 
 if TYPE_CHECKING:
+    from distill_tasks.reporting.labels import Place
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.selection import Selection
     from distill_tasks.scoring.intervals import Figure
@@ -29,10 +31,11 @@ LEGEND: dict[Role, str] = {
     "other": "behind the front, or rejected",
     "teacher": "teacher",
 }
+BEHIND_NAMES = "rgba(255, 255, 255, 0.8)"
 COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
 LATENCY_AXIS = "p95 latency of one answer, ms (text in, label out; logarithmic)"
-TEXT_POSITIONS = {0: "middle right", 1: "top right", -1: "bottom right"}
-"""Where a name stands beside its point, by its level."""
+LINE_PX, LINE_POINTS = 17, 14
+"""How far apart the levels of names stand, in the page and in the PNG."""
 FRONT = "front at selection, on validation"
 HELD_OUT = "the same on held-out"
 
@@ -109,7 +112,7 @@ def draw_front(points: list[Point], metric: str) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    line, levels = _front(points), _place_names(points)
+    line = _front(points)
     figure.add_scatter(
         x=[point.latency_ms for point in line],
         y=[point.percent for point in line],
@@ -130,14 +133,12 @@ def draw_front(points: list[Point], metric: str) -> Any:
                 "color": COLOURS[role],
                 "thickness": 1,
             },
-            mode="markers+text",
+            mode="markers",
             marker={
                 "size": 14,
                 "color": COLOURS[role],
                 "symbol": "diamond" if role == "teacher" else "circle",
             },
-            text=[as_label(point.name) for point in shown],
-            textposition=[TEXT_POSITIONS[levels[point.name]] for point in shown],
             name=meaning,
             hovertext=[point.note for point in shown],
             hoverinfo="text",
@@ -166,21 +167,36 @@ def draw_front(points: list[Point], metric: str) -> Any:
         margin={"t": 20, "r": 20},
     )
     left, right = _limits(points)
+    for point, place in _place(points):
+        figure.add_annotation(
+            x=math.log10(point.latency_ms),
+            y=point.percent,
+            text=as_label(point.name),
+            font={"color": COLOURS[point.role]},
+            bgcolor=BEHIND_NAMES,
+            borderpad=0,
+            showarrow=False,
+            xanchor="left" if place.side > 0 else "right",
+            xshift=10 * place.side,
+            yshift=LINE_PX * place.level,
+        )
     figure.update_xaxes(
         type="log", range=[math.log10(left), math.log10(right)], dtick=1, minor={"ticks": "inside"}
     )
     return figure
 
 
-def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
-    """Write the front as a PNG."""
+def write_png(
+    points: list[Point], metric: str, title: str, path: Path, *, dots_per_inch: int = 150
+) -> None:
+    """Write the front as a PNG of 8 × 5.2 inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(8, 5.2), layout="constrained")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
-    line, levels = _front(points), _place_names(points)
+    line = _front(points)
     axes.plot(
         [point.latency_ms for point in line],
         [point.percent for point in line],
@@ -204,16 +220,21 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
                 elinewidth=1,
                 label=meaning if number == 0 else None,
             )
-            axes.annotate(
-                point.name,
-                (point.latency_ms, point.percent),
-                xytext=(7, 6 + 11 * levels[point.name]),
-                textcoords="offset points",
-                fontsize=9,
-                color=COLOURS[role],
-                fontweight="bold" if role == "chosen" else "normal",
-                parse_math=False,
-            )
+    for point, place in _place(points):
+        axes.annotate(
+            point.name,
+            (point.latency_ms, point.percent),
+            xytext=(8 * place.side, LINE_POINTS * place.level),
+            textcoords="offset points",
+            horizontalalignment="left" if place.side > 0 else "right",
+            verticalalignment="center",
+            fontsize=9,
+            color=COLOURS[point.role],
+            fontweight="bold" if point.role == "chosen" else "normal",
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
+            zorder=4,
+            parse_math=False,
+        )
     seen = [(point, point.held_out) for point in points if point.held_out is not None]
     axes.scatter(
         [point.latency_ms for point, _ in seen],
@@ -233,7 +254,7 @@ def write_png(points: list[Point], metric: str, title: str, path: Path) -> None:
     canvas.legend(fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.savefig(path, dpi=150)
+    canvas.savefig(path, dpi=dots_per_inch)
 
 
 def _front(points: list[Point]) -> list[Point]:
@@ -246,31 +267,10 @@ def _front(points: list[Point]) -> list[Point]:
     return sorted(best, key=lambda point: point.latency_ms)
 
 
-def _place_names(points: list[Point]) -> dict[str, int]:
-    """Return at which level the name of each point runs into no other one, as far as there is one.
-
-    Sizes are shares of the axes: a letter is about a hundredth wide, a name a twentieth high.
-    """
-    left, right = _limits(points)
-    ends = [end for point in points for end in (point.quality.low, point.quality.high)]
-    lowest, height = 100 * min(ends), 100 * (max(ends) - min(ends)) or 1
-    levels: dict[str, int] = {}
-    taken: list[tuple[float, float, float]] = []
-    for point in sorted(points, key=lambda point: point.latency_ms):
-        start = math.log(point.latency_ms / left) / math.log(right / left)
-        end = start + 0.01 * (len(point.name) + 2)
-        middle = (point.percent - lowest) / height
-        free = [
-            level
-            for level in TEXT_POSITIONS
-            if not any(
-                start < other_end and other_start < end and abs(y - middle - 0.05 * level) < 0.045
-                for other_start, other_end, y in taken
-            )
-        ]
-        levels[point.name] = free[0] if free else 0
-        taken.append((start, end, middle + 0.05 * levels[point.name]))
-    return levels
+def _place(points: list[Point]) -> list[tuple[Point, Place]]:
+    """Return every point with the place of its name."""
+    places = place_names(points, *_limits(points))
+    return [(point, places[point.name]) for point in points]
 
 
 def _limits(points: list[Point]) -> tuple[float, float]:

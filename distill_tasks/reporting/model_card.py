@@ -2,67 +2,169 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.reporting.promises import say_promise, say_words
+from distill_tasks.reporting.review import list_standing, name_champion, say_review
 from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
+from distill_tasks.reporting.tables import NOTHING, Cells, markdown_table
 from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.scoring.statistics import QUALITY_NAMES
 from distill_tasks.students.controls import CONTROLS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from distill_tasks.results.findings import Findings
+    from distill_tasks.results.review import Review
     from distill_tasks.results.selection import Candidate
 
+FIGURES = {
+    "quality/accuracy": QUALITY_NAMES["accuracy"],
+    "quality/macro_f1": QUALITY_NAMES["macro_f1"],
+    "fidelity/retention": "retention",
+    "fidelity/agreement": "agreement with the teacher",
+    "calibration/ece": "calibration error (ECE)",
+    "answering/coverage": "share of rows answered",
+    "answering/precision": "right of those",
+}
+"""The figures of a card; the file `figures.json` of its run has all."""
+MOST_CHARACTERS = 4_900
+"""MLflow's databases keep 5,000 characters of a description."""
+MOST_OF_A_PART = 600
 
-def write_card(findings: Findings, candidate: Candidate, summary: str, compare: str) -> str:
-    """Return the card of a candidate in markdown.
 
-    ``summary`` links to the summary run in MLflow, ``compare`` to all candidates side by side.
+@dataclass(frozen=True)
+class CardLinks:
+    """Addresses that a card shows."""
+
+    summary: str
+    """The summary run."""
+    compare: str
+    """All models of the run side by side."""
+    front: str
+    """The picture of quality against latency."""
+
+
+def write_card(
+    findings: Findings, candidate: Candidate, links: CardLinks, review: Review | None = None
+) -> str:
+    """Return the card of a candidate in markdown, at most `MOST_CHARACTERS` long.
+
+    ``review`` is what the gate said of its version, once it has.
     """
-    config, student = findings.config, candidate.student
-    card = findings.held_out.models[student.name]
-    figures = "\n".join(
-        f"| {name} | {figure.value:.4f} | {figure.low:.4f} – {figure.high:.4f} | {figure.rows} |"
-        for name, figure in card.figures.items()
-    )
-    latency, takes = candidate.latency, say_footprint(candidate.footprint)
     judgement = findings.proof.judgements.get(candidate.name)
     verdict = as_markdown(say_verdict(judgement)) if judgement else "It had none."
-    tests = findings.proof.promises.get(candidate.name, [])
-    kept = "; ".join(map(say_promise, tests)) or "none were made"
-    words = say_words(findings) if judgement else ""
-    promises = as_markdown(f"{kept}.{f' {words}' if words else ''}")
-    faster = findings.speed_up(latency)
-    beside = f", {faster.faster} than the teacher" if faster else ""
-    origin = (
-        f"distilled from a teacher of kind `{config.teacher.kind}`"
-        if student.distilled
-        else CONTROLS[candidate.name].about
-    )
     loses = ". ".join(as_markdown(line) for line in _say_losses(findings, candidate))
-    variant = f"\n\nRuns as {student.variant}: {candidate.parity}." if candidate.parity else ""
-    return f"""# {as_markdown(candidate.name)} of {as_markdown(config.name)}
+    parts = [
+        f"# {as_markdown(candidate.name)} of {as_markdown(findings.config.name)}",
+        _introduce(findings, candidate),
+        f"**Champion?** {as_markdown(say_review(review))}" if review else "",
+        f"**Promises on held-out:** {_list_promises(findings, candidate)}",
+        as_markdown(say_words(findings)) if judgement else "",
+        f"**Did the teacher help?** {verdict}",
+        f"**What is lost?** {loses}.",
+        _space(tabulate_card(findings, candidate, review)),
+        f"![Quality against latency of all candidates]({links.front})",
+        _say_speed(findings, candidate),
+        f"[Summary run]({links.summary}) · [all candidates side by side]({links.compare})",
+    ]
+    return _shorten([part for part in parts if part])
 
-A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, {origin} with seed
-{student.seed}. Text in; label, confidence, class probabilities and whether to abstain out.
 
-**Promises on held-out:** {promises}
+def _space(table: list[Cells]) -> str:
+    """Return a table as markdown with room between its columns, which MLflow gives none."""
+    first, *others = table[0]
+    titles = {first: first} | {title: f"&emsp;{title}&emsp;" for title in others}
+    return markdown_table([{titles[key]: cell for key, cell in row.items()} for row in table])
 
-**Did the teacher help?** {verdict}
 
-**What is lost?** {loses}.
+def _introduce(findings: Findings, candidate: Candidate) -> str:
+    student, teacher = candidate.student, findings.config.teacher.kind
+    taught = f"distilled from a teacher of kind `{teacher}`"
+    origin = taught if student.distilled else CONTROLS[candidate.name].about
+    return (
+        f"A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, {origin} "
+        f"with seed {student.seed}. Text in; label, confidence, class probabilities and whether to "
+        "abstain out."
+    )
 
-| held-out figure of this seed | value | 95 % interval | rows |
-| --- | --- | --- | --- |
-{figures}
 
-One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on {latency.device},
-{latency.threads} thread(s){beside}; {latency.throughput:,.0f} rows/s.
-Without mlflow: {takes}.{variant}
+def _say_speed(findings: Findings, candidate: Candidate) -> str:
+    latency, faster = candidate.latency, findings.speed_up(candidate.latency)
+    beside = f", {faster.faster} than the teacher" if faster else ""
+    variant = f" Runs as {candidate.student.variant}: {candidate.parity}." * bool(candidate.parity)
+    return (
+        f"One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on "
+        f"{latency.device}, {latency.threads} thread(s){beside}; {latency.throughput:,.0f} rows/s. "
+        f"Without mlflow: {say_footprint(candidate.footprint)}.{variant}"
+    )
 
-[Summary run]({summary}) · [all candidates side by side]({compare})
-"""
+
+def _shorten(parts: list[str]) -> str:
+    """Return the parts as one text; where it is too long, long ones are cut with an ellipsis."""
+    text = "\n\n".join(parts) + "\n"
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    kept = [part if part.startswith(("|", "!", "[")) else part[:MOST_OF_A_PART] for part in parts]
+    shown = [one if one == part else f"{one}…" for one, part in zip(kept, parts, strict=True)]
+    return "\n\n".join(shown)[:MOST_CHARACTERS]
+
+
+def _list_promises(findings: Findings, candidate: Candidate) -> str:
+    """Return each promise with a mark whether held-out keeps it."""
+    tests = findings.proof.promises.get(candidate.name, [])
+    if not tests:
+        return "none were made."
+    marks = {True: "✓ kept", False: "✗ broken"}
+    lines = [
+        f"- {marks[test.is_kept('point')]}: {as_markdown(say_promise(test))}" for test in tests
+    ]
+    return "\n\n" + "\n".join(lines)
+
+
+def tabulate_card(
+    findings: Findings, candidate: Candidate, review: Review | None = None
+) -> list[Cells]:
+    """Return the card's figures: this seed with its interval, the teacher, and the champion.
+
+    The champion's are those that the gate measured beside this version.
+    """
+    gate = review.gate if review else None
+    rows = [*_list_figures(findings, candidate), *_list_times(findings, candidate)]
+    if gate is None or gate.champion is None:
+        return rows
+    champion = list_standing(gate.champion, gate)
+    return [row | {name_champion(gate): champion.get(row["held-out"], NOTHING)} for row in rows]
+
+
+def _list_figures(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
+    ours, teacher = (findings.held_out.models[name] for name in (candidate.name, TEACHER))
+    metric = findings.config.select.metric
+    shown = {f"quality/{metric}": QUALITY_NAMES[metric]} | FIGURES
+    for key, name in shown.items():
+        if key in ours.figures:
+            figure, theirs = ours.figures[key], teacher.figures.get(key)
+            yield {
+                "held-out": name,
+                "this version": f"{figure.value:.4f}",
+                "95 % interval": f"{figure.low:.4f} – {figure.high:.4f}",
+                "teacher": f"{theirs.value:.4f}" if theirs else NOTHING,
+            }
+
+
+def _list_times(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
+    ours, teacher = candidate.latency, findings.latencies.by_name.get(TEACHER)
+    for name, key in {"p50 ms": "p50_ms", "p95 ms": "p95_ms"}.items():
+        low, high = ours.intervals[key]
+        yield {
+            "held-out": name,
+            "this version": f"{getattr(ours, key):.3g}",
+            "95 % interval": f"{low:.3g} – {high:.3g}",
+            "teacher": f"{getattr(teacher, key):.3g}" if teacher else NOTHING,
+        }
 
 
 def _say_losses(findings: Findings, candidate: Candidate) -> list[str]:

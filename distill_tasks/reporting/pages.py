@@ -15,6 +15,7 @@ from distill_tasks.reporting.charts import (
 )
 from distill_tasks.reporting.front import draw_front, list_points
 from distill_tasks.reporting.notes import gather_notes, group_notes
+from distill_tasks.reporting.review import say_review, tabulate_gate
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import (
     ERRORS,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distill_tasks.results.findings import Findings
+    from distill_tasks.results.review import Review
 
 IN_MARKDOWN = (
     "seeds",
@@ -60,11 +62,20 @@ IN_MARKDOWN = (
 )
 """Columns of the table beside the model and its quality; candidates.json has them all."""
 
+ON_PAGE = (
+    *("verdict", "against control", "retention"),
+    *("p50 ms", "p95 ms", "speed-up p50", "speed-up p95", "MB"),
+)
+"""Columns of the page's first table, as many as a screen is wide; the second one has the others."""
+
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
-def write_note(findings: Findings) -> str:
-    """Return the summary in markdown: what MLflow shows on the run's page."""
+def write_note(findings: Findings, review: Review | None = None) -> str:
+    """Return the summary in markdown: what MLflow shows on the run's page.
+
+    ``review`` is what the gate said of the registered version, once it has.
+    """
     rows, choice = list_models(findings), findings.selection.choice
     columns = ("model", *name_quality_columns(findings), *IN_MARKDOWN)
     shown = [show_model(row, findings) for row in rows]
@@ -73,6 +84,7 @@ def write_note(findings: Findings) -> str:
         f"**{as_markdown(headline(findings))}**",
         *([as_markdown(say_verdict(findings.judgement))] if findings.judgement else []),
         _bullets(say_classes(findings, choice)) if choice else "",
+        *_write_review(review),
         "## Candidates",
         as_markdown(explain_columns(findings)),
         markdown_table([{title: cells[title] for title in columns} for cells in shown]),
@@ -83,11 +95,11 @@ def write_note(findings: Findings) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write_markdown(findings: Findings) -> str:
+def write_markdown(findings: Findings, review: Review | None = None) -> str:
     """Return the whole report in markdown."""
     variants = tabulate_variants(findings)
     parts = [
-        write_note(findings).strip(),
+        write_note(findings, review).strip(),
         *_write_notes(findings),
         "## Verdicts",
         _named_bullets((n, say_verdict(j)) for n, j in findings.proof.judgements.items()),
@@ -105,13 +117,33 @@ def write_markdown(findings: Findings) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write_page(findings: Findings, links: dict[str, str], path: Path) -> None:
+def write_page(
+    findings: Findings, links: dict[str, str], path: Path, review: Review | None = None
+) -> None:
     """Write the report as one HTML file that opens offline."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    path.write_text(template.render(**_fill(findings, links)), encoding="utf-8")
+    filled = _fill(findings, links) | _fill_review(review)
+    path.write_text(template.render(**filled), encoding="utf-8")
+
+
+def _write_review(review: Review | None) -> list[str]:
+    """Return the markdown section on the gate; empty before it has said anything."""
+    if review is None:
+        return []
+    table = [markdown_table(tabulate_gate(review.gate))] if review.gate else []
+    return ["## Champion", as_markdown(say_review(review)), *table]
+
+
+def _fill_review(review: Review | None) -> dict[str, Any]:
+    """Return the template's values about the gate."""
+    gate = review.gate if review else None
+    return {
+        "review": say_review(review) if review else "",
+        "gate": tabulate_gate(gate) if gate and gate.challenger else [],
+    }
 
 
 def _write_notes(findings: Findings) -> list[str]:
@@ -142,6 +174,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
     """Return the values of the template."""
     rows, chosen = list_models(findings), findings.selection.chosen
     cells = [show_model(row, findings) for row in rows]
+    quality = name_quality_columns(findings)
+    known = {*quality, *ON_PAGE, "outcome"}
     return {
         "name": findings.config.name,
         "metric": findings.metric,
@@ -149,7 +183,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "links": links,
         "cards": fill_cards(findings),
         "columns": explain_columns(findings),
-        "table": [{k: v for k, v in one.items() if k != "outcome"} for one in cells],
+        "table": [{key: one[key] for key in ("model", *quality, *ON_PAGE)} for one in cells],
+        "further": [{k: v for k, v in one.items() if k not in known} for one in cells],
         "outcomes": {row.name: row.outcome for row in rows},
         "front": say_front(findings),
         "variants": tabulate_variants(findings),

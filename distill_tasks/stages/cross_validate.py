@@ -22,7 +22,7 @@ from distill_tasks.stages.stage import stage
 logger = logging.getLogger("potstill")
 
 
-@stage("cross-validate {run.config.name}")
+@stage("compare on further carvings")
 def cross_validate(run: Run, trials: Sequence[Trial]) -> CrossValidation:
     """Train students again on every further carving of validation from train."""
     return train_folds(run.open(), trials)

@@ -31,7 +31,7 @@ CODE_VERSION = 1
 """Raised when a change of the code changes what is exported."""
 
 
-@stage("export {run.config.name}")
+@stage("export to other runtimes")
 def export(run: Run, grid: Grid) -> Grid:
     """Export what was trained."""
     return export_all(run.open(), grid)

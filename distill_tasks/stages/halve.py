@@ -46,7 +46,7 @@ class Contender:
     p95_ms: float
 
 
-@stage("halve {run.config.name}")
+@stage("stop weak students early")
 def halve(run: Run) -> Halving:
     """Stop students on the way."""
     return halve_grid(run.open())

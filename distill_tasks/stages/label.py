@@ -48,13 +48,13 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     )
 
 
-@stage("teach {config.teacher.kind}")
+@stage("make the teacher")
 def teach(config: DistillConfig, corpus: CorpusReference) -> TeacherReference:
     """Make the teacher, or find it made."""
     return make_teacher(config, corpus.open())
 
 
-@stage("label {teacher.digest}", retries=2)
+@stage("ask the teacher about every row", retries=2)
 def label(
     config: DistillConfig, corpus: CorpusReference, teacher: TeacherReference
 ) -> LabelsReference:

@@ -22,7 +22,7 @@ CODE_VERSION = 3
 """Raised when a change of the code changes the times that come out."""
 
 
-@stage("measure {run.config.name}")
+@stage("time every model")
 def measure(run: Run, students: list[StudentReference]) -> Latencies:
     """Measure every model."""
     return measure_all(run.open(), students)

@@ -82,7 +82,7 @@ def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
     return Store(config.work_dir).remember("data_reports", key, DataReport, inspect)[0]
 
 
-@stage("prepare {config.name}", retries=2)
+@stage("check and keep the rows", retries=2)
 def prepare(config: DistillConfig) -> CorpusReference:
     """Check the configuration and keep the rows."""
     return keep_corpus(config, check_config(config))

@@ -33,7 +33,7 @@ CODE_VERSION = 4
 """Raised when a change of the code changes what is proven."""
 
 
-@stage("prove on held_out")
+@stage("judge finalists on held-out")
 def prove(run: Run, students: list[StudentReference], leading: list[str]) -> Proof:
     """Judge the finalists, each in the form in which it would be served."""
     return prove_all(run.open(), students, leading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,30 +13,59 @@ from pydantic import TypeAdapter
 
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.reporting.front import list_points, write_png
-from distill_tasks.reporting.model_card import write_card
+from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
-from distill_tasks.reporting.tables import tabulate_models
+from distill_tasks.reporting.review import say_review, tabulate_gate
+from distill_tasks.reporting.tables import Cells, tabulate_models
 from distill_tasks.results.outcomes import Tuning
 from distill_tasks.stages.stage import stage
-from distill_tasks.tracking.model_runs import Report, log_models, log_summary
+from distill_tasks.tracking.links import artifact_path
+from distill_tasks.tracking.model_runs import (
+    Report,
+    keep_outcome,
+    log_models,
+    log_summary,
+    read_outcome,
+)
 
 if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
+    from distill_tasks.results.review import Review
     from distill_tasks.tracking.runs import Distillation
 
 CANDIDATES = "candidates.json"
+FRONT, ON_CARD = "front.png", "front_small.png"
+"""The picture, and as the card shows it: MLflow's pages do not shrink pictures."""
 
 
-@stage("report {findings.config.name}", retries=2)
+@stage("write the report to MLflow", retries=2)
 def report(findings: Findings, distillation: Distillation) -> Report:
     """Write all runs to MLflow, and show the table and a link to them in Prefect."""
     written = write_report(findings, distillation)
-    table = tabulate_models(findings)
-    shown = [{title: as_markdown(cell) for title, cell in cells.items()} for cells in table]
     title = f"# {as_markdown(findings.config.name)}"
-    create_table_artifact(shown, key="candidates", description=title)
+    _show_table(tabulate_models(findings), key="candidates", description=title)
     create_link_artifact(distillation.link, "The summary run in MLflow", key="mlflow-run")
     return written
+
+
+@stage("add the outcome to the report", retries=2)
+def conclude(
+    findings: Findings, distillation: Distillation, written: Report, review: Review
+) -> Report:
+    """Add what the gate said to the report in MLflow, and return it with the card that says so."""
+    return write_outcome(findings, distillation, written, review)
+
+
+@stage("show the gate's answer")
+def show_gate(review: Review) -> None:
+    """Show what the gate compared as a table in Prefect."""
+    if review.gate is not None:
+        _show_table(tabulate_gate(review.gate), key="gate", description=say_review(review))
+
+
+def _show_table(table: list[Cells], key: str, description: str) -> None:
+    shown = [{title: as_markdown(cell) for title, cell in cells.items()} for cells in table]
+    create_table_artifact(shown, key=key, description=description)
 
 
 def write_report(findings: Findings, distillation: Distillation) -> Report:
@@ -46,27 +75,63 @@ def write_report(findings: Findings, distillation: Distillation) -> Report:
     """
     runs = log_models(findings, distillation)
     if not runs.reused:
-        note = f"{write_note(findings)}\n[Compare all runs]({runs.compare})\n"
-        with tempfile.TemporaryDirectory() as scratch:
-            write_files(findings, distillation.link, runs.compare, Path(scratch))
-            log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
+        _write_summary(findings, distillation)
     kept = findings.to_register
-    card = write_card(findings, kept, distillation.link, runs.compare) if kept else ""
+    card = write_card(findings, kept, _link_card(distillation)) if kept else ""
     return Report(runs, card, reused=runs.reused)
 
 
-def write_files(findings: Findings, summary: str, compare: str, folder: Path) -> None:
+def write_outcome(
+    findings: Findings, distillation: Distillation, written: Report, review: Review
+) -> Report:
+    """Write the summary and the card again with what the gate said, unless it is there already.
+
+    An earlier answer stays where the gate had nothing new to compare.
+    """
+    candidate, told = findings.to_register, read_outcome(distillation)
+    assert candidate is not None  # or there were no version to review
+    nothing_new = review.gate is None or review.gate.reused
+    if told is not None and nothing_new:
+        return replace(written, card="", reused=True)
+    _write_summary(findings, distillation, review)
+    card = write_card(findings, candidate, _link_card(distillation), review)
+    keep_outcome(distillation, str(review))
+    return replace(written, card=card, reused=False)
+
+
+def _write_summary(
+    findings: Findings, distillation: Distillation, review: Review | None = None
+) -> None:
+    note = f"{write_note(findings, review)}\n[Compare all models]({distillation.compare_link})\n"
+    with tempfile.TemporaryDirectory() as scratch:
+        write_files(findings, distillation, Path(scratch), review)
+        log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
+
+
+def _link_card(distillation: Distillation) -> CardLinks:
+    front = artifact_path(distillation.run_id, ON_CARD)
+    return CardLinks(distillation.link, distillation.compare_link, front)
+
+
+def write_files(
+    findings: Findings, distillation: Distillation, folder: Path, review: Review | None = None
+) -> None:
     """Write what the summary run holds for people and programs; the page has links to MLflow."""
     metric = findings.validation_metric
-    links = {"This run in MLflow": summary, "All models side by side": compare}
-    write_page(findings, links, folder / "report.html")
+    links = {
+        "This run in MLflow": distillation.link,
+        "All models side by side": distillation.compare_link,
+    }
+    write_page(findings, links, folder / "report.html", review)
     title = f"{findings.config.name}: {metric} against latency"
-    write_png(list_points(findings), metric, title, folder / "front.png")
+    points = list_points(findings)
+    write_png(points, metric, title, folder / FRONT)
+    write_png(points, metric, title, folder / ON_CARD, dots_per_inch=80)
     table = tabulate_models(findings)
     columns = {"columns": list(table[0]), "data": [list(cells.values()) for cells in table]}
     tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)
     files = {
-        "report.md": write_markdown(findings),
+        "report.md": write_markdown(findings, review),
         CANDIDATES: json.dumps(columns, indent=2),
         "data_report.json": json.dumps(asdict(findings.corpus.report), indent=2),
         "learning_curve.json": json.dumps(asdict(findings.curve), indent=2),

@@ -41,7 +41,7 @@ class Point:
     p95_ms: float
 
 
-@stage("search {run.config.name}")
+@stage("search further students")
 def search(run: Run, halving: Halving) -> Searched:
     """Return the trials to train."""
     return find_trials(run, halving)

@@ -45,7 +45,7 @@ class Gathered:
     pool: Pool
 
 
-@stage("narrow to {run.config.evaluate.finalists} finalists")
+@stage("pick at most {run.config.evaluate.finalists} finalists")
 def narrow(
     run: Run, grid: Grid, scores: Scores, latencies: Latencies, *, cross: CrossValidation
 ) -> list[str]:
@@ -54,7 +54,7 @@ def narrow(
     return find_finalists(field, make_rule(run.config), run.config.evaluate.finalists)
 
 
-@stage("select by {run.config.select.choose}")
+@stage("order the finalists")
 def select(
     run: Run,
     grid: Grid,

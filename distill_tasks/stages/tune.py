@@ -41,7 +41,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 FEWEST_TRANSFER_ROWS = 80
 
 
-@stage("tune {run.config.loss.temperature} {run.config.loss.alpha}")
+@stage("tune objective")
 def tune(run: Run) -> Tuning:
     """Choose temperature and α."""
     return tune_objective(run.open())
@@ -87,7 +87,7 @@ def _compare_objectives(run: OpenRun, student: Student) -> Tuning:
     return Tuning(objective, reason, compared, reused=False)
 
 
-@stage("learning curve of {run.config.name}")
+@stage("draw the learning curve")
 def learning_curve(run: Run) -> LearningCurve:
     """Draw the learning curve."""
     return draw_learning_curve(run.open())

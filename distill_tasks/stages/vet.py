@@ -28,7 +28,7 @@ Where its interval reaches further, `evaluate.weak_teacher: auto` blames the row
 """
 
 
-@stage("vet the teacher")
+@stage("compare the teacher with words")
 def vet(run: Run) -> PairedComparison | None:
     """Compare the teacher with words on gold, and stop the run if it is not worth distilling."""
     return vet_teacher(run.open())

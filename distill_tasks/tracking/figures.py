@@ -1,4 +1,4 @@
-"""Logging to a run: the rows it used, figures, settings, curves and text files."""
+"""Logging to a run: the rows it used, metrics, settings, curves and text files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.problems.classification import name_labels, to_decisions
+from distill_tasks.tracking.names import CURVES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distill_tasks.data.corpus import Corpus
-    from distill_tasks.scoring.intervals import Figure
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 """MLflow's limits for one batch: fewer calls are faster, as some servers hash a password each."""
@@ -42,21 +42,14 @@ def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
         mlflow.log_inputs([*datasets.values()], [*datasets], untagged)
 
 
-def log_figures(
-    run_id: str,
-    figures: Mapping[str, Figure],
-    values: Mapping[str, float],
-    model_id: str | None,
-    dataset: Any,
+def log_metrics(
+    run_id: str, metrics: Mapping[str, float], model_id: str | None = None, dataset: Any = None
 ) -> None:
-    """Log figures with the ends of their intervals, tied to their model and dataset."""
+    """Log metrics, tied to the model and the dataset that they were measured on."""
     import mlflow
 
-    metrics = dict(values)
-    for name, figure in figures.items():
-        metrics |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
     with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(metrics, model_id=model_id, dataset=dataset)
+        mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=dataset)
 
 
 def log_params(run_id: str, params: Mapping[str, Any]) -> None:
@@ -77,10 +70,10 @@ def log_curve(run_id: str, curve: list[dict[str, float]]) -> None:
 
     now_ms = int(time.time() * 1000)
     metrics = [
-        Metric(name, value, now_ms, int(point["step"]))
+        Metric(CURVES[name], value, now_ms, int(point["step"]))
         for point in curve
         for name, value in point.items()
-        if "/" in name
+        if name in CURVES
     ]
     for start in range(0, len(metrics), METRICS_AT_ONCE):
         MlflowClient().log_batch(run_id, metrics[start : start + METRICS_AT_ONCE])

@@ -1,28 +1,33 @@
-"""Addresses of runs in MLflow's UI."""
+"""Addresses of pages in MLflow's UI, all of them in its part for model training."""
 
 from __future__ import annotations
 
-import json
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+
+WORKFLOW = {"workflowType": "machine_learning"}
+"""Without it MLflow opens its GenAI pages, which hide the registry."""
 
 
-def run_link(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run in the UI; without a server, the address below `make ui`."""
-    return (
-        f"{_ui(tracking_uri)}/#/experiments/{experiment_id}/runs/{run_id}"
-        "?workflowType=machine_learning"
-    )
+def run_link(ui: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run."""
+    return _page(ui, f"experiments/{experiment_id}/runs/{run_id}", {})
 
 
-def compare_link(tracking_uri: str, experiment_id: str, run_ids: list[str]) -> str:
-    """Return the address that compares runs: parallel coordinates and scatter plot."""
-    runs, experiments = quote(json.dumps(run_ids)), quote(json.dumps([experiment_id]))
-    return (
-        f"{_ui(tracking_uri)}/#/compare-runs?runs={runs}&experiments={experiments}"
-        "&workflowType=machine_learning"
-    )
+def view_link(ui: str, experiment_id: str, view: str, mode: str = "TABLE") -> str:
+    """Return the address of an experiment's runs in a shared view, as a table or as charts."""
+    shown = {"compareRunsMode": mode, "viewStateShareKey": view}
+    return _page(ui, f"experiments/{experiment_id}/runs", shown)
 
 
-def _ui(tracking_uri: str) -> str:
-    """Return the address of the UI: the server, or the address that `make ui` opens."""
-    return tracking_uri.rstrip("/") if tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+def version_link(ui: str, model: str, version: int) -> str:
+    """Return the address of a version's card."""
+    return _page(ui, f"models/{quote(model)}/versions/{version}", {})
+
+
+def artifact_path(run_id: str, path: str) -> str:
+    """Return the address of a run's file as a page of the UI links it, whichever the server."""
+    return f"get-artifact?{urlencode({'path': path, 'run_uuid': run_id})}"
+
+
+def _page(ui: str, path: str, query: dict[str, str]) -> str:
+    return f"{ui}/#/{path}?{urlencode(query | WORKFLOW)}"

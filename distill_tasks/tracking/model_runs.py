@@ -14,13 +14,14 @@ from distill_tasks.tracking.figures import (
     describe_datasets,
     log_curve,
     log_datasets,
-    log_figures,
+    log_metrics,
     log_params,
     log_texts,
 )
-from distill_tasks.tracking.links import compare_link
 from distill_tasks.tracking.logged_models import find_student, log_student, log_teacher
+from distill_tasks.tracking.names import GAIN, SPEED_UP, name_metrics
 from distill_tasks.tracking.runs import DISTILLATION, find_or_start, finish
+from distill_tasks.tracking.views import VERDICT, Qualities, share_views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,16 +29,21 @@ if TYPE_CHECKING:
 
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.references import StudentReference
+    from distill_tasks.results.selection import Candidate
     from distill_tasks.tracking.runs import Distillation
 
 TABLES = "mlflow.loggedArtifacts"
 """MLflow's tag that names the artifacts that its UI shows as tables."""
 NOTE = "mlflow.note.content"
 """MLflow's tag with the text that its UI shows on the page of a run."""
-CHOSEN = "potstill.chosen"
+CHOSEN = "student"
 """The tag of a summary run that names the chosen student."""
-VERDICT = "potstill.verdict"
-"""The tag of a run with the verdict on its student."""
+OUTCOME = "outcome"
+"""The tag of a summary run that says what became of the registered version."""
+MOST_WORDS = 500
+"""Characters of a tag that is shown; MLflow keeps a few thousand."""
+FIGURES = "figures.json"
+"""The file of a run with every figure that was measured of its model."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class ModelRuns:
     model_ids: dict[str, str]
     """The id of the LoggedModel of the teacher and of each served student, by name."""
     compare: str
-    """The address that compares all runs."""
+    """The address of the charts that compare all models."""
     reused: bool
     """Whether an earlier run had written all of them, including the summary."""
 
@@ -77,7 +83,9 @@ def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
     for name in findings.validation.models:
         student = students.get(name)
         role = name if student is None else _name_role(student)
-        run_id, logged = find_or_start(distillation.experiment_id, distillation.digest, role, name)
+        run_id, logged = find_or_start(
+            distillation.experiment_id, distillation.digest, role, name, parent=distillation.run_id
+        )
         run_ids[name] = run_id
         finished = finished and logged
         tags = {DISTILLATION: distillation.digest, "model": name}
@@ -95,8 +103,7 @@ def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
             elif name == TEACHER:
                 log_curve(run_id, findings.teacher.curve)
             finish(run_id)
-    link = compare_link(distillation.tracking_uri, distillation.experiment_id, [*run_ids.values()])
-    return ModelRuns(run_ids, model_ids, link, reused=finished)
+    return ModelRuns(run_ids, model_ids, distillation.compare_link, reused=finished)
 
 
 def log_summary(
@@ -110,11 +117,34 @@ def log_summary(
     client.set_tag(run_id, NOTE, note)
     if choice is not None:
         client.set_tag(run_id, CHOSEN, choice.name)
-        figures = findings.held_out.candidates[choice.name].figures
-        log_figures(run_id, figures, choice.latency.values, None, None)
+        log_metrics(run_id, _summarise(findings, choice))
         _log_verdict(findings, run_id, choice.name)
+    qualities = Qualities(findings.metric, name_on_validation(findings))
+    share_views(distillation.experiment_id, distillation.digest, qualities)
     if not findings.grid.failed:  # the next run trains failed students again
         finish(run_id)
+
+
+def keep_outcome(distillation: Distillation, outcome: str) -> None:
+    """Say on the summary run what became of the registered version."""
+    mlflow.MlflowClient().set_tag(distillation.run_id, OUTCOME, outcome[:MOST_WORDS])
+
+
+def read_outcome(distillation: Distillation) -> str | None:
+    """Return what became of the registered version; None where that was never written."""
+    return mlflow.MlflowClient().get_run(distillation.run_id).data.tags.get(OUTCOME)
+
+
+def _summarise(findings: Findings, choice: Candidate) -> dict[str, float]:
+    """Return the metrics of the summary run: those of the chosen student over its seeds."""
+    values = findings.held_out.candidates[choice.name].values | choice.latency.values
+    values |= {
+        "model/disk_mb": choice.student.disk_mb,
+        "model/parameters": choice.student.parameters,
+    }
+    faster = findings.speed_up(choice.latency)
+    shown = name_metrics(values, findings.config.select.metric)
+    return shown | ({SPEED_UP: faster.p95} if faster else {})
 
 
 def _name_role(student: StudentReference) -> str:
@@ -129,13 +159,25 @@ def _name_role(student: StudentReference) -> str:
 def _log_figures(
     findings: Findings, name: str, run_id: str, model_id: str | None, datasets: Mapping[str, Any]
 ) -> None:
-    """Write the figures of a model, each linked to the rows it was measured on."""
+    """Write the figures of a model: a few as metrics, linked to their rows, and all as a file."""
     log_datasets(run_id, datasets)
-    card, validation = findings.held_out.models.get(name), findings.validation.models[name]
-    values = _list_measured(findings, name) | {"calibration/temperature": validation.temperature}
-    log_figures(run_id, card.figures if card else {}, values, model_id, datasets["held_out"])
-    at_validation = {f"validation/{key}": value for key, value in validation.values.items()}
-    log_figures(run_id, {}, at_validation, model_id, datasets["validation"])
+    metric, card = findings.config.select.metric, findings.held_out.models.get(name)
+    validation, measured = findings.validation.models[name], _list_measured(findings, name)
+    shown = name_metrics((card.values if card else {}) | measured, metric)
+    log_metrics(run_id, shown, model_id, datasets["held_out"])
+    at_validation = {name_on_validation(findings): validation.quality.value}
+    log_metrics(run_id, at_validation, model_id, datasets["validation"])
+    figures = {
+        "held_out": {key: asdict(one) for key, one in card.figures.items()} if card else {},
+        "validation": {key: asdict(one) for key, one in validation.figures.items()},
+        "measured": measured | {"calibration/temperature": validation.temperature},
+    }
+    log_texts(run_id, {FIGURES: json.dumps(figures, indent=2)})
+
+
+def name_on_validation(findings: Findings) -> str:
+    """Return the metric that shows the quality by which candidates were chosen."""
+    return f"validation {findings.validation_metric}"
 
 
 def _list_measured(findings: Findings, name: str) -> dict[str, float]:
@@ -175,21 +217,20 @@ def _log_student(findings: Findings, student: StudentReference, run_id: str) -> 
         files["panel.json"] = json.dumps(asdict(findings.proof.panels[student.name]), indent=2)
         judgement = findings.proof.judgements[student.name]
         files["verdict.json"] = json.dumps(asdict(judgement), indent=2)
+        if student.name in findings.proof.production:
+            check = findings.proof.production[student.name]
+            files["production.json"] = json.dumps(asdict(check), indent=2)
         _log_verdict(findings, run_id, student.name)
     log_texts(run_id, files)
 
 
 def _log_verdict(findings: Findings, run_id: str, name: str) -> None:
-    judgement = findings.proof.judgements[name]
+    judgement, metrics = findings.proof.judgements[name], {}
     mlflow.MlflowClient().set_tag(run_id, VERDICT, str(judgement.verdict))
-    comparison, values, figures = judgement.comparison, {}, {}
-    if comparison is not None:
-        figures["verdict/difference"] = comparison.difference
-        values["verdict/p_value"] = comparison.p_value
-    if judgement.distillation_ratio is not None:
-        figures["verdict/distillation_ratio"] = judgement.distillation_ratio
+    if judgement.difference is not None:
+        metrics[GAIN] = judgement.difference.value
     if name in findings.proof.production:
-        check = findings.proof.production[name]
-        figures["production/agreement"] = check.agreement
-        figures["production/out_of_distribution"] = check.out_of_distribution
-    log_figures(run_id, figures, values, None, None)
+        agreement = findings.proof.production[name].agreement.value
+        metrics |= name_metrics({"production/agreement": agreement}, findings.config.select.metric)
+    if metrics:
+        log_metrics(run_id, metrics)

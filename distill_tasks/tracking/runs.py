@@ -12,7 +12,7 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import read_environment, variables
 from distill_tasks.core.store import Store
 from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
-from distill_tasks.tracking.links import run_link
+from distill_tasks.tracking.links import run_link, view_link
 from distill_tasks.tracking.retries import RETRIES, shorten
 from distill_tasks.tracking.store import connect
 
@@ -49,14 +49,20 @@ class Distillation:
     digest: str
     experiment_id: str
     run_id: str
-    tracking_uri: str
+    ui: str
+    """The address of MLflow's UI."""
     finished: bool
     """Whether an earlier run has written everything already."""
 
     @property
     def link(self) -> str:
-        """Return the path of the summary run in the MLflow UI."""
-        return run_link(self.tracking_uri, self.experiment_id, self.run_id)
+        """The address of the summary run in MLflow's UI."""
+        return run_link(self.ui, self.experiment_id, self.run_id)
+
+    @property
+    def compare_link(self) -> str:
+        """The address of the charts that compare its models in MLflow's UI."""
+        return view_link(self.ui, self.experiment_id, self.digest, "CHART")
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
         client.set_tag(run_id, STORE, store)
         client.update_run(run_id, status="RUNNING")
     try:
-        yield Distillation(name, experiment_id, run_id, config.tracking.uri, finished)
+        yield Distillation(name, experiment_id, run_id, config.tracking.ui_address, finished)
     except BaseException as error:
         _end_as_failed(client, run_id, error)
         raise
@@ -106,9 +112,15 @@ def _end_lost_runs(client: MlflowClient, experiment_id: str, store: str, mine: s
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -> tuple[str, bool]:
-    """Return the id of a distillation's run with a role, and whether it is completely written."""
+def find_or_start(
+    experiment_id: str, distillation: str, role: str, name: str, *, parent: str | None = None
+) -> tuple[str, bool]:
+    """Return the id of a distillation's run with a role, and whether it is completely written.
+
+    A new one stands below the run ``parent`` in MLflow's list.
+    """
     import mlflow
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     key = f"{distillation}/{role}"
     found = mlflow.MlflowClient().search_runs(
@@ -117,6 +129,7 @@ def find_or_start(experiment_id: str, distillation: str, role: str, name: str) -
     if found:
         return str(found[0].info.run_id), found[0].data.tags.get(LOGGED) == "true"
     tags = {KEY: key, DISTILLATION: distillation, "potstill.role": role.split("/")[0]}
+    tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
     with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=tags) as run:
         return str(run.info.run_id), False
 

@@ -31,7 +31,7 @@ def check_tracking(config: TrackingConfig) -> None:
     try:
         with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}), _alone(config.uri):
             _open_sqlite(config.uri)
-            _find_experiment(config)
+            find_experiment(config)
     except refusals as error:
         reason, advice = shorten(error), "Start that server, or use sqlite:///mlflow.db."
         if "not authenticated" in reason:
@@ -43,7 +43,7 @@ def check_tracking(config: TrackingConfig) -> None:
 
 def check_experiment(config: TrackingConfig) -> None:
     """Raise InputError if the experiment was deleted, since MLflow then accepts no runs in it."""
-    found = _find_experiment(config)
+    found = find_experiment(config)
     if found is not None and found.lifecycle_stage == "deleted":
         raise InputError(
             f"tracking.experiment {config.experiment!r} was deleted. Restore it with `mlflow "
@@ -57,7 +57,7 @@ def connect(config: TrackingConfig) -> str:
 
     open_store(config)
     with _alone(config.uri):
-        found = _find_experiment(config)
+        found = find_experiment(config)
         experiment_id = (
             mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
             if found is None
@@ -121,7 +121,8 @@ def _alone(tracking_uri: str) -> Iterator[None]:
         yield
 
 
-def _find_experiment(config: TrackingConfig) -> Experiment | None:
+def find_experiment(config: TrackingConfig) -> Experiment | None:
+    """Return the experiment of a configuration; None if there is none yet."""
     from mlflow import MlflowClient
 
     return MlflowClient(config.uri).get_experiment_by_name(config.experiment)

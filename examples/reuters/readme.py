@@ -47,7 +47,7 @@ def main() -> None:
         Path(client.download_artifacts(run.info.run_id, "candidates.json")).read_text()
     )
     table = [dict(zip(saved["columns"], row, strict=True)) for row in saved["data"]]
-    chosen = next(row for row in table if row["model"] == run.data.tags["potstill.chosen"])
+    chosen = next(row for row in table if row["model"] == run.data.tags["student"])
     shown = [{key: str(row[key]) for key in COLUMNS} for row in table]
     kept = 100 * float(chosen["retention"])
     teacher = next(row for row in table if row["model"] == TEACHER)

@@ -151,10 +151,10 @@ def test_a_run_shows_each_training_in_prefect_and_its_losses_in_mlflow(quick, re
     run_id, _ = find_or_start(connect(config.tracking), "distillation", "student", "layers")
     log_curve(run_id, layers.curve)
     client = mlflow.MlflowClient(config.tracking.uri)
-    told = client.get_metric_history(run_id, "train/loss")
+    told = client.get_metric_history(run_id, "training loss")
     assert [metric.step for metric in told] == [*range(1, steps + 1)]
     assert [metric.value for metric in told] == [point["train/loss"] for point in layers.curve]
-    scored = client.get_metric_history(run_id, "validation/accuracy")
+    scored = client.get_metric_history(run_id, "training validation accuracy")
     assert [metric.step for metric in scored] == [steps]
-    paces = client.get_metric_history(run_id, "train/rows_per_s")
+    paces = client.get_metric_history(run_id, "training rows per s")
     assert [metric.step for metric in paces] == [*range(24, steps + 1)]  # of the last part

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,18 @@ from prefect.cli.deploy._models import (
     WorkPoolConfig,
 )
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.context import get_settings_context
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import load_flow_from_entrypoint
 
-from distill_tasks.config import DistillConfig, load_config
+from flows.deployed import open_config
+from flows.distill import distill
 
 ROOT = Path(__file__).parents[2]
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -73,9 +82,31 @@ def test_two_deployments_distil_and_one_promotes():
 def test_every_deployment_names_a_flow_and_a_configuration_it_takes(deployment):
     path, name = deployment["entrypoint"].split(":")
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-    getattr(module, name).validate_parameters(deployment["parameters"])
-    written = DistillConfig.model_validate(deployment["parameters"]["config"])
-    assert written == load_config(ROOT / "examples/reuters/distill.yaml")
+    given = getattr(module, name).validate_parameters(deployment["parameters"])
+    assert open_config(ROOT / given["config"]).name == "reuters-r8"
+
+
+def test_the_deployments_of_the_readme_have_no_key_that_prefect_ignores_and_name_flows():
+    readme = (ROOT / "README.md").read_text()
+    file = yaml.safe_load(re.search(r"```yaml\n(name: tickets\ndef.*?)```", readme, re.DOTALL)[1])
+    assert unknown_keys(file) == set()
+    for deployment in file["deployments"]:
+        flow = load_flow_from_entrypoint(deployment["entrypoint"])
+        flow.validate_parameters(deployment["parameters"])
+
+
+def test_a_configuration_is_taken_whole_or_by_its_path(quick, tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(quick))
+    by_path = distill.validate_parameters({"config": str(tmp_path / "mine.yaml")})["config"]
+    whole = distill.validate_parameters({"config": quick})["config"]
+    assert open_config(by_path) == open_config(whole) == whole
+
+
+def test_a_mistake_in_a_whole_configuration_is_told_as_that(quick):
+    with pytest.raises(ParameterTypeError) as caught:
+        distill.validate_parameters({"config": quick | {"studnets": []}})
+    assert "studnets" in str(caught.value)
+    assert "path" not in str(caught.value).split("studnets")[0].casefold()
 
 
 POOL = FILE["deployments"][0]["work_pool"]["name"]
@@ -101,21 +132,28 @@ def prefect(*commands):
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_worker_runs_a_deployment_to_its_end(quick):
+def test_a_worker_runs_a_deployment_to_its_end(quick, tmp_path):
     brief = quick | {"evaluate": {"controls": False, "seeds": 1}}
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(brief))
     ask = ("deployment", "run", "distill/on-demand", "-p")
     said = prefect(
         ("work-pool", "create", "--type", "process", POOL),
         ("deploy", "--all"),
         (*ask, f"config={json.dumps(brief | {'studnets': []})}"),
-        (*ask, f"config={json.dumps(brief)}"),
+        (*ask, f"config={json.dumps(str(mine))}"),
         ("worker", "start", "--pool", POOL, "--run-once"),
     )
     assert [code for code, _ in said] == [0, 0, 1, 0, 0], said
-    assert "'studnets' was unexpected" in said[2][1]
+    assert "studnets" in said[2][1]
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(deployment_filter=of_name("on-demand"))
+        mine = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+        lines = [log.message for log in client.read_logs(mine) if log.name == "potstill"]
     assert run.state.is_completed(), run.state
+    assert (run.name, run.state.name) == ("animals", "Promoted")
+    assert run.state.message == "version 1 promoted to champion: there is no champion yet"
+    assert any(line.startswith("label: asking the teacher") for line in lines), lines
     assert list(Path(quick["work_dir"]).glob("students/*/manifest.json"))
 
 

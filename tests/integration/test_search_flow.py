@@ -31,7 +31,7 @@ def test_what_a_search_finds_competes_is_reported_and_is_found_again(quick):
         run = client.get_run(outcome.report.runs.run_ids[name])
         assert run.info.run_name == name
         assert run.data.params["max_features"] == name.rsplit("-", 1)[1]
-        assert "validation/quality/accuracy" in run.data.metrics
+        assert "validation accuracy" in run.data.metrics
         assert client.get_logged_model(outcome.report.runs.model_ids[name]).name == name
     tags = client.get_model_version("animals", "1").tags
     assert tags["candidate"] == outcome.selection.chosen

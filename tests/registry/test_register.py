@@ -5,7 +5,7 @@ import pytest
 from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 
 from distill_tasks.config import RegistryConfig
-from distill_tasks.reporting.model_card import write_card
+from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.promises import Promise, PromiseTest
@@ -118,7 +118,7 @@ def test_the_cheap_control_is_registered_where_the_configuration_asks_for_it(hou
     findings = replace(house.findings, run=run, proof=proof)
     control = findings.to_register
     assert control.name == WORDS_ON_GOLD
-    card = write_card(findings, control, "summary", "compare")
+    card = write_card(findings, control, CardLinks("summary", "compare", "front"))
     assert "TF-IDF and logistic regression on gold with seed" in card
     assert "distilled" not in card
     report = replace(house.report, card=card)

@@ -73,7 +73,6 @@ def test_every_model_stands_at_its_figures_with_its_interval_and_note():
     drawn, layout = traces(POINTS)
     for each in POINTS:
         trace = drawn[LEGEND[each.role]]
-        assert list(trace["text"]) == [each.name]
         assert list(trace["x"]) == [each.latency_ms]
         assert trace["y"][0] == pytest.approx(100 * each.quality.value)
         assert trace["error_y"]["array"][0] == pytest.approx(1)
@@ -109,20 +108,14 @@ def test_a_perfect_model_that_held_out_never_saw_can_be_drawn(tmp_path):
     assert list(drawn[LEGEND["chosen"]]["y"]) == [100]
 
 
-def test_names_of_variants_side_by_side_do_not_run_into_each_other():
-    points = [
-        point("layers-1-onnx-int8", 0.95, 2.4, "other"),
-        point("layers-1-onnx", 0.95, 4.4, "other"),
-        point("layers-1", 0.95, 5.6, "other"),
-        point("static-64", 0.95, 0.1, "front"),
-        point("teacher", 0.97, 25, "teacher"),
-    ]
-    drawn, _ = traces(points)
-    others = drawn[LEGEND["other"]]
-    beside = dict(zip(others["text"], others["textposition"], strict=True))
-    assert len(set(beside.values())) == 3
-    assert beside["layers-1-onnx-int8"] == "middle right"
-    assert list(drawn[LEGEND["front"]]["textposition"]) == ["middle right"]
+def test_every_name_stands_beside_its_point_on_white():
+    _, layout = traces(POINTS)
+    names = {note["text"]: note for note in layout["annotations"]}
+    assert names.keys() == {each.name for each in POINTS}
+    for each in POINTS:
+        assert names[each.name]["x"] == pytest.approx(np.log10(each.latency_ms))
+        assert names[each.name]["y"] == pytest.approx(100 * each.quality.value)
+        assert names[each.name]["bgcolor"].startswith("rgba(255, 255, 255")
 
 
 # The points.
@@ -165,5 +158,5 @@ def test_no_label_of_the_picture_is_markup(findings):
     note = list_points(replace(findings, selection=left_out))[0].note
     assert note.endswith("<br>&lt;a href='x'&gt;y&lt;/a&gt;")
     drawn = draw_front([replace(list_points(findings)[0], name="<b>x")], "accuracy")
-    traces = json.loads(drawn.to_json())["data"]
-    assert [text for one in traces for text in one.get("text", [])] == ["&lt;b&gt;x"]
+    notes = json.loads(drawn.to_json())["layout"]["annotations"]
+    assert [note["text"] for note in notes] == ["&lt;b&gt;x"]

@@ -10,9 +10,9 @@ from samples import EVIL_CLASS, EVIL_TEXT, GOOD
 
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.notes import gather_notes, group_notes
-from distill_tasks.reporting.pages import write_markdown, write_note, write_page
+from distill_tasks.reporting.pages import ON_PAGE, write_markdown, write_note, write_page
 from distill_tasks.reporting.sentences import explain_columns, headline, say_cost, say_front
-from distill_tasks.reporting.tables import tabulate_models, tabulate_variants
+from distill_tasks.reporting.tables import name_quality_columns, tabulate_models, tabulate_variants
 from distill_tasks.results.outcomes import TEACHER
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
@@ -184,7 +184,9 @@ def test_no_text_of_the_users_becomes_a_tag(page):
 def test_the_page_shows_every_row_of_the_table_and_what_came_of_it(page, findings):
     shown, text = {tuple(row) for row in page.rows}, html.unescape(page.source)
     for row in tabulate_models(findings):
-        assert tuple(cell for name, cell in row.items() if name != "outcome") in shown
+        first = ("model", *name_quality_columns(findings), *ON_PAGE)
+        others = [name for name in row if name not in first[1:] and name != "outcome"]
+        assert {tuple(row[name] for name in names) for names in (first, others)} <= shown
         assert row["outcome"] in text
 
 

@@ -30,8 +30,8 @@ def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
     for name in (TEACHER, *SERVED):
         metrics = house.client.get_logged_model(house.report.runs.model_ids[name]).metrics
         rows = {metric.key: metric.dataset_name for metric in metrics}
-        assert rows["quality/accuracy"] == "held_out"
-        assert rows["validation/quality/accuracy"] == "validation"
+        assert rows["accuracy"] == "held_out"
+        assert rows["validation accuracy"] == "validation"
 
 
 def test_a_logged_model_that_a_kill_left_pending_is_replaced(house):

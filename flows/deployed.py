@@ -1,0 +1,67 @@
+"""What flows need where a worker runs them: a configuration by path, a name, log lines."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from prefect.logging.handlers import APILogHandler
+from prefect.runtime import flow_run
+from pydantic import Discriminator, Tag
+
+from distill_tasks.config import DistillConfig, load_config
+from distill_tasks.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("potstill")
+
+
+def _is_path(written: object) -> str:
+    return "path" if isinstance(written, str | Path) else "whole"
+
+
+ConfigOrPath = Annotated[
+    Annotated[DistillConfig, Tag("whole")] | Annotated[Path, Tag("path")],
+    Discriminator(_is_path),
+]
+"""A configuration, or the path of one. The discriminator has errors speak of what was meant."""
+
+
+def open_config(config: DistillConfig | Path | str) -> DistillConfig:
+    """Return a configuration, read from the working directory where its path was given."""
+    return config if isinstance(config, DistillConfig) else load_config(Path(config))
+
+
+def name_run() -> str:
+    """Return the name of the present flow run: that of its configuration, or of a bad file."""
+    config = flow_run.parameters["config"]
+    try:
+        return open_config(config).name
+    except InputError:  # the flow says it
+        return Path(config).name
+
+
+@contextmanager
+def show_lines() -> Iterator[None]:
+    """Have the log lines of Potstill reach the flow run's log inside the block.
+
+    Prefect gives the loggers of `PREFECT_LOGGING_EXTRA_LOGGERS` its handler and no level, so that
+    they would drop everything below a warning; the handler is added here where that is unset. The
+    command line has handlers of its own.
+    """
+    level, handler = logger.level, None
+    if not logger.handlers:
+        handler = APILogHandler()
+        logger.addHandler(handler)
+    if level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if handler is not None:
+            logger.removeHandler(handler)

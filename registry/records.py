@@ -1,0 +1,50 @@
+"""Records of a version: a tag says each in words, and a file of the version's run holds it all."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from registry.aliases import Registered
+
+PREFIX = "potstill."
+"""Begins the tags of records. Before there were files, the tag itself held the record as JSON."""
+MOST_WORDS = 500
+"""Characters of a tag: MLflow's databases take 5,000, its pages show fewer."""
+
+
+def keep_record(
+    client: MlflowClient, registered: Registered, name: str, record: dict[str, Any], words: str
+) -> None:
+    """Write a record of a version, and what it says in words as a tag; the file comes first.
+
+    A version that a person registered from no run gets the words alone.
+    """
+    version = client.get_model_version(registered.model, str(registered.version))
+    if version.run_id:
+        client.log_dict(version.run_id, record, _place(registered, name))
+    client.set_model_version_tag(
+        registered.model, str(registered.version), PREFIX + name, words[:MOST_WORDS]
+    )
+
+
+def read_record(client: MlflowClient, registered: Registered, name: str) -> dict[str, Any] | None:
+    """Return a record of a version; None if there is none."""
+    version = client.get_model_version(registered.model, str(registered.version))
+    words = version.tags.get(PREFIX + name)
+    if words is not None and words.startswith("{"):
+        return dict(json.loads(words))
+    if words is None or not version.run_id:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        path = client.download_artifacts(version.run_id, _place(registered, name), scratch)
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _place(registered: Registered, name: str) -> str:
+    return f"versions/{registered.model}/{registered.version}/{name}.json"
