@@ -211,7 +211,7 @@ class RunLine:
         if not self.console.file.isatty():
             if self.run.number > self._logged:
                 self._logged = self.run.number
-                logger.info("%s", self.run)
+                logger.info("%s", str(self.run))
         elif self._live is None:
             self._live = Live(
                 get_renderable=lambda: Text(str(self.run), style="bold cyan", overflow="ellipsis"),

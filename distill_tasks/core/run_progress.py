@@ -79,12 +79,12 @@ class RunProgress:
         """Return where the run is, in one line."""
         number = max(self.number, 0)
         left = self.seconds_left
-        known = [
-            f"stage {number + 1} of {len(self.stages)}: {self.stages[number].about}",
-            f"{say_time(time.monotonic() - self._began)} so far",
-            *([] if left is None else [f"about {say_time(left)} left"]),
-        ]
-        return ", ".join(known)
+        when = (
+            f"{say_time(time.monotonic() - self._began)} so far"
+            if left is None
+            else f"about {say_time(left)} left"
+        )
+        return f"stage {number + 1} of {len(self.stages)}, {when}: {self.stages[number].about}"
 
     def _enter(self, name: str) -> None:
         """Go on to the next stage of a name; the present one may be entered several times."""

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -64,29 +64,38 @@ class Terminal(Console):
         width = self.width if self.is_terminal else max(self.width, FILE_WIDTH)
         for given_up in range(len(last) + 1):
             left_out = list(last[:given_up])
-            name, *figures = (title for title in rows[0] if title not in left_out)
-            widths = {figure: _measure_column(figure, rows) for figure in figures}
-            longest = max(len(row[name]) for row in (*rows, {name: name}))
-            room = (
-                width - 1 - sum(SEPARATOR + figure_width for figure_width in (*widths.values(), 0))
-            )
-            if room >= min(longest, NARROWEST_NAME):
+            titles = [title for title in rows[0] if title not in left_out]
+            widths = _measure_columns(titles, rows, width)
+            if widths is not None or given_up == len(last):
                 break
         table = Table(title=as_terminal(title))
-        table.add_column(name, overflow="fold", width=max(1, min(longest, room)))
-        for figure, room in widths.items():
-            table.add_column(figure, justify="right", width=room)
+        for column, column_width in (widths or dict.fromkeys(titles)).items():
+            first = column == titles[0]
+            justify: JustifyMethod = "left" if first else "right"
+            table.add_column(column, overflow="fold", justify=justify, width=column_width)
         for row in rows:
-            style = "bold yellow" if row[name] == chosen else None
-            table.add_row(*(row[shown] for shown in (name, *figures)), style=style)
+            style = "bold yellow" if row[titles[0]] == chosen else None
+            table.add_row(*(row[each] for each in titles), style=style)
         wide = self if self.is_terminal else Terminal(file=self.file, width=width)
         wide.print(table)
         return left_out
 
 
-def _measure_column(title: str, rows: Sequence[Cells]) -> int:
-    """Return the characters that a column needs so that no cell and no word of its title is cut."""
-    return max(len(cell) for cell in (*title.split(), *(row[title] for row in rows)))
+def _measure_columns(
+    titles: Sequence[str], rows: Sequence[Cells], width: int
+) -> dict[str, int] | None:
+    """Return the width of each column; None where the terminal has no room for them.
+
+    No cell is cut and no word of a title, but for the names in the first column.
+    """
+    name, *figures = titles
+    widths = {
+        figure: max(len(cell) for cell in (*figure.split(), *(row[figure] for row in rows)))
+        for figure in figures
+    }
+    longest = max(len(cell) for cell in (name, *(row[name] for row in rows)))
+    room = width - 1 - SEPARATOR - sum(SEPARATOR + needed for needed in widths.values())
+    return None if room < min(longest, NARROWEST_NAME) else {name: min(longest, room)} | widths
 
 
 def _break(line: str, width: int) -> list[str]:

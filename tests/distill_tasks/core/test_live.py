@@ -14,6 +14,7 @@ from distill_tasks.core.progress import (
     TrainingEnd,
     TrainingStep,
 )
+from distill_tasks.core.run_progress import RunProgress, Stage, told_stage
 from distill_tasks.core.terminal import Terminal
 
 LOG = LogLines()
@@ -215,3 +216,50 @@ def test_a_bar_inside_a_training_does_not_break_its_table(watched):
     grid.hear(TrainingEnd("bag-of-words", "done"))
     grid.show()
     assert watched.file.getvalue().endswith("\x1b[2K")
+
+
+def test_without_halving_there_are_no_rungs():
+    grid = LiveGrid(Terminal(file=io.StringIO(), width=100, height=20))
+    begin(grid, "layers-1")
+    grid.hear(TrainingStep("layers-1", 10, 400, loss=0.7))
+    assert write(grid)[0] == ["candidate", "step", "loss", "accuracy", "rows/s", "left"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_the_grid_fits_its_terminal_and_cuts_no_figure(width):
+    console = Terminal(file=io.StringIO(), width=width, height=20)
+    grid = LiveGrid(console)
+    name = "layers-1-width-128-learning-rate-0.0001-feed-forward-64"
+    begin(grid, name)
+    grid.hear(TrainingStep(name, 12345, 123456, 0.125, 0.00123, 0.951, 1123.5, 36000.0))
+    console.print(grid.table())
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "12345 of 123456" in lines[2] + lines[3]
+    assert "10:00:00" in lines[2] + lines[3]
+    assert "…" not in lines[1]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunProgress((Stage("read", "read the rows", 1), Stage("train", "train", 1)), tmp_path)
+
+
+def test_in_a_terminal_the_run_stands_above_the_grid(watched, run, tmp_path):
+    with shown(tmp_path, run=run), told_stage("train"):
+        wait_for("stage 2 of 2", watched)
+        with ProgressFile(tmp_path, "layers-1").told():
+            wait_for("candidate", watched)
+            wait_for("stage 2 of 2", watched)
+    drawn = watched.file.getvalue()
+    assert drawn.rindex("stage 2 of 2") > drawn.index("candidate")
+    assert drawn.endswith("\x1b[2K")  # both are wiped away
+
+
+def test_elsewhere_each_stage_of_a_run_is_a_line(monkeypatch, lines, run, tmp_path):
+    monkeypatch.setattr(live, "terminal", Terminal(file=io.StringIO()))
+    with shown(tmp_path, run=run):
+        for name in ("read", "train"):
+            with told_stage(name):
+                time.sleep(2 * SECONDS_BETWEEN_LOOKS)
+    assert [line.split(":")[-1] for line in lines()] == [" read the rows", " train"]

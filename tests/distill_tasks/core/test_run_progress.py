@@ -27,10 +27,10 @@ def test_a_first_run_foretells_its_end_from_usual_times_and_its_own_pace(clock, 
     run = RunProgress(STAGES, tmp_path)
     with following(run):
         with told_stage("read"):
-            assert str(run) == "stage 1 of 3: read, 0:00:00 so far"
+            assert str(run) == "stage 1 of 3, 0:00:00 so far: read"
             clock.now += 30
         with told_stage("train"):
-            assert str(run) == "stage 2 of 3: train, 0:00:30 so far, about 0:04:30 left"
+            assert str(run) == "stage 2 of 3, about 0:04:30 left: train"
             clock.now += 200
             assert run.seconds_left == 40 + 30
             clock.now += 200  # it takes longer than foretold
@@ -42,7 +42,7 @@ def test_a_later_run_knows_what_each_stage_took(clock, tmp_path):
         go_through(clock, 1, 5, 2)
     run = RunProgress(STAGES, tmp_path)
     with following(run), told_stage("read"):
-        assert str(run) == "stage 1 of 3: read, 0:00:00 so far, about 0:00:08 left"
+        assert str(run) == "stage 1 of 3, about 0:00:08 left: read"
 
 
 def test_stages_that_had_nothing_to_do_teach_nothing(clock, tmp_path):
