@@ -19,6 +19,9 @@ from distill_tasks.core.process import set_up_process
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
+from flows.export import export
+from flows.init import init
+from flows.predict import predict
 from flows.printing import (
     count_candidates,
     out,
@@ -206,6 +209,10 @@ def schema() -> None:
     Example: potstill schema > schema/distill.schema.json
     """
     sys.stdout.write(write_schema())
+
+
+for command in (init, predict, export):
+    app.command(command)
 
 
 def main() -> None:
