@@ -153,13 +153,15 @@ def compare(
     from registry.side_by_side import compare_models
 
     open_store(tracking)
+    model = open_served(first)
+    fields, column = getattr(model, "fields", ()), text_column
+    joined = {"text_column": fields, "text_template": model.template} if fields else {}
     written = RowFormat(
-        text_column=text_column,
+        **({"text_column": column} if column != "text" else {"text_column": "text", **joined}),
         label_column=label_column,
         label_separator=label_separator,
         merge_labels=merge_labels,
     )
-    model = open_served(first)
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
     print_notes(findings)
     print_side_by_side(compare_models(first, second, rows, classes, measure=MeasureConfig()))

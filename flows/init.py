@@ -14,6 +14,8 @@ from distill_tasks.core.errors import InputError, shortlist
 from flows.printing import out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from distill_tasks.data.survey import Survey
@@ -75,8 +77,9 @@ def init(
         Path | None, Parameter(help="Rows to score on; a fifth of DATA when absent.")
     ] = None,
     transfer: Annotated[
-        Path | None, Parameter(help="Rows without labels, for the teacher to label.")
-    ] = None,
+        tuple[str, ...],
+        Parameter(help="Rows without labels, for the teacher to label: files, or a pattern."),
+    ] = (),
     teacher: Annotated[
         str | None,
         Parameter(help="Folder or hub id of an encoder; of a classifier if nothing is labelled."),
@@ -110,16 +113,18 @@ def init(
     _refuse_existing([output, *named.values()], overwrite)
     for name, path in named.items():
         write_table(parts[name], path)
-    paths = {"train": data} | named
-    paths |= {"held_out": held_out} if held_out else {}
-    paths |= {"transfer": transfer} if transfer else {}
-    output.write_text(write_config(survey, data, paths, first), encoding="utf-8")
+    tables = {name: [str(path)] for name, path in ({"train": data} | named).items()}
+    tables |= {"held_out": [str(held_out)]} if held_out else {}
+    tables |= {"transfer": [*tables.get("transfer", []), *transfer]} if transfer else {}
+    output.write_text(write_config(survey, data, tables, first), encoding="utf-8")
     for line in [*describe(survey, str(data)), *_say_parts(parts, named)]:
         out.print(line)
     out.print(f"Wrote {output}. Next: {_say_next(first, output)}")
 
 
-def write_config(survey: Survey, data: Path, paths: dict[str, Path], teacher: FirstTeacher) -> str:
+def write_config(
+    survey: Survey, data: Path, tables: dict[str, list[str]], teacher: FirstTeacher
+) -> str:
     """Return a commented configuration for the rows of some files."""
     name = re.sub(r"[^\w.-]+", "-", data.stem).strip("-") or "first"
     tokens = TOKENS_PER_WORD * survey.long_text
@@ -128,7 +133,7 @@ def write_config(survey: Survey, data: Path, paths: dict[str, Path], teacher: Fi
         "\n".join(f"# {line}" for line in [*describe(survey, str(data)), *ABOUT]),
         f"name: {quote(name)}",
         *(["problem: multi_label  # a text has any number of labels"] if _several(survey) else []),
-        _write_data(survey, paths),
+        _write_data(survey, tables),
         teacher.write(max_length),
         STUDENTS.format(layers=_choose_layers(teacher)),
         SELECT,
@@ -188,7 +193,7 @@ def quote(text: str | None) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
-def _list(names: tuple[str, ...]) -> str:
+def _list(names: Sequence[str]) -> str:
     return ", ".join(map(quote, names))
 
 
@@ -196,7 +201,7 @@ def _several(survey: Survey) -> bool:
     return survey.problem == "multi_label"
 
 
-def _write_data(survey: Survey, paths: dict[str, Path]) -> str:
+def _write_data(survey: Survey, tables: dict[str, list[str]]) -> str:
     texts, label = survey.text_columns, survey.label_column
     text = quote(texts[0]) if len(texts) == 1 else f"[{_list(texts)}]  # joined, a line each"
     about = {
@@ -208,8 +213,10 @@ def _write_data(survey: Survey, paths: dict[str, Path]) -> str:
     lines.append(f"  label_column: {quote(label) if label else 'null  # nothing is labelled'}")
     if survey.label_separator is not None:
         lines.append(f"  label_separator: {json.dumps(survey.label_separator)}")
-    lines += [f"  {name}: {quote(str(path))}  # {about[name]}" for name, path in paths.items()]
-    if "transfer" not in paths:
+    for name, paths in tables.items():
+        written = quote(paths[0]) if len(paths) == 1 else f"[{_list(paths)}]"
+        lines.append(f"  {name}: {written}  # {about[name]}")
+    if "transfer" not in tables:
         lines.append("  # transfer: more.csv  # texts without labels: thousands help most")
     return "\n".join(lines)
 

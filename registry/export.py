@@ -90,7 +90,8 @@ def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersion:
 
 def write_card(version: ModelVersion, model: Any) -> str:
     """Return the card of a version as the README of its folder, with what the hub reads of it."""
-    card = LINK.sub(r"\1", version.description or f"# {version.name}")
+    lines = (version.description or f"# {version.name}").splitlines()
+    card = "\n".join(LINK.sub(r"\1", line) for line in lines if not _is_links(line))
     header = ["pipeline_tag: text-classification", "tags: [potstill, distillation]"]
     fields = getattr(model, "fields", ())
     about = f"\nIt reads the fields {', '.join(fields)}, or a text that joins them.\n"
@@ -136,6 +137,11 @@ def push_folder(folder: Path, repository: str, *, private: bool = True) -> str:
             f"{folder} was exported, but not pushed to {repository}: {say_reason(error)}."
         ) from None
     return f"{hub.endpoint}/{repository}"
+
+
+def _is_links(line: str) -> bool:
+    """Return whether a line of the card holds links and nothing else."""
+    return bool(LINK.search(line)) and not LINK.sub("", line).strip(" ·")
 
 
 def _without_mlflow(requirements: str) -> str:

@@ -15,6 +15,7 @@ from distill_tasks.core.markup import as_markdown
 from distill_tasks.reporting.front import list_points, write_png
 from distill_tasks.reporting.model_card import write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
+from distill_tasks.reporting.review import write_review
 from distill_tasks.reporting.tables import tabulate_models
 from distill_tasks.results.outcomes import Tuning
 from distill_tasks.stages.stage import stage
@@ -61,6 +62,7 @@ def write_files(findings: Findings, summary: str, compare: str, folder: Path) ->
     write_page(findings, links, folder / "report.html")
     title = f"{findings.config.name}: {metric} against latency"
     write_png(list_points(findings), metric, title, folder / "front.png")
+    write_review(findings, folder)
     table = tabulate_models(findings)
     columns = {"columns": list(table[0]), "data": [list(cells.values()) for cells in table]}
     tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)

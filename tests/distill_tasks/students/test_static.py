@@ -20,12 +20,11 @@ from distill_tasks.core.settings import expand_grid
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students.static import (
+from distill_tasks.students.static import StaticStudent, make_embeddings
+from distill_tasks.students.token_vectors import (
     POOLED_TOKENS,
     VOCABULARIES,
-    StaticStudent,
     keep_vocabulary,
-    make_embeddings,
     pool_vocabulary,
     read_input_embeddings,
     reduce_dimensions,
@@ -237,7 +236,7 @@ def test_processes_that_keep_the_same_vocabulary_at_once_agree(tmp_path):
     code = (
         "import sys; from pathlib import Path;"
         "from distill_tasks.students.base import Checkpoint;"
-        "from distill_tasks.students.static import keep_vocabulary;"
+        "from distill_tasks.students.token_vectors import keep_vocabulary;"
         "keep_vocabulary(Checkpoint(Path(sys.argv[1]), None, 16), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(teacher.model), str(tmp_path / "kept")]

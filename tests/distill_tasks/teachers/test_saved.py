@@ -9,6 +9,7 @@ from samples import CLASSES
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Rank
+from distill_tasks.data.settings import RowFormat
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.teachers import saved
 from distill_tasks.teachers.base import ONE_HOT
@@ -26,7 +27,7 @@ def write_answers(folder, **changes):
 def test_saved_probabilities_come_back_by_softmax_in_the_order_of_the_data(tmp_path):
     teacher = SavedTeacher(path=write_answers(tmp_path))
     order = ("fish", "cats", "dogs")
-    texts, logits, classes = saved.read_answers(teacher, "text", order)
+    texts, logits, classes = saved.read_answers(teacher, RowFormat(), order)
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1)
     assert (texts, classes) == (["one", "two"], order)
     np.testing.assert_allclose(probabilities, [[0.25, 0.5, 0.25], [0, 0, 1]], atol=1e-5)
@@ -34,7 +35,9 @@ def test_saved_probabilities_come_back_by_softmax_in_the_order_of_the_data(tmp_p
 
 def test_saved_logits_come_back_as_they_were(tmp_path):
     path = write_answers(tmp_path, cats=[3.5, -1.0])
-    _, logits, classes = saved.read_answers(SavedTeacher(path=path, values="logits"), "text", None)
+    _, logits, classes = saved.read_answers(
+        SavedTeacher(path=path, values="logits"), RowFormat(), None
+    )
     assert classes == CLASSES
     np.testing.assert_array_equal(logits, np.float32([[3.5, 0.25, 0.25], [-1, 1, 0]]))
 
@@ -55,7 +58,7 @@ def test_saved_logits_come_back_as_they_were(tmp_path):
 def test_broken_saved_answers_are_refused(tmp_path, changes, values, said):
     teacher = SavedTeacher(path=write_answers(tmp_path, **changes), values=values)
     with pytest.raises(InputError, match=said):
-        saved.read_answers(teacher, "text", CLASSES)
+        saved.read_answers(teacher, RowFormat(), CLASSES)
 
 
 def write_twice(folder, first, second):
@@ -68,12 +71,16 @@ def write_twice(folder, first, second):
 def test_saved_answers_that_contradict_each_other_are_refused_with_their_rows(tmp_path):
     path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.05, 0.9, 0.05])
     with pytest.raises(InputError, match=r"two different answers to 1 texts \(row 0 and 2\)"):
-        saved.read_answers(SavedTeacher(path=path), "text", CLASSES)
+        saved.read_answers(SavedTeacher(path=path), RowFormat(), CLASSES)
 
 
 def test_saved_answers_that_are_given_twice_are_one(tmp_path):
     path = write_twice(tmp_path, [0.9, 0.05, 0.05], [0.901, 0.049, 0.05])
-    assert saved.read_answers(SavedTeacher(path=path), "text", CLASSES)[0] == ["one", "two", "one"]
+    assert saved.read_answers(SavedTeacher(path=path), RowFormat(), CLASSES)[0] == [
+        "one",
+        "two",
+        "one",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,8 @@ def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
     columns = {"cats": [0.9, 0.0], "dogs": [0.8, 0.5], "fish": [0.0, 1.0]}
     teacher = SavedTeacher(path=write_answers(tmp_path, **columns))
     with pytest.raises(InputError, match="sum to one in 2 rows"):
-        saved.read_answers(teacher, "text", CLASSES)
-    _, logits, _ = saved.read_answers(teacher, "text", CLASSES, "multi_label")
+        saved.read_answers(teacher, RowFormat(), CLASSES)
+    _, logits, _ = saved.read_answers(teacher, RowFormat(), CLASSES, "multi_label")
     assert np.isfinite(logits).all()
     probabilities = torch.sigmoid(torch.from_numpy(logits))
     np.testing.assert_allclose(probabilities, [[0.9, 0.8, 0], [0, 0.5, 1]], atol=1e-5)
@@ -119,7 +126,7 @@ def test_saved_probabilities_of_several_labels_need_not_sum_to_one(tmp_path):
 def test_what_is_no_probability_of_several_labels_is_refused(tmp_path, dogs):
     teacher = SavedTeacher(path=write_answers(tmp_path, dogs=dogs))
     with pytest.raises(InputError, match=r"no probabilities in 1 rows \(row 0\)"):
-        saved.read_answers(teacher, "text", CLASSES, "multi_label")
+        saved.read_answers(teacher, RowFormat(), CLASSES, "multi_label")
 
 
 def test_saved_digest_sees_file_values_and_problem(tmp_path, corpus):
@@ -140,7 +147,7 @@ def test_saved_answers_that_cannot_be_read_are_refused(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"answers\.parquet"):
-        saved.read_answers(SavedTeacher(path=str(path)), "text", None)
+        saved.read_answers(SavedTeacher(path=str(path)), RowFormat(), None)
 
 
 def test_saved_answers_that_lack_rows_of_the_data_are_refused(written, data_folder, tmp_path):
