@@ -31,6 +31,8 @@ MOST_CLASSES = 500
 """A column with more different values is taken for labels only where its name says so."""
 FIRST_CJK = "\u2e80"
 """The first character of the scripts of Chinese and Japanese, which write no spaces."""
+RECURRENCE = 1.5
+"""Cells, all different, in which a part of a cell occurs on average if it is a label itself."""
 JOINED_SHARE = 0.01
 """Share of cells with a separator from which they may hold several labels."""
 
@@ -59,7 +61,7 @@ class Column:
     @property
     def looks_like_text(self) -> bool:
         """Whether its cells are prose that differs from row to row."""
-        return self.text and self.words > 1.5 and len(self.values) > self.filled / 2
+        return self.text and self.words > 1.5 and len(self.values) > self.filled / 4
 
     @property
     def looks_like_labels(self) -> bool:
@@ -211,7 +213,7 @@ def _place(name: str, names: Sequence[str]) -> int:
 def _find_separator(cells: Sequence[Any]) -> tuple[Problem, str | None]:
     """Return whether cells hold several labels, and what stands between them.
 
-    A separator has parts that are fewer than the cells they make, or that also occur alone.
+    A separator has parts that recur in other cells, or occur alone.
     """
     if cells and all(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
         return "multi_label", None
@@ -220,9 +222,10 @@ def _find_separator(cells: Sequence[Any]) -> tuple[Problem, str | None]:
         joined = [value for value in values if mark in value]
         if sum(values[value] for value in joined) < max(2, JOINED_SHARE * len(cells)):
             continue
-        parts = {part for value in joined for part in split_labels(value, mark)}
+        parts = Counter(part for value in joined for part in split_labels(value, mark))
         alone = {value.strip() for value in values if mark not in value}
-        if parts <= alone or len(parts) < len(joined):
+        recur = parts.total() >= RECURRENCE * len(parts)
+        if mark == LABEL_SEPARATOR or recur or alone.issuperset(parts):
             return "multi_label", mark
     return "single_label", None
 

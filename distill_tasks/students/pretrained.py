@@ -84,7 +84,7 @@ def check_start(start: Checkpoint) -> None:
             f"Pretrained model {start.model} is {kind}, no text encoder. "
             "Set students.model to one, such as BERT, RoBERTa or ELECTRA."
         )
-    _check_weights(start)
+    check_weights(start)
     probe(start, "students.max_length", ready=False)
 
 
@@ -136,7 +136,7 @@ def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedM
     return model
 
 
-def _check_weights(start: Checkpoint) -> None:
+def check_weights(start: Checkpoint) -> None:
     """Raise InputError unless there are safetensors, because pickled weights may run code."""
     from transformers.utils.hub import has_file
 

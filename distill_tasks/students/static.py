@@ -22,7 +22,7 @@ from distill_tasks.students.base import (
     name_model,
 )
 from distill_tasks.students.folder import check_served, describe_model
-from distill_tasks.students.pretrained import check_start
+from distill_tasks.students.pretrained import check_weights
 from distill_tasks.students.token_vectors import (
     VOCABULARIES,
     keep_vocabulary,
@@ -105,7 +105,9 @@ class StaticStudent(Student):
         """Raise InputError unless its encoder can be read."""
         start = self.own_start(teacher)
         if start is not None:
-            check_start(start)
+            start.read_config()
+            check_weights(start)
+            start.open_tokenizer()
 
     def _digest_without(self, fields: Collection[str]) -> str:
         """Return its digest as before it could name an encoder, where it names none."""

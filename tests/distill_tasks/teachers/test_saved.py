@@ -170,3 +170,79 @@ def test_check_tells_of_saved_answers_that_are_hard_labels(
     written["teacher"] = {"kind": "saved", "path": path}
     written["students"] = [{"family": "bag_of_words"}]
     assert (ONE_HOT in check_config(parse_config(written, "test")).findings) is told
+
+
+def write_labels(path, **columns):
+    frame = pd.DataFrame({"text": ["one", "two", "three"], "note": ["x", "y", "z"]} | columns)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    return SavedTeacher(path=str(path), label_column="llm")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_labels_are_read_as_one_hot_and_other_columns_ignored(tmp_path, suffix):
+    teacher = write_labels(tmp_path / f"said{suffix}", llm=["dogs", None, "cats"])
+    texts, logits, classes = saved.read_answers(teacher, RowFormat(), CLASSES)
+    assert (texts, classes) == (["one", "three"], CLASSES)
+    probabilities = torch.softmax(torch.from_numpy(logits), dim=1)
+    np.testing.assert_allclose(probabilities, [[0, 1, 0], [1, 0, 0]], atol=1e-5)
+    assert saved.read_answers(teacher, RowFormat(), None)[2] == ("cats", "dogs")
+
+
+def test_several_labels_are_read_as_the_gold_is(tmp_path):
+    teacher = write_labels(tmp_path / "said.csv", llm=["dogs;cats", "fish", "cats"])
+    columns = RowFormat(label_separator=";")
+    _, logits, _ = saved.read_answers(teacher, columns, CLASSES, "multi_label")
+    np.testing.assert_array_equal(logits > 0, [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("llm", "said"),
+    [
+        (["dgos", "cats", "cats"], r"label 'dgos' \(did you mean 'dogs'\?\), which is no class"),
+        ([["cats"], ["dogs"], ["fish"]], "lists of labels"),
+    ],
+)
+def test_labels_that_the_data_does_not_have_are_refused(tmp_path, llm, said):
+    with pytest.raises(InputError, match=said):
+        saved.read_answers(write_labels(tmp_path / "a.jsonl", llm=llm), RowFormat(), CLASSES)
+
+
+def test_a_missing_label_column_and_two_labels_of_one_text_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no column 'llm' \(did you mean 'lm'\?\)"):
+        saved.read_answers(write_labels(tmp_path / "a.csv", lm=["a"] * 3), RowFormat(), CLASSES)
+    twice = write_labels(tmp_path / "b.csv", text=["a", "a", "b"], llm=["cats", "dogs", "cats"])
+    with pytest.raises(InputError, match=r"two different answers to 1 texts \(row 0 and 1\)"):
+        saved.read_answers(twice, RowFormat(), CLASSES)
+
+
+def test_a_run_learns_from_labels_in_its_own_rows_and_says_that_they_are_one_hot(
+    written, data_folder, tmp_path
+):
+    names = ("train", "transfer", "held_out")
+    frames = [pd.read_parquet(data_folder / f"{name}.parquet") for name in names]
+    texts = pd.concat(frames)["text"].tolist()
+    said = ["dogs" if "bark" in text or "puppy" in text else "cats" for text in texts]
+    answers = pd.DataFrame({"text": texts, "llm": said})
+    answers.to_csv(tmp_path / "said.csv", index=False)
+    teacher = {"kind": "saved", "path": str(tmp_path / "said.csv"), "label_column": "llm"}
+    students = [{"family": "bag_of_words", "max_features": 50}]
+    config = parse_config(written | {"teacher": teacher, "students": students}, "test")
+    corpus = check_config(config)
+    assert ONE_HOT in corpus.findings
+    assert corpus.classes == CLASSES  # the teacher never said fish
+    other = SavedTeacher(path=teacher["path"], label_column="text")
+    assert config.teacher.digest(corpus, 0, False) != other.digest(corpus, 0, False)
+
+
+def test_fields_tie_answers_to_rows(tmp_path):
+    path = tmp_path / "said.csv"
+    pd.DataFrame({"a": ["x"], "b": ["y"], "cats": ["0.5"], "dogs": ["0.5"]}).to_csv(path)
+    frame = pd.read_csv(path, index_col=0)
+    frame.to_csv(path, index=False)
+    columns = RowFormat(text_column=["a", "b"])
+    texts, logits, classes = saved.read_answers(SavedTeacher(path=str(path)), columns, None)
+    assert (texts, classes) == (["x\ny"], ("cats", "dogs"))
+    np.testing.assert_allclose(logits, np.log([[0.5, 0.5]]), atol=1e-6)
