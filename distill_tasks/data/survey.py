@@ -213,7 +213,7 @@ def _place(name: str, names: Sequence[str]) -> int:
 def _find_separator(cells: Sequence[Any]) -> tuple[Problem, str | None]:
     """Return whether cells hold several labels, and what stands between them.
 
-    A separator has parts that recur in other cells, or occur alone.
+    A comma may stand in a name: as a separator, its parts recur in other cells or occur alone.
     """
     if cells and all(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
         return "multi_label", None
@@ -225,7 +225,7 @@ def _find_separator(cells: Sequence[Any]) -> tuple[Problem, str | None]:
         parts = Counter(part for value in joined for part in split_labels(value, mark))
         alone = {value.strip() for value in values if mark not in value}
         recur = parts.total() >= RECURRENCE * len(parts)
-        if mark == LABEL_SEPARATOR or recur or alone.issuperset(parts):
+        if mark != "," or recur or alone.issuperset(parts):
             return "multi_label", mark
     return "single_label", None
 
