@@ -43,7 +43,7 @@ def found(folder):
     return run, student, find_label_errors(run, student)
 
 
-def test_the_labels_that_are_wrong_are_found_and_come_first(folder, found):
+def test_the_labels_that_are_wrong_are_found_and_come_first(found):
     run, _, errors = found
     against_gold = [error for error in errors if error.against_gold]
     assert errors[: len(against_gold)] == against_gold
@@ -83,7 +83,6 @@ def test_what_a_run_writes_is_read_back_once_it_is_filled(folder, found, tmp_pat
     review.to_csv(tmp_path / "filled.csv", index=False)
     config = folder[1].data.model_copy(update={"corrections": str(tmp_path / "filled.csv")})
     corpus = read_corpus(config, seed=7)
-    assert [note.text for note in corpus.findings if "corrected by" in note.text] == [
-        f"gold labels corrected by {config.corrections}: 3 (1 of train, 1 of validation, 1 of "
-        "held_out)"
-    ]
+    said = f"gold labels corrected by {config.corrections}: 3 "
+    said += "(1 of train, 1 of validation, 1 of held_out)"
+    assert said in [note.text for note in corpus.findings]
