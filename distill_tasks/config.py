@@ -299,7 +299,7 @@ class DistillConfig(Settings):
             if needy:
                 raise ValueError(
                     f"a {self.teacher.kind} teacher has no weights for {shortlist(needy)} to start "
-                    "from; use family bag_of_words"
+                    "from; use family bag_of_words, or static with an encoder as its `model`"
                 )
         return self
 

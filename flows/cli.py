@@ -19,6 +19,9 @@ from distill_tasks.core.process import set_up_process
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
 from flows.answers import CODES, EXIT_CODES, Answer, Ending
+from flows.commands.export import export
+from flows.commands.init import init
+from flows.commands.predict import predict
 from flows.commands.review import compare, promote, rollback
 from flows.commands.run import check, label, plan, run
 from flows.commands.ui import ui
@@ -40,10 +43,9 @@ def schema() -> None:
 
 
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
-    *(check, plan, run, label),
+    *(init, check, plan, run, label),
     *(compare, promote, rollback),
-    ui,
-    schema,
+    *(predict, export, ui, schema),
 )
 
 

@@ -52,6 +52,7 @@ from distill_tasks.students import (
     LayersStudent,
     StaticStudent,
     static,
+    token_vectors,
 )
 from distill_tasks.students.controls import MajorityClass, WordsOnGold, without_teacher
 from distill_tasks.students.formats import CALIBRATION_ROWS, USUAL, export_variant, trace
@@ -517,8 +518,8 @@ def show_static(given: Given):
         layer.weight.data = torch.arange(shape.numel()).reshape(shape).float().sin()
     curve = static._fit(network, tokens, training_set, StaticStudent(dimensions=6, epochs=3))
     return [
-        np.abs(static.reduce_dimensions(vectors, 3)),
-        static.weigh_tokens(tokens, 12).astype(np.float64),
+        np.abs(token_vectors.reduce_dimensions(vectors, 3)),
+        token_vectors.weigh_tokens(tokens, 12).astype(np.float64),
         [static.HIDDEN_UNITS, static.BATCH_ROWS],
         settle(curve, DIGITS - 1),
     ]
@@ -586,7 +587,7 @@ def show_vocabulary(given: Given):
     spread = np.hstack([signs, -signs, [[1, -1]] * 8])
     model.embeddings.word_embeddings.weight.data = torch.from_numpy(spread).float()
     model.save_pretrained(given.folder)
-    made = static.pool_vocabulary(Checkpoint(given.folder, None, 16))
+    made = token_vectors.pool_vocabulary(Checkpoint(given.folder, None, 16))
     return settle(made.astype(np.float64), 1)
 
 
@@ -648,7 +649,7 @@ OUTPUTS = {
     "distill_tasks.stages.prove.CODE_VERSION": show_proof,
     "distill_tasks.stages.search.CODE_VERSION": show_timed_shapes,
     "distill_tasks.stages.tune.CODE_VERSION": show_tuning,
-    "distill_tasks.students.static.VECTORS_VERSION": show_vocabulary,
+    "distill_tasks.students.token_vectors.VECTORS_VERSION": show_vocabulary,
     "distill_tasks.teachers.finetune.CODE_VERSION": show_finetuning,
     "registry.gate.CODE_VERSION": show_verdicts,
 }

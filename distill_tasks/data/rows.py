@@ -13,9 +13,11 @@ from distill_tasks.core.errors import InputError, did_you_mean, shortlist
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.carving import carve_validation
 from distill_tasks.data.corpus import SPLITS, Corpus, Split
+from distill_tasks.data.corrections import correct
 from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
 from distill_tasks.data.settings import DataConfig, RowFormat
 from distill_tasks.data.tables import check_column, read_table
+from distill_tasks.data.texts import read_tables, read_texts
 from distill_tasks.problems.classification import LABEL_SEPARATOR, NO_LABEL, Problem
 
 if TYPE_CHECKING:
@@ -42,14 +44,15 @@ def read_corpus(
     that would make a later stage fail or give wrong results.
     """
     frames = {
-        name: read_table(table, name)
+        name: read_tables(table, config.text_columns, name)
         for name in SPLITS
         if (table := getattr(config, name, None)) is not None
     }
-    texts = {name: _read_texts(frame, config.text_column, name) for name, frame in frames.items()}
+    texts = {name: read_texts(frame, config, name) for name, frame in frames.items()}
     judged = {name: frames[name] for name in GOLD_SPLITS if name in frames}
     names, findings = read_gold(judged, config, problem, classes or ())
-    findings += find_conflicts(texts, names)
+    names, corrected = correct(names, texts, config, problem)
+    findings += [*corrected, *find_conflicts(texts, names)]
     order = _order_classes(names, classes, problem)
     splits = {
         name: Split(
@@ -74,7 +77,7 @@ def read_rows(
     about oddities. Raises InputError like `read_corpus`.
     """
     frame = read_table(str(path), "rows")
-    texts = _read_texts(frame, config.text_column, "rows")
+    texts = read_texts(frame, config, "rows")
     column = str(config.label_column)
     if column not in frame.columns and not did_you_mean(column, frame.columns):
         return Split(tuple(texts), np.full(len(texts), NO_LABEL, np.int64)), (), []
@@ -83,20 +86,6 @@ def read_rows(
     classes = tuple(sorted({label for row in names["rows"] for label in row}))
     rows = Split(tuple(texts), _number(names["rows"], classes, len(texts), problem))
     return rows, classes, findings
-
-
-def _read_texts(frame: pd.DataFrame, column: str, split: str) -> list[str]:
-    check_column(frame, column, split)
-    if frame.empty:
-        raise InputError(f"data.{split} has no rows. Give at least one, or leave the split out.")
-    texts = frame[column].tolist()
-    bad = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
-    if bad:
-        raise InputError(
-            f"data.{split}: {len(bad)} texts are empty or not text (row {shortlist(bad)}, counted "
-            f"from 0; first found: {texts[bad[0]]!r}). Remove or fill these rows."
-        )
-    return texts
 
 
 def _read_slices(frame: pd.DataFrame, column: str | None) -> tuple[str, ...] | None:

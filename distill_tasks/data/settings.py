@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from distill_tasks.core.settings import Settings
 
@@ -30,7 +31,17 @@ Table = Annotated[
 class RowFormat(Settings):
     """How rows are written: their columns, and their labels."""
 
-    text_column: str = Field("text", description="Column with the text of each row.")
+    text_column: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        "text",
+        description="Column with the text of each row; a list names several, whose texts are "
+        "joined.",
+    )
+    text_template: str | None = Field(
+        None,
+        min_length=1,
+        description="How several columns become one text, as `{subject}: {body}`; a line each when "
+        "absent. Spaces around the whole are taken away.",
+    )
     label_column: str | None = Field(
         "label",
         description="Column with the gold label; null where there is no gold at all. In a "
@@ -45,6 +56,45 @@ class RowFormat(Settings):
     merge_labels: bool = Field(
         False, description="Read labels that differ in case or white space alone as one class."
     )
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns with the text of each row."""
+        return (self.text_column,) if isinstance(self.text_column, str) else self.text_column
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns that are joined into one text; none where one column holds it."""
+        return self.text_columns if len(self.text_columns) > 1 else ()
+
+    @property
+    def template(self) -> str:
+        """The text of a row with the name of each column in braces where its cell goes."""
+        return self.text_template or "\n".join(f"{{{name}}}" for name in self.text_columns)
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Self:
+        names = self.text_columns
+        if len(set(names)) < len(names) or any(mark in name for name in names for mark in "{}"):
+            raise ValueError("text_column names a column twice, or one with a brace in its name")
+        if self.text_template is None:
+            return self
+        if not self.fields:
+            raise ValueError("text_template joins several columns, and text_column names one")
+        used = re.findall(r"{([^{}]*)}", self.text_template)
+        odd = [name for name in used if name not in names]
+        left_out = [name for name in names if name not in used]
+        if odd or left_out:
+            raise ValueError(
+                f"text_template {'names' if odd else 'leaves out'} {{{[*odd, *left_out][0]}}}; "
+                f"text_column has {', '.join(names)}"
+            )
+        return self
+
+
+def join_fields(template: str, cells: dict[str, str]) -> str:
+    """Return the text that a template makes of a row's cells."""
+    return re.sub(r"{([^{}]*)}", lambda found: cells[found[1]], template).strip()
 
 
 WANTED_VALIDATION_ROWS, LEAST_SHARE, GREATEST_SHARE = 200, 0.2, 0.4
@@ -67,9 +117,15 @@ class DataConfig(RowFormat):
         "gives 200 rows, from 0.2 to 0.4.",
     )
     held_out: Table = Field(description="Rows that score the students; never used for training.")
-    transfer: Table | None = Field(
+    transfer: Table | Annotated[tuple[Table, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Unlabelled rows that the teacher labels for the students; labels ignored.",
+        description="Unlabelled rows that the teacher labels for the students; labels ignored. A "
+        "list, or a path with `*`, names several tables.",
+    )
+    corrections: str | None = Field(
+        None,
+        description="A run's `review/label_errors.csv` with right labels in its column "
+        "`corrected`, which replace gold.",
     )
     production: Table | None = Field(
         None, description="Unlabelled rows as production sees them; labels ignored."

@@ -76,13 +76,13 @@ def _read_file(path: Path, split: str) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         if isinstance(error, UnicodeDecodeError):
-            reason = _describe_encoding(path)
+            reason = describe_encoding(path)
         raise InputError(
             f"data.{split}: {path} cannot be read as {path.suffix}: {reason}"
         ) from None
 
 
-def _describe_encoding(path: Path) -> str:
+def describe_encoding(path: Path) -> str:
     """Return which line is not UTF-8, and how it reads in the encoding that it probably has."""
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -101,7 +101,7 @@ def _read_csv(path: Path, split: str) -> pd.DataFrame:
     """Read every cell as text: `NA` stays a word and `01` a label; only empty cells are missing."""
     import pandas as pd
 
-    _refuse_other_separator(path)
+    refuse_other_separator(path)
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     except pd.errors.ParserError as error:
@@ -118,7 +118,8 @@ def _read_csv(path: Path, split: str) -> pd.DataFrame:
     return frame
 
 
-def _refuse_other_separator(path: Path) -> None:
+def refuse_other_separator(path: Path) -> None:
+    """Raise ValueError if a csv's header is parted by something else than commas."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = file.readline().strip()
     found = [mark for mark in OTHER_SEPARATORS if mark in header]

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distill_tasks.measuring.cost import find_cost
+from distill_tasks.results.label_errors import find_label_errors
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.results.reasons import find_misses
 from distill_tasks.results.selection import Candidate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from distill_tasks.measuring.cost import Cost
     from distill_tasks.measuring.latency import Latency, SpeedUp
     from distill_tasks.results.grid import Grid
+    from distill_tasks.results.label_errors import LabelError
     from distill_tasks.results.outcomes import (
         Halving,
         Judgement,
@@ -92,6 +94,12 @@ class Findings:
     def soft_labels(self) -> SoftLabels:
         """The teacher's answers to the training rows, those of train first."""
         return self.labels.open().read(self.rows.training_rows.texts)
+
+    @cached_property
+    def label_errors(self) -> list[LabelError]:
+        """Labelled rows that should be looked at again, the surest disagreement first."""
+        choice = self.selection.choice
+        return find_label_errors(self.run.open(), choice.student if choice else None)
 
     @cached_property
     def costs(self) -> dict[str, Cost]:

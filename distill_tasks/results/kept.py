@@ -9,7 +9,7 @@ from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.scoring.calibration import Calibration, calibrate
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students.folder import SERVED, describe_calibration
+from distill_tasks.students.folder import SERVED, describe_calibration, describe_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class KeptModel:
 
 
 def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None]) -> KeptModel:
-    """Store a model as it is served, with its calibration; ``fill`` writes a new one's folder.
+    """Store a model as it is served, with calibration and fields; ``fill`` writes its folder.
 
     Its answers to validation, on which it is calibrated, are stored under its digest.
     """
@@ -58,6 +58,7 @@ def keep_served(run: OpenRun, key: str, name: str, fill: Callable[[Path], None])
             logits = answers.read(made, name, lambda: open_model(folder))
             fitted = fit_calibration(run.corpus, logits, run.config.evaluate.answer_precision)
             describe_calibration(folder, fitted)
+            describe_fields(folder, run.config.data)
             manifest |= fitted.to_json()
     fields = {field: manifest[field] for field in Calibration().to_json()}
     served = store.folder("served", key) / SERVED

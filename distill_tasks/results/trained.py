@@ -53,7 +53,9 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
             manifest["parameters"] = count_parameters(draft / SERVED)
             manifest["content"] = digest_folder(draft / SERVED)
     trained = identify(key, manifest)
-    served = digest(CALIBRATION_VERSION, trained, run.config.evaluate.answer_precision)
+    rows, precision = run.config.data, run.config.evaluate.answer_precision
+    joined = [rows.fields, rows.template] if rows.fields else []
+    served = digest(CALIBRATION_VERSION, trained, precision, *joined)
     source = store.folder("students", key) / SERVED
 
     def link_all(folder: Path) -> None:

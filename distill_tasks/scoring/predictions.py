@@ -41,14 +41,24 @@ def ask_sorted(
     ask: Callable[[Sequence[str]], Iterable[T]], texts: Sequence[str], name: str
 ) -> list[T]:
     """Return the answer to each text, asked in batches, the shortest texts first."""
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     progress = Progress(f"asking {name}", "rows")
-    answers: list[T] = []
     progress.start(len(texts))
+    answers = ask_by_length(ask, texts, progress.reach)
+    progress.stop()
+    return answers
+
+
+def ask_by_length(
+    ask: Callable[[Sequence[str]], Iterable[T]],
+    texts: Sequence[str],
+    reach: Callable[[int], object] = id,
+) -> list[T]:
+    """Return what `ask_sorted` does; ``reach`` is told how many are answered."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    answers: list[T] = []
     for start in range(0, len(order), BATCH_ROWS):
         answers.extend(ask([texts[row] for row in order[start : start + BATCH_ROWS]]))
-        progress.reach(len(answers))
-    progress.stop()
+        reach(len(answers))
     places = np.argsort(order)
     return [answers[place] for place in places]
 

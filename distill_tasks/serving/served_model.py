@@ -15,11 +15,11 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -60,26 +60,46 @@ class ServedModel(ABC):
         self.temperature: float = calibration.get("temperature", 1.0)
         self.thresholds: list[float] = calibration.get("thresholds") or [0.5] * len(self.classes)
         self.answer_from: float = calibration.get("answer_from") or 0.0
+        self.fields: tuple[str, ...] = tuple(about.get("fields", ()))
+        self.template: str = about.get("template", "")
 
     @abstractmethod
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return logits (rows, classes), before the calibration temperature."""
 
-    def answer(self, texts: Sequence[str]) -> list[Answer]:
+    def join(self, cells: Mapping[str, Any]) -> str:
+        """Return the text that a row's fields make up; None and NaN count as empty.
+
+        Raises ValueError for a row that lacks a field, or has one that is not text.
+        """
+        absent = [name for name in self.fields if name not in cells]
+        if absent:
+            raise ValueError(f"The field {absent[0]!r} is missing. Give {list(self.fields)}.")
+        there = {name: cells[name] for name in self.fields}
+        given = {name: "" if cell is None or cell != cell else cell for name, cell in there.items()}
+        wrong = [name for name, cell in given.items() if not isinstance(cell, str)]
+        if wrong:
+            raise ValueError(f"The field {wrong[0]!r} is {given[wrong[0]]!r}, not text.")
+        return re.sub(r"{([^{}]*)}", lambda found: given[found[1]], self.template).strip()
+
+    def answer(self, texts: Sequence[str | Mapping[str, Any]]) -> list[Answer]:
         """Return the answer to each text: label, confidence, class probabilities, abstention.
 
-        Raises ValueError for anything that is not a list of texts.
+        A model that was trained on several fields takes rows with these by name too. Raises
+        ValueError for anything that is not a list of texts.
         """
         if isinstance(texts, str):
             raise ValueError("One text was given alone. Give a list of strings.")
         if not isinstance(texts, Collection):
             raise ValueError(f"{texts!r} is no list of texts. Give a list of strings.")
+        if self.fields:
+            texts = [self.join(row) if isinstance(row, Mapping) else row for row in texts]
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
             if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
                 raise ValueError(f"Row {row} holds half a character (a lone surrogate). Fix it.")
-        scores = self.logits(texts) / np.float32(self.temperature)
+        scores = self.logits(cast("Sequence[str]", texts)) / np.float32(self.temperature)
         if self.problem == "multi_label":
             return [self._read_off_several(row) for row in sigmoid(scores)]
         return [self._read_off(row) for row in softmax(scores)]

@@ -30,7 +30,8 @@ class ServedStudent(PythonModel):
         The input may be a table or anything pandas can make one of: a list, array or dictionary.
         """
         try:
-            texts = _take_texts(model_input, (params or {}).get("text_column", "text"))
+            column = (params or {}).get("text_column", "text")
+            texts = _take_texts(model_input, column, getattr(self.model, "fields", ()))
             answers = self.model.answer(texts)
         except ValueError as error:  # so that a server responds with status 400 and this message
             raise MlflowException.invalid_parameter_value(str(error)) from None
@@ -40,16 +41,22 @@ class ServedStudent(PythonModel):
         )
 
 
-def _take_texts(given: Any, column: str) -> list[Any]:
-    """Return the column of that name, or the only column.
+def _take_texts(given: Any, column: str, fields: tuple[str, ...] = ()) -> list[Any]:
+    """Return rows with the model's fields, or the column of that name, or the only column.
 
-    Raises ValueError if there are several columns, none of that name.
+    Raises ValueError if there are several columns, none of that name, or some of the fields alone.
     """
     if isinstance(given, str):
         given = [given]
     table = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given, dtype=object)
+    there = [name for name in fields if name in table]
+    if fields and there == list(fields):
+        rows: list[Any] = table[there].to_dict("records")
+        return rows
     if column in table:
         return list(table[column])
+    if there:
+        raise ValueError(f"The model reads the fields {list(fields)}; found {there} alone.")
     if len(table.columns) == 1:
         return list(table.iloc[:, 0])
     raise ValueError(

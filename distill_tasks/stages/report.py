@@ -15,6 +15,7 @@ from distill_tasks.core.markup import as_markdown
 from distill_tasks.reporting.front import list_points, write_png
 from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
+from distill_tasks.reporting.relabelling import write_review
 from distill_tasks.reporting.review import say_review, tabulate_gate
 from distill_tasks.reporting.tables import Cells, tabulate_models
 from distill_tasks.results.outcomes import Tuning
@@ -127,6 +128,7 @@ def write_files(
     points = list_points(findings)
     write_png(points, metric, title, folder / FRONT)
     write_png(points, metric, title, folder / ON_CARD, dots_per_inch=80)
+    write_review(findings, folder)
     table = tabulate_models(findings)
     columns = {"columns": list(table[0]), "data": [list(cells.values()) for cells in table]}
     tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 SHORT_STEPS, SHORT_ROWS = 20, 2048
 """Length of a short training: in steps if the batch size is known, else in rows."""
+
+DEFAULT_MAX_LENGTH = 256
+"""Tokens read of each text if neither the student nor the teacher sets a number."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,6 @@ class Student(Settings, ABC):
     """What serves it as it was trained."""
     in_rungs: ClassVar[bool] = False
     """Whether training can be stopped on the way, for halving to compare students there."""
-    needs_teacher_weights: ClassVar[bool] = False
-    """Whether it starts from the teacher's own weights."""
 
     @property
     def name(self) -> str:
@@ -95,6 +97,11 @@ class Student(Settings, ABC):
         ]
         size = getattr(self, self.size_field)
         return "-".join([fields["family"].default, str(size), *others]).replace("_", "-")
+
+    @property
+    def needs_teacher_weights(self) -> bool:
+        """Whether it starts from the teacher's own weights."""
+        return False
 
     @property
     def in_steps(self) -> bool:
@@ -164,6 +171,11 @@ class Student(Settings, ABC):
 
     def _digest_without(self, fields: Collection[str]) -> str:
         return digest(self.model_dump(exclude=set(fields)))
+
+
+def name_model(model: str) -> str:
+    """Return the last part of a model's path or id, as it appears in a student's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", Path(model).resolve().name).strip("-") or "model"
 
 
 def _say(value: float | str | bool | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distill_tasks.core.errors import PotstillError
+from distill_tasks.data.settings import RowFormat
 from distill_tasks.problems.classification import Logits, Problem
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.serving.served_model import ABOUT, ServedModel, TokenModel, open_model
@@ -69,10 +70,19 @@ def check_reading(model: ServedModel, texts: Sequence[str], ids: Sequence[Sequen
 
 def describe_calibration(folder: Path, calibration: Calibration) -> None:
     """Write the calibration of a model into its description."""
+    _describe_further(folder, {"calibration": calibration.to_json()})
+
+
+def describe_fields(folder: Path, rows: RowFormat) -> None:
+    """Write the fields that make up a text into a model's description; nothing if it is one."""
+    if rows.fields:
+        _describe_further(folder, {"fields": rows.fields, "template": rows.template})
+
+
+def _describe_further(folder: Path, further: dict[str, Any]) -> None:
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     (folder / ABOUT).unlink()  # if it is a link, the trained folder's file must not change
-    described = json.dumps(about | {"calibration": calibration.to_json()}, indent=2)
-    (folder / ABOUT).write_text(described, encoding="utf-8")
+    (folder / ABOUT).write_text(json.dumps(about | further, indent=2), encoding="utf-8")
 
 
 def count_parameters(folder: Path) -> int:

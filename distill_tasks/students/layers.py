@@ -34,7 +34,6 @@ class LayersStudent(TransformerSettings):
     """A transformer made of some layers of the teacher, as wide as the teacher or narrower."""
 
     size_field: ClassVar[str] = "layers"
-    needs_teacher_weights: ClassVar[bool] = True
 
     family: Literal["layers"] = Field("layers", description="The family of students.")
     layers: Annotated[PositiveInt, Spans()] = Field(
@@ -60,6 +59,11 @@ class LayersStudent(TransformerSettings):
         description="Tokens known: all of the teacher's, or those of train and transfer with "
         "special tokens and single characters; a list spans the grid.",
     )
+
+    @property
+    def needs_teacher_weights(self) -> bool:
+        """Whether it starts from the teacher's own weights: it is made of them."""
+        return True
 
     @property
     def reads_as_teacher(self) -> bool:

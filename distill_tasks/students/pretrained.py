@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.settings import Spans
-from distill_tasks.students.base import TrainingSet
+from distill_tasks.students.base import DEFAULT_MAX_LENGTH, TrainingSet, name_model
 from distill_tasks.students.transformer import TransformerSettings, Untrained
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import PROBLEM_TYPES
@@ -21,8 +20,6 @@ from distill_tasks.training.probe import probe
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-DEFAULT_MAX_LENGTH = 256
-"""Tokens read of each text if neither the student nor the teacher sets a number."""
 LEARNING_RATE = 3e-4
 """Default learning rate: higher than for a teacher's layers, since the head is new."""
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -51,8 +48,7 @@ class PretrainedStudent(TransformerSettings):
     @property
     def name(self) -> str:
         """A name unique within a grid, with the last part of the model's path."""
-        last = re.sub(r"[^A-Za-z0-9.]+", "-", Path(self.model).resolve().name).strip("-")
-        short = {"model": last or "model", "revision": self.revision and self.revision[:8]}
+        short = {"model": name_model(self.model), "revision": self.revision and self.revision[:8]}
         return super(PretrainedStudent, self.model_copy(update=short)).name
 
     @property
@@ -88,7 +84,7 @@ def check_start(start: Checkpoint) -> None:
             f"Pretrained model {start.model} is {kind}, no text encoder. "
             "Set students.model to one, such as BERT, RoBERTa or ELECTRA."
         )
-    _check_weights(start)
+    check_weights(start)
     probe(start, "students.max_length", ready=False)
 
 
@@ -140,7 +136,7 @@ def make_classifier(start: Checkpoint, training_set: TrainingSet) -> PreTrainedM
     return model
 
 
-def _check_weights(start: Checkpoint) -> None:
+def check_weights(start: Checkpoint) -> None:
     """Raise InputError unless there are safetensors, because pickled weights may run code."""
     from transformers.utils.hub import has_file
 

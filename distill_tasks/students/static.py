@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -11,16 +11,29 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from distill_tasks.core.digests import digest
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans
-from distill_tasks.core.store import Store
-from distill_tasks.serving.served_text import bound, read_ids
-from distill_tasks.students.base import ShortTraining, Student, TrainingSet
+from distill_tasks.serving.served_text import read_ids
+from distill_tasks.students.base import (
+    DEFAULT_MAX_LENGTH,
+    ShortTraining,
+    Student,
+    TrainingSet,
+    name_model,
+)
 from distill_tasks.students.folder import check_served, describe_model
+from distill_tasks.students.pretrained import check_weights
+from distill_tasks.students.token_vectors import (
+    VOCABULARIES,
+    keep_vocabulary,
+    pool_vocabulary,
+    read_input_embeddings,
+    read_tokenizer,
+    reduce_dimensions,
+    weigh_tokens,
+)
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.curve import Curve
-from distill_tasks.training.device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -31,24 +44,14 @@ HIDDEN_UNITS = 128
 BATCH_ROWS = 32
 """Default batch size: as good as 64 with thousands of rows, better with hundreds
 (docs/decisions.md)."""
-POOLED_TOKENS = 1024
-"""Number of tokens in one batch through the teacher."""
-SIF_A = 1e-3
-"""The constant a of `weigh_tokens`, as in the paper."""
-
-VOCABULARIES, VECTORS = "token_vectors", "vectors.npy"
-"""The folder of the store with the results of `pool_vocabulary`, shared by the grid."""
-VECTORS_VERSION = 1
-"""Raised, together with that of all students, when a change changes `pool_vocabulary`."""
 
 
 class StaticStudent(Student):
-    """An embedding bag that starts from the teacher's token embeddings."""
+    """An embedding bag that starts from the token embeddings of the teacher or another encoder."""
 
     size_field: ClassVar[str] = "dimensions"
     training_fields: ClassVar[frozenset[str]] = frozenset({"epochs", "learning_rate"})
     course_fields: ClassVar[frozenset[str]] = training_fields
-    needs_teacher_weights: ClassVar[bool] = True
 
     family: Literal["static"] = Field("static", description="The family of students.")
     dimensions: Annotated[PositiveInt, Field(le=10_000), Spans()] = Field(
@@ -71,6 +74,46 @@ class StaticStudent(Student):
         "rare ones have their say.",
     )
 
+    model: Annotated[str | None, Field(min_length=1)] = Field(
+        None,
+        description="Local folder or hub id of an encoder whose embeddings it starts from, where "
+        "the teacher has no weights here; the teacher's when absent.",
+    )
+    revision: str | None = Field(None, description="Commit of that encoder, if it is a hub id.")
+
+    @property
+    def name(self) -> str:
+        """A name unique within a grid, with the last part of its encoder's path."""
+        if self.model is None:
+            return super().name
+        short = {"model": name_model(self.model), "revision": self.revision and self.revision[:8]}
+        return super(StaticStudent, self.model_copy(update=short)).name
+
+    @property
+    def needs_teacher_weights(self) -> bool:
+        """Whether it starts from the teacher's own embeddings."""
+        return self.model is None
+
+    def own_start(self, teacher: Checkpoint | None) -> Checkpoint | None:
+        """Return its encoder, read as far as the teacher reads; None if it has none."""
+        if self.model is None:
+            return None
+        length = teacher.max_length if teacher else DEFAULT_MAX_LENGTH
+        return Checkpoint(self.model, self.revision, length)
+
+    def check_own_start(self, teacher: Checkpoint | None) -> None:
+        """Raise InputError unless its encoder can be read."""
+        start = self.own_start(teacher)
+        if start is not None:
+            start.read_config()
+            check_weights(start)
+            start.open_tokenizer()
+
+    def _digest_without(self, fields: Collection[str]) -> str:
+        """Return its digest as before it could name an encoder, where it names none."""
+        absent = [name for name in ("model", "revision") if getattr(self, name) is None]
+        return super()._digest_without({*fields, *absent})
+
     @property
     def short_training(self) -> ShortTraining:
         """One epoch on some rows."""
@@ -81,10 +124,11 @@ class StaticStudent(Student):
         """Train the student into ``folder`` as numpy weights and return its curve."""
         import torch
 
-        assert training_set.teacher is not None  # `check` refuses the grid otherwise
-        tokenizer = read_tokenizer(training_set.teacher)
+        start = self.own_start(training_set.teacher) or training_set.teacher
+        assert start is not None  # `check` refuses the grid otherwise
+        tokenizer = read_tokenizer(start)
         tokens = _encode(tokenizer, training_set.rows.texts)
-        embeddings = make_embeddings(self, training_set.teacher, tokens, training_set.work_dir)
+        embeddings = make_embeddings(self, start, tokens, training_set.work_dir)
         torch.manual_seed(training_set.seed)
         network = Network(
             bag=torch.nn.EmbeddingBag.from_pretrained(
@@ -101,7 +145,7 @@ class StaticStudent(Student):
             "static",
             training_set.problem,
             training_set.classes,
-            max_length=training_set.teacher.max_length,
+            max_length=start.max_length,
         )
         _check_served(folder, tokenizer, network, training_set)
         return curve
@@ -161,14 +205,6 @@ class Network:
         )
 
 
-def read_tokenizer(teacher: Checkpoint) -> Tokenizer:
-    """Return the teacher's tokenizer, which cuts texts to its length and does not pad."""
-    tokenizer = teacher.open_tokenizer()
-    backend: Tokenizer = tokenizer.backend_tokenizer
-    bound(backend, teacher.max_length, tokenizer.truncation_side)
-    return backend
-
-
 def make_embeddings(
     config: StaticStudent,
     teacher: Checkpoint,
@@ -190,95 +226,6 @@ def make_embeddings(
     if config.sif:
         embeddings *= weigh_tokens(tokens, len(embeddings))[:, None]
     return embeddings
-
-
-def read_input_embeddings(teacher: Checkpoint) -> NDArray[np.float32]:
-    """Return the vectors (tokens, width) that the teacher's first layer reads."""
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(
-        teacher.model, revision=teacher.revision, trust_remote_code=False, dtype="float32"
-    )
-    vectors: NDArray[np.float32] = model.get_input_embeddings().weight.detach().numpy()
-    return vectors
-
-
-def pool_vocabulary(teacher: Checkpoint) -> NDArray[np.float32]:
-    """Return the teacher's representation of each token on its own (tokens, width).
-
-    The teacher reads the token between its usual special tokens; the vector is the mean of the last
-    layer over all of them.
-    Source: Tulkens and van Dongen 2024, "Model2Vec: Fast State-of-the-Art Static Embeddings".
-    """
-    import torch
-    from transformers import AutoModel
-
-    device = choose_device()
-    model = AutoModel.from_pretrained(
-        teacher.model,
-        revision=teacher.revision,
-        dtype=torch.bfloat16 if device.bf16 else torch.float32,
-        trust_remote_code=False,
-    )
-    model.eval().to(device.kind)
-    before, after = (torch.tensor(ids, dtype=torch.long) for ids in _frame(read_tokenizer(teacher)))
-    vocabulary = torch.arange(len(model.get_input_embeddings().weight))
-    vectors = []
-    with torch.inference_mode():
-        for tokens in vocabulary.split(POOLED_TOKENS):
-            rows = len(tokens)
-            framed = (before.expand(rows, -1), tokens[:, None], after.expand(rows, -1))
-            ids = torch.cat(framed, dim=1).to(device.kind)
-            states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-            vectors.append(states.float().mean(dim=1).cpu().numpy())
-    return np.concatenate(vectors)
-
-
-def keep_vocabulary(teacher: Checkpoint, folder: Path) -> NDArray[np.float32]:
-    """Return `pool_vocabulary` of a teacher, read from the folder if it was made before."""
-    store, kind = Store(folder.parent), folder.name
-    key = digest(VECTORS_VERSION, teacher.digest())
-    if store.manifest(kind, key) is None:
-        made = pool_vocabulary(teacher)
-        with store.build(kind, key, {"tokens": len(made)}) as draft:
-            np.save(draft / VECTORS, made)
-    vectors: NDArray[np.float32] = np.load(store.folder(kind, key) / VECTORS, allow_pickle=False)
-    return vectors
-
-
-def reduce_dimensions(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Return vectors (tokens, width) projected on their principal directions (tokens, dimensions).
-
-    The first direction is scaled to unit variance; there are at most ``width`` directions.
-    """
-    centred = vectors - vectors.mean(axis=0)
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-    chosen = directions[:, ::-1][:, :dimensions]
-    reduced: NDArray[np.float32] = (centred @ chosen / np.sqrt(variances[-1])).astype(np.float32)
-    return reduced
-
-
-def weigh_tokens(tokens: Sequence[NDArray[np.int64]], vocabulary: int) -> NDArray[np.float32]:
-    """Return weights (vocabulary,) proportional to a/(a + p), where p is a token's share of texts.
-
-    ``tokens`` are the token numbers of each text. A token that never occurs counts as occurring
-    once. The weights are scaled to a mean of 1 over all tokens of the texts, since frequent tokens
-    would start near zero and learn slowly.
-    Source: Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings".
-    """
-    counts = np.bincount(np.concatenate(tokens), minlength=vocabulary)
-    shares = np.maximum(counts, 1) / counts.sum()
-    raw = SIF_A / (SIF_A + shares)
-    weights: NDArray[np.float32] = (raw * counts.sum() / (raw @ counts)).astype(np.float32)
-    return weights
-
-
-def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the special tokens that a tokenizer puts before and after a text."""
-    encoding = tokenizer.encode("a")
-    own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-    first, last = (own[0], own[-1]) if own else (len(encoding), len(encoding))
-    return encoding.ids[:first], encoding.ids[last + 1 :]
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[NDArray[np.int64]]:

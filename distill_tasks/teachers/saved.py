@@ -1,4 +1,4 @@
-"""Teacher kind ``saved``: a teacher's answers, read from a parquet file."""
+"""Teacher kind ``saved``: a teacher's answers, read from a file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from distill_tasks.core.digests import digest, digest_file
-from distill_tasks.core.errors import InputError, shortlist
+from distill_tasks.core.errors import InputError, did_you_mean, shortlist
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.data.gold import read_gold
+from distill_tasks.data.tables import read_table
+from distill_tasks.data.texts import join_columns
 from distill_tasks.problems.classification import are_one_hot
 from distill_tasks.teachers.base import ONE_HOT, Teacher
 
@@ -37,18 +40,25 @@ ANSWER_TOLERANCE = 0.01
 
 
 class SavedTeacher(Teacher):
-    """A parquet file with the text of each row and one column of numbers for each class."""
+    """A file with the text of each row, and one column of numbers for each class or a label."""
 
     kind: Literal["saved"] = Field("saved", description="The kind of teacher.")
-    path: str = Field(description="Parquet file: the text column, then one column for each class.")
+    path: str = Field(
+        description="Parquet, csv or jsonl: the text column, and one column for each class."
+    )
+    label_column: str | None = Field(
+        None,
+        description="Column with the teacher's label, where it gave no numbers: all probability on "
+        "it; further columns are ignored.",
+    )
     values: Literal["logits", "probabilities"] = Field(
         "probabilities",
         description="What the class columns hold; probabilities of a single label sum to one.",
     )
 
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...]:
-        """Return the classes, which are the columns of its file."""
-        return read_answers(self, columns.text_column, None, problem)[2]
+        """Return the classes, which are the columns of its file, or the labels in it."""
+        return read_answers(self, columns, None, problem)[2]
 
     def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
         """Return oddities of the answers; raise InputError for a row without an answer."""
@@ -66,7 +76,9 @@ class SavedTeacher(Teacher):
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
         """Return the digest of its file's bytes and of how they are read."""
-        return digest(self.kind, self.values, corpus.problem, digest_file(Path(self.path)))
+        file = digest_file(Path(self.path))
+        labels = [] if self.label_column is None else [self.label_column, corpus.classes]
+        return digest(self.kind, self.values, corpus.problem, file, *labels)
 
     def answers(
         self,
@@ -81,41 +93,80 @@ class SavedTeacher(Teacher):
         return iter([(np.arange(len(texts)), logits[[rows[text] for text in texts]])])
 
     def _read(self, corpus: Corpus, columns: RowFormat) -> Answers:
-        return read_answers(self, columns.text_column, corpus.classes, corpus.problem)
+        return read_answers(self, columns, corpus.classes, corpus.problem)
 
 
 def read_answers(
     config: SavedTeacher,
-    text_column: str,
+    columns: RowFormat,
     classes: Sequence[str] | None,
     problem: Problem = "single_label",
 ) -> Answers:
     """Return the texts, their logits (rows, classes) and the classes in column order.
 
-    Raises InputError for a missing file or column, NaN, two different answers to one text, or
-    values that are no probabilities: those lie between zero and one, and sum to one in a
-    single-label problem.
+    Raises InputError for a missing file or column, NaN, two different answers to one text, labels
+    that are no classes, or values that are no probabilities: those lie between zero and one, and
+    sum to one in a single-label problem.
     """
-    table = _read_table(config, text_column)
-    found = tuple(column for column in table.columns if column != text_column)
+    table = _read_table(config, columns)
+    if config.label_column is None:
+        values, order = _read_numbers(config, table, columns, classes)
+        _refuse_bad_rows(config, values, problem)
+    else:
+        table = table[table[config.label_column].notna()]
+        values, order = _read_labels(config, table, columns, classes, problem)
+    texts = join_columns(table, columns)
+    _refuse_contradictions(config, texts, values)
+    if config.values == "probabilities" or config.label_column is not None:
+        values = _to_logits(values, problem)
+    return texts, values.astype(np.float32), order
+
+
+def _read_numbers(
+    config: SavedTeacher, table: pd.DataFrame, columns: RowFormat, classes: Sequence[str] | None
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return the numbers (rows, classes) of the class columns, and the classes."""
+    found = tuple(column for column in table.columns if column not in columns.text_columns)
     if classes is not None and set(found) != set(classes):
         raise InputError(
             f"Saved answers {config.path} have the classes {shortlist(sorted(found))}; the data "
-            f"has {shortlist(sorted(classes))}. Name the columns as the data's labels."
+            f"has {shortlist(sorted(classes))}. Name the columns as the data's labels, or say "
+            "teacher.label_column if one holds labels."
         )
     order = tuple(classes) if classes is not None else found
     try:
-        values = table[list(order)].to_numpy(np.float64)
+        return table[list(order)].astype(np.float64).to_numpy(), order
     except (ValueError, TypeError):
         raise InputError(
-            f"Saved answers {config.path} hold values that are no numbers. "
-            f"Only {text_column!r} may hold text; every other column is a class."
+            f"Saved answers {config.path} hold values that are no numbers. Only "
+            f"{shortlist(map(repr, columns.text_columns))} may hold text; every other column is a "
+            "class. Labels without numbers are read by teacher.label_column."
         ) from None
-    _refuse_bad_rows(config, values, problem)
-    _refuse_contradictions(config, table[text_column], values)
-    if config.values == "probabilities":
-        values = _to_logits(values, problem)
-    return table[text_column].tolist(), values.astype(np.float32), order
+
+
+def _read_labels(
+    config: SavedTeacher,
+    table: pd.DataFrame,
+    columns: RowFormat,
+    classes: Sequence[str] | None,
+    problem: Problem,
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return one-hot probabilities (rows, classes) of the labels, and the classes."""
+    written = columns.model_copy(update={"label_column": config.label_column})
+    names = read_gold({"answers": table}, written, problem, classes or ())[0]["answers"]
+    found = sorted({name for row in names for name in row})
+    order = tuple(classes) if classes is not None else tuple(found)
+    unknown = [name for name in found if name not in order]
+    if unknown:
+        raise InputError(
+            f"Saved answers {config.path} have the label {unknown[0]!r}"
+            f"{did_you_mean(unknown[0], order)}, which is no class of the data: "
+            f"{shortlist(order)}. Rename it, or leave these rows out."
+        )
+    values, numbers = np.zeros((len(names), len(order))), {c: n for n, c in enumerate(order)}
+    for row, labels in enumerate(names):
+        values[row, [numbers[label] for label in labels]] = 1
+    return values, order
 
 
 def find_probabilities(
@@ -131,20 +182,27 @@ def find_probabilities(
     return [Note(Rank.ACT, f"{oddity}, {advice}")]
 
 
-def _read_table(config: SavedTeacher, text_column: str) -> pd.DataFrame:
+def _read_table(config: SavedTeacher, columns: RowFormat) -> pd.DataFrame:
     import pandas as pd
 
-    if not Path(config.path).is_file():
+    path = Path(config.path)
+    if not path.is_file():
         raise InputError(f"Saved answers {config.path} do not exist. Correct `teacher.path`.")
-    try:
-        table = pd.read_parquet(config.path)
-    except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"Saved answers {config.path} are no parquet file: {reason}") from None
-    if text_column not in table.columns:
+    if path.suffix in (".csv", ".jsonl"):
+        table = read_table(config.path, "answers")
+    else:
+        try:
+            table = pd.read_parquet(path)
+        except (ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"Saved answers {config.path} are no parquet file: {reason}") from None
+    needed = [*columns.text_columns, *([config.label_column] if config.label_column else [])]
+    absent = [name for name in needed if name not in table.columns]
+    if absent:
+        ties = "The text column ties the answers to the rows."
         raise InputError(
-            f"Saved answers {config.path} have no column {text_column!r}, only "
-            f"{shortlist(table.columns)}. The text column ties the answers to the rows."
+            f"Saved answers {config.path} have no column {absent[0]!r}"
+            f"{did_you_mean(absent[0], table.columns)}, only {shortlist(table.columns)}. {ties}"
         )
     return table
 
@@ -184,7 +242,7 @@ def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem:
 
 
 def _refuse_contradictions(
-    config: SavedTeacher, texts: pd.Series[str], values: NDArray[np.float64]
+    config: SavedTeacher, texts: Sequence[str], values: NDArray[np.float64]
 ) -> None:
     """Raise InputError for texts that occur twice with different answers."""
     first_row = {text: row for row, text in reversed(list(enumerate(texts)))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -19,10 +20,9 @@ logger = logging.getLogger("potstill")
 CODE = Path(served_model.__file__).parent
 """The folder of the files that are logged with every model."""
 
-EXAMPLE = {"text": ["some text"]}
-
 # A named input would have MLflow refuse lists and arrays, one without a name would have it drop all
-# columns but the first before the model sees them. So a parameter names the column.
+# columns but the first before the model sees them. So a parameter names the column, and the fields
+# of a model that joins several stand in its example and its metadata.
 SIGNATURE = ModelSignature(
     params=ParamSchema([ParamSpec("text_column", DataType.string, "text")]),
     outputs=Schema(
@@ -62,12 +62,20 @@ def log_student(run_id: str, name: str, folder: Path, tags: dict[str, str]) -> s
                 "text_code": str(CODE / "served_text.py"),
             },
             signature=SIGNATURE,
-            input_example=EXAMPLE,
+            input_example={name: ["some text"] for name in read_fields(folder) or ["text"]},
+            metadata={"fields": read_fields(folder)} if read_fields(folder) else None,
             pip_requirements=pin(["mlflow", *read_requirements(folder)]),
             model_type="student",
             tags=tags,
         )
     return str(info.model_id)
+
+
+def read_fields(folder: Path) -> list[str]:
+    """Return the fields that a student joins into a text; none where it reads one text."""
+    about = json.loads((folder / served_model.ABOUT).read_text(encoding="utf-8"))
+    fields: list[str] = about.get("fields", [])
+    return fields
 
 
 def log_teacher(run_id: str, tags: dict[str, str]) -> str:

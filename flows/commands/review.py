@@ -55,13 +55,15 @@ def compare(
     from registry.served import open_served
     from registry.side_by_side import compare_models
 
+    model = open_served(first)
+    fields = getattr(model, "fields", ())
+    joined = {"text_column": fields, "text_template": model.template} if fields else {}
     written = RowFormat(
-        text_column=text_column,
+        **(joined if text_column == "text" else {"text_column": text_column}),
         label_column=label_column,
         label_separator=label_separator,
         merge_labels=merge_labels,
     )
-    model = open_served(first)
     rows, classes, findings = read_rows(on, written, model.problem, model.classes)
     pair = compare_models(first, second, rows, classes, measure=MeasureConfig())
     if not json:

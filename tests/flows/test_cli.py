@@ -13,6 +13,7 @@ import pytest
 import yaml
 from broken_server import broken_server
 from builders import make_latency
+from command_line import potstill
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import make_rows
 
@@ -29,20 +30,10 @@ from flows import cli
 from flows.printing import print_notes, print_plan, print_side_by_side
 from registry.side_by_side import SideBySide
 
-COMMANDS = ("check", "plan", "run", "label", "compare", "promote", "rollback", "schema")
-
-
-def potstill(capsys, *arguments):
-    """Run the command line in this process and return its exit code and what it printed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["potstill", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-    printed = capsys.readouterr()
-    return code, printed.out + printed.err
+COMMANDS = (
+    *("init", "check", "plan", "run", "label", "compare", "promote", "rollback", "predict"),
+    *("export", "ui", "schema"),
+)
 
 
 @pytest.fixture

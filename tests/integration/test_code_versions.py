@@ -27,7 +27,7 @@ GUARDED = {
     "distill_tasks.stages.prove.CODE_VERSION": (4, "7f359121bfa48ae9"),
     "distill_tasks.stages.search.CODE_VERSION": (1, "eda88024c8cdf5d0"),
     "distill_tasks.stages.tune.CODE_VERSION": (3, "72abc6a212ea1c2f"),
-    "distill_tasks.students.static.VECTORS_VERSION": (1, "c6c844e20465cbbe"),
+    "distill_tasks.students.token_vectors.VECTORS_VERSION": (1, "c6c844e20465cbbe"),
     "distill_tasks.teachers.finetune.CODE_VERSION": (5, "9a9898277ae6f027"),
     "registry.gate.CODE_VERSION": (2, "92e6d245e99070c8"),
 }

@@ -16,16 +16,16 @@ from samples import CLASSES, make_gold_set
 from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 
+from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import expand_grid
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.soft_labels import SoftLabels
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students.static import (
+from distill_tasks.students.static import StaticStudent, make_embeddings
+from distill_tasks.students.token_vectors import (
     POOLED_TOKENS,
     VOCABULARIES,
-    StaticStudent,
     keep_vocabulary,
-    make_embeddings,
     pool_vocabulary,
     read_input_embeddings,
     reduce_dimensions,
@@ -237,7 +237,7 @@ def test_processes_that_keep_the_same_vocabulary_at_once_agree(tmp_path):
     code = (
         "import sys; from pathlib import Path;"
         "from distill_tasks.students.base import Checkpoint;"
-        "from distill_tasks.students.static import keep_vocabulary;"
+        "from distill_tasks.students.token_vectors import keep_vocabulary;"
         "keep_vocabulary(Checkpoint(Path(sys.argv[1]), None, 16), Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(teacher.model), str(tmp_path / "kept")]
@@ -345,3 +345,37 @@ def test_it_reads_a_tokenizer_that_pads_as_one_that_does_not(copied_base, tmp_pa
         tokenizer.backend_tokenizer.enable_padding(length=16)
         tokenizer.save_pretrained(copied_base)
     assert prints[0] == prints[1]
+
+
+def test_without_the_teachers_weights_it_starts_from_an_encoder_that_is_named(tiny_base, tmp_path):
+    training_set = make_gold_set(tiny_base, 60)
+    own = StaticStudent(dimensions=8, epochs=1, model=str(tiny_base))
+    (tmp_path / "own").mkdir()
+    own.train(replace(training_set, teacher=None), tmp_path / "own")
+    (tmp_path / "teachers").mkdir()
+    teachers = replace(training_set, teacher=Checkpoint(tiny_base, None, 256))
+    StaticStudent(dimensions=8, epochs=1).train(teachers, tmp_path / "teachers")
+    texts = training_set.rows.texts
+    first, second = (open_model(tmp_path / name).logits(texts) for name in ("own", "teachers"))
+    np.testing.assert_array_equal(first, second)
+    assert own.own_start(Checkpoint("t", None, 96)).max_length == 96
+
+
+def test_an_encoder_is_named_in_the_student_and_in_what_it_is_kept_under(tiny_base):
+    plain, own = StaticStudent(), StaticStudent(model=str(tiny_base))
+    assert own.name == f"static-256-model-{tiny_base.name}"
+    assert own.shape != plain.shape
+    assert (own.needs_teacher_weights, plain.needs_teacher_weights) == (False, True)
+    assert plain.own_start(None) is None
+    own.check_own_start(None)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [("nowhere/at-all", "no revision"), ("folder", "no config.json")],
+)
+def test_an_encoder_that_is_not_there_is_refused(tmp_path, model, said):
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" if model == "folder" else model
+    with pytest.raises(InputError, match=said):
+        StaticStudent(model=str(path)).check_own_start(None)

@@ -1,10 +1,13 @@
+import io
 import json
 
 import mlflow
+import pandas as pd
 import pytest
 from samples import FAMILIES, LAYERS, LAYERS_ONNX, VARIANTS
 
 from distill_tasks.reporting.pages import write_markdown
+from distill_tasks.reporting.relabelling import COLUMNS, REVIEW
 from distill_tasks.reporting.tables import tabulate_models
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.stages.report import write_report
@@ -71,7 +74,10 @@ def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
     paths = {file.path for file in house.client.list_artifacts(run_id)}
     pages = {"report.html", "report.md", "front.png", "distill.yaml"}
     found = {"candidates.json", "data_report.json", "learning_curve.json", "blend.json"}
-    assert paths == pages | found | {"environment.json", "front_small.png"}
+    assert paths == pages | found | {"environment.json", "front_small.png", "review"}
+    review = pd.read_csv(io.StringIO(load(run_id, REVIEW).removeprefix("\ufeff")))
+    assert len(review) == len(house.findings.label_errors)
+    assert list(review.columns) == list(COLUMNS)
     environment = json.loads(load(run_id, "environment.json"))
     assert environment["packages"]["mlflow"] == mlflow.__version__
     assert load(run_id, "report.md") == write_markdown(house.findings)
