@@ -1,5 +1,6 @@
 # make demo   real text, a real teacher, a champion in the registry
 # make test   the default test suite
+# make docs   the documentation as pages, in site/
 # make ui     MLflow's UI on what the demo wrote
 # make bench  every benchmark that its code has outdated, or NAME=... alone
 
@@ -12,12 +13,12 @@ DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint ui schema readme bench clean
+.PHONY: demo test test-slow lint ui schema docs notebook readme bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,onnx,optuna]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,optuna]"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.installed requirements-demo.txt
@@ -49,6 +50,12 @@ lint: $(VENV)/.installed
 
 schema: $(VENV)/.installed
 	$(BIN)/potstill schema > schema/distill.schema.json
+
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict
+
+notebook: $(DATA)
+	$(BIN)/python examples/notebook/execute.py
 
 readme: $(DATA)
 	$(BIN)/python examples/reuters/readme.py
