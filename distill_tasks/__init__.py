@@ -1,8 +1,9 @@
-"""How a distillation is done, and the door to it: ``from distill_tasks import distil, load_config``.
+"""How a distillation is done, and the door to it.
 
-Every public name can be imported from here, and its module is imported when the name is first
-used: opening the door loads neither Prefect nor torch. Nothing behind the door goes through it, so
-it may stand above all the packages that it leads to, ``flows`` and ``registry`` among them.
+Every public name can be imported from here, as ``distil`` and ``load_config``, and its module is
+imported when the name is first used: opening the door loads neither Prefect nor torch. Nothing
+behind the door goes through it, so it may stand above all the packages that it leads to, ``flows``
+and ``registry`` among them.
 """
 
 from __future__ import annotations

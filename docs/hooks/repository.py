@@ -55,9 +55,7 @@ def find_outside(markdown: str, page: str) -> dict[str, str]:
     """Return the files outside `docs` that a page links to, each with the link as it is written."""
     depth = page.count("/")
     return {
-        path: f"{up}{path}"
-        for up, path in UPWARDS.findall(markdown)
-        if up.count("../") > depth
+        path: f"{up}{path}" for up, path in UPWARDS.findall(markdown) if up.count("../") > depth
     }
 
 

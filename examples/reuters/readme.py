@@ -74,15 +74,15 @@ def write_headline(table: list[Row], chosen: str) -> str:
         float(champion[f"speed-up {quantile}"].removesuffix("×")) for quantile in ("p50", "p95")
     )
     return (
-        f"On Reuters R8, news in eight topics, the model that it chose keeps **{kept:.1f} %** of its "
-        f"teacher's accuracy on rows that\nno training saw ({macro_f1:.1f} % of its macro F1), and "
-        f"answers **{faster:.0f} times faster** at the median, {faster_p95:.0f} times at p95, on "
-        "one CPU thread."
+        "On Reuters R8, news in eight topics, the model that it chose keeps "
+        f"**{kept:.1f} %** of its teacher's accuracy on rows that\n"
+        f"no training saw ({macro_f1:.1f} % of its macro F1), and answers **{faster:.0f} times "
+        f"faster** at the median, {faster_p95:.0f} times at p95, on one CPU thread."
     )
 
 
 def pick_rows(table: list[Row], chosen: str) -> list[dict[str, str]]:
-    """Return the five rows that matter: teacher, champion, runner-up, and both without a teacher."""
+    """Return the five rows that matter: teacher, champion, next best, and two without a teacher."""
     judged = [row["model"] for row in table if row["verdict"] != NOTHING]
     runner_up = next(name for name in judged if name != chosen)
     rows = {
