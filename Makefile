@@ -52,7 +52,8 @@ schema: $(VENV)/.installed
 	$(BIN)/potstill schema > schema/distill.schema.json
 
 docs: $(VENV)/.installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is the first page; its search needs a server: python -m http.server -d site"
 
 notebook: $(DATA)
 	$(BIN)/python examples/notebook/execute.py
