@@ -7,6 +7,7 @@ and transformers take comes on top, which `potstill plan` estimates. Prints a ta
 as its last line, one JSON object:
 
 - ``minutes_1000``, ``minutes_10000``, ``minutes_100000``: the whole run on so many rows.
+- ``cpu_minutes_…``: the same of all cores together, which a busy neighbour hardly changes.
 - ``peak_gb``: the most memory that a process of the largest run held.
 - ``disk_mb``: what the largest run leaves behind, store and MLflow together.
 """
@@ -43,17 +44,21 @@ class Spent:
 
     rows: int
     minutes: float
+    cpu_minutes: float
+    """Of all cores together, which a busy neighbour hardly changes."""
     peak_gb: float
     disk_mb: float
 
 
 def main() -> None:
     """Print the table and the JSON line."""
-    spent = [time_run(rows) for rows in SIZES]
+    sizes = [int(size) for size in sys.argv[1:]] or SIZES
+    spent = [time_run(rows) for rows in sizes]
     table = [
         {
             "rows": f"{one.rows:,}",
             "minutes": f"{one.minutes:.1f}",
+            "CPU minutes": f"{one.cpu_minutes:.1f}",
             "memory GB": f"{one.peak_gb:.1f}",
             "disk MB": f"{one.disk_mb:.0f}",
         }
@@ -62,6 +67,7 @@ def main() -> None:
     print(markdown_table(table), end="\n\n")
     print(say_machine(), end="\n\n")
     figures = {f"minutes_{one.rows}": round(one.minutes, 2) for one in spent}
+    figures |= {f"cpu_minutes_{one.rows}": round(one.cpu_minutes, 2) for one in spent}
     largest = spent[-1]
     print(json.dumps(figures | {"peak_gb": round(largest.peak_gb, 2), "disk_mb": largest.disk_mb}))
 
@@ -71,7 +77,7 @@ def time_run(rows: int) -> Spent:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_case(folder, rows)
-        start = time.monotonic()
+        start, before = time.monotonic(), count_cpu_minutes()
         with (folder / "log.txt").open("w") as log:
             subprocess.run(
                 [sys.executable, "-m", "flows.cli", "run", "distill.yaml"],
@@ -82,10 +88,17 @@ def time_run(rows: int) -> Spent:
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         minutes = (time.monotonic() - start) / 60
+        cpu_minutes = count_cpu_minutes() - before
         peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         kept = [*folder.glob(".potstill/**/*"), *folder.glob("ml*"), *folder.glob("ml*/**/*")]
         disk_mb = sum(path.stat().st_size for path in kept if path.is_file()) / 1e6
-        return Spent(rows, minutes, peak_gb, round(disk_mb, 1))
+        return Spent(rows, minutes, cpu_minutes, peak_gb, round(disk_mb, 1))
+
+
+def count_cpu_minutes() -> float:
+    """Return what all child processes that have ended took of the processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) / 60
 
 
 def write_case(folder: Path, rows: int) -> None:

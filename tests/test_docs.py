@@ -289,6 +289,14 @@ def test_the_page_of_python_has_every_public_name():
     assert sorted(shown) == sorted(distill_tasks.__all__)
 
 
+def test_the_page_of_schedules_is_filled_in_from_the_readme():
+    page = load_hook("repository")
+    path = ROOT / "docs/how-to/schedule.md"
+    filled = page.fill_in(path.read_text(encoding="utf-8"), "how-to/schedule.md")
+    assert "prefect --no-prompt deploy --all" in filled
+    assert page.find_outside(filled, "how-to/schedule.md")["prefect.yaml"] == "../../prefect.yaml"
+
+
 @pytest.mark.slow
 def test_the_site_is_built_strictly_and_asks_nobody_else_for_anything(tmp_path):
     built = subprocess.run(
