@@ -30,7 +30,7 @@ from reuters import ROOT, say_machine
 
 sys.path.append(str(ROOT / "examples" / "notebook"))
 
-from tickets import ask_llm, draw_tickets
+from helpdesk import ask_llm, draw_tickets
 
 from distill_tasks.reporting.tables import markdown_table
 

@@ -50,14 +50,19 @@ def test_five_rows_say_who_they_are(readme):
     rows = readme.pick_rows(TABLE, "small")
     assert [row["model"] for row in rows] == [
         "the teacher",
-        "**small**, the champion",
-        "words, the next best",
+        "small, the champion",
+        "words, another finalist",
         "small without the teacher",
         "words alone, without a teacher",
     ]
     *_, verdict = rows[1].values()
     assert verdict == "BEATS: +2.00 [+1.00, +3.00] points"
     assert [list(row.values())[-1] for row in (rows[0], rows[3], rows[4])] == [NOTHING] * 3
+
+
+def test_a_run_with_one_finalist_has_no_other(readme):
+    alone = [row for row in TABLE if row["model"] == "small" or row["verdict"] == NOTHING]
+    assert len(readme.pick_rows(alone, "small")) == 4
 
 
 def test_the_headline_gives_both_qualities_and_both_speeds(readme):

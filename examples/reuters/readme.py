@@ -71,7 +71,8 @@ def write_headline(table: list[Row], chosen: str) -> str:
     kept = 100 * float(champion["retention"])
     macro_f1 = 100 * float(champion["macro F1"]) / float(teacher["macro F1"])
     faster, faster_p95 = (
-        float(champion[f"speed-up {quantile}"].removesuffix("×")) for quantile in ("p50", "p95")
+        float(champion[f"speed-up {quantile}"].removesuffix("×").replace(",", ""))
+        for quantile in ("p50", "p95")
     )
     return (
         "On Reuters R8, news in eight topics, the model that it chose keeps "
@@ -82,13 +83,16 @@ def write_headline(table: list[Row], chosen: str) -> str:
 
 
 def pick_rows(table: list[Row], chosen: str) -> list[dict[str, str]]:
-    """Return the five rows that matter: teacher, champion, next best, and two without a teacher."""
-    judged = [row["model"] for row in table if row["verdict"] != NOTHING]
-    runner_up = next(name for name in judged if name != chosen)
+    """Return the five rows that matter: teacher, champion, another finalist, two without a teacher.
+
+    A run with one finalist has no other.
+    """
+    others = [row["model"] for row in table if row["verdict"] != NOTHING]
+    others.remove(chosen)
     rows = {
         TEACHER: "the teacher",
-        chosen: f"**{chosen}**, the champion",
-        runner_up: f"{runner_up}, the next best",
+        chosen: f"{chosen}, the champion",
+        **{name: f"{name}, another finalist" for name in others[:1]},
         f"{chosen}-on-gold": f"{chosen} without the teacher",
         WORDS_ON_GOLD: "words alone, without a teacher",
     }

@@ -51,7 +51,7 @@ def run(command, folder, **variables):
 def tickets(tmp_path, monkeypatch):
     """An empty folder, but for three tables of tickets."""
     monkeypatch.chdir(tmp_path)
-    load_example("notebook/tickets.py").main()
+    load_example("notebook/helpdesk.py").main()
     return tmp_path
 
 
@@ -101,7 +101,7 @@ def empty_environment(tmp_path_factory):
 def test_a_wheel_runs_in_an_environment_that_has_nothing_else(empty_environment, tickets):
     potstill = empty_environment.with_name("potstill")
     assert "Usage: potstill" in run([potstill, "--help"], tickets)
-    draw = load_example("notebook/tickets.py")
+    draw = load_example("notebook/helpdesk.py")
     tables = {"train": "tickets.csv", "transfer": "unlabelled.csv", "held_out": "test.csv"}
     texts = [text for name in tables.values() for text in draw.pd.read_csv(name)["text"]]
     draw.ask_llm(texts).to_parquet("answers.parquet", index=False)

@@ -2,7 +2,7 @@
 
 Each ticket names one thing out of the thirty or so that a queue deals with, in words that all
 queues use. A few hundred labelled tickets do not name them all, so there is something to learn from
-the thousands without a label. `python tickets.py` writes three csv files where it is started.
+the thousands without a label. `python helpdesk.py` writes three csv files where it is started.
 """
 
 from __future__ import annotations
