@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
     from distill_tasks.results.run import Run, start_run
+    from distill_tasks.stages.cross_validate import cross_validate
     from distill_tasks.stages.evaluate import evaluate
     from distill_tasks.stages.export import export
     from distill_tasks.stages.halve import halve
     from distill_tasks.stages.label import label, teach
     from distill_tasks.stages.measure import measure
+    from distill_tasks.stages.plan import fit
     from distill_tasks.stages.prepare import check_config, prepare
     from distill_tasks.stages.prove import prove
     from distill_tasks.stages.report import report
@@ -50,10 +52,12 @@ __all__ = [
     "Trial",
     "check_config",
     "choose",
+    "cross_validate",
     "distil",
     "evaluate",
     "export",
     "first_trials",
+    "fit",
     "further_trials",
     "gate",
     "halve",
@@ -86,11 +90,13 @@ _MODULES = {
     "distill_tasks.results.findings": ("Findings",),
     "distill_tasks.results.grid": ("Grid", "Trial", "first_trials", "further_trials"),
     "distill_tasks.results.run": ("Run", "start_run"),
+    "distill_tasks.stages.cross_validate": ("cross_validate",),
     "distill_tasks.stages.evaluate": ("evaluate",),
     "distill_tasks.stages.export": ("export",),
     "distill_tasks.stages.halve": ("halve",),
     "distill_tasks.stages.label": ("label", "teach"),
     "distill_tasks.stages.measure": ("measure",),
+    "distill_tasks.stages.plan": ("fit",),
     "distill_tasks.stages.prepare": ("check_config", "prepare"),
     "distill_tasks.stages.prove": ("prove",),
     "distill_tasks.stages.report": ("report",),

@@ -13,6 +13,7 @@ import distill_tasks
 from distill_tasks import (
     Findings,
     choose,
+    cross_validate,
     evaluate,
     export,
     first_trials,
@@ -98,12 +99,14 @@ def go_by_hand(config):
         teacher = teach(config, corpus)
         run = start_run(config, corpus, teacher, label(config, corpus, teacher))
         tuning, halving = tune(run), halve(run)
-        grid = export(run, train_all(run, first_trials(config)))
+        trials = first_trials(config)
+        grid = export(run, train_all(run, trials))
+        cross = cross_validate(run, trials)
         scores = evaluate(run, grid.students, split="validation")
         latencies = measure(run, grid.students)
-        finalists = narrow(run, grid, scores, latencies)
+        finalists = narrow(run, grid, scores, latencies, cross=cross)
         grid = train_all(run, grid.further_trials(config, finalists), grid)
-        selection = select(run, grid, scores, latencies, finalists=finalists)
+        selection = select(run, grid, scores, latencies, cross=cross, finalists=finalists)
         tested = grid.of(selection.finalists)
         proof = prove(run, tested, selection.leading)
         findings = Findings(

@@ -51,6 +51,7 @@ UNITS = {
     "threads": "threads",
     "seeds": "trainings",
     "minutes": "minutes",
+    "validation_folds": "carvings",
 }
 """What keys that are quantities are counted or measured in."""
 WITHOUT_UNIT = {"alpha", "high", "learning_rate", "low", "seed", "temperature", "terms"}
