@@ -272,12 +272,12 @@ def test_the_page_of_the_command_line_says_what_the_command_says(command):
     )
     said = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
     title = " ".join(["potstill", *command])
-    assert f"## {title}\n\n```text\n{said}\n```\n" in page.write_page()
+    assert f"## {title}\n\n```text\n{said}\n```\n" in page.write_sections()
 
 
 def test_every_command_has_its_section():
     page = load_hook("command_line")
-    titles = re.findall(r"^## potstill ?(\w*)$", page.write_page(), re.MULTILINE)
+    titles = re.findall(r"^## potstill ?(\w*)$", page.write_sections(), re.MULTILINE)
     assert set(titles) == {"", *(name for name in app if not name.startswith("-"))}
 
 
@@ -308,6 +308,6 @@ def test_the_site_is_built_strictly_and_asks_nobody_else_for_anything(tmp_path):
     )
     assert built.returncode == 0, built.stderr
     pages = [*(tmp_path / "site").glob("**/*.html")]
-    assert {"index.html", "configuration.html", "command-line.html"} < {p.name for p in pages}
+    assert {"index.html", "configuration.html", "command_line.html"} < {p.name for p in pages}
     assets = re.compile(r"<(?:script|img)[^>]+src=\"?https?:|<link[^>]+href=\"?https?:")
     assert not [path.name for path in pages if assets.search(path.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""The page of the command line: what `potstill --help` says, of every command."""
+"""The generated part of the page of the command line: what `--help` prints, of every command."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from rich.console import Console
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
+PAGE = "command_line.md"
 COLUMNS = 80
 """The width of a terminal that says nothing of its width."""
-INTRODUCTION = """# Command line
-
-What `potstill --help` and `potstill COMMAND --help` print.
-"""
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page to the site."""
-    from mkdocs.structure.files import File
-
-    files.append(File.generated(config, "command-line.md", content=write_page()))
-    return files
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Add what every command prints to the page that tells of exit codes."""
+    return f"{markdown}\n{write_sections()}" if page.file.src_uri == PAGE else markdown
 
 
-def write_page() -> str:
-    """Return the page in Markdown: a section for the whole, and one for each command."""
+def write_sections() -> str:
+    """Return a section in Markdown for the whole, and one for each command."""
     sections = [("potstill", ask_help([]))]
     sections += [(f"potstill {name}", ask_help([name])) for name in list_commands()]
-    told = [f"## {title}\n\n```text\n{text}\n```\n" for title, text in sections]
-    return "\n".join([INTRODUCTION, *told])
+    return "\n".join(f"## {title}\n\n```text\n{text}\n```\n" for title, text in sections)
 
 
 def list_commands() -> list[str]:
