@@ -1,5 +1,6 @@
 # make demo   real text, a real teacher, a champion in the registry
 # make test   the default test suite
+# make docs   the documentation as pages, in site/
 # make ui     MLflow's UI on what the demo wrote, or CONFIG=... did
 # make bench  every benchmark that its code has outdated, or NAME=... alone
 
@@ -11,12 +12,12 @@ DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint ui schema readme bench clean
+.PHONY: demo test test-slow lint ui schema docs notebook readme bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,onnx,optuna]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,docs,onnx,optuna]"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.installed requirements-demo.txt
@@ -47,6 +48,13 @@ lint: $(VENV)/.installed
 
 schema: $(VENV)/.installed
 	$(BIN)/potstill schema > schema/distill.schema.json
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is the first page; its search needs a server: python -m http.server -d site"
+
+notebook: $(DATA)
+	$(BIN)/python examples/notebook/execute.py
 
 readme: $(DATA)
 	$(BIN)/python examples/reuters/readme.py

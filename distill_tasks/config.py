@@ -311,12 +311,12 @@ def _refuse_grid(students: int, tried: str, most: int) -> str:
     )
 
 
-def load_config(path: Path) -> DistillConfig:
+def load_config(path: Path | str) -> DistillConfig:
     """Read a configuration from YAML.
 
     Raises InputError for a missing file, broken YAML, or a key or value that is not allowed.
     """
-    written = read_yaml(path)
+    written = read_yaml(Path(path))
     if not isinstance(written, dict):
         raise InputError(f"{path} holds no settings. See examples/reuters/distill.yaml.")
     return parse_config(written, str(path))

@@ -222,28 +222,3 @@ def test_the_demo_is_installed_by_hash():
         if line and not line.startswith("#")
     ]
     assert all("==" in line and "--hash=sha256:" in line for line in wanted)
-
-
-def test_every_make_target_in_the_readme_is_there():
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = re.findall(r"\bmake ([a-z-]+)", (ROOT / "README.md").read_text())
-    assert set(named) <= set(targets)
-
-
-def test_every_command_in_the_readme_is_there():
-    from flows.cli import app
-
-    named = set(
-        re.findall(r"^    potstill ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
-    )
-    assert named == {"check", "plan", "run", "label", "compare", "promote", "rollback"}
-    assert named <= set(app)
-
-
-def test_the_configuration_in_the_readme_is_valid():
-    import yaml
-
-    from distill_tasks.config import parse_config
-
-    written = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert parse_config(yaml.safe_load(written[1]), "README.md").students

@@ -13,6 +13,8 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    # Twenty seconds are too few for the temporary server where others keep the machine busy.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     # Waiting threads that spin for long made training four times slower beside another busy
     # process; threads that sleep at once made it a fifth slower on an idle machine.
     "GOMP_SPINCOUNT": "10000",
