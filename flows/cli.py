@@ -18,7 +18,7 @@ from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from distill_tasks.tracking.retries import limit_retries, say_unanswered
-from flows.answers import CODES, EXIT_CODES, Answer, Ending
+from flows.answers import CODES, EXIT_CODES, Answer, Ending, PromotionAnswer
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
@@ -111,7 +111,9 @@ def _answer(arguments: list[str]) -> Answer | None:
         if reason is None:
             raise
         answer = _give_up(arguments, Ending.FAILED, reason)
-    if answer is not None and answer.outcome in UNFORTUNATE:
+    if isinstance(answer, PromotionAnswer) and answer.exit_code:
+        errors.say(f"error: Nothing was promoted: {answer.reason}.", style="red")
+    elif answer is not None and answer.outcome in UNFORTUNATE:
         errors.say(f"error: {mask_credentials(answer.message)}", style="red")
     return answer
 
