@@ -471,5 +471,5 @@ def test_runs_shorter_than_the_shortest_are_refused(written, characters):
 @pytest.mark.parametrize("key", ["characters", "hidden_units"])
 def test_less_than_none_is_refused(written, key):
     written["students"] = [{"family": "bag_of_words", key: -1}]
-    with pytest.raises(InputError, match=rf"students\.0\.{key}.*greater than or equal to 0"):
+    with pytest.raises(InputError, match=rf"students\.0\.{key}.*at least 0"):
         parse_config(written, "test")

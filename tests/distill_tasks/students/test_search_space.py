@@ -122,17 +122,17 @@ def test_a_search_survives_json_and_pickle():
 @pytest.mark.parametrize(
     ("change", "key", "said"),
     [
-        ({"layers": {"low": 0, "high": 3}}, "layers", "greater than 0, found 0."),
-        ({"layers": {"low": 1, "high": 2.5}}, "layers", "valid integer, got a number with"),
+        ({"layers": {"low": 0, "high": 3}}, "layers", "must be above 0, found 0."),
+        ({"layers": {"low": 1, "high": 2.5}}, "layers", "must be a whole number, found 2.5."),
         ({"layers": {"low": 3, "high": 1}}, "layers", "low is above high"),
-        ({"layers": [1, 0]}, "layers", "greater than 0, found 0."),
-        ({"layers": []}, "layers", "at least 1 item"),
-        ({"layers": "two"}, "layers", "valid integer"),
+        ({"layers": [1, 0]}, "layers", "must be above 0, found 0."),
+        ({"layers": []}, "layers", "a list that is not empty"),
+        ({"layers": "two"}, "layers", "a whole number"),
         ({"learning_rate": {"low": 0, "high": 1, "log": True}}, "learning_rate", "above 0"),
-        ({"learning_rate": {"low": "a", "high": 1}}, "learning_rate.low", "valid number"),
+        ({"learning_rate": {"low": "a", "high": 1}}, "learning_rate.low", "a number"),
         ({"learning_rate": {"low": 1, "high": float("inf")}}, "learning_rate.high", "finite"),
         ({"take": {"low": 1, "high": 2}}, "take", "'first' or 'last'"),
-        ({"freeze_embeddings": {"low": 0, "high": 1}}, "freeze_embeddings", "valid boolean"),
+        ({"freeze_embeddings": {"low": 0, "high": 1}}, "freeze_embeddings", "true or false"),
     ],
 )
 def test_a_wrong_space_is_refused_in_one_line(change, key, said):
