@@ -1,10 +1,13 @@
+import json
+from dataclasses import asdict, replace
+
 import mlflow
 import pytest
 from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 
-from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.verdicts import Verdict
 from registry.aliases import tags_of
+from registry.gate import read_measured
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,8 @@ def test_a_version_is_tagged_with_its_student_seed_and_distillation(house, versi
     assert version.tags["seed"] == "10"
     assert version.tags["distillation"] == house.distillation.digest
     assert version.tags["candidate"] == LAYERS
-    assert version.run_id == house.report.runs.run_ids[LAYERS] != house.report.runs.run_ids[TEACHER]
+    assert version.run_id == house.distillation.run_id  # its page links the version
+    assert version.source == f"models:/{house.report.runs.model_ids[LAYERS]}"
 
 
 def test_a_version_carries_the_verdict_of_the_last_run_that_registered_it(house):
@@ -99,3 +103,25 @@ def test_a_champion_registered_again_does_not_challenge_itself(house):
 @pytest.mark.parametrize("model", ["two words", "a.b-c_1"])
 def test_any_name_that_the_configuration_allows_can_be_registered(house, model):
     assert house.register(model, LAYERS).version == 1
+
+
+def test_records_of_a_version_are_words_in_its_tags_and_files_of_its_run(house):
+    registered = house.register("recorded", LAYERS)
+    tag = tags_of(house.client, registered)["potstill.measured"]
+    assert tag.startswith("accuracy 1.0000 [")
+    assert tag.endswith("on 100 held-out rows")
+    measured = read_measured(house.client, registered)
+    assert (measured.metric, measured.value) == ("accuracy", 1.0)
+    old = json.dumps(asdict(replace(measured, value=0.5)))  # as a version of before keeps it
+    house.client.set_model_version_tag("recorded", "1", "potstill.measured", old)
+    assert read_measured(house.client, registered).value == 0.5
+
+
+def test_the_champions_run_alone_is_marked(house):
+    def mark():
+        return house.client.get_run(house.distillation.run_id).data.tags["champion"]
+
+    house.crown("marked", LAYERS)
+    assert mark() == "version 1 of marked"
+    house.crown("marked", WORDS_STUDENT)
+    assert mark() == "version 2 of marked"
