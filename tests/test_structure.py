@@ -236,7 +236,7 @@ def test_every_command_in_the_readme_is_there():
     named = set(
         re.findall(r"^    potstill ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     )
-    assert named == {"check", "plan", "run", "label", "compare", "promote", "rollback"}
+    assert named == {"check", "plan", "run", "label", "compare", "promote", "rollback", "ui"}
     assert named <= set(app)
 
 

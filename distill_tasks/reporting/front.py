@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distill_tasks.core.markup import as_label
 from distill_tasks.reporting.labels import place_names
+from distill_tasks.reporting.points import Point, Role
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.pareto import find_front
 
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from distill_tasks.reporting.labels import Place
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.selection import Selection
-    from distill_tasks.scoring.intervals import Figure
     from distill_tasks.scoring.scorecard import Scorecard
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
-
-Role = Literal["chosen", "front", "other", "teacher"]
 
 LEGEND: dict[Role, str] = {
     "chosen": "chosen",
@@ -38,31 +35,6 @@ LINE_PX, LINE_POINTS = 17, 14
 """How far apart the levels of names stand, in the page and in the PNG."""
 FRONT = "front at selection, on validation"
 HELD_OUT = "the same on held-out"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One model on the picture."""
-
-    name: str
-    quality: Figure
-    """On validation, where the front is drawn."""
-    held_out: Figure | None
-    """On held-out, which only finalists and the teacher see."""
-    latency_ms: float
-    role: Role
-    note: str
-    """What the reader sees on pointing at it, in the HTML of plotly's labels."""
-
-    @property
-    def percent(self) -> float:
-        """Quality in percent."""
-        return 100 * self.quality.value
-
-    @property
-    def reach(self) -> tuple[float, float]:
-        """How far the interval goes below and above the quality, in percent."""
-        return self.percent - 100 * self.quality.low, 100 * self.quality.high - self.percent
 
 
 def list_points(findings: Findings) -> list[Point]:

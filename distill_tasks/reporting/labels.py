@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distill_tasks.reporting.front import Point
+    from distill_tasks.reporting.points import Point
 
 LETTER, HEIGHT, LEVEL, GAP = 0.0095, 0.045, 0.05, 0.008
 """Size of a letter, a name and a level, and a name's distance from its point, in shares of axes."""
