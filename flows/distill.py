@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from prefect import flow
 
-from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
@@ -63,11 +62,6 @@ class Outcome:
         """The candidates and the one that was chosen."""
         return self.findings.selection
 
-    @property
-    def review(self) -> Review | None:
-        """What became of the registered version."""
-        return None if self.promotion is None else Review(self.promotion, self.gate)
-
 
 @flow(name="distill", flow_run_name=name_run)
 def distill(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> Outcome:
@@ -76,12 +70,7 @@ def distill(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> Outcome
     ``config`` is a configuration, or the path of one from the working directory. Another run in
     the same ``work_dir`` is waited for, for so many minutes at most.
     """
-    outcome = distil(open_config(config), wait_minutes)
-    return end_as(outcome, outcome.review)
-
-
-def distil(config: DistillConfig, wait_minutes: float) -> Outcome:
-    """Go through the stages, one after the other."""
+    config = open_config(config)
     with (
         Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
         show_lines(),
@@ -131,4 +120,5 @@ def distil(config: DistillConfig, wait_minutes: float) -> Outcome:
             show_gate(review)
             written = conclude(findings, distillation, written, review)
             describe(config, registered, written.card)
-    return replace(outcome, registered=registered, gate=answer, promotion=promotion)
+    outcome = replace(outcome, registered=registered, gate=answer, promotion=promotion)
+    return end_as(outcome, review)

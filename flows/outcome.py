@@ -12,14 +12,11 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-def end_as(result: R, review: Review | None) -> R:
+def end_as(result: R, review: Review) -> R:
     """Return what a flow returns so that its run ends in a state of the outcome's name.
 
     The state is of the type Completed, since a gate that refuses has done its work: exit codes and
     retries take it for a success, and lists, filters and automations tell it by its name. Whoever
     calls the flow gets the result, since Prefect unwraps a state that was made by hand.
     """
-    if review is None:
-        return result
-    message = str(review)
-    return cast("R", Completed(name=review.name, message=message, data=result))
+    return cast("R", Completed(name=review.name, message=str(review), data=result))

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from distill_tasks.tracking.retries import shorten
 from distill_tasks.tracking.views import CHAMPION
@@ -34,17 +33,14 @@ def mark_champion(client: MlflowClient, model: str, version: int) -> None:
 def _find_summary(client: MlflowClient, model: str, version: int) -> Run | None:
     """Return the summary run that a version came from; None for one that has none."""
     run_id = client.get_model_version(model, str(version)).run_id
-    if not run_id:
-        return None
-    parent = client.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID)
-    return client.get_run(parent) if parent else None
+    return client.get_run(run_id) if run_id else None
 
 
 def _move_mark(client: MlflowClient, summary: Run, model: str, version: int) -> None:
-    mark = f"{model} version "
-    marked = client.search_runs([summary.info.experiment_id], f"tags.{CHAMPION} LIKE '{mark}%'")
+    mine = f" of {model}"
+    marked = client.search_runs([summary.info.experiment_id], f"tags.{CHAMPION} LIKE '%{mine}'")
     for run in marked:
-        is_mine = run.data.tags[CHAMPION].startswith(mark)  # LIKE takes _ for any character
+        is_mine = run.data.tags[CHAMPION].endswith(mine)  # LIKE takes _ for any character
         if is_mine and run.info.run_id != summary.info.run_id:
             client.delete_tag(run.info.run_id, CHAMPION)
-    client.set_tag(summary.info.run_id, CHAMPION, f"{mark}{version}")
+    client.set_tag(summary.info.run_id, CHAMPION, f"version {version}{mine}")

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
 
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
@@ -50,7 +49,6 @@ def register_candidate(
     if registered is None:
         registered = _make_version(client, findings, candidate, report, distillation)
     _describe_measured(client, findings, candidate, registered)
-    _link_summary(client, distillation, report.runs.model_ids[candidate.name])
     aliases = aliases_of(client, registered.model)
     if registered.version not in (aliases.get(CHAMPION), aliases.get(CHALLENGER)):
         number = str(registered.version)
@@ -99,7 +97,7 @@ def _make_version(
     version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
-        run_id=report.runs.run_ids[candidate.name],
+        run_id=distillation.run_id,  # whose page then links the version
         model_id=model_id,  # a server takes no model as the source without it
         tags={
             STUDENT: candidate.student.digest,
@@ -124,14 +122,6 @@ def _describe_measured(
     words = f"{findings.metric} {card.quality} on {len(rows):,} held-out rows"
     keep_record(client, registered, MEASURED, asdict(measured), words)
     client.set_model_version_tag(registered.model, str(registered.version), VERDICT, str(verdict))
-
-
-def _link_summary(client: MlflowClient, distillation: Distillation, model_id: str) -> None:
-    """Have the summary run show a model, and so its version, among its own."""
-    outputs = client.get_run(distillation.run_id).outputs
-    shown = [model.model_id for model in outputs.model_outputs] if outputs else []
-    if model_id not in shown:
-        client.log_outputs(distillation.run_id, [LoggedModelOutput(model_id, step=0)])
 
 
 @stage("update the card of version {registered.version}", retries=2)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
 
-
 LEGEND: dict[Role, str] = {
     "chosen": "chosen",
     "front": "on the front",

@@ -1,4 +1,4 @@
-"""A model on the picture of quality against latency."""
+"""The points of the front's picture."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""MLflow's pages on a database: their address, and the process that serves them."""
+"""MLflow's pages on a database: their address, and serving them."""
 
 from __future__ import annotations
 
+import os
 import socket
-import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from distill_tasks.core.errors import InputError
@@ -31,8 +31,8 @@ def link_runs(config: TrackingConfig) -> str:
     return view_link(config.ui_address, found.experiment_id, RUNS)
 
 
-def serve_ui(config: TrackingConfig) -> None:
-    """Serve the pages on a database where `tracking.ui` says, until the process is interrupted.
+def serve_ui(config: TrackingConfig) -> NoReturn:
+    """Become MLflow's own server of pages on a database, where `tracking.ui` says.
 
     Raises InputError if another program has that port.
     """
@@ -41,7 +41,8 @@ def serve_ui(config: TrackingConfig) -> None:
     _check_free(host, port)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", config.uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    subprocess.run(command, check=False)  # noqa: S603  # our own arguments
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606  # our own arguments
 
 
 def _check_free(host: str, port: int) -> None:

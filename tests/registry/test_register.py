@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import mlflow
 import pytest
@@ -7,12 +8,11 @@ from samples import LAYERS, LAYERS_ONNX, WORDS_STUDENT
 from distill_tasks.config import RegistryConfig
 from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.results.evaluator import Evaluator
-from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.promises import Promise, PromiseTest
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from registry.aliases import tags_of
-from registry.gate import judge
+from registry.gate import judge, read_measured
 from registry.register import register_candidate
 
 
@@ -68,7 +68,8 @@ def test_a_version_is_tagged_with_its_student_seed_and_distillation(house, versi
     assert version.tags["seed"] == "10"
     assert version.tags["distillation"] == house.distillation.digest
     assert version.tags["candidate"] == LAYERS
-    assert version.run_id == house.report.runs.run_ids[LAYERS] != house.report.runs.run_ids[TEACHER]
+    assert version.run_id == house.distillation.run_id  # its page links the version
+    assert version.source == f"models:/{house.report.runs.model_ids[LAYERS]}"
 
 
 def test_a_version_carries_the_verdict_of_the_last_run_that_registered_it(house):
@@ -143,3 +144,25 @@ def test_a_cheap_control_that_breaks_a_promise_or_limit_is_not_registered(house)
     why = findings.why_nothing_is_registered
     assert why.startswith("words-on-gold: misses max_disk_mb 1e-09")
     assert f"breaks {broken}" in why
+
+
+def test_records_of_a_version_are_words_in_its_tags_and_files_of_its_run(house):
+    registered = house.register("recorded", LAYERS)
+    tag = tags_of(house.client, registered)["potstill.measured"]
+    assert tag.startswith("accuracy 1.0000 [")
+    assert tag.endswith("on 100 held-out rows")
+    measured = read_measured(house.client, registered)
+    assert (measured.metric, measured.value) == ("accuracy", 1.0)
+    old = json.dumps(asdict(replace(measured, value=0.5)))  # as a version of before keeps it
+    house.client.set_model_version_tag("recorded", "1", "potstill.measured", old)
+    assert read_measured(house.client, registered).value == 0.5
+
+
+def test_the_champions_run_alone_is_marked(house):
+    def mark():
+        return house.client.get_run(house.distillation.run_id).data.tags["champion"]
+
+    house.crown("marked", LAYERS)
+    assert mark() == "version 1 of marked"
+    house.crown("marked", WORDS_STUDENT)
+    assert mark() == "version 2 of marked"

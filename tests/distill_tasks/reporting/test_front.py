@@ -14,11 +14,11 @@ from distill_tasks.reporting.front import (
     HELD_OUT,
     INK,
     LEGEND,
-    Point,
     draw_front,
     list_points,
     write_png,
 )
+from distill_tasks.reporting.points import Point
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.intervals import Figure
 

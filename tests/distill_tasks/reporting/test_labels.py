@@ -2,8 +2,8 @@ from itertools import combinations
 
 import pytest
 
-from distill_tasks.reporting.front import Point
 from distill_tasks.reporting.labels import Place, _Axes, place_names
+from distill_tasks.reporting.points import Point
 from distill_tasks.scoring.intervals import Figure
 
 LEFT, RIGHT = 0.5, 700.0
