@@ -54,6 +54,7 @@ PATTERNS = {
     r"^[\w.-]+$": "letters, digits, dots, dashes and underscores alone",
     r"^[\w. -]+$": "letters, digits, spaces, dots, dashes and underscores alone",
     r"^[0-9]+(-[0-9]+)*$": "numbers joined by dashes, such as 0-2-4",
+    r"^https?://[^/\s]+(/\S*)?$": "an address that begins with http:// or https://",
 }
 """What the regular expressions of the configuration ask for."""
 

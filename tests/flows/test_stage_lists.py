@@ -26,7 +26,7 @@ def list_calls(flow):
 
 
 def test_the_stages_that_people_see_are_those_of_the_flows_in_their_order():
-    for flow, stages in ((distill.distil, DISTILL), (label.label_only.fn, LABEL)):
+    for flow, stages in ((distill.distill.fn, DISTILL), (label.label_only.fn, LABEL)):
         names = [stage.name for stage in stages]
         assert [name for name in list_calls(flow) if name in names] == names
 

@@ -165,7 +165,7 @@ def test_a_key_that_a_space_lacks_is_named():
 
 def test_an_unknown_family_is_answered_with_the_families():
     message = refusal({"family": "layer"})
-    assert "`search.optuna.spaces.0`" in message
+    assert "`search.optuna.spaces.0.family`" in message
     assert all(word in message for word in ("layers", "static", "bag_of_words"))
 
 
