@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from typing import Any
 
+import prefect
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_ENABLED,
+    get_current_settings,
+)
 
 from distill_tasks.core.orphans import Watch
 
 
 class TemporaryServer(SubprocessASGIServer):
-    """The one of Prefect 3.8, but it ends with this process even by kill -9.
+    """The one of Prefect 3.8, but it ends with this process even by kill -9, and not before it.
 
+    A terminal sends Ctrl-C to all processes of a command. The run then still has to tell the server
+    that it was interrupted, so the server is in a session of its own.
     Prefect keeps one instance for all that ask for a server: whichever class is first.
     """
 
     watch: Watch | None = None
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-        server = super()._run_uvicorn_command()
+        app = ["--app-dir", str(prefect.__module_path__.parent)]
+        app += ["--factory", "prefect.server.api.server:create_app"]
+        served = ["--host", "127.0.0.1", "--port", str(self.port)]
+        served += ["--log-level", "error", "--lifespan", "on"]
+        server = subprocess.Popen(  # noqa: S603  # Prefect's own command
+            [sys.executable, "-m", "uvicorn", *app, *served],
+            env=os.environ
+            | {"PREFECT_UI_ENABLED": "0"}
+            | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+            | get_current_settings().to_environment_variables(exclude_unset=True),
+            start_new_session=True,
+        )
         self._end_watch()
         self.watch = Watch(server)
         return server

@@ -356,7 +356,7 @@ def test_an_interrupted_run_says_so_and_goes_on_from_the_very_step(long_run, qui
     program, environment = long_run
     work = Path(quick["work_dir"])
     first = start_until_a_checkpoint(program, environment, work)
-    os.kill(first.pid, sent)
+    os.killpg(first.pid, sent)  # as a terminal does: to all the processes of the run
     printed = first.communicate(timeout=60)[1]
     assert first.returncode == 130, printed
     assert "interrupted: the same command goes on from here" in printed
