@@ -20,6 +20,7 @@ _ESCAPED = (
     r"|(?<=www)\."
 )
 _MARKDOWN = re.compile(f"({_ENTITIES})|{_ESCAPED}", re.IGNORECASE)
+_FORMULA = re.compile(r"'*\s*[=+\-@\t\r]")
 
 
 def as_visible(text: str) -> str:
@@ -50,3 +51,17 @@ def as_markdown(text: str) -> str:
 def as_label(text: str) -> str:
     """Return a label that plotly, whose labels may contain HTML tags, shows literally."""
     return html.escape(as_visible(text), quote=False)
+
+
+def as_cell(text: str) -> str:
+    """Return the cell of a CSV that a spreadsheet shows, where it would run text as a formula.
+
+    An apostrophe is put before it, also before one that `from_cell` would take away. Source: OWASP,
+    "CSV Injection".
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_cell(cell: str) -> str:
+    """Return the text that `as_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell[1:]) else cell

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distill_tasks.core.digests import digest_texts
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
+from distill_tasks.core.markup import from_cell
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.gold import Labels
 from distill_tasks.data.settings import DataConfig
@@ -98,6 +99,7 @@ def _read_labels(
 ) -> tuple[str, ...]:
     """Return the labels of a cell as the data spells them."""
     separator = config.label_separator or LABEL_SEPARATOR
+    cell = cell if cell in known else from_cell(cell)  # as it was copied from beside
     parts = cell.split(separator) if problem == "multi_label" else [cell]
     labels = [part if part in known else part.strip() for part in parts if part.strip()]
     unknown = [name for name in labels if name not in known]
@@ -111,7 +113,7 @@ def _read_labels(
 
 def _same(seen: str, text: str) -> bool:
     """Return whether a person saw this text, whatever a spreadsheet did to its line breaks."""
-    return seen.split() == text.split()
+    return from_cell(seen).split() == text.split()
 
 
 def _describe(path: str, counts: Counter[str], lost: Sequence[str]) -> list[Note]:

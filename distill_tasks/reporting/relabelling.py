@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.markup import as_cell
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corrections import CORRECTED, KEY, TEXT
 
@@ -28,9 +29,12 @@ def write_review(findings: Findings, folder: Path) -> None:
         writer.writerow(COLUMNS)
         for error in findings.label_errors:
             own = error.student_confidence
-            said = [error.teacher, f"{error.teacher_confidence:.4f}", error.student]
+            text, gold, teacher, student = map(
+                as_cell, (error.text, error.gold, error.teacher, error.student)
+            )
+            said = [teacher, f"{error.teacher_confidence:.4f}", student]
             sure = ["" if own is None else f"{own:.4f}", error.disagreement, ""]
-            writer.writerow([error.key, error.split, error.text, error.gold, *said, *sure])
+            writer.writerow([error.key, error.split, text, gold, *said, *sure])
 
 
 def note_label_errors(findings: Findings) -> list[Note]:

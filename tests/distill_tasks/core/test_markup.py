@@ -8,7 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from distill_tasks.core.markup import as_label, as_markdown, as_terminal, as_visible
+from distill_tasks.core.markup import (
+    as_cell,
+    as_label,
+    as_markdown,
+    as_terminal,
+    as_visible,
+    from_cell,
+)
 from distill_tasks.core.terminal import Terminal
 
 MARKUP = st.text(st.sampled_from("ab1 .:@_*`~[]()<>!#|\\-+=&/\n\t"), max_size=20)
@@ -127,3 +134,15 @@ def test_a_terminal_obeys_no_character_of_a_text(text):
 def test_a_text_without_control_characters_is_as_it_was():
     text = "".join(chr(code) for code in range(0x20, 0x3000) if not 0x7F <= code < 0xA0)
     assert as_visible(text) == as_terminal(text) == text
+
+
+@given(text=TEXTS)
+@example(text="'=1+1")
+@example(text="''@SUM(A1)")
+@example(text=" =cmd|' /C calc'!A0")
+def test_a_spreadsheet_runs_no_text_and_gives_every_one_back(text):
+    cell = as_cell(text)
+    assert cell.lstrip()[:1] not in {*"=+-@"}
+    assert from_cell(cell) == text
+    if text[:1].isalnum():
+        assert cell == text

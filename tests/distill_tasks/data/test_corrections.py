@@ -56,6 +56,18 @@ def test_line_breaks_that_a_spreadsheet_changed_do_not_matter(tmp_path):
     assert gold_of(read_corpus(write(tmp_path, [fix(0, "fish", broken)]), seed=0), 0) == "fish"
 
 
+def test_cells_that_a_spreadsheet_must_not_run_are_read_as_what_they_were(tmp_path):
+    rows = ROWS.replace({"label": {"fish": "+1"}})
+    rows.loc[0, "text"] = "=" + rows["text"][0]
+    key, text = row_keys([rows["text"][0]])[0], rows["text"][0]
+    config = write(tmp_path, [(key, f"'{text}", "'+1")])
+    rows[:40].to_csv(tmp_path / "train.csv", index=False)
+    rows[40:].to_csv(tmp_path / "held_out.csv", index=False)
+    corpus = read_corpus(config, seed=0)
+    split = next(split for split in corpus.splits.values() if text in split.texts)
+    assert corpus.classes[split.gold[split.texts.index(text)]] == "+1"
+
+
 def test_a_changed_text_keeps_its_gold_and_is_told(tmp_path):
     gone = (row_keys(["a text of yesterday"])[0], "a text of yesterday", "fish")
     slipped = fix(0, "fish", ROWS["text"][1])

@@ -86,3 +86,10 @@ def test_what_a_run_writes_is_read_back_once_it_is_filled(folder, found, tmp_pat
     said = f"gold labels corrected by {config.corrections}: 3 "
     said += "(1 of train, 1 of validation, 1 of held_out)"
     assert said in [note.text for note in corpus.findings]
+
+
+def test_a_spreadsheet_runs_none_of_the_texts(found, tmp_path):
+    evil = replace(found[2][0], text="=HYPERLINK(1)", gold="-1", teacher="+1")
+    write_review(SimpleNamespace(label_errors=[evil]), tmp_path)
+    review = pd.read_csv(tmp_path / REVIEW, dtype=str)
+    assert review.loc[0, ["text", "gold", "teacher"]].tolist() == ["'=HYPERLINK(1)", "'-1", "'+1"]
