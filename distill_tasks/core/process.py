@@ -15,6 +15,8 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     # Twenty seconds are too few for the temporary server where others keep the machine busy.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Stages that Python calls by hand, outside a flow, have no run to keep their lines.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Waiting threads that spin for long made training four times slower beside another busy
     # process; threads that sleep at once made it a fifth slower on an idle machine.
     "GOMP_SPINCOUNT": "10000",

@@ -42,10 +42,10 @@ def export(
     if push is not None:
         check_push(push)
     exported = export_version(open_store(tracking), name, version, folder)
-    out.print(f"Version {exported.version} of {exported.model} lies in {folder}.")
-    out.print(f'Try it: python {folder}/served_model.py {folder} "some text"')
+    out.say(f"Version {exported.version} of {exported.model} lies in {folder}.")
+    out.say(f'Try it: python {folder}/served_model.py {folder} "some text"')
     if push is not None:
-        out.print(f"Pushed to {push_folder(folder, push, private=not public)}")
+        out.say(f"Pushed to {push_folder(folder, push, private=not public)}")
 
 
 def _split(name: str, version: str) -> tuple[str, str]:

@@ -118,8 +118,8 @@ def init(
     tables |= {"transfer": [*tables.get("transfer", []), *transfer]} if transfer else {}
     output.write_text(write_config(survey, data, tables, first), encoding="utf-8")
     for line in [*describe(survey, str(data)), *_say_parts(parts, named)]:
-        out.print(line)
-    out.print(f"Wrote {output}. Next: {_say_next(first, output)}")
+        out.say(line)
+    out.say(f"Wrote {output}. Next: {_say_next(first, output)}")
 
 
 def write_config(

@@ -46,11 +46,11 @@ def predict(
     start = time.monotonic()
     done = predict_file(opened, file, output, text_column)
     speed = done.rows / max(time.monotonic() - start, 1e-9)
-    out.print(f"Wrote {output}: {done.rows:,} rows with {', '.join(done.columns)}; {speed:,.0f}/s.")
+    out.say(f"Wrote {output}: {done.rows:,} rows with {', '.join(done.columns)}; {speed:,.0f}/s.")
     if done.empty:
-        out.print(f"Rows without a text, so without a label: {done.empty:,}.")
+        out.say(f"Rows without a text, so without a label: {done.empty:,}.")
     if done.abstained:
-        out.print(f"Rows less sure than asked for, so marked to abstain: {done.abstained:,}.")
+        out.say(f"Rows less sure than asked for, so marked to abstain: {done.abstained:,}.")
 
 
 def refuse_output(file: Path, output: Path, overwrite: bool) -> None:
