@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def execute(path: Path, folder: Path) -> NotebookNode:
-    """Return a notebook executed in a folder, with the modules beside it; progress is left out."""
+    """Return a notebook executed in a folder, with the modules beside it; log lines are left out."""
     notebook = nbformat.read(path, as_version=4)
     for module in path.parent.glob("*.py"):
         shutil.copy(module, folder)
@@ -37,7 +37,7 @@ def execute(path: Path, folder: Path) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ
         if cell.cell_type == "code":
-            cell.outputs = [one for one in cell.outputs if one.output_type != "stream"]
+            cell.outputs = [one for one in cell.outputs if one.output_type == "execute_result"]
     return notebook
 
 
