@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def execute(path: Path, folder: Path) -> NotebookNode:
-    """Return a notebook executed in a folder, with the modules beside it; log lines are left out."""
+    """Return a notebook executed in a folder beside its modules; log lines are left out."""
     notebook = nbformat.read(path, as_version=4)
     for module in path.parent.glob("*.py"):
         shutil.copy(module, folder)
