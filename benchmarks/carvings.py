@@ -118,7 +118,7 @@ def compare(config: DistillConfig) -> NDArray[np.float64]:
     trials = first_trials(config)
     students, cross = [train_one(run, trial) for trial in trials], train_folds(run, trials)
     first, truth = Evaluator(run, "validation"), Evaluator(run, "held_out")
-    pool = pool_gold(run, students, cross, first.eval_split)
+    pool = pool_gold(first, students, cross)
     qualities = []
     for student in students:
         alone = quality_statistic(first.eval_split, [first.ask(student)])

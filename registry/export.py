@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.errors import InputError, PotstillError, say_reason
-from registry.served import open_served
+from registry.served import open_served, read_fields
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +93,7 @@ def write_card(version: ModelVersion, model: Any) -> str:
     lines = (version.description or f"# {version.name}").splitlines()
     card = "\n".join(LINK.sub(r"\1", line) for line in lines if not _is_links(line))
     header = ["pipeline_tag: text-classification", "tags: [potstill, distillation]"]
-    fields = getattr(model, "fields", ())
+    fields = read_fields(model)
     about = f"\nIt reads the fields {', '.join(fields)}, or a text that joins them.\n"
     return "\n".join(
         ["---", *header, "---", "", card.strip(), about if fields else "", USE.strip()]

@@ -11,6 +11,7 @@ from distill_tasks.core.errors import InputError, did_you_mean, shortlist
 from distill_tasks.core.live import Progress
 from distill_tasks.data.streams import WRITERS, read_batches
 from distill_tasks.scoring.predictions import ask_by_length
+from registry.served import read_fields
 
 if TYPE_CHECKING:
     from distill_tasks.data.streams import Batch, Row
@@ -70,7 +71,7 @@ def choose_columns(
 
     Raises InputError for a file that lacks them.
     """
-    wanted = tuple(named) or tuple(getattr(model, "fields", ())) or ("text",)
+    wanted = tuple(named) or read_fields(model) or ("text",)
     if not named and "text" in columns and not set(wanted) <= set(columns):
         return ("text",)
     if wanted == ("text",) and not named and "text" not in columns and len(columns) == 1:
@@ -102,7 +103,7 @@ def _read_text(model: Any, row: Row, columns: Sequence[str]) -> str | None:
     cells = {name: row.get(name) for name in columns}
     if any(cell is not None and not isinstance(cell, str) for cell in cells.values()):
         return None
-    fields = tuple(getattr(model, "fields", ()))
+    fields = read_fields(model)
     text = (
         model.join(cells) if fields == tuple(columns) else "\n".join(filter(None, cells.values()))
     )

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_tasks.tracking.names import MOST_WORDS
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
 PREFIX = "potstill."
 """Begins the tags of records. Before there were files, the tag itself held the record as JSON."""
-MOST_WORDS = 500
-"""Characters of a tag: MLflow's databases take 5,000, its pages show fewer."""
 
 
 def keep_record(

@@ -54,6 +54,11 @@ def join_classes(classes: tuple[str, ...], *models: Asked) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain(classes, *(asked.model.classes for asked in models))))
 
 
+def read_fields(model: Any) -> tuple[str, ...]:
+    """Return the fields that a `ServedModel` joins; none where its version's code is older."""
+    return tuple(getattr(model, "fields", ()))
+
+
 def open_served(uri: str) -> Any:
     """Return the `ServedModel` inside a model of the registry, with the code of its version.
 

@@ -111,21 +111,6 @@ def _break(line: str, width: int) -> list[str]:
     return [part.replace(NO_BREAK, " ") for part in parts] or [""]
 
 
-def _make_table(rows: Sequence[Cells], titles: Sequence[str], chosen: str) -> Table:
-    """Return a table whose cells stay whole, but for names, which are folded if need be."""
-    name, *figures = titles
-    longest = max(len(row[name]) for row in rows)
-    table = Table()
-    table.add_column(name, overflow="fold", min_width=min(longest, NARROWEST_NAME))
-    for figure in figures:
-        whole = max(len(cell) for cell in (*figure.split(), *(row[figure] for row in rows)))
-        table.add_column(figure, justify="right", min_width=whole)
-    for row in rows:
-        style = "bold yellow" if row[name] == chosen else None
-        table.add_row(*(row[each] for each in titles), style=style)
-    return table
-
-
 def degrade_characters(*streams: TextIO) -> None:
     """Make streams write characters that their encoding lacks in ASCII instead of raising."""
     codecs.register_error("plain", _write_plain)

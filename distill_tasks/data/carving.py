@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.settings import DataConfig
 from distill_tasks.problems.classification import to_decisions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,19 @@ def _draw_validation(
     """
     numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
     text_of_row = np.array([numbers[text] for text in train.texts])
-    generator = np.random.default_rng(seed)
-    chosen: list[int] = []
-    small: list[str] = []
-    for name, group in _stratify(train, text_of_row, classes):
-        texts = generator.permutation(group)
-        if texts.size < 2:
-            small.append(f"{name} ({texts.size} text)")
-            continue
-        chosen.extend(texts[: min(max(1, round(share * texts.size)), texts.size - 1)])
+    groups = _stratify(train, text_of_row, classes)
+    chosen = draw_of_each([group.tolist() for _, group in groups], share, seed)
+    small = [f"{name} ({group.size} text)" for name, group in groups if group.size < 2]
     return np.isin(text_of_row, chosen), small
+
+
+def draw_of_each(groups: Iterable[Sequence[T]], share: float, seed: int) -> list[T]:
+    """Return a random share of each group: one at least but never all, so none of a single one."""
+    generator, drawn = np.random.default_rng(seed), list[T]()
+    for group in groups:
+        most = min(max(1, round(share * len(group))), len(group) - 1)
+        drawn += [group[number] for number in generator.permutation(len(group))[:most]]
+    return drawn
 
 
 def _stratify(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.data.carving import draw_of_each
 from distill_tasks.data.survey import Survey, find_empty_texts, find_unlabelled, split_labels
 
 if TYPE_CHECKING:
@@ -58,10 +59,7 @@ def _draw(rows: pd.DataFrame, survey: Survey, seed: int) -> NDArray[np.bool_]:
     for text, names in dict(zip(texts, labels, strict=True)).items():
         rarest = min(names, key=lambda name: (survey.classes.get(name, 0), name), default="")
         groups.setdefault(rarest, []).append(text)
-    generator, chosen = np.random.default_rng(seed), set[tuple[str, ...]]()
-    for group in groups.values():
-        take = min(max(1, round(HELD_OUT_SHARE * len(group))), len(group) - 1)
-        chosen |= {group[number] for number in generator.permutation(len(group))[:take]}
+    chosen = set(draw_of_each(groups.values(), HELD_OUT_SHARE, seed))
     left = {
         name
         for text, names in zip(texts, labels, strict=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.core.terminal import Cells
 from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.review import list_standing, name_champion, say_review
 from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
-from distill_tasks.reporting.tables import NOTHING, Cells, markdown_table
+from distill_tasks.reporting.tables import NOTHING, markdown_table
 from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 from distill_tasks.students.controls import CONTROLS

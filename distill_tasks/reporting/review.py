@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.terminal import Cells
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
     from distill_tasks.results.review import GateReport, Review, Standing
-
-Cells = dict[str, str]
 
 
 def say_review(review: Review) -> str:

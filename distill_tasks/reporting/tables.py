@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.core.terminal import Cells
 from distill_tasks.core.wording import say_speed
 from distill_tasks.measuring.cost import say_price
 from distill_tasks.reporting.rows import list_calibration, list_classes, list_models, list_variants
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.selection import Candidate
     from distill_tasks.scoring.intervals import Figure
-
-Cells = dict[str, str]
 
 NOTHING = "–"
 """The cell of a missing figure."""

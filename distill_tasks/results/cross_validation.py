@@ -16,7 +16,7 @@ from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.scoring import statistics as weighted
 from distill_tasks.scoring.intervals import Statistic, Weights
-from distill_tasks.scoring.scorecard import EvalSplit, quality_statistic
+from distill_tasks.scoring.scorecard import quality_statistic
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ def list_compared(config: DistillConfig, trials: Sequence[Trial]) -> list[Trial]
     ]
 
 
-def pool_gold(
-    run: OpenRun, students: list[StudentReference], cross: CrossValidation, first: EvalSplit
-) -> Pool:
+def pool_gold(first: Evaluator, students: list[StudentReference], cross: CrossValidation) -> Pool:
     """Return the gold rows of all carvings and what they say of each student beyond the first.
 
     Where some students were trained on the first carving alone, the others' gains are about the
     differences among themselves: their common level stays that of the rows that all have answered.
+    ``first`` evaluates the run's own validation.
     """
-    rows, seed = len(first.split), run.config.seed
+    run, rows = first.run, len(first.eval_split.split)
+    alone = Pool(rows, rows, rows, {}, run.config.seed)
     if not cross.folds:
-        return Pool(rows, rows, rows, {}, seed)
+        return alone
     scored: dict[str, list[Statistic]] = {}
     numbers = [np.arange(rows)]
     for (fold, carving), trained in zip(open_folds(run), cross.folds, strict=True):
@@ -91,21 +91,20 @@ def pool_gold(
         for student in trained:
             quality = quality_statistic(evaluator.eval_split, [evaluator.ask(student)])
             scored.setdefault(student.student, []).append(_on(carving.rows, quality))
-    plain = Evaluator(run, first.name)
     gains = {}
     for student in students:
         others = scored.get(student.student, [])
         if student.name == student.student and len(others) == len(cross.folds):
-            own = _on(numbers[0], quality_statistic(first, [plain.ask(student)]))
+            own = _on(numbers[0], quality_statistic(first.eval_split, [first.ask(student)]))
             gains[student.name] = weighted.difference(weighted.average([own, *others]), own)
-    whole = len(first.split) + len(run.corpus.splits["train"])
+    pooled = replace(alone, rows=rows + len(run.corpus.splits["train"]), gains=gains)
     if all(student.student in gains for student in students if student.distilled):
-        return Pool(rows, whole, len(np.unique(np.concatenate(numbers))), gains, seed)
+        return replace(pooled, scored=len(np.unique(np.concatenate(numbers))))
     if not gains:
-        return Pool(rows, rows, rows, {}, seed)
+        return alone
     common = weighted.average(list(gains.values()))
     apart = {name: weighted.difference(gain, common) for name, gain in gains.items()}
-    return Pool(rows, whole, rows, apart, seed)
+    return replace(pooled, gains=apart)
 
 
 def _on(rows: NDArray[np.int64], statistic: Statistic) -> Statistic:

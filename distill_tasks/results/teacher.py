@@ -17,11 +17,20 @@ logger = logging.getLogger("potstill")
 
 def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     """Return the configured teacher, trained first if it is not ready and not in the store."""
-    teacher = config.teacher
-    digest = teacher.digest(corpus, config.seed, config.loss.balance_classes)
+    teacher, digest = config.teacher, digest_teacher(config, corpus)
     if not teacher.ready:
         return _train(config, corpus, digest)
     return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], reused=True)
+
+
+def digest_teacher(config: DistillConfig, corpus: Corpus) -> str:
+    """Return the digest of the configured teacher, also before it is trained."""
+    return config.teacher.digest(corpus, config.seed, config.loss.balance_classes)
+
+
+def find_labels(config: DistillConfig) -> str:
+    """Return the folder with the answers of all teachers."""
+    return f"{config.work_dir}/labels"
 
 
 def _train(config: DistillConfig, corpus: Corpus, digest: str) -> TeacherReference:

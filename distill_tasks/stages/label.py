@@ -16,7 +16,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SHARD_ROWS, SoftLabelStore
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
-from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.teacher import find_labels, make_teacher
 from distill_tasks.stages.stage import stage
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ logger = logging.getLogger("potstill")
 
 def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
     """Ask the teacher for every text of the corpus that it has not answered before."""
-    root = f"{config.work_dir}/labels"
+    root = find_labels(config)
     answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
     texts = answers.missing(corpus.texts)
     spent = store.manifest("labelling", teacher.digest, "seconds") or {"seconds": 0.0}

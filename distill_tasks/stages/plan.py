@@ -24,6 +24,7 @@ from distill_tasks.results.estimates import Pace, Planned, plan_grid
 from distill_tasks.results.grid import Trial, further_trials
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.results.run import cheapest
+from distill_tasks.results.teacher import digest_teacher, find_labels
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.formats import choose_variants
@@ -182,11 +183,11 @@ def _time_teacher(config: DistillConfig, corpus: Corpus) -> tuple[float, float]:
     teacher, start = config.teacher, config.teacher.start
     if start is None:
         return 0.0, 0.0
-    key = teacher.digest(corpus, config.seed, config.loss.balance_classes)
+    key = digest_teacher(config, corpus)
     store, train_s = Store(config.work_dir), 0.0
     if not teacher.ready and store.manifest("teachers", key) is None:
         train_s = _time_training(config, corpus)
-    due = SoftLabelStore(f"{config.work_dir}/labels", key, corpus.classes).missing(corpus.texts)
+    due = SoftLabelStore(find_labels(config), key, corpus.classes).missing(corpus.texts)
     return train_s / 60, _time_answers(config, corpus, start, due) / 60
 
 

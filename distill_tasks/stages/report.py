@@ -12,12 +12,13 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from pydantic import TypeAdapter
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.core.terminal import Cells
 from distill_tasks.reporting.front import list_points, write_png
 from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
 from distill_tasks.reporting.relabelling import write_review
 from distill_tasks.reporting.review import say_review, tabulate_gate
-from distill_tasks.reporting.tables import Cells, tabulate_models
+from distill_tasks.reporting.tables import tabulate_models
 from distill_tasks.results.outcomes import Tuning
 from distill_tasks.stages.stage import stage
 from distill_tasks.tracking.links import artifact_path

@@ -95,7 +95,7 @@ def make_field(
     asked = {name: answers[name] for name in scores.candidates}
     parities = evaluator.compare_variants(students, asked)
     promises = _find_judged(run.list_promises(), evaluator.eval_split)
-    pool = pool_gold(run, students, cross, evaluator.eval_split)
+    pool = pool_gold(evaluator, students, cross)
     gathered = _gather(run, evaluator.eval_split, students, asked, pool=pool)
     evidence, moved = gathered.evidence, gathered.moved
     follow = {promise: _follow_quality(promise, evaluator.eval_split) for promise in promises}

@@ -19,7 +19,7 @@ from distill_tasks.tracking.figures import (
     log_texts,
 )
 from distill_tasks.tracking.logged_models import find_student, log_student, log_teacher
-from distill_tasks.tracking.names import GAIN, SPEED_UP, name_metrics
+from distill_tasks.tracking.names import GAIN, MOST_WORDS, SPEED_UP, name_metrics
 from distill_tasks.tracking.runs import DISTILLATION, find_or_start, finish
 from distill_tasks.tracking.views import VERDICT, Qualities, share_views
 
@@ -40,8 +40,6 @@ CHOSEN = "student"
 """The tag of a summary run that names the chosen student."""
 OUTCOME = "outcome"
 """The tag of a summary run that says what became of the registered version."""
-MOST_WORDS = 500
-"""Characters of a tag that is shown; MLflow keeps a few thousand."""
 FIGURES = "figures.json"
 """The file of a run with every figure that was measured of its model."""
 

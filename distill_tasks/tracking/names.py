@@ -31,6 +31,8 @@ CURVES = {
 """The metric that shows a curve of a training, by step; below the results in every view."""
 SPEED_UP = "speed-up p95"
 """The metric of a summary run: the teacher's p95 latency divided by the chosen student's."""
+MOST_WORDS = 500
+"""Characters of a tag with words for people: MLflow takes 5,000, its pages show fewer."""
 GAIN = "gain over control"
 """The metric of a judged student: its quality minus that of itself without the teacher."""
 

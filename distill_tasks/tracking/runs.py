@@ -11,6 +11,7 @@ from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import read_environment, variables
 from distill_tasks.core.store import Store
+from distill_tasks.results.teacher import digest_teacher
 from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
 from distill_tasks.tracking.links import run_link, view_link
 from distill_tasks.tracking.retries import RETRIES, shorten
@@ -74,7 +75,7 @@ def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
     name = digest(
         config.model_dump(mode="json", exclude={"work_dir", "tracking"}),
         corpus.digest,
-        config.teacher.digest(corpus, config.seed, config.loss.balance_classes),
+        digest_teacher(config, corpus),
     )
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
     client, store = mlflow.MlflowClient(), Store(config.work_dir).identity

@@ -10,16 +10,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from distill_tasks.scoring.statistics import QUALITY_NAMES
-from distill_tasks.tracking.names import SPEED_UP
+from distill_tasks.tracking.names import SHOWN, SPEED_UP
 
 RUNS = "potstill"
 """The key of the view of all runs: each distillation with its models below it."""
 TAG = "mlflow.sharedViewState."
 VERDICT, CHAMPION = "verdict", "champion"
 """Tags of a summary run that the view of all runs shows as columns."""
-P50, P95 = "p50 ms", "p95 ms"
-MACRO_F1 = QUALITY_NAMES["macro_f1"]
+P50, P95, MACRO_F1 = (SHOWN[f] for f in ("latency/p50_ms", "latency/p95_ms", "quality/macro_f1"))
 WIDTH_PX = 95
 SECTION = "quality-and-latency"
 CHART = {"runsCountToCompare": 20, "deleted": False, "isGenerated": False}

@@ -52,11 +52,11 @@ def compare(
     from distill_tasks.data.rows import read_rows
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.measuring.latency import MeasureConfig
-    from registry.served import open_served
+    from registry.served import open_served, read_fields
     from registry.side_by_side import compare_models
 
     model = open_served(first)
-    fields = getattr(model, "fields", ())
+    fields = read_fields(model)
     joined = {"text_column": fields, "text_template": model.template} if fields else {}
     written = RowFormat(
         **(joined if text_column == "text" else {"text_column": text_column}),

@@ -81,10 +81,10 @@ def test_a_promise_follows_the_quality_over_all_carvings(run, trained):
 
 def test_beside_students_of_one_carving_the_others_keep_their_common_level(run, trained):
     students, cross = trained
-    eval_split = Evaluator(run, "validation").eval_split
+    first = Evaluator(run, "validation")
     dear = replace(students[0], name="dear", student="dear", candidate="dear")
-    both = pool_gold(run, students, cross, eval_split)
-    mixed = pool_gold(run, [*students, dear], cross, eval_split)
+    both = pool_gold(first, students, cross)
+    mixed = pool_gold(first, [*students, dear], cross)
     gains, apart = (
         [plain_value(pool.gains[name], pool.rows) for name in (GOOD, POOR)]
         for pool in (both, mixed)
@@ -97,18 +97,16 @@ def test_beside_students_of_one_carving_the_others_keep_their_common_level(run, 
     scores = score_all(run, [*students, dear], "validation")
     field = make_field(run, [*students, dear], scores, times, cross=cross)
     assert field.candidates[2].quality.value == scores.candidates["dear"].quality.value
-    assert field.candidates[2].quality.rows == len(eval_split.split)
+    assert field.candidates[2].quality.rows == len(first.eval_split.split)
 
 
 def test_a_student_that_failed_on_one_carving_is_compared_on_the_first_alone(run, trained):
     students, cross = trained
-    eval_split = Evaluator(run, "validation").eval_split
+    first = Evaluator(run, "validation")
     torn = CrossValidation([fold[:1] if n else fold for n, fold in enumerate(cross.folds)])
-    assert [*pool_gold(run, students, torn, eval_split).gains] == [GOOD]
+    assert [*pool_gold(first, students, torn).gains] == [GOOD]
     none = CrossValidation([[], [], []])
-    assert pool_gold(run, students, none, eval_split) == pool_gold(
-        run, students, CrossValidation(), eval_split
-    )
+    assert pool_gold(first, students, none) == pool_gold(first, students, CrossValidation())
 
 
 def test_by_default_nothing_is_trained_again(written):
