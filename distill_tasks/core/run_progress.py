@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,10 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill_tasks.core.store import Store
 from distill_tasks.core.wording import say_time
 
-SECONDS = ".stage_seconds.json"
-"""The file of a store with how long each stage took when it last had work to do."""
+SECONDS = "stage_seconds", "last"
+"""Kind and name of what a store keeps of how long each stage took when it last had work to do."""
 LEAST_SEEN = 0.1
 """The share of a first run, by usual times, that must be done before its end is foretold."""
 
@@ -35,8 +35,8 @@ class RunProgress:
 
     def __init__(self, stages: Sequence[Stage], store: Path) -> None:
         self.stages = stages
-        self.file = store / SECONDS
-        self.known = self._read_known()
+        self.store = Store(store)
+        self.known: dict[str, float] = self.store.manifest(*SECONDS) or {}
         """Seconds of each stage when it last had work to do in this store, by what it does."""
         self.number = -1
         """Of the present stage, counted from 0; -1 before the first one."""
@@ -61,7 +61,7 @@ class RunProgress:
             self._leave()
         kept = self.known | {self.stages[number].about: s for number, s in self.took.items()}
         with suppress(OSError):  # what it holds is for people alone
-            self.file.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            self.store.keep(*SECONDS, kept)
 
     @property
     def seconds_left(self) -> float | None:
@@ -113,13 +113,6 @@ class RunProgress:
         if stage.about in self.known:
             return self.known[stage.about]
         return None if pace is None else pace * stage.usual_s
-
-    def _read_known(self) -> dict[str, float]:
-        try:
-            kept = json.loads(self.file.read_text(encoding="utf-8"))
-            return {str(about): float(seconds) for about, seconds in kept.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            return {}
 
 
 _present: list[RunProgress] = []

@@ -21,6 +21,7 @@ from distill_tasks.students.base import Student, TrainingSet
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.terms import Terms, count_terms, weigh_terms
 from distill_tasks.training.curve import Curve
+from distill_tasks.training.random_weights import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -308,13 +309,13 @@ def fit_network(
     """
     import torch
 
-    torch.manual_seed(training_set.seed)
-    start = SPREAD * torch.randn(features.shape[1], hidden_units)
-    network = Network(
-        torch.nn.EmbeddingBag.from_pretrained(start, freeze=False, mode="sum", sparse=True),
-        torch.nn.Parameter(torch.zeros(hidden_units)),
-        torch.nn.Linear(hidden_units, len(training_set.classes)),
-    )
+    with seeded(training_set.seed):
+        start = SPREAD * torch.randn(features.shape[1], hidden_units)
+        network = Network(
+            torch.nn.EmbeddingBag.from_pretrained(start, freeze=False, mode="sum", sparse=True),
+            torch.nn.Parameter(torch.zeros(hidden_units)),
+            torch.nn.Linear(hidden_units, len(training_set.classes)),
+        )
     curve = _learn(network, features, training_set)
     return network.weights(), curve
 

@@ -34,6 +34,7 @@ from distill_tasks.students.token_vectors import (
 )
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.curve import Curve
+from distill_tasks.training.random_weights import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -129,14 +130,13 @@ class StaticStudent(Student):
         tokenizer = read_tokenizer(start)
         tokens = _encode(tokenizer, training_set.rows.texts)
         embeddings = make_embeddings(self, start, tokens, training_set.work_dir)
-        torch.manual_seed(training_set.seed)
-        network = Network(
-            bag=torch.nn.EmbeddingBag.from_pretrained(
-                torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
-            ),
-            hidden=torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS),
-            output=torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes)),
+        bag = torch.nn.EmbeddingBag.from_pretrained(
+            torch.from_numpy(embeddings), freeze=False, mode="mean", sparse=True
         )
+        with seeded(training_set.seed):
+            hidden = torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS)
+            output = torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes))
+        network = Network(bag, hidden, output)
         curve = _fit(network, tokens, training_set, self)
         network.save(folder)
         tokenizer.save(str(folder / "tokenizer.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
-    set_seed,
 )
 
 from distill_tasks.core.memory import collect_garbage
@@ -38,6 +37,7 @@ from distill_tasks.training.hidden_states import OnlineTeacher
 from distill_tasks.training.interruption import StopBetweenSteps
 from distill_tasks.training.losses import check_finite, distillation_loss, gold_loss
 from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Barrier, count_ranks, work_together
+from distill_tasks.training.random_weights import seeded
 from distill_tasks.training.recipe import Recipe
 from distill_tasks.training.tokens import LENGTH
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
@@ -107,27 +107,29 @@ def _train(
     progress: ProgressFile | None,
     barrier: Barrier,
 ) -> list[Curve]:
-    set_seed(recipe.seed)
-    model, checkpoints = make_model(), folder / CHECKPOINTS
-    if online_teacher is None:  # else every token's last state is compared
-        read_first_token(model)
-    stop = StopBetweenSteps(recipe.share)
-    barrier()
+    checkpoints, stop = folder / CHECKPOINTS, StopBetweenSteps(recipe.share)
     validated = bool((np.array(validation["labels"]) != NO_LABEL).all())
-    with nullcontext() if online_teacher is None else online_teacher.joined(model):
-        copied = device.working_copy and not learns_embeddings(model)
-        trainer = _DistillationTrainer(
-            recipe,
-            online_teacher,
-            WorkingCopy(model) if copied else None,
-            model=model,
-            args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
-            train_dataset=rows,
-            eval_dataset=validation,
-            data_collator=Collator(tokenizer, recipe.max_length),
-            compute_metrics=_score_with(recipe.problem),
-            callbacks=[*_callbacks(recipe, validated, progress), stop],
-        )
+    with ExitStack() as joined:
+        with seeded(recipe.seed):
+            model = make_model()
+            if online_teacher is None:  # else every token's last state is compared
+                read_first_token(model)
+            else:
+                joined.enter_context(online_teacher.joined(model))
+            barrier()
+            copied = device.working_copy and not learns_embeddings(model)
+            trainer = _DistillationTrainer(
+                recipe,
+                online_teacher,
+                WorkingCopy(model) if copied else None,
+                model=model,
+                args=_arguments(recipe, device, checkpoints, validated, device.bf16 and not copied),
+                train_dataset=rows,
+                eval_dataset=validation,
+                data_collator=Collator(tokenizer, recipe.max_length),
+                compute_metrics=_score_with(recipe.problem),
+                callbacks=[*_callbacks(recipe, validated, progress), stop],
+            )
         trainer.remove_callback(PrinterCallback)
         compiles = device.compiles_training and online_teacher is None and present_ranks() == 1
         reader = (

@@ -1,10 +1,9 @@
-import json
-
 import pytest
 from builders import clock_of
 
 from distill_tasks.core import run_progress
 from distill_tasks.core.run_progress import SECONDS, RunProgress, Stage, following, told_stage
+from distill_tasks.core.store import Store
 
 STAGES = (Stage("read", "read", 10), Stage("train", "train", 80), Stage("read", "read again", 10))
 
@@ -50,7 +49,7 @@ def test_stages_that_had_nothing_to_do_teach_nothing(clock, tmp_path):
         go_through(clock, 1, 5, 2)
     with following(RunProgress(STAGES, tmp_path)):
         go_through(clock, 0.1, 7, 0.1, reused=("read", "read again"))
-    kept = json.loads((tmp_path / SECONDS).read_text())
+    kept = Store(tmp_path).manifest(*SECONDS)
     assert kept == {"read": 1, "train": 7, "read again": 2}
 
 
@@ -67,10 +66,14 @@ def test_a_stage_of_several_tasks_is_one(clock, tmp_path):
             assert run.number == 2
 
 
-def test_times_that_cannot_be_read_are_as_good_as_none(tmp_path):
-    for content in ("[", "[1]", '{"read": "x"}'):
-        (tmp_path / SECONDS).write_text(content)
+def test_times_that_cannot_be_read_are_told_and_as_good_as_none(clock, tmp_path, caplog):
+    for content in ("[", "[1]"):
+        with following(RunProgress(STAGES, tmp_path)):
+            go_through(clock, 1, 5, 2)
+        (tmp_path.joinpath(*SECONDS) / "manifest.json").write_text(content)
+        caplog.clear()
         assert RunProgress(STAGES, tmp_path).known == {}
+        assert "stage_seconds/last is not whole" in caplog.text
 
 
 def test_without_a_run_a_stage_is_told_to_nobody():
