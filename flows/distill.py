@@ -22,7 +22,7 @@ from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
 from distill_tasks.stages.export import export
 from distill_tasks.stages.halve import halve
-from distill_tasks.stages.label import label, teach
+from distill_tasks.stages.label import drop_unanswered, label, teach
 from distill_tasks.stages.measure import measure
 from distill_tasks.stages.plan import fit
 from distill_tasks.stages.prepare import prepare
@@ -81,6 +81,7 @@ def distill(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> Outcome
             left_out = fit(config, corpus).left_out
             teacher = teach(config, corpus)
             labels = label(config, corpus, teacher)
+            corpus = drop_unanswered(config, corpus, labels)
             run = start_run(config, corpus, teacher, labels, left_out=tuple(left_out))
             vet(run)
             tuning = tune(run)

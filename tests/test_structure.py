@@ -12,7 +12,7 @@ from distill_tasks.teachers import TeacherConfig
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("core", "problems", "data", "scoring", "serving", "training", "teachers", "students"),
+    *("core", "problems", "data", "scoring", "serving", "training", "llm", "teachers", "students"),
     *("measuring", "config", "results", "tracking", "reporting", "stages", "registry", "flows"),
 )
 """The packages in the order of their imports: each uses those before it, and no other."""
@@ -25,7 +25,7 @@ MODULES = {
 }
 USERS = {
     "prefect": {"stages", "flows"},
-    "mlflow": {"tracking", "registry", "serving"},
+    "mlflow": {"teachers", "tracking", "registry", "serving"},
     "torch": set(ROOMS) - {"core", "problems", "data", "scoring"},
 }
 """Who imports a library."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distill_tasks.core.digests import digest
+from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.report import DataReport
 from distill_tasks.data.soft_labels import SoftLabelStore
@@ -52,6 +54,16 @@ class CorpusReference:
     folder: Path
     report: DataReport
     reused: bool
+
+    @classmethod
+    def keep(cls, store: Store, corpus: Corpus, report: DataReport) -> CorpusReference:
+        """Keep a corpus in the store, if it is not there."""
+        key = digest(corpus.digest, [asdict(finding) for finding in corpus.findings])
+        reused = store.manifest("corpus", key) is not None
+        if not reused:
+            with store.build("corpus", key, {"classes": list(corpus.classes)}) as draft:
+                corpus.save(draft)
+        return cls(corpus.digest, store.folder("corpus", key), report, reused)
 
     def open(self) -> Corpus:
         """Read the corpus."""

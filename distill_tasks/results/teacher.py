@@ -6,10 +6,12 @@ import logging
 import time
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.core import digests
 from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.references import TeacherReference
+from distill_tasks.teachers.base import LabellingContext
 from distill_tasks.training.checkpoint import Checkpoint
 
 logger = logging.getLogger("potstill")
@@ -20,7 +22,17 @@ def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     teacher, digest = config.teacher, digest_teacher(config, corpus)
     if not teacher.ready:
         return _train(config, corpus, digest)
+    identity = teacher.identify(teacher_context(config, corpus))
+    if identity:
+        digest = digests.digest(digest, identity)
     return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], reused=True)
+
+
+def teacher_context(
+    config: DistillConfig, corpus: Corpus, weights: Checkpoint | None = None
+) -> LabellingContext:
+    """Return what the teacher of a run has at hand when it answers."""
+    return LabellingContext(corpus, config.data, Store(config.work_dir), weights)
 
 
 def digest_teacher(config: DistillConfig, corpus: Corpus) -> str:

@@ -24,7 +24,7 @@ from distill_tasks.results.estimates import Pace, Planned, plan_grid
 from distill_tasks.results.grid import Trial, further_trials
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.results.run import cheapest
-from distill_tasks.results.teacher import digest_teacher, find_labels
+from distill_tasks.results.teacher import digest_teacher, find_labels, teacher_context
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.formats import choose_variants
@@ -219,7 +219,8 @@ def _time_answers(
     if not sample:
         return 0.0
     began, first, done = 0.0, 0, 0
-    for rows, _ in config.teacher.answers(sample, corpus, config.data, start):
+    context = teacher_context(config, corpus, start)
+    for rows, _ in config.teacher.answers(sample, context):
         done += len(rows)
         if not began:
             began, first = time.monotonic(), done

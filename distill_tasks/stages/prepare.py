@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +59,8 @@ def check_config(config: DistillConfig) -> Corpus:
 
 def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:
     """Keep the checked rows and the report on them in the store."""
-    store = Store(config.work_dir)
-    key = digest(corpus.digest, [asdict(finding) for finding in corpus.findings])
-    reused = store.manifest("corpus", key) is not None
-    if not reused:
-        with store.build("corpus", key, {"classes": list(corpus.classes)}) as draft:
-            corpus.save(draft)
-    folder = store.folder("corpus", key)
-    return CorpusReference(corpus.digest, folder, report_on_data(config, corpus), reused)
+    report = report_on_data(config, corpus)
+    return CorpusReference.keep(Store(config.work_dir), corpus, report)
 
 
 def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from distill_tasks.core.progress import ProgressFile
+    from distill_tasks.core.store import Store
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
     Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
-    """Batches of row numbers (rows,) and logits (rows, classes); every row occurs once."""
+    """Batches of row numbers (rows,) and logits (rows, classes); a row occurs once at most."""
 
 logger = logging.getLogger("potstill")
 
@@ -34,6 +36,18 @@ ONE_HOT = Note(
     "which say how likely the others are, would teach more",
 )
 """What is said of a teacher whose answers are hard labels."""
+
+
+@dataclass(frozen=True)
+class LabellingContext:
+    """What a teacher has at hand when it answers."""
+
+    corpus: Corpus
+    columns: RowFormat
+    store: Store
+    """The store of the run, where a teacher may keep what answering costs."""
+    weights: Checkpoint | None = None
+    """The teacher's weights, if it has any here."""
 
 
 class Teacher(Settings, ABC):
@@ -94,17 +108,18 @@ class Teacher(Settings, ABC):
         """
         raise NotImplementedError
 
+    def identify(self, context: LabellingContext) -> str:
+        """Return what else its answers depend on, which only asking it tells; empty if nothing.
+
+        It is called once in a run, before any answer is read from the store.
+        """
+        return ""
+
     @abstractmethod
-    def answers(
-        self,
-        texts: Sequence[str],
-        corpus: Corpus,
-        columns: RowFormat,
-        weights: Checkpoint | None,
-    ) -> Batches:
+    def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers to texts of the corpus, in batches of any order.
 
-        ``weights`` are the teacher's weights, if it has any here.
+        Rows that it cannot answer are left out.
         """
 
 
@@ -116,14 +131,9 @@ class LocalTeacher(Teacher):
     def start(self) -> Checkpoint:
         """The teacher itself if it is ready, else its base."""
 
-    def answers(
-        self,
-        texts: Sequence[str],
-        corpus: Corpus,
-        columns: RowFormat,
-        weights: Checkpoint | None,
-    ) -> Batches:
+    def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return the answers of its weights, shortest texts first."""
+        weights = context.weights
         assert weights is not None  # it has some
         classifier = SequenceClassifier(weights.model, weights.max_length, weights.revision)
         logger.info("label: %s", classifier.device.reason)

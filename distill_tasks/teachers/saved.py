@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
-    from distill_tasks.teachers.base import Batches
-    from distill_tasks.training.checkpoint import Checkpoint
+    from distill_tasks.teachers.base import Batches, LabellingContext
 
     Answers = tuple[list[str], NDArray[np.float32], tuple[str, ...]]
     """The texts, their logits (rows, classes) and the classes in column order."""
@@ -80,15 +79,9 @@ class SavedTeacher(Teacher):
         labels = [] if self.label_column is None else [self.label_column, corpus.classes]
         return digest(self.kind, self.values, corpus.problem, file, *labels)
 
-    def answers(
-        self,
-        texts: Sequence[str],
-        corpus: Corpus,
-        columns: RowFormat,
-        weights: Checkpoint | None,
-    ) -> Batches:
+    def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its file's answers to texts, in one batch."""
-        answered, logits, _ = self._read(corpus, columns)
+        answered, logits, _ = self._read(context.corpus, context.columns)
         rows = {text: row for row, text in enumerate(answered)}
         return iter([(np.arange(len(texts)), logits[[rows[text] for text in texts]])])
 

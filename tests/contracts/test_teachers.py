@@ -20,12 +20,12 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.references import TeacherReference
 from distill_tasks.results.run import OpenRun
-from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.teacher import make_teacher, teacher_context
 from distill_tasks.results.trained import train_one
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.label import drop_unanswered, label_rows
 from distill_tasks.stages.plan import plan_grid
-from distill_tasks.stages.prepare import check_config
+from distill_tasks.stages.prepare import check_config, keep_corpus
 from distill_tasks.teachers import Teacher, TeacherConfig
 
 
@@ -34,6 +34,8 @@ class LengthTeacher(Teacher):
 
     kind: Literal["length"] = "length"
     scale: float = 1.0
+    shortest: int = 0
+    """Characters of the shortest text that it answers."""
 
     def check(self, columns, problem):
         return None
@@ -42,11 +44,13 @@ class LengthTeacher(Teacher):
         return []
 
     def digest(self, corpus, seed, balanced):
-        return digest(self.kind, self.scale, corpus.classes, corpus.problem)
+        return digest(self.kind, self.scale, self.shortest, corpus.classes, corpus.problem)
 
-    def answers(self, texts, corpus, columns, weights):
-        middles = 25 + 10 * np.arange(len(corpus.classes))
+    def answers(self, texts, context):
+        middles = 25 + 10 * np.arange(len(context.corpus.classes))
         for row, text in enumerate(texts):
+            if len(text) < self.shortest:
+                continue
             logits = -self.scale * np.abs(len(text) - middles) / 10
             yield np.array([row]), logits[None].astype(np.float32)
 
@@ -76,7 +80,7 @@ KINDS = {
     ),
     "transformers": Kind({"model": "base", "max_length": 16}, "model", {"max_length": 17}),
     "saved": Kind({"path": "answers.parquet"}, "path", {"values": "logits"}),
-    "length": Kind({}, None, {"scale": 2.0}),
+    "length": Kind({}, None, {"scale": 2.0, "shortest": 1}),
 }
 SOURCES = {name: kind.source for name, kind in KINDS.items() if kind.source is not None}
 
@@ -133,7 +137,8 @@ class Case:
 
     def ask(self, texts):
         """Return row numbers (rows,) and logits (rows, classes) as they come."""
-        batches = self.teacher.answers(texts, self.corpus, self.config.data, self.made.model)
+        context = teacher_context(self.config, self.corpus, self.made.model)
+        batches = self.teacher.answers(texts, context)
         rows, logits = zip(*batches, strict=True)
         return np.concatenate(rows), np.concatenate(logits)
 
@@ -268,3 +273,32 @@ def test_a_kind_is_one_class_and_one_line_in_the_union(folder):
     student = train_one(run, trial)
     logits = open_model(student.folder).logits(corpus.splits["held_out"].texts)
     assert logits.shape == (60, len(CLASSES))
+
+
+def test_unanswered_rows_teach_nobody_and_in_evaluation_count_as_unknown(folder):
+    corpus = check_config(parse(folder, "length"))
+    shortest = 1 + int(np.median([len(text) for text in corpus.texts]))
+    config = parse(folder, "length", shortest=shortest)
+    kept, teacher = keep_corpus(config, corpus), make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher)
+    assert label_rows(config, corpus, teacher).asked < labels.asked
+    reduced = drop_unanswered(config, kept, labels).open()
+    trained, answered = (
+        [len(text) for text in rows.splits["train"].texts] for rows in (corpus, reduced)
+    )
+    assert answered == [length for length in trained if length >= shortest]
+    assert len(answered) < len(trained)
+    assert reduced.findings[-1].text.startswith(f"{len(trained) - len(answered)} rows are left out")
+    for name in ("validation", "held_out"):
+        assert reduced.splits[name].digest == corpus.splits[name].digest
+        texts = corpus.splits[name].texts
+        unknown = (labels.open().read(texts).logits == 0).all(axis=1)
+        assert unknown.tolist() == [len(text) < shortest for text in texts]
+
+
+def test_a_teacher_that_answers_no_row_of_train_ends_the_run_in_one_line(folder):
+    config = parse(folder, "length", shortest=10_000)
+    corpus = check_config(config)
+    labels = label_rows(config, corpus, make_teacher(config, corpus))
+    with pytest.raises(InputError, match=r"answered none of the \d+ rows of train"):
+        drop_unanswered(config, keep_corpus(config, corpus), labels)
