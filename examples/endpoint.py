@@ -26,6 +26,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 from aiohttp import web
 from cyclopts import App, Parameter
 from endpoint_batches import Batches
@@ -111,7 +112,7 @@ class ScriptedEndpoint:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """Answer a chat completion, or do to it what the script says."""
-        body = await request.json()
+        body = orjson.loads(await request.read())
         self.in_flight += 1
         try:
             entry, answer = self.play(body, "chat", request.headers.get("Authorization", ""))
@@ -123,7 +124,12 @@ class ScriptedEndpoint:
         if entry.fault is Fault.TRUNCATED:
             return web.Response(body=halve(answer), content_type="application/json")
         headers = self.say_when(entry) if entry.status == 429 else {}
-        return web.json_response(answer, status=entry.status, headers=headers)
+        return web.Response(
+            body=orjson.dumps(answer),
+            status=entry.status,
+            headers=headers,
+            content_type="application/json",
+        )
 
     def play(
         self, body: dict[str, Any], kind: Literal["chat", "batch"], authorization: str
@@ -230,10 +236,11 @@ def run_endpoint(oracle: str, *arguments: str) -> Iterator[str]:
 
 
 def load_oracle(name: str) -> Oracle:
-    """Return the function that `module:function` names."""
-    module, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    return getattr(importlib.import_module(module), function)
+    """Return the function that ``folder/module.py:function`` or ``module:function`` names."""
+    path, _, function = name.rpartition(":")
+    sys.path.insert(0, str(Path(path).parent.resolve()))
+    oracle: Oracle = getattr(importlib.import_module(Path(path).stem), function)
+    return oracle
 
 
 def main() -> None:

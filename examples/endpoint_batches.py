@@ -106,7 +106,8 @@ class Batches:
         script = self.endpoint.script
         served = lines[: len(lines) // 2] if script.batch_expires else lines
         answers = [self.answer(json.loads(line)) for line in served]
-        good, bad = ([one for one in answers if (one["error"] is None) is well] for well in (1, 0))
+        good = [one for one in answers if one["response"]["status_code"] == 200]
+        bad = [one for one in answers if one["response"]["status_code"] != 200]
         batch = Batch(
             id=f"batch_{next(self.numbers)}",
             input_file=asked["input_file_id"],
@@ -129,7 +130,7 @@ class Batches:
             "id": f"batch_req_{entry.number}",
             "custom_id": line["custom_id"],
             "response": response,
-            "error": None if entry.status == 200 else {"code": None, "message": "failed"},
+            "error": None,
         }
 
     async def poll(self, request: web.Request) -> web.Response:

@@ -104,7 +104,9 @@ def judge(oracle: Oracle, prompt: Prompt, flaws: Flaws, draw: random.Random) -> 
         first, second = sorted(range(len(logits)), key=logits.__getitem__)[:-3:-1]
         logits[first], logits[second] = logits[second], logits[first]
     moved = [
-        logit / flaws.temperature + flaws.first_option_bonus / place + draw.gauss(0, flaws.noise)
+        logit / flaws.temperature
+        + flaws.first_option_bonus / place
+        + (draw.gauss(0, flaws.noise) if flaws.noise else 0)
         for place, logit in enumerate(logits, start=1)
     ]
     return dict(zip(codes, soften(moved), strict=True))

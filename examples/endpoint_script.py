@@ -7,10 +7,10 @@ import json
 import random
 import threading
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from endpoint_model import Flaws, draw_share
 
@@ -145,12 +145,13 @@ class Ledger:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path
         self.entries: list[Entry] = []
+        self.file: TextIO | None = None
         self.writing = threading.Lock()
-        if path is not None and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            self.entries = [Entry(**json.loads(line)) for line in lines]
+        if path is not None:
+            self.file = path.open("a+", buffering=1, encoding="utf-8")
+            self.file.seek(0)
+            self.entries = [Entry(**json.loads(line)) for line in self.file]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -159,9 +160,8 @@ class Ledger:
         """Add a request."""
         with self.writing:
             self.entries.append(entry)
-            if self.path is not None:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(entry)) + "\n")
+            if self.file is not None:
+                self.file.write(json.dumps(vars(entry)) + "\n")
 
     @property
     def spent(self) -> float:
@@ -190,3 +190,10 @@ class Ledger:
 def digest(value: Any) -> str:
     """Return a short digest of anything that JSON can hold."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Return what is entered so far into the ledger of an endpoint in another process."""
+    ledger = Ledger()
+    ledger.entries = [Entry(**json.loads(line)) for line in path.read_text().splitlines()]
+    return ledger
