@@ -44,6 +44,18 @@ def test_promises_are_rarely_called_kept_that_are_not():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_store_of_a_million_answers_is_quick_and_small():
+    script = ROOT / "benchmarks/answers_store.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    for fs in ("file", "memory"):
+        assert figures[f"write_s_{fs}"] <= 60
+        assert figures[f"find_s_{fs}"] <= 10
+        assert figures[f"peak_gb_{fs}"] < 1
+
+
+@pytest.mark.slow
 def test_statistics_of_three_seeds_of_ten_candidates_take_seconds():
     rows, classes, candidates, seeds = 2200, 8, 10, 3
     generator = np.random.default_rng(0)

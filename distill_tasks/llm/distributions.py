@@ -139,8 +139,7 @@ def from_stated(stated: Mapping[str, float], classes: Sequence[str]) -> Distribu
     """Return the distribution of the confidence that an answer states for each class.
 
     Classes with zero, or that it leaves out, count as no better than rounded: they get a floor.
-    Raises UnusableError if the numbers are no probabilities, do not sum to about one, or name no
-    class.
+    Raises UnusableError if no class is named, or the numbers do not sum to about one.
     """
     values = np.array([*stated.values()], np.float64)
     total = float(values.sum())
@@ -176,7 +175,7 @@ def average_orders(replies: Sequence[Distribution]) -> Distribution:
 
 def disagree(one: Distribution, other: Distribution) -> bool:
     """Return whether two replies put different classes first."""
-    return bool(one.best != other.best)
+    return one.best != other.best
 
 
 def _read_tokens(listed: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -203,7 +202,7 @@ def _to_masses(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         raise UnusableError("zeros", f"all of {len(logs)} log-probabilities are zero")
     if np.isnan(logs).any():
         raise UnusableError("not_probabilities", "a log-probability is not a number")
-    masses = np.exp(np.where(logs > FILLER, logs, -np.inf).clip(max=1))
+    masses: NDArray[np.float64] = np.exp(np.where(logs > FILLER, logs, -np.inf).clip(max=1))
     total = float(masses.sum())
     if total > 1 + ROUNDING:
         raise UnusableError("not_probabilities", f"the probabilities add up to {total:.3g}")
