@@ -54,7 +54,17 @@ UNITS = {
     "validation_folds": "carvings",
 }
 """What keys that are quantities are counted or measured in."""
-WITHOUT_UNIT = {"alpha", "high", "learning_rate", "low", "seed", "temperature", "terms"}
+WITHOUT_UNIT = {
+    "alpha",
+    "high",
+    "learning_rate",
+    "low",
+    "seed",
+    "temperature",
+    "terms",
+    "version",
+    "weight",
+}
 """Numbers that have no unit."""
 SPACES = "search.optuna.spaces"
 INTRODUCTION = """# Configuration
