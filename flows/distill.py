@@ -70,11 +70,10 @@ def distill(
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
     ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence`` accepts the
-    terms of a teacher that asks for it.
+    the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence``: the
+    teacher's terms, where it asks.
     """
-    config = open_config(config)
-    config.teacher.check_licence(accept_licence)
+    config = open_config(config, accept_licence)
     with (
         Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
         show_lines(),

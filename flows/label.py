@@ -28,8 +28,7 @@ def label_only(
     the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence`` accepts the
     terms of a teacher that asks for it.
     """
-    settings = open_config(config)
-    settings.teacher.check_licence(accept_licence)
+    settings = open_config(config, accept_licence)
     with (
         Store(settings.work_dir).lock(f"label {settings.name}", wait_minutes),
         show_lines(),

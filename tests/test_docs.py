@@ -223,6 +223,16 @@ def is_quantity(field):
     return any(way.get("type") in ("number", "integer") for way in ways)
 
 
+def place_in_api(inner, name, value):
+    """Return a teacher of kind api in which a key has a value."""
+    licence = {"name": "x", "url": "https://example.com", "may_train": "yes"}
+    parts = {"licence": licence, "prices": {"input": 1, "output": 1}, "prompt": {}}
+    for section in inner:
+        parts[section] = parts[section] | {name: value}
+    own = {} if inner else {name: value}
+    return {"kind": "api", "base_url": "https://a/v1", "model": "large", **parts, **own}
+
+
 def place(path, value):
     """Return the part of a configuration in which a key of the page has a value."""
     *sections, name = path.split(".")
@@ -246,6 +256,8 @@ def place(path, value):
             return {"teacher": {"kind": "transformers", "model": "folder", name: value}}
         case ["teacher", "finetune"]:
             return {"teacher": {"kind": "finetune", "base": "folder", name: value}}
+        case ["teacher", "api", *inner]:
+            return {"teacher": place_in_api(inner, name, value)}
         case ["data", "train", "hub"]:
             table = {"hub": "a/b", "revision": "c", "split": "train", name: value}
             return {"data": {"train": table}}

@@ -126,15 +126,20 @@ class Session:
 
     def estimate(self, texts: Sequence[str]) -> Estimate:
         """Return what the answers to texts cost that are not in the ledger; nothing is asked."""
-        identity = self._recall()
-        if identity is not None:
-            answered = self._find_answered(texts, identity)
-            texts = [texts[row] for row in np.flatnonzero(~answered).tolist()]
+        identity, texts = self._recall(), self.find_missing(texts)
         way = self.wanted if identity is None else identity.probe.way
         client = Client(self.address, self.ledger)
         labeller = Labeller(client, self.prompt, way, self.order)
         spent = self.ledger.spent().committed
         return estimate(texts, labeller, self.address, self.ledger.usual(), spent)
+
+    def find_missing(self, texts: Sequence[str]) -> Sequence[str]:
+        """Return the texts that it has not been asked about."""
+        identity = self._recall()
+        if identity is None:
+            return texts
+        answered = self._find_answered(texts, identity)
+        return [texts[row] for row in np.flatnonzero(~answered).tolist()]
 
     def reach(self) -> None:
         """Raise InputError unless the endpoint can be reached and takes the key."""

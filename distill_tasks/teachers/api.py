@@ -172,10 +172,12 @@ class ApiTeacher(Teacher):
                 "Read it, then say --accept-licence (in a deployment the parameter accept_licence)."
             )
 
-    def reach(self, context: LabellingContext) -> None:
-        """Raise InputError unless the endpoint can be reached and takes the key."""
+    def probe(self, context: LabellingContext) -> list[Note]:
+        """Raise InputError unless the endpoint can be reached, where rows are not answered yet."""
         with self._session(context) as session:
-            session.reach()
+            if session.find_missing(self._cut(context.corpus.texts)):
+                session.reach()
+        return []
 
     def estimate(self, context: LabellingContext) -> Estimate:
         """Return what the answers cost that are not in the ledger."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from distill_tasks.core.digests import digest
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
 from distill_tasks.training.checkpoint import Checkpoint
@@ -49,6 +50,10 @@ class LabellingContext:
     """The store of the run, where a teacher may keep what answering costs."""
     weights: Checkpoint | None = None
     """The teacher's weights, if it has any here."""
+    tracking_uri: str = ""
+    """Where MLflow records the run."""
+    identity: str = ""
+    """What `Teacher.identify` returned in this run."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,6 @@ class Teacher(Settings, ABC):
     def check_licence(self, accepted: bool) -> None:
         """Raise InputError if its terms must be accepted before it is learned from, and are not."""
 
-    def reach(self, context: LabellingContext) -> None:
-        """Raise InputError unless it could be asked now; nothing is asked."""
-
     def estimate(self, context: LabellingContext) -> Estimate | None:
         """Return what its missing answers cost; None for a teacher that costs nothing."""
         return None
@@ -110,6 +112,13 @@ class Teacher(Settings, ABC):
 
         Raises InputError for rows or classes that it cannot answer.
         """
+
+    def probe(self, context: LabellingContext) -> list[Note]:
+        """Ask it about a few rows before any work, and return oddities of its answers.
+
+        Raises InputError for a teacher that cannot be reached or answers what is no use.
+        """
+        return []
 
     @abstractmethod
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
@@ -167,3 +176,11 @@ class LocalTeacher(Teacher):
         classifier = SequenceClassifier(weights.model, weights.max_length, weights.revision)
         logger.info("label: %s", classifier.device.reason)
         return classifier.answer(texts)
+
+
+def join_identity(teacher: str, identity: str) -> str:
+    """Return the digest under which a teacher's answers are kept.
+
+    It joins the digest of its settings with what `Teacher.identify` returned.
+    """
+    return digest(teacher, identity) if identity else teacher

@@ -44,13 +44,11 @@ def check(config: Config, *, json: Json = False) -> Answer:
 
     Example: potstill check examples/reuters/distill.yaml
     """
-    from distill_tasks.results.teacher import teacher_context
     from distill_tasks.stages.prepare import check_config, report_on_data
 
     settings = load_config(config)
     check_prefect()
     corpus = check_config(settings)
-    settings.teacher.reach(teacher_context(settings, corpus))
     notes = [*corpus.findings, *report_on_data(settings, corpus).warnings]
     if not json:
         print_check(settings, corpus, notes)
