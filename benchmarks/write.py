@@ -21,6 +21,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
     "answers_store",
+    "censored",
     "rows",
     "verdict_error_rates",
     "promise_error_rates",

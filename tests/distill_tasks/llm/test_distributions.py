@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.special import log_softmax, rel_entr
 from scipy.stats import dirichlet
 
@@ -12,6 +13,7 @@ from distill_tasks.llm.distributions import (
     Distribution,
     UnusableError,
     average_orders,
+    continue_tail,
     disagree,
     from_stated,
     from_token_logprobs,
@@ -35,8 +37,12 @@ def assert_sums_to_one(reply):
 
 
 def test_classes_that_are_not_listed_share_what_is_left():
+    """Falling on from 0.3 to 0.1 in all: 0.3 f + 0.3 f² = 0.1, and a mean of order 1/2."""
+    factor = (math.sqrt(1 + 4 / 3) - 1) / 2
+    share = 0.3 * ((math.sqrt(factor) + factor) / 2) ** 2
     reply = from_top_logprobs(logs(A=0.6, B=0.3), CODES)
-    np.testing.assert_allclose(reply.probabilities, [0.6, 0.3, 0.05, 0.05])
+    expected = np.array([0.6, 0.3, share, share])
+    np.testing.assert_allclose(reply.probabilities, expected / expected.sum())
     assert reply.censored == pytest.approx(0.1)
     assert reply.off_list == pytest.approx(0)
 
@@ -128,16 +134,22 @@ def lists(draw):
 
 
 def restore_slowly(listed, codes):
-    """Share what is left one class after the other, in plain numbers."""
+    """Restore in plain numbers, class by class, with the factor from another solver."""
     known = dict.fromkeys(codes, 0.0)
     for token, value in listed:
         if token.strip() in known:
             known[token.strip()] += math.exp(value)
-    left = 1 - math.fsum(math.exp(value) for _, value in listed)
-    bound = math.exp(min(value for _, value in listed))
+    least = math.exp(min(value for _, value in listed))
     silent = [code for code in codes if not known[code]]
+    left = max(0.0, 1 - math.fsum(math.exp(value) for _, value in listed))
+
+    def miss(factor):
+        return least * math.fsum(factor**rank for rank in range(1, len(silent) + 1)) - left
+
+    factor = 1.0 if miss(1.0) <= 0 else brentq(miss, 0, 1, xtol=1e-15)
+    roots = [math.sqrt(least * factor**rank) for rank in range(1, len(silent) + 1)]
     for code in silent:
-        known[code] = min(bound, max(left / len(silent), FLOOR))
+        known[code] = min(least, max(FLOOR, (math.fsum(roots) / len(roots)) ** 2))
     total = math.fsum(known.values())
     return [known[code] / total for code in codes]
 
@@ -145,7 +157,8 @@ def restore_slowly(listed, codes):
 @given(lists())
 def test_a_second_implementation_restores_the_same(listed):
     reply = from_top_logprobs(listed, CODES)
-    np.testing.assert_allclose(reply.probabilities, restore_slowly(listed, CODES), rtol=1e-6)
+    slowly = restore_slowly(listed, CODES)
+    np.testing.assert_allclose(reply.probabilities, slowly, rtol=1e-6, atol=1e-12)
 
 
 @given(lists(), st.permutations(CODES))
@@ -165,8 +178,26 @@ def test_all_of_one_is_given_out_and_no_censored_class_leads_a_listed_one(listed
     silent = np.array([code not in named for code in CODES])
     if silent.any() and not silent.all():
         assert reply.probabilities[silent].max() <= reply.probabilities[~silent].min() + 1e-12
-    given_out = reply.probabilities[silent].sum() * (1 - reply.off_list)
-    assert given_out == pytest.approx(reply.censored, abs=1e-7)
+    listed_classes = reply.probabilities[~silent].sum()
+    shared = reply.probabilities[silent].sum() / listed_classes
+    assert shared <= reply.censored / (1 - reply.off_list - reply.censored) + 1e-6
+
+
+@pytest.mark.parametrize("spread", [1, 2, 4])
+def test_twenty_of_fifty_classes_tell_more_than_any_floor_under_the_others(spread):
+    truth = log_softmax(spread * np.random.default_rng(0).normal(size=(100, 50)), axis=1)
+    codes = [str(number) for number in range(50)]
+    replies, kept = [], np.full_like(truth, -np.inf)
+    for row, values in enumerate(truth):
+        listed = np.argsort(-values)[:20]
+        kept[row, listed] = values[listed]
+        replies.append(from_top_logprobs([(codes[n], values[n]) for n in listed], codes))
+    restored = np.stack([reply.probabilities for reply in replies])
+    kl = rel_entr(np.exp(truth), restored).sum(axis=1).mean()
+    for floor in (1e-9, 1e-6, 1e-4, 1e-3, 1e-2):
+        dropped = np.maximum(np.exp(log_softmax(kept, axis=1)), floor)
+        dropped /= dropped.sum(axis=1, keepdims=True)
+        assert kl < rel_entr(np.exp(truth), dropped).sum(axis=1).mean()
 
 
 @given(st.lists(st.floats(-12, 4), min_size=8, max_size=50), st.integers(3, 7))
@@ -181,6 +212,16 @@ def test_a_restored_tail_is_nearer_the_truth_than_a_dropped_one(scores, cap):
     dropped = log_softmax(dropped)
     kl_restored = rel_entr(np.exp(truth), reply.probabilities).sum()
     assert kl_restored <= rel_entr(np.exp(truth), np.exp(dropped)).sum() + 1e-7
+
+
+@given(st.floats(1e-6, 0.5), st.integers(1, 60), st.floats(0, 1))
+def test_a_tail_stays_between_nothing_and_an_equal_share(most, count, part):
+    total = part * most * count
+    share = continue_tail(total, most, count)
+    assert 0 <= share <= total / count + 1e-12
+    assert continue_tail(total / 2, most, count) <= share + 1e-12
+    if count == 1 or part == 1:
+        assert share == pytest.approx(total / count, abs=1e-12)
 
 
 @given(st.lists(st.floats(-30, 0), min_size=2, max_size=20), st.floats(0.01, 1))
