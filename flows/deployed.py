@@ -31,9 +31,7 @@ ConfigOrPath = Annotated[
 """A configuration, or the path of one. The discriminator has errors speak of what was meant."""
 
 
-def open_config(
-    config: DistillConfig | Path | str, accept_licence: bool = False
-) -> DistillConfig:
+def open_config(config: DistillConfig | Path | str, accept_licence: bool = False) -> DistillConfig:
     """Return a configuration, read from the working directory where its path was given.
 
     Raises InputError if the teacher's licence asks to be accepted and is not.
