@@ -26,6 +26,8 @@ class SharedLayer(DynamicLayer):
         if not self.is_initialized:
             return super().update(key_states, value_states, *args, **kwargs)
         rows = len(key_states)
+        assert self.keys is not None
+        assert self.values is not None
         keys, values = (kept.expand(rows, -1, -1, -1) for kept in (self.keys, self.values))
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
@@ -53,7 +55,8 @@ class SharedPrefix:
 
 def find_common(prompts: Sequence[Sequence[int]]) -> list[int]:
     """Return the longest beginning of all prompts that leaves each of them a token at least."""
-    first, last = min(prompts), max(prompts)  # of sorted prompts these two differ the earliest
+    ordered = [tuple(prompt) for prompt in prompts]
+    first, last = min(ordered), max(ordered)  # of sorted prompts these two differ the earliest
     most = min(len(prompt) for prompt in prompts) - 1
     pairs = zip(first[:most], last[:most], strict=True)
     length = next((place for place, (one, other) in enumerate(pairs) if one != other), most)

@@ -101,7 +101,7 @@ class LabelScorer:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return log-probabilities (rows, classes) and the mass off the labels (rows,)."""
         assert self.prefix is not None
-        batch = TreeBatch(prompts, self.prefix, self.trie, self.model)
+        batch = TreeBatch(prompts, self.prefix, self.trie)
         with torch.inference_mode():
             logits = batch.read(self.model).float()
             parts = [
@@ -125,7 +125,6 @@ class TreeBatch:
         prompts: Sequence[Sequence[int]],
         prefix: SharedPrefix,
         trie: LabelTrie,
-        model: PreTrainedModel,
     ) -> None:
         shared = len(prefix)
         rests = [prompt[shared:] for prompt in prompts]
