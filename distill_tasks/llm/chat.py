@@ -46,11 +46,14 @@ class ChatTokenizer:
     def encode_answer(self, messages: Sequence[Message], answer: str) -> tuple[int, ...]:
         """Return the tokens of an answer to a chat, as the model would write them.
 
-        None are returned where the answer's first characters join the prompt's last token.
+        None are returned where the answer's first characters join the prompt's last token, or the
+        tokenizer does not know a character of it.
         """
         prompt = self.render(messages)
         alone, both = self.encode([prompt, prompt + self._find_lead(messages) + answer])
-        return tuple(both[len(alone) :]) if both[: len(alone)] == alone else ()
+        answered = tuple(both[len(alone) :])
+        known = self.tokenizer.unk_token_id not in answered
+        return answered if known and both[: len(alone)] == alone else ()
 
     def encode_end(self, messages: Sequence[Message]) -> int:
         """Return the token by which the model ends its answer to a chat."""
@@ -87,9 +90,10 @@ class ChatTokenizer:
         return [{"role": "user", "content": _join(messages)}]
 
     def _apply(self, messages: Sequence[Message], *, begin_answer: bool) -> str:
-        rendered: str = self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=begin_answer, **FIXED
         )
+        assert isinstance(rendered, str)
         return rendered
 
 

@@ -199,7 +199,8 @@ class CausalLmTeacher(Teacher):
 def average(log_probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the logarithm (rows, classes) of the mean probability over orders of the classes."""
     total: NDArray[np.float64] = np.logaddexp.reduce(log_probabilities, axis=0, dtype=np.float64)
-    return (total - np.log(len(log_probabilities))).astype(np.float32)
+    averaged: NDArray[np.float32] = (total - np.log(len(log_probabilities))).astype(np.float32)
+    return averaged
 
 
 def list_rotations(order: Order) -> list[Order]:
