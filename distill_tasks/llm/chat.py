@@ -55,13 +55,11 @@ class ChatTokenizer:
         known = self.tokenizer.unk_token_id not in answered
         return answered if known and both[: len(alone)] == alone else ()
 
-    def encode_end(self, messages: Sequence[Message]) -> int:
-        """Return the token by which the model ends its answer to a chat."""
-        end = self.tokenizer.eos_token_id
-        if self.has_template and isinstance(end, int):
-            return end
-        tokens = self.encode_answer(messages, f"{MARK}\n")
-        return tokens[-1]
+    def find_end(self) -> int:
+        """Return the token by which the model ends an answer: in plain text that of a new line."""
+        end, line = self.tokenizer.eos_token_id, self.tokenizer("\n", add_special_tokens=False)
+        plain: list[int] = line["input_ids"]
+        return end if isinstance(end, int) and (self.has_template or not plain) else plain[-1]
 
     def _find_lead(self, messages: Sequence[Message]) -> str:
         """Return what stands between the prompt and the answer: nothing, or a space."""

@@ -49,7 +49,7 @@ class Questions:
     @cached_property
     def end(self) -> int:
         """The token by which the model ends an answer."""
-        return self.chat.encode_end(find_ending(self.prompt))
+        return self.chat.find_end()
 
     @property
     def _first(self) -> Order:

@@ -33,6 +33,7 @@ UNITS = {
     "batch_rows": "rows",
     "scored_transfer": "rows",
     "accumulated_batches": "batches",
+    "examples": "rows",
     "epochs": "epochs",
     "patience_epochs": "epochs",
     "max_length": "tokens",

@@ -41,7 +41,12 @@ def test_an_answer_has_the_tokens_that_the_model_would_write():
     chat = open_chat()
     assert read(chat, chat.encode_answer(MESSAGES, "A")) == ["A"]
     assert read(chat, chat.encode_answer(MESSAGES, "cats to dogs")) == ["cats", "to", "dogs"]
-    assert chat.encode_end(MESSAGES) == chat.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("template", [CHAT, None], ids=["chat", "plain"])
+def test_an_answer_ends_with_the_end_token_where_a_line_has_none(template):
+    chat = open_chat(template)
+    assert chat.find_end() == chat.tokenizer.eos_token_id
 
 
 @pytest.mark.parametrize(
