@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,13 +83,14 @@ class LocalModel:
         device = choose_device()
         packed = {} if self.file is None else {"quantization_config": GgufConfig(dequantize=True)}
         try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                self._place,
-                trust_remote_code=False,
-                dtype=torch.bfloat16 if device.bf16 else torch.float32,
-                **packed,
-                **self._which,
-            )
+            with redirect_stderr(StringIO()):  # a bar that no setting turns off
+                model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                    self._place,
+                    trust_remote_code=False,
+                    dtype=torch.bfloat16 if device.bf16 else torch.float32,
+                    **packed,
+                    **self._which,
+                )
         except (ImportError, OSError, ValueError, RuntimeError) as error:
             raise InputError(f"Model {self.model} cannot be loaded: {say_reason(error)}") from None
         model.eval().to(device.kind)
