@@ -21,6 +21,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
     "label_scoring",
+    "answers_store",
+    "censored",
     "rows",
     "verdict_error_rates",
     "promise_error_rates",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 from endpoint_model import (
@@ -69,7 +70,9 @@ def complete(
     """Return the completion that answers a request, with its usage."""
     draw = random.Random(f"{script.seed}-answer-{number}")  # noqa: S311
     times = 1 if script.ignores_n else int(body.get("n") or 1)
-    replies = [reply(body, prompt, script, oracle, fault, draw) for _ in range(times)]
+    most = round(read_max_tokens(body) * script.characters_per_token)
+    whole = [reply(body, prompt, script, oracle, fault, draw) for _ in range(times)]
+    replies = [replace(one, content=one.content[:most]) for one in whole]
     prompt_tokens = count_prompt(body, script)
     completion_tokens = sum(script.count_tokens(one.refusal or one.content) for one in replies)
     return {
@@ -78,7 +81,11 @@ def complete(
         "created": 1_760_000_000 + number,
         "model": script.served_model or body["model"],
         "system_fingerprint": script.system_fingerprint,
-        "choices": [show_choice(place, one, body, script) for place, one in enumerate(replies)],
+        "choices": [
+            show_choice(place, one, body, script)
+            | {"finish_reason": "length" if len(said.content) > most else "stop"}
+            for place, (one, said) in enumerate(zip(replies, whole, strict=True))
+        ],
         "usage": {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
@@ -106,8 +113,7 @@ def reply(
     if fault is Fault.REFUSED:
         return Reply("", refusal=REFUSAL)
     if not prompt.options or (fault is Fault.OFF_LIST and not constraint):
-        words = OFF_LIST_ANSWER.split()[: read_max_tokens(body)]
-        return Reply(" ".join(words), ((words[0], -0.1),))
+        return Reply(OFF_LIST_ANSWER, (("I", -0.1),))
     likely = judge(oracle, prompt, script.flaws, draw)
     if constraint:
         return answer_within(constraint, prompt, likely)
@@ -122,7 +128,6 @@ def show_choice(place: int, one: Reply, body: dict[str, Any], script: Script) ->
     """Return a reply as a choice of a completion."""
     return {
         "index": place,
-        "finish_reason": "stop",
         "message": {
             "role": "assistant",
             "content": None if one.refusal else one.content,

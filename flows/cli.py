@@ -16,8 +16,8 @@ from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
+from distill_tasks.core.retries import limit_retries, say_unanswered
 from distill_tasks.core.terminal import Terminal, degrade_characters
-from distill_tasks.tracking.retries import limit_retries, say_unanswered
 from flows.answers import CODES, EXIT_CODES, Answer, Ending, PromotionAnswer
 from flows.commands.export import export
 from flows.commands.init import init

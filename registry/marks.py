@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from distill_tasks.tracking.retries import shorten
+from distill_tasks.core.retries import shorten
 from distill_tasks.tracking.views import CHAMPION
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ _IN_TEXT = re.compile(
     r"(https?://)[^\s/?#]+(?=@)"  # a token may stand where the user does
     r"|(://[^\s/?#@:]*:)(?:[^\s/?#]+|(?!\d+[/?#])\S+)(?=@)"  # quoted, and as it should not be
     rf"|([?&;](?:{_NAMES}|sig)=)[^\s&;]+"
-    r"|\b(?:hf_|gh[opsu]_|sk-(?:proj-)?|pn[ub]_)[a-z\d]{20,}|\bgithub_pat_\w{20,}",
+    r"|(?:\b|(?<=\\[nrt]))(?:hf_|gh[opsu]_|sk-(?:proj-)?|pn[ub]_)[a-z\d]{20,}|\bgithub_pat_\w{20,}",
     re.IGNORECASE,
 )
 """Passwords in addresses and connection strings, and tokens of well-known form."""

@@ -54,6 +54,8 @@ PATTERNS = {
     r"^[\w.-]+$": "letters, digits, dots, dashes and underscores alone",
     r"^[\w. -]+$": "letters, digits, spaces, dots, dashes and underscores alone",
     r"^[0-9]+(-[0-9]+)*$": "numbers joined by dashes, such as 0-2-4",
+    r"^[\w.]+:[\w.]+$": "a module and a function in it, such as package.module:function",
+    r"^models:/[^/@]+(@[^/@]+|/[0-9]+)$": "models:/NAME@ALIAS or models:/NAME/VERSION",
     r"^https?://[^/\s]+(/\S*)?$": "an address that begins with http:// or https://",
 }
 """What the regular expressions of the configuration ask for."""
@@ -111,13 +113,13 @@ def explain_first(
 
     ``mistakes`` are pydantic's errors, ``written`` the plain data, ``schema`` the configuration's
     JSON schema. Pydantic reports a key of a union once for each member of the union, and a list
-    with a wrong item also as empty; each such key counts once.
+    with a wrong item also as too short; each such key counts once.
     """
     locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
     read = [
         _read(mistake, location, schema)
         for mistake, location in zip(mistakes, locations, strict=True)
-        if mistake["type"] != "too_short" or not mistake["input"]
+        if mistake["type"] != "too_short" or len(mistake["input"]) < mistake["ctx"]["min_length"]
     ]
     places = {mistake.place for mistake in read}
     wrong = places - {place[:length] for place in places for length in range(len(place))}
@@ -237,6 +239,8 @@ def _say_wanted(kind: str, about: dict[str, Any], message: str) -> str:
         return PATTERNS.get(about["pattern"], f"text of the form {about['pattern']}")
     if about.get("field_type") == "Dictionary":
         return "keys with values, at least one"
+    if kind == "too_short" and about["min_length"] > 1:
+        return f"a list of at least {about['min_length']} items"
     bounds = {name: _say_bound(bound) for name, bound in about.items()}
     return WANTED[kind].format(**bounds) if kind in WANTED else message
 

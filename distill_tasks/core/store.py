@@ -58,6 +58,11 @@ class Store:
         self.root = Path(root)
 
     @property
+    def labels(self) -> str:
+        """The folder with the answers of all teachers."""
+        return f"{self.root}/labels"
+
+    @property
     def identity(self) -> str:
         """A name that no other store has, made when it is first needed."""
         return self.remember("identity", "store", Name, lambda: Name(uuid.uuid4().hex))[0].name

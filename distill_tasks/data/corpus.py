@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from distill_tasks.core.notes import Note, Rank
 from distill_tasks.problems.classification import NO_LABEL, Decisions, Problem, to_decisions
 
 SPLITS = ("train", "validation", "held_out", "transfer", "scored", "production")
+EVALUATION = "validation", "held_out"
+"""Splits whose rows count whether or not the teacher answers them."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,27 @@ class Corpus:
         return list(dict.fromkeys(text for split in self.splits.values() for text in split.texts))
 
     @property
+    def evaluation_texts(self) -> list[str]:
+        """The texts of validation and held-out."""
+        return [
+            text for name in EVALUATION if name in self.splits for text in self.splits[name].texts
+        ]
+
+    @property
     def training_rows(self) -> Split:
         """The rows that students learn from: train with its gold, then transfer without gold."""
         parts = [self.splits[name] for name in ("train", "transfer") if name in self.splits]
         texts = tuple(text for part in parts for text in part.texts)
         return Split(texts, np.concatenate([part.gold for part in parts]))
+
+    def reorder(self, classes: tuple[str, ...]) -> Corpus:
+        """Return the same rows with the classes in another order."""
+        places = np.array([classes.index(name) for name in self.classes])
+        splits = {
+            name: replace(split, gold=_renumber(split.gold, places))
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits, classes=classes)
 
     def save(self, folder: Path) -> None:
         """Write the splits as parquet, and the classes and findings as JSON."""
@@ -117,3 +135,11 @@ class Corpus:
                 splits[name] = Split(tuple(frame["text"]), gold, slices)
         findings = tuple(Note(Rank(one["rank"]), one["text"]) for one in about["findings"])
         return cls(splits, tuple(about["classes"]), findings, about["problem"])
+
+
+def _renumber(gold: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return gold whose class ``n`` is now class ``places[n]``."""
+    if gold.ndim == 2:
+        return gold[:, np.argsort(places)]
+    renumbered: NDArray[np.int64] = np.where(gold == NO_LABEL, NO_LABEL, places[gold])
+    return renumbered

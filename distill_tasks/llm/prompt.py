@@ -145,6 +145,11 @@ class Prompt:
             {"role": "user", "content": asked},
         ]
 
+    def show(self, text: str) -> str:
+        """Return the chat about a text as people read it."""
+        messages = self.messages(text, range(len(self.classes)))
+        return "\n\n".join(f"[{one['role']}]\n{one['content']}" for one in messages)
+
     def constant(self, order: Sequence[int]) -> str:
         """Return what is the same for all texts: instructions, classes and examples."""
         return self._tell.render(**self._name_constant(order)).strip()

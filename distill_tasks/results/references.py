@@ -26,6 +26,8 @@ class TeacherReference:
     seconds: float
     curve: list[Curve]
     reused: bool
+    identity: str = ""
+    """What asking it told that its answers depend on."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ import logging
 import time
 
 from distill_tasks.config import DistillConfig
-from distill_tasks.core import digests
 from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.references import TeacherReference
-from distill_tasks.teachers.base import LabellingContext
+from distill_tasks.teachers.base import LabellingContext, join_identity
 from distill_tasks.training.checkpoint import Checkpoint
 
 logger = logging.getLogger("potstill")
@@ -23,16 +22,17 @@ def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
     if not teacher.ready:
         return _train(config, corpus, digest)
     identity = teacher.identify(teacher_context(config, corpus))
-    if identity:
-        digest = digests.digest(digest, identity)
-    return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], reused=True)
+    digest = join_identity(digest, identity)
+    return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], True, identity)
 
 
 def teacher_context(
-    config: DistillConfig, corpus: Corpus, weights: Checkpoint | None = None
+    config: DistillConfig, corpus: Corpus, weights: Checkpoint | None = None, identity: str = ""
 ) -> LabellingContext:
     """Return what the teacher of a run has at hand when it answers."""
-    return LabellingContext(corpus, config.data, Store(config.work_dir), weights)
+    store = Store(config.work_dir)
+    uri = config.tracking.uri
+    return LabellingContext(corpus, config.data, store, weights, uri, identity)
 
 
 def digest_teacher(config: DistillConfig, corpus: Corpus) -> str:
@@ -42,7 +42,7 @@ def digest_teacher(config: DistillConfig, corpus: Corpus) -> str:
 
 def find_labels(config: DistillConfig) -> str:
     """Return the folder with the answers of all teachers."""
-    return f"{config.work_dir}/labels"
+    return Store(config.work_dir).labels
 
 
 def _train(config: DistillConfig, corpus: Corpus, digest: str) -> TeacherReference:

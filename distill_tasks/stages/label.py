@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.live import Progress
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
-from distill_tasks.data.soft_labels import SHARD_ROWS, SoftLabelStore
+from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.results.teacher import find_labels, make_teacher, teacher_context
 from distill_tasks.stages.stage import stage
-
-if TYPE_CHECKING:
-    from distill_tasks.teachers.base import Batches
+from distill_tasks.teachers.keeping import keep_answers
 
 logger = logging.getLogger("potstill")
-
-
-EVALUATION = "validation", "held_out"
-"""Splits whose rows count whether or not the teacher answers them."""
 
 
 def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
@@ -45,8 +35,8 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     if texts:
         start = time.monotonic()
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
-        context = teacher_context(config, corpus, teacher.model)
-        _keep(config.teacher.answers(texts, context), texts, answers)
+        context = teacher_context(config, corpus, teacher.model, teacher.identity)
+        keep_answers(config.teacher.answers(texts, context), texts, answers)
         _settle_evaluation(corpus, answers)
         spent["seconds"] += time.monotonic() - start
         store.keep("labelling", teacher.digest, spent)
@@ -103,36 +93,10 @@ def label(
 
 def _settle_evaluation(corpus: Corpus, answers: SoftLabelStore) -> None:
     """Let all classes be equally likely in unanswered rows of validation and held-out."""
-    splits = [corpus.splits[name] for name in EVALUATION if name in corpus.splits]
-    rows = [text for split in splits for text in split.texts]
-    if unanswered := answers.missing(rows):
+    if unanswered := answers.missing(corpus.evaluation_texts):
         logger.warning(
             "label: the teacher did not answer %d rows of validation and held-out; there it counts "
             "as knowing nothing",
             len(unanswered),
         )
         answers.add(unanswered, np.zeros((len(unanswered), len(answers.classes)), np.float32))
-
-
-def _keep(answers: Batches, texts: Sequence[str], store: SoftLabelStore) -> None:
-    """Write the answers to texts shard by shard, as they come."""
-    progress, done = Progress("labelling", "rows"), 0
-    progress.start(len(texts))
-    waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []
-    for rows, logits in answers:
-        waiting.append((rows, logits))
-        done += len(rows)
-        progress.reach(done)
-        if sum(len(rows) for rows, _ in waiting) >= SHARD_ROWS:
-            _write(waiting, texts, store)
-    _write(waiting, texts, store)
-    progress.stop()
-
-
-def _write(
-    waiting: list[tuple[NDArray[Any], NDArray[Any]]], texts: Sequence[str], store: SoftLabelStore
-) -> None:
-    if waiting:
-        numbers = np.concatenate([rows for rows, _ in waiting])
-        store.add([texts[row] for row in numbers], np.concatenate([x for _, x in waiting]))
-        waiting.clear()

@@ -18,6 +18,7 @@ from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.scored import hold_back
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import CorpusReference
+from distill_tasks.results.teacher import teacher_context
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.controls import WORDS_ON_GOLD, has_words_on_gold
@@ -54,7 +55,8 @@ def check_config(config: DistillConfig) -> Corpus:
     _check_reading(config, corpus)
     check_tracking(config.tracking)
     check_experiment(config.tracking)
-    return corpus
+    found = config.teacher.probe(teacher_context(config, corpus))
+    return replace(corpus, findings=(*corpus.findings, *found))
 
 
 def keep_corpus(config: DistillConfig, corpus: Corpus) -> CorpusReference:

@@ -15,8 +15,8 @@ from prefect.transactions import TransactionState, get_transaction
 
 from distill_tasks.core.errors import PotstillError, stop_if_disk_full
 from distill_tasks.core.memory import release_memory
+from distill_tasks.core.retries import say_unanswered
 from distill_tasks.core.run_progress import told_stage
-from distill_tasks.tracking.retries import say_unanswered
 
 P = ParamSpec("P")
 R = TypeVar("R")

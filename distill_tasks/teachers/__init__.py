@@ -7,14 +7,12 @@ from typing import Annotated
 from pydantic import Field
 
 from distill_tasks.teachers.base import Teacher
-from distill_tasks.teachers.causal_lm import CausalLmTeacher
+from distill_tasks.teachers.ensemble import EnsembleTeacher
 from distill_tasks.teachers.finetune import FinetuneTeacher
-from distill_tasks.teachers.saved import SavedTeacher
-from distill_tasks.teachers.sequence_classifier import TransformersTeacher
+from distill_tasks.teachers.ready import ReadyTeacher
 
 TeacherConfig = Annotated[
-    FinetuneTeacher | TransformersTeacher | SavedTeacher | CausalLmTeacher,
-    Field(discriminator="kind"),
+    FinetuneTeacher | ReadyTeacher | EnsembleTeacher, Field(discriminator="kind")
 ]
 
 __all__ = ["Teacher", "TeacherConfig"]

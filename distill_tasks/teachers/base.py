@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from distill_tasks.core.digests import digest
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
 from distill_tasks.training.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from distill_tasks.core.store import Store
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
+    from distill_tasks.llm.estimate import Estimate
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
@@ -48,6 +50,20 @@ class LabellingContext:
     """The store of the run, where a teacher may keep what answering costs."""
     weights: Checkpoint | None = None
     """The teacher's weights, if it has any here."""
+    tracking_uri: str = ""
+    """Where MLflow records the run."""
+    identity: str = ""
+    """What `Teacher.identify` returned in this run."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One row that a teacher was asked about to see how it answers."""
+
+    text: str
+    said: str
+    """The class with its probability, or why there is none."""
+    answered: bool
 
 
 class Teacher(Settings, ABC):
@@ -68,6 +84,21 @@ class Teacher(Settings, ABC):
         """
         return None
 
+    def check_licence(self, accepted: bool) -> None:
+        """Raise InputError if its terms must be accepted before it is learned from, and are not."""
+
+    def estimate(self, context: LabellingContext) -> Estimate | None:
+        """Return what its missing answers cost; None for a teacher that costs nothing."""
+        return None
+
+    def show(self, text: str, context: LabellingContext) -> str:
+        """Return what it is asked about a text, for people; the text itself by default."""
+        return text
+
+    def try_rows(self, texts: Sequence[str], context: LabellingContext) -> list[Tried]:
+        """Return how it answers some texts, rejected ones included; none if that costs nothing."""
+        return []
+
     @abstractmethod
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...] | None:
         """Return its own classes in the order of its logits; None if the data decides them.
@@ -81,6 +112,13 @@ class Teacher(Settings, ABC):
 
         Raises InputError for rows or classes that it cannot answer.
         """
+
+    def probe(self, context: LabellingContext) -> list[Note]:
+        """Ask it about a few rows before any work, and return oddities of its answers.
+
+        Raises InputError for a teacher that cannot be reached or answers what is no use.
+        """
+        return []
 
     @abstractmethod
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
@@ -138,3 +176,11 @@ class LocalTeacher(Teacher):
         classifier = SequenceClassifier(weights.model, weights.max_length, weights.revision)
         logger.info("label: %s", classifier.device.reason)
         return classifier.answer(texts)
+
+
+def join_identity(teacher: str, identity: str) -> str:
+    """Return the digest under which a teacher's answers are kept.
+
+    It joins the digest of its settings with what `Teacher.identify` returned.
+    """
+    return digest(teacher, identity) if identity else teacher

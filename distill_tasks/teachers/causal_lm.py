@@ -130,6 +130,12 @@ class CausalLmTeacher(Teacher):
             self.kind, CODE_VERSION, self.local.digest(), self._draft(corpus).digest, *how
         )
 
+    def show(self, text: str, context: LabellingContext) -> str:
+        """Return the prompt of a text as the model reads it, the classes in the data's order."""
+        questions = self._make_questions(context.corpus)
+        order = tuple(range(len(context.corpus.classes)))
+        return questions.chat.render(questions.prompt.messages(text, order))
+
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return log-probabilities as its logits, the longest texts first."""
         logger.info("label: %s", choose_device().reason)

@@ -17,6 +17,13 @@ from distill_tasks.data.tables import read_table
 from distill_tasks.data.texts import join_columns
 from distill_tasks.problems.classification import are_one_hot
 from distill_tasks.teachers.base import ONE_HOT, Teacher
+from distill_tasks.teachers.values import (
+    SUM_TOLERANCE,
+    Scale,
+    one_hot,
+    refuse_bad_values,
+    to_logits,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +37,6 @@ if TYPE_CHECKING:
     Answers = tuple[list[str], NDArray[np.float32], tuple[str, ...]]
     """The texts, their logits (rows, classes) and the classes in column order."""
 
-SMALLEST_PROBABILITY = 1e-6
-"""Probabilities of zero are raised to this, so that their logarithm is finite."""
-SUM_TOLERANCE = 1e-3
-"""How far from one the probabilities of a row may add up."""
 ANSWER_TOLERANCE = 0.01
 """Two answers to one text that differ by less count as the same answer, rounded differently."""
 
@@ -50,7 +53,7 @@ class SavedTeacher(Teacher):
         description="Column with the teacher's label, where it gave no numbers: all probability on "
         "it; further columns are ignored.",
     )
-    values: Literal["logits", "probabilities"] = Field(
+    values: Scale = Field(
         "probabilities",
         description="What the class columns hold; probabilities of a single label sum to one.",
     )
@@ -104,14 +107,14 @@ def read_answers(
     table = _read_table(config, columns)
     if config.label_column is None:
         values, order = _read_numbers(config, table, columns, classes)
-        _refuse_bad_rows(config, values, problem)
+        refuse_bad_values(values, config.values, problem, source=_source(config))
     else:
         table = table[table[config.label_column].notna()]
         values, order = _read_labels(config, table, columns, classes, problem)
     texts = join_columns(table, columns)
     _refuse_contradictions(config, texts, values)
     if config.values == "probabilities" or config.label_column is not None:
-        values = _to_logits(values, problem)
+        values = to_logits(values, problem)
     return texts, values.astype(np.float32), order
 
 
@@ -149,17 +152,7 @@ def _read_labels(
     names = read_gold({"answers": table}, written, problem, classes or ())[0]["answers"]
     found = sorted({name for row in names for name in row})
     order = tuple(classes) if classes is not None else tuple(found)
-    unknown = [name for name in found if name not in order]
-    if unknown:
-        raise InputError(
-            f"Saved answers {config.path} have the label {unknown[0]!r}"
-            f"{did_you_mean(unknown[0], order)}, which is no class of the data: "
-            f"{shortlist(order)}. Rename it, or leave these rows out."
-        )
-    values, numbers = np.zeros((len(names), len(order))), {c: n for n, c in enumerate(order)}
-    for row, labels in enumerate(names):
-        values[row, [numbers[label] for label in labels]] = 1
-    return values, order
+    return one_hot(names, order, _source(config)), order
 
 
 def find_probabilities(
@@ -200,40 +193,6 @@ def _read_table(config: SavedTeacher, columns: RowFormat) -> pd.DataFrame:
     return table
 
 
-def _to_logits(values: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
-    if problem == "single_label":
-        return np.log(np.maximum(values, SMALLEST_PROBABILITY))
-    clipped = np.clip(values, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    logits: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
-    return logits
-
-
-def _refuse_bad_rows(config: SavedTeacher, values: NDArray[np.float64], problem: Problem) -> None:
-    most = np.finfo(np.float32).max  # beyond it they become infinite
-    broken = np.flatnonzero(~(np.abs(values) <= most).all(axis=1))
-    if broken.size:
-        raise InputError(
-            f"Saved answers {config.path} have NaN or infinite values in {broken.size} rows "
-            f"(row {shortlist(broken)}). Ask the teacher again for those rows."
-        )
-    if config.values == "logits":
-        return
-    outside = ((values < 0) | (values > 1 + 1e-6)).any(axis=1)
-    if problem == "multi_label":
-        if outside.any():
-            raise InputError(
-                f"Saved answers {config.path} are no probabilities in {outside.sum()} rows (row "
-                f"{shortlist(np.flatnonzero(outside))}). Give 0 to 1, or say `values: logits`."
-            )
-        return
-    off = np.flatnonzero((np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE) | outside)
-    if off.size:
-        raise InputError(
-            f"Saved answers {config.path} do not sum to one in {off.size} rows "
-            f"(row {shortlist(off)}). Normalise them, or say `values: logits`."
-        )
-
-
 def _refuse_contradictions(
     config: SavedTeacher, texts: Sequence[str], values: NDArray[np.float64]
 ) -> None:
@@ -247,3 +206,8 @@ def _refuse_contradictions(
             f"Saved answers {config.path} have two different answers to {len(pairs)} texts (row "
             f"{shortlist(pairs)}). Keep one row of each text."
         )
+
+
+def _source(config: SavedTeacher) -> str:
+    """Return the subject of sentences about its answers."""
+    return f"Saved answers {config.path}"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import read_environment, variables
+from distill_tasks.core.retries import RETRIES, shorten
 from distill_tasks.core.store import Store
 from distill_tasks.results.teacher import digest_teacher
 from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
 from distill_tasks.tracking.links import run_link, view_link
-from distill_tasks.tracking.retries import RETRIES, shorten
 from distill_tasks.tracking.store import connect
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from distill_tasks.core.environment import variables
 from distill_tasks.core.errors import InputError
-from distill_tasks.tracking.retries import RETRIES, limit_retries, shorten
+from distill_tasks.core.retries import RETRIES, limit_retries, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -52,10 +52,32 @@ UNITS = {
     "threads": "threads",
     "seeds": "trainings",
     "minutes": "minutes",
+    "samples": "votes",
+    "answer_tokens": "tokens",
+    "max_characters": "characters",
+    "concurrency": "requests",
+    "requests_per_minute": "requests",
+    "tokens_per_minute": "tokens",
+    "timeout_s": "s",
+    "max_spend": "currency",
+    "max_requests": "requests",
+    "min_success_ratio": "share",
+    "input": "currency",
+    "output": "currency",
     "validation_folds": "carvings",
 }
 """What keys that are quantities are counted or measured in."""
-WITHOUT_UNIT = {"alpha", "high", "learning_rate", "low", "seed", "temperature", "terms"}
+WITHOUT_UNIT = {
+    "alpha",
+    "high",
+    "learning_rate",
+    "low",
+    "seed",
+    "temperature",
+    "terms",
+    "version",
+    "weight",
+}
 """Numbers that have no unit."""
 SPACES = "search.optuna.spaces"
 INTRODUCTION = """# Configuration

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from answering import judge, register_words
+from endpoint import ScriptedEndpoint
 from pydantic import Field
 from samples import CLASSES, make_rows
 
@@ -27,6 +29,7 @@ from distill_tasks.stages.label import drop_unanswered, label_rows
 from distill_tasks.stages.plan import plan_grid
 from distill_tasks.stages.prepare import check_config, keep_corpus
 from distill_tasks.teachers import Teacher, TeacherConfig
+from distill_tasks.teachers.base import join_identity
 
 
 class LengthTeacher(Teacher):
@@ -72,6 +75,14 @@ class Kind:
     """Settings that matter, each with another value."""
 
 
+def make_members(weight: float) -> list[dict]:
+    """Return members of an ensemble whose classes have different orders."""
+    functions = ("answering:by_words", "answering:backwards")
+    first, second = ({"teacher": {"kind": "callable", "function": one}} for one in functions)
+    return [first | {"weight": weight}, second]
+
+
+LICENCE = {"name": "none", "url": "https://example.org/licence", "may_train": "yes"}
 KINDS = {
     "finetune": Kind(
         {"base": "base", "max_length": 16, "epochs": 1},
@@ -85,13 +96,41 @@ KINDS = {
         "model",
         {"max_length": 127, "order": "both", "labels": "names", "prompt": {"about": "Animals."}},
     ),
+    "api": Kind(
+        {"model": "oracle-large", "licence": LICENCE},
+        None,
+        {
+            "order": "one",
+            "method": "votes",
+            "samples": 3,
+            "answer_tokens": 4,
+            "max_characters": 500,
+            "too_long": "refuse",
+            "prompt": {"about": "Animals."},
+        },
+    ),
+    "callable": Kind(
+        {"function": "answering:by_words"},
+        None,
+        {"version": 2, "values": "logits", "function": "answering:backwards"},
+    ),
+    "mlflow": Kind(
+        {"model": "models:/words/1"}, None, {"model": "models:/words@teacher", "values": "logits"}
+    ),
+    "ensemble": Kind(
+        {"members": make_members(1.0)},
+        None,
+        {
+            "members": make_members(2.0),
+        },
+    ),
     "length": Kind({}, None, {"scale": 2.0, "shortest": 1}),
 }
 SOURCES = {name: kind.source for name, kind in KINDS.items() if kind.source is not None}
 
 
 def write_rows(folder: Path, base: Path, causal: Path) -> None:
-    """Write splits, a model and a file of answers, from which every kind can be set up."""
+    """Write splits, models and a file of answers, from which every kind can be set up."""
     rows = make_rows(120, seed=1)
     for name, part in {"train": rows[:60], "held_out": rows[60:]}.items():
         part.to_parquet(folder / f"{name}.parquet", index=False)
@@ -100,6 +139,8 @@ def write_rows(folder: Path, base: Path, causal: Path) -> None:
     said = 0.1 + 0.7 * np.eye(3)[rows["label"].map(CLASSES.index)]
     answers = pd.DataFrame(said[:, ::-1], columns=list(CLASSES[::-1]))
     answers.assign(text=rows["text"]).to_parquet(folder / "answers.parquet", index=False)
+    for seed in (1, 2):
+        register_words(f"sqlite:///{folder}/mlflow.db", folder, seed=seed)
 
 
 def write_config(folder: Path, kind: str, **changes) -> dict:
@@ -107,6 +148,8 @@ def write_config(folder: Path, kind: str, **changes) -> dict:
     settings = KINDS[kind].settings | changes
     if kind in SOURCES:
         settings[SOURCES[kind]] = str(folder / settings[SOURCES[kind]])
+    if kind == "api":
+        settings["base_url"] = (folder / "endpoint").read_text()
     return {
         "name": "contract",
         "work_dir": str(folder / "work"),
@@ -143,20 +186,26 @@ class Case:
 
     def ask(self, texts):
         """Return row numbers (rows,) and logits (rows, classes) as they come."""
-        context = teacher_context(self.config, self.corpus, self.made.model)
+        made = self.made
+        context = teacher_context(self.config, self.corpus, made.model, made.identity)
         batches = self.teacher.answers(texts, context)
         rows, logits = zip(*batches, strict=True)
         return np.concatenate(rows), np.concatenate(logits)
 
     def digest(self, config: DistillConfig, seed: int = 0) -> str:
-        return config.teacher.digest(self.corpus, seed, balanced=False)
+        teacher = config.teacher
+        identity = teacher.identify(teacher_context(config, self.corpus))
+        return join_identity(teacher.digest(self.corpus, seed, balanced=False), identity)
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_base, tiny_causal, tmp_path_factory):
+def folder(tiny_base, tiny_causal, empty_mlflow, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
+    shutil.copy(empty_mlflow, folder / "mlflow.db")
     write_rows(folder, tiny_base, tiny_causal)
-    return folder
+    with ScriptedEndpoint(judge) as endpoint:
+        (folder / "endpoint").write_text(endpoint.url)
+        yield folder
 
 
 @pytest.fixture(scope="module", params=KINDS)

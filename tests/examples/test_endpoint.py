@@ -82,12 +82,16 @@ def test_votes_are_drawn_from_the_oracle(client):
 def test_a_schema_leaves_only_its_values(client, values):
     schema = {"type": "object", "properties": {"label": {"enum": values}}}
     form = {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}
-    answer = client.chat.completions.create(**make_request(response_format=form))
-    assert json.loads(answer.choices[0].message.content) == {"label": values[1]}
+    request = make_request(response_format=form, max_tokens=20)
+    [choice] = client.chat.completions.create(**request).choices
+    assert json.loads(choice.message.content) == {"label": values[1]}
+    [choice] = client.chat.completions.create(**request | {"max_tokens": 2}).choices
+    assert choice.message.content == '{"label"'
+    assert choice.finish_reason == "length"
 
 
 def test_confidences_are_stated_where_the_system_message_asks_for_them(client):
-    request = make_request()
+    request = make_request(max_tokens=20)
     request["messages"][0]["content"] += "\nState your confidence in each."
     stated = client.chat.completions.create(**request).choices[0].message.content
     assert json.loads(stated) == {"A": 0.6, "B": 0.1, "C": 0.3}
@@ -142,8 +146,8 @@ def test_off_list_answers_stop_where_a_schema_forbids_them_and_refusals_do_not(c
     endpoint.script.rates = {"off_list": 1.0}
     schema = {"properties": {"label": {"enum": ["A"]}}}
     form = {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}
-    free, bound = make_request(), make_request(response_format=form)
-    assert client.chat.completions.create(**free).choices[0].message.content == "I"
+    free, bound = make_request(), make_request(response_format=form, max_tokens=20)
+    assert client.chat.completions.create(**free).choices[0].message.content == "I ca"
     assert "A" in client.chat.completions.create(**bound).choices[0].message.content
     endpoint.script.rates = {"refused": 1.0}
     assert client.chat.completions.create(**bound).choices[0].message.refusal

@@ -19,12 +19,12 @@ from samples import make_rows
 
 from distill_tasks.config import TrackingConfig, parse_config
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.core.retries import RETRIES
 from distill_tasks.results.estimates import Planned
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.stages.plan import sum_up
 from distill_tasks.tracking.logged_models import log_student
-from distill_tasks.tracking.retries import RETRIES
 from distill_tasks.tracking.store import connect
 from flows import cli
 from flows.printing import print_notes, print_plan, print_side_by_side

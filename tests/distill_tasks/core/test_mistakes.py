@@ -128,13 +128,25 @@ def test_every_pattern_of_the_schema_has_words():
     assert set(list_patterns(SCHEMA)) == PATTERNS.keys()
 
 
+PLAIN_SAVED = {"kind": "saved", "path": "answers.parquet"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"teacher": {"kind": "finetun", "base": "x"}}, "unknown kind 'finetun' (did you mean 'fi"),
         ({"students": [{"family": "layer"}]}, "unknown family 'layer' (did you mean 'layers'?)"),
         ({"students": [{"family": "distilbert"}]}, "Allowed: bag_of_words, layers, pretrained, st"),
-        ({"teacher": {"kind": None}}, "the key `teacher.kind` is missing. Allowed: finetune, s"),
+        ({"teacher": {"kind": None}}, "the key `teacher.kind` is missing. Allowed: callable, e"),
+        (
+            {
+                "teacher": {
+                    "kind": "ensemble",
+                    "members": [{"teacher": {"kind": "saved", "path": "x"}}],
+                }
+            },
+            "`teacher.members`: must be a list of at least 2 items, found [",
+        ),
         ({"problem": "multilabel"}, "found 'multilabel' (did you mean 'multi_label'?)."),
         ({"loss": {"terms": {"k": 1}}}, "unknown key `loss.terms.k` (did you mean 'kl'?)."),
         ({"loss": {"temperature": "atuo"}}, "must be a number or 'auto', found 'atuo' (did you"),

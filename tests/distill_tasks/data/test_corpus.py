@@ -502,3 +502,14 @@ def test_an_empty_place_in_a_list_of_labels_is_no_label(read):
         "a",
         "b",
     )
+
+
+@pytest.mark.parametrize("gold", [[0, 2, -1, 1], [[0, 1, 1], [-1, -1, -1]]])
+def test_another_order_of_classes_leaves_every_row_its_labels(gold):
+    split = Split(tuple(map(str, range(len(gold)))), np.array(gold))
+    corpus = Corpus({"train": split}, ("a", "b", "c"))
+    other = corpus.reorder(("c", "a", "b"))
+    assert other.classes == ("c", "a", "b")
+    expected = [[1, 0, -1, 2], [[1, 0, 1], [-1, -1, -1]]][np.ndim(gold) - 1]
+    assert other.splits["train"].gold.tolist() == expected
+    assert other.reorder(corpus.classes).digest == corpus.digest

@@ -86,7 +86,7 @@ def test_a_wrong_template_is_refused_in_one_line(name, tmp_path):
 def test_a_missing_template_and_a_description_of_no_class_are_refused():
     with pytest.raises(InputError, match="cannot be read: No such file"):
         make(template="nowhere.jinja")
-    with pytest.raises(InputError, match="has 'Biling' .did you mean 'Billing'"):
+    with pytest.raises(InputError, match=r"has .Biling. \(did you mean .Billing.\?\)"):
         make(descriptions={"Biling": "money"})
 
 

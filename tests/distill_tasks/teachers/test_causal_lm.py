@@ -107,6 +107,13 @@ def test_examples_come_from_gold_of_train(tiny_causal):
     assert teacher.digest(corpus, 0, False) != make_teacher(tiny_causal).digest(corpus, 0, False)
 
 
+def test_a_prompt_is_shown_as_the_model_reads_it(tiny_causal):
+    corpus = make_corpus()
+    shown = make_teacher(tiny_causal).show("the puppy", SimpleNamespace(corpus=corpus))
+    assert "A) cats\nB) dogs\nC) fish" in shown
+    assert shown.endswith("the puppy\n</text>\nCode: <end>\n<assistant> ")
+
+
 def test_long_texts_are_counted_or_refused_before_the_run(tiny_causal):
     corpus = make_corpus(["the cat", "purr " * 200])
     (note,) = make_teacher(tiny_causal).check_rows(corpus, None)

@@ -6,7 +6,7 @@ import pytest
 from broken_server import broken_server
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.tracking.retries import RETRIES, say_unanswered
+from distill_tasks.core.retries import RETRIES, say_unanswered
 from distill_tasks.tracking.runs import tracked
 from distill_tasks.tracking.store import check_tracking, connect
 
