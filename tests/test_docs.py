@@ -252,6 +252,11 @@ def place(path, value):
             return {"search": {"optuna": {"trials": 1, "spaces": spaces, name: value}}}
         case ["teacher", "saved"]:
             return {"teacher": {"kind": "saved", "path": "a.parquet", name: value}}
+        case ["teacher", "causal_lm", *inner]:
+            part = {name: value}
+            for section in reversed(inner):
+                part = {section: part}
+            return {"teacher": {"kind": "causal_lm", "model": "folder", **part}}
         case ["teacher", "callable"]:
             return {"teacher": {"kind": "callable", "function": "a:b", name: value}}
         case ["teacher", "mlflow"]:
