@@ -64,7 +64,7 @@ class Way:
             return {"temperature": 0, "response_format": {"type": "json_object"}}
         asked = {"logprobs": True, "top_logprobs": self.top, "temperature": 0}
         if self.method == "token_logprobs":
-            return asked | {"extra_body": {"logprob_token_ids": list(self.token_ids)}}
+            return asked | {"logprob_token_ids": list(self.token_ids)}
         return asked
 
 
