@@ -20,6 +20,9 @@ ROOT = HERE.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
+    "label_scoring",
+    "answers_store",
+    "censored",
     "rows",
     "verdict_error_rates",
     "promise_error_rates",

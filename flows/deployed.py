@@ -31,16 +31,21 @@ ConfigOrPath = Annotated[
 """A configuration, or the path of one. The discriminator has errors speak of what was meant."""
 
 
-def open_config(config: DistillConfig | Path | str) -> DistillConfig:
-    """Return a configuration, read from the working directory where its path was given."""
-    return config if isinstance(config, DistillConfig) else load_config(Path(config))
+def open_config(config: DistillConfig | Path | str, accept_licence: bool = False) -> DistillConfig:
+    """Return a configuration, read from the working directory where its path was given.
+
+    Raises InputError if the teacher's licence asks to be accepted and is not.
+    """
+    found = config if isinstance(config, DistillConfig) else load_config(Path(config))
+    found.teacher.check_licence(accept_licence)
+    return found
 
 
 def name_run() -> str:
     """Return the name of the present flow run: that of its configuration, or of a bad file."""
     config = flow_run.parameters["config"]
     try:
-        return open_config(config).name
+        return open_config(config, accept_licence=True).name
     except InputError:  # the flow says it
         return Path(config).name
 

@@ -64,13 +64,14 @@ class Outcome:
 
 
 @flow(name="distill", flow_run_name=name_run)
-def distill(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> Outcome:
+def distill(
+    config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES, accept_licence: bool = False
+) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most.
+    ``config`` may be a path. Another run in the same ``work_dir`` is waited for.
     """
-    config = open_config(config)
+    config = open_config(config, accept_licence)
     with (
         Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
         show_lines(),

@@ -19,13 +19,16 @@ from flows.stage_lists import LABEL
 
 
 @flow(name="label", flow_run_name=name_run)
-def label_only(config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES) -> LabelsReference:
+def label_only(
+    config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES, accept_licence: bool = False
+) -> LabelsReference:
     """Label all rows of a configuration; a later distillation reads the same store.
 
     ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most.
+    the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence`` accepts the
+    terms of a teacher that asks for it.
     """
-    settings = open_config(config)
+    settings = open_config(config, accept_licence)
     with (
         Store(settings.work_dir).lock(f"label {settings.name}", wait_minutes),
         show_lines(),

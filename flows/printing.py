@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distill_tasks.core.notes import sort_notes
 from distill_tasks.core.terminal import Terminal
-from distill_tasks.core.wording import say_count
+from distill_tasks.core.wording import say_count, say_time
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
+    from distill_tasks.llm.estimate import Estimate
     from distill_tasks.measuring.latency import Latency
     from distill_tasks.results.review import Promotion
     from distill_tasks.stages.plan import Plan
+    from distill_tasks.stages.preview import Smoke
     from flows.distill import Outcome
     from registry.side_by_side import SideBySide
 
@@ -73,6 +75,39 @@ def print_plan(config: DistillConfig, plan: Plan) -> None:
     out.say(f"A whole run takes about {plan.sum_minutes():.1f} minutes here at most: {listed}.")
     stops = "on: students that others surely beat stop early" if will_halve(config) else "off"
     out.say(f"Halving is {stops}.")
+
+
+def print_smoke(config: DistillConfig, smoke: Smoke) -> None:
+    """Print what a teacher was asked about one row, and how it answered a few."""
+    out.say(smoke.shown)
+    out.show_table(
+        f"{config.name}: {say_count(len(smoke.rows), 'row')}",
+        [{"answer": row.said, "text": " ".join(row.text.split())[:80]} for row in smoke.rows],
+        last=("text",),
+    )
+    rejected = sum(not row.answered for row in smoke.rows)
+    out.say(f"{rejected} of {len(smoke.rows)} have no answer.")
+
+
+def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
+    """Print what the missing answers of a teacher take and cost."""
+    if estimate is None:
+        out.say(
+            f"A {config.teacher.kind} teacher costs no requests; `potstill plan` says its time."
+        )
+        return
+    basis = "as earlier requests did" if estimate.measured else "a token taken as four bytes"
+    out.say(
+        f"{estimate.rows:,} rows are not answered: {estimate.requests:,} requests, about "
+        f"{estimate.prompt_tokens:,} tokens in and {estimate.completion_tokens:,} out ({basis}).",
+        name=config.name,
+    )
+    out.say(
+        f"  price about {estimate.price:.4g}, at most {estimate.highest:.4g}; spent so far "
+        f"{estimate.spent:.4g}"
+    )
+    time_ = "known after --smoke" if estimate.seconds is None else say_time(estimate.seconds)
+    out.say(f"  time about {time_}")
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -22,6 +22,12 @@ def by_words(texts: Sequence[str]) -> NDArray[np.float64]:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+def judge(text: str, classes: Sequence[str]) -> list[float]:
+    """Return the same for one text, for classes in any order, as a scripted endpoint asks."""
+    (row,) = by_name([text])
+    return [row[name] for name in classes]
+
+
 def by_name(texts: Sequence[str]) -> list[dict[str, float]]:
     """Return the same as mappings of classes to probabilities."""
     return [dict(zip(CLASSES, row, strict=True)) for row in by_words(texts)]

@@ -223,6 +223,16 @@ def is_quantity(field):
     return any(way.get("type") in ("number", "integer") for way in ways)
 
 
+def place_in_api(inner, name, value):
+    """Return a teacher of kind api in which a key has a value."""
+    licence = {"name": "x", "url": "https://example.com", "may_train": "yes"}
+    parts = {"licence": licence, "prices": {"input": 1, "output": 1}, "prompt": {}}
+    for section in inner:
+        parts[section] = parts[section] | {name: value}
+    own = {} if inner else {name: value}
+    return {"kind": "api", "base_url": "https://a/v1", "model": "large", **parts, **own}
+
+
 def place(path, value):
     """Return the part of a configuration in which a key of the page has a value."""
     *sections, name = path.split(".")
@@ -242,10 +252,27 @@ def place(path, value):
             return {"search": {"optuna": {"trials": 1, "spaces": spaces, name: value}}}
         case ["teacher", "saved"]:
             return {"teacher": {"kind": "saved", "path": "a.parquet", name: value}}
+        case ["teacher", "causal_lm", *inner]:
+            part = {name: value}
+            for section in reversed(inner):
+                part = {section: part}
+            return {"teacher": {"kind": "causal_lm", "model": "folder", **part}}
+        case ["teacher", "callable"]:
+            return {"teacher": {"kind": "callable", "function": "a:b", name: value}}
+        case ["teacher", "mlflow"]:
+            return {"teacher": {"kind": "mlflow", "model": "models:/a/1", name: value}}
+        case ["teacher", "ensemble", "members"]:
+            saved = {"kind": "saved", "path": "a.parquet"}
+            members = [{"teacher": saved}, {"teacher": saved, name: value}]
+            return {"teacher": {"kind": "ensemble", "members": members}}
+        case ["teacher", "ensemble"]:
+            return {"teacher": {"kind": "ensemble", name: value}}
         case ["teacher", "transformers"]:
             return {"teacher": {"kind": "transformers", "model": "folder", name: value}}
         case ["teacher", "finetune"]:
             return {"teacher": {"kind": "finetune", "base": "folder", name: value}}
+        case ["teacher", "api", *inner]:
+            return {"teacher": place_in_api(inner, name, value)}
         case ["data", "train", "hub"]:
             table = {"hub": "a/b", "revision": "c", "split": "train", name: value}
             return {"data": {"train": table}}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distill_tasks.core.store import Store
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
+    from distill_tasks.llm.estimate import Estimate
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
@@ -55,6 +56,16 @@ class LabellingContext:
     """What `Teacher.identify` returned in this run."""
 
 
+@dataclass(frozen=True)
+class Tried:
+    """One row that a teacher was asked about to see how it answers."""
+
+    text: str
+    said: str
+    """The class with its probability, or why there is none."""
+    answered: bool
+
+
 class Teacher(Settings, ABC):
     """The settings of one kind of teacher, and what it can do."""
 
@@ -72,6 +83,21 @@ class Teacher(Settings, ABC):
         the teacher's own weights and is harder to beat.
         """
         return None
+
+    def check_licence(self, accepted: bool) -> None:
+        """Raise InputError if its terms must be accepted before it is learned from, and are not."""
+
+    def estimate(self, context: LabellingContext) -> Estimate | None:
+        """Return what its missing answers cost; None for a teacher that costs nothing."""
+        return None
+
+    def show(self, text: str, context: LabellingContext) -> str:
+        """Return what it is asked about a text, for people; the text itself by default."""
+        return text
+
+    def try_rows(self, texts: Sequence[str], context: LabellingContext) -> list[Tried]:
+        """Return how it answers some texts, rejected ones included; none if that costs nothing."""
+        return []
 
     @abstractmethod
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...] | None:

@@ -111,6 +111,12 @@ class EnsembleTeacher(Teacher):
             notes += _tell(number, found)
         return notes
 
+    def check_licence(self, accepted: bool) -> None:
+        """Raise InputError if the terms of a member must be accepted, and are not."""
+        for number, member in enumerate(self.members):
+            with _named(number, member.teacher):
+                member.teacher.check_licence(accepted)
+
     def probe(self, context: LabellingContext) -> list[Note]:
         """Return the oddities of what the members answer to a few rows."""
         notes: list[Note] = []

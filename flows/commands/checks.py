@@ -8,11 +8,12 @@ from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import InputError
 
 
-def load_checked(path: Path) -> DistillConfig:
+def load_checked(path: Path, accept_licence: bool = False) -> DistillConfig:
     """Read and check a configuration, before a flow and its server are started."""
     from distill_tasks.stages.prepare import check_config
 
     settings = load_config(path)
+    settings.teacher.check_licence(accept_licence)
     check_prefect()
     check_config(settings)
     from flows.temporary_server import set_up_server

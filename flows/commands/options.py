@@ -25,6 +25,24 @@ Json = Annotated[
         negative="",
     ),
 ]
+Estimate = Annotated[
+    bool,
+    Parameter(help="Say what the missing answers would cost, and ask nothing.", negative=""),
+]
+Smoke = Annotated[
+    bool,
+    Parameter(
+        help="Ask about 16 rows alone, and show the prompt and every answer; they are kept.",
+        negative="",
+    ),
+]
+AcceptLicence = Annotated[
+    bool,
+    Parameter(
+        help="Accept the teacher's licence, where `teacher.licence.may_train` is `ask`.",
+        negative="",
+    ),
+]
 DetailedExitCodes = Annotated[
     bool,
     Parameter(

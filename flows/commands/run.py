@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from distill_tasks.config import load_config
+from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from flows.answers import (
@@ -17,8 +17,24 @@ from flows.answers import (
     answer_run,
 )
 from flows.commands.checks import check_prefect, load_checked
-from flows.commands.options import Config, DetailedExitCodes, Json, WaitMinutes
-from flows.printing import count_candidates, out, print_check, print_outcome, print_plan
+from flows.commands.options import (
+    AcceptLicence,
+    Config,
+    DetailedExitCodes,
+    Estimate,
+    Json,
+    Smoke,
+    WaitMinutes,
+)
+from flows.printing import (
+    count_candidates,
+    out,
+    print_check,
+    print_estimate,
+    print_outcome,
+    print_plan,
+    print_smoke,
+)
 
 logger = logging.getLogger("potstill")
 
@@ -63,19 +79,20 @@ def run(
     wait_minutes: WaitMinutes = WAIT_MINUTES,
     json: Json = False,
     detailed_exit_codes: DetailedExitCodes = False,
+    accept_licence: AcceptLicence = False,
 ) -> Answer:
     """Distil: label, train the grid, measure, select, register, and promote what wins.
 
     Example: potstill run examples/reuters/distill.yaml
     """
-    settings = load_checked(config)
+    settings = load_checked(config, accept_licence)
     from distill_tasks.stages.halve import will_halve
     from flows.distill import Outcome, distill
 
     halving = "on" if will_halve(settings) else "off"
     logger.info("grid: %s, halving %s", count_candidates(settings), halving)
     try:
-        outcome = distill(settings, wait_minutes)
+        outcome = distill(settings, wait_minutes, accept_licence)
     except NothingQualifiesError as error:
         if not isinstance(error.outcome, Outcome):
             return _answer_unqualified(str(error), detailed_exit_codes)
@@ -85,16 +102,42 @@ def run(
     return answer_run(outcome, detailed_exit_codes)
 
 
-def label(config: Config, *, wait_minutes: WaitMinutes = WAIT_MINUTES) -> None:
+def label(
+    config: Config,
+    *,
+    estimate: Estimate = False,
+    smoke: Smoke = False,
+    wait_minutes: WaitMinutes = WAIT_MINUTES,
+    accept_licence: AcceptLicence = False,
+) -> None:
     """Have the teacher answer every row and stop there; `run` reads the same answers.
 
-    Example: potstill label examples/reuters/distill.yaml
+    Example: potstill label examples/reuters/distill.yaml --estimate
     """
-    settings = load_checked(config)
+    if estimate or smoke:
+        _preview(load_config(config), wait_minutes, accept_licence, smoke=smoke)
+        return
+    settings = load_checked(config, accept_licence)
     from flows.label import label_only
 
-    labels = label_only(settings, wait_minutes)
+    labels = label_only(settings, wait_minutes, accept_licence)
     out.say(f"Teacher {labels.teacher} answered {labels.asked:,} new rows; kept in {labels.root}.")
+
+
+def _preview(
+    config: DistillConfig, wait_minutes: float, accept_licence: bool, *, smoke: bool
+) -> None:
+    """Print how the teacher answers a few rows, if asked for, and what the missing ones cost."""
+    from distill_tasks.core.store import Store
+    from distill_tasks.stages.prepare import check_config
+    from distill_tasks.stages.preview import estimate_labels, try_teacher
+
+    corpus = check_config(config)
+    if smoke:
+        config.teacher.check_licence(accept_licence)
+        with Store(config.work_dir).lock(f"label {config.name}", wait_minutes):
+            print_smoke(config, try_teacher(config, corpus))
+    print_estimate(config, estimate_labels(config, corpus))
 
 
 def _answer_unqualified(reason: str, detailed: bool) -> Answer:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from answering import register_words
+from answering import judge, register_words
+from endpoint import ScriptedEndpoint
 from pydantic import Field
 from samples import CLASSES, make_rows
 
@@ -81,6 +82,7 @@ def make_members(weight: float) -> list[dict]:
     return [first | {"weight": weight}, second]
 
 
+LICENCE = {"name": "none", "url": "https://example.org/licence", "may_train": "yes"}
 KINDS = {
     "finetune": Kind(
         {"base": "base", "max_length": 16, "epochs": 1},
@@ -89,6 +91,24 @@ KINDS = {
     ),
     "transformers": Kind({"model": "base", "max_length": 16}, "model", {"max_length": 17}),
     "saved": Kind({"path": "answers.parquet"}, "path", {"values": "logits"}),
+    "causal_lm": Kind(
+        {"model": "causal", "max_length": 128, "order": "one"},
+        "model",
+        {"max_length": 127, "order": "both", "labels": "names", "prompt": {"about": "Animals."}},
+    ),
+    "api": Kind(
+        {"model": "oracle-large", "licence": LICENCE},
+        None,
+        {
+            "order": "one",
+            "method": "votes",
+            "samples": 3,
+            "answer_tokens": 4,
+            "max_characters": 500,
+            "too_long": "refuse",
+            "prompt": {"about": "Animals."},
+        },
+    ),
     "callable": Kind(
         {"function": "answering:by_words"},
         None,
@@ -109,12 +129,13 @@ KINDS = {
 SOURCES = {name: kind.source for name, kind in KINDS.items() if kind.source is not None}
 
 
-def write_rows(folder: Path, base: Path) -> None:
+def write_rows(folder: Path, base: Path, causal: Path) -> None:
     """Write splits, models and a file of answers, from which every kind can be set up."""
     rows = make_rows(120, seed=1)
     for name, part in {"train": rows[:60], "held_out": rows[60:]}.items():
         part.to_parquet(folder / f"{name}.parquet", index=False)
     shutil.copytree(base, folder / "base")
+    shutil.copytree(causal, folder / "causal")
     said = 0.1 + 0.7 * np.eye(3)[rows["label"].map(CLASSES.index)]
     answers = pd.DataFrame(said[:, ::-1], columns=list(CLASSES[::-1]))
     answers.assign(text=rows["text"]).to_parquet(folder / "answers.parquet", index=False)
@@ -127,6 +148,8 @@ def write_config(folder: Path, kind: str, **changes) -> dict:
     settings = KINDS[kind].settings | changes
     if kind in SOURCES:
         settings[SOURCES[kind]] = str(folder / settings[SOURCES[kind]])
+    if kind == "api":
+        settings["base_url"] = (folder / "endpoint").read_text()
     return {
         "name": "contract",
         "work_dir": str(folder / "work"),
@@ -176,11 +199,13 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_base, empty_mlflow, tmp_path_factory):
+def folder(tiny_base, tiny_causal, empty_mlflow, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     shutil.copy(empty_mlflow, folder / "mlflow.db")
-    write_rows(folder, tiny_base)
-    return folder
+    write_rows(folder, tiny_base, tiny_causal)
+    with ScriptedEndpoint(judge) as endpoint:
+        (folder / "endpoint").write_text(endpoint.url)
+        yield folder
 
 
 @pytest.fixture(scope="module", params=KINDS)

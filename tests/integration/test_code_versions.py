@@ -16,6 +16,7 @@ from distill_tasks.training.checkpoint import Checkpoint
 ROOT = Path(__file__).parents[2]
 
 GUARDED = {
+    "distill_tasks.llm.labelling.READING_VERSION": (1, "53a50a3531d14abe"),
     "distill_tasks.results.evaluator.CODE_VERSION": (4, "1d48073c8bfd4dc5"),
     "distill_tasks.results.trained.CALIBRATION_VERSION": (1, "ff59aa37231c01bc"),
     "distill_tasks.results.trained.CODE_VERSION": (7, "fca88328fd1cef7d"),
@@ -28,6 +29,7 @@ GUARDED = {
     "distill_tasks.stages.search.CODE_VERSION": (1, "eda88024c8cdf5d0"),
     "distill_tasks.stages.tune.CODE_VERSION": (3, "72abc6a212ea1c2f"),
     "distill_tasks.students.token_vectors.VECTORS_VERSION": (1, "c6c844e20465cbbe"),
+    "distill_tasks.teachers.causal_lm.CODE_VERSION": (1, "f17cacb0b0a2dc47"),
     "distill_tasks.teachers.finetune.CODE_VERSION": (5, "9a9898277ae6f027"),
     "registry.gate.CODE_VERSION": (2, "92e6d245e99070c8"),
 }

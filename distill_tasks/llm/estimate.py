@@ -1,0 +1,77 @@
+"""What the missing answers of an endpoint take and cost, before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distill_tasks.llm.client import BYTES_PER_TOKEN, Address
+from distill_tasks.llm.labelling import Labeller
+from distill_tasks.llm.ledger import Usual, most_tokens
+
+TOKENS_AROUND = 4
+"""Tokens that a chat template usually writes around one message."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a teacher's missing answers take and cost."""
+
+    rows: int
+    """Rows that it has not answered."""
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    price: float
+    """What they cost, in the currency of the prices."""
+    highest: float
+    """What they cost at most, every request once."""
+    seconds: float | None
+    """None before any request was timed."""
+    measured: bool
+    """Whether tokens are those of earlier requests; else four bytes are taken for one."""
+    spent: float
+    """What was spent before."""
+
+
+def estimate(
+    texts: Sequence[str], labeller: Labeller, address: Address, usual: Usual | None, spent: float
+) -> Estimate:
+    """Return what the answers to texts cost; ``usual`` is what earlier calls took."""
+    forward = range(len(labeller.prompt.classes))
+    each, answer = labeller.usual_requests, labeller.most_answer_tokens
+    contents = [
+        [message["content"] for message in labeller.prompt.messages(text, forward)]
+        for text in texts
+    ]
+    most, requests = sum(map(most_tokens, contents)), each * len(texts)
+    prompt, completion = each * sum(map(usual_tokens, contents)), float(requests)
+    if usual is not None:
+        prompt, completion = requests * usual.prompt_tokens, requests * usual.completion_tokens
+    price = address.price
+    return Estimate(
+        rows=len(texts),
+        requests=requests,
+        prompt_tokens=round(prompt),
+        completion_tokens=round(completion),
+        price=price.of(round(prompt), round(completion)),
+        highest=price.of(each * most, requests * answer),
+        seconds=None if usual is None else _time(requests, prompt + completion, usual, address),
+        measured=usual is not None,
+        spent=spent,
+    )
+
+
+def usual_tokens(contents: Sequence[str]) -> float:
+    """Return about how many tokens a chat is."""
+    return sum(len(content.encode()) / BYTES_PER_TOKEN + TOKENS_AROUND for content in contents)
+
+
+def _time(requests: int, tokens: float, usual: Usual, address: Address) -> float:
+    """Return the seconds that requests take, by their latency and the rate limits."""
+    seconds = [requests * usual.seconds / address.concurrency]
+    if address.requests_per_minute is not None:
+        seconds.append(60 * requests / address.requests_per_minute)
+    if address.tokens_per_minute is not None:
+        seconds.append(60 * tokens / address.tokens_per_minute)
+    return max(seconds)

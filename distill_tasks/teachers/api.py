@@ -1,0 +1,306 @@
+"""Teacher kind ``api``: a language model behind any endpoint that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from distill_tasks.core.digests import digest
+from distill_tasks.core.errors import InputError
+from distill_tasks.core.settings import Settings
+from distill_tasks.llm.codes import choose_codes
+from distill_tasks.llm.prompt import PromptConfig, cut_middle
+from distill_tasks.teachers.base import Teacher, Tried
+
+if TYPE_CHECKING:
+    from distill_tasks.core.notes import Note
+    from distill_tasks.data.corpus import Corpus
+    from distill_tasks.data.settings import RowFormat
+    from distill_tasks.llm.client import Address
+    from distill_tasks.llm.estimate import Estimate
+    from distill_tasks.llm.labelling import Way
+    from distill_tasks.llm.ledger import Price
+    from distill_tasks.llm.prompt import Prompt
+    from distill_tasks.llm.session import Session
+    from distill_tasks.problems.classification import Problem
+    from distill_tasks.teachers.base import Batches, LabellingContext
+
+MOST_CLASSES = 52
+"""Letters, which are single tokens to every known model."""
+NO_KEY = "none"
+"""What is sent to a server of this machine, which needs no key."""
+
+
+class Prices(Settings):
+    """What the endpoint takes for a million tokens, in any currency."""
+
+    input: float = Field(ge=0, description="For a million tokens of the prompt.")
+    output: float = Field(ge=0, description="For a million tokens of the answer.")
+
+
+class Licence(Settings):
+    """Under which terms the model may be learned from."""
+
+    name: str = Field(min_length=1, description="Name of the licence or the terms of use.")
+    url: str = Field(pattern=r"^https?://", description="Where they can be read.")
+    may_train: Annotated[
+        Literal["yes", "no", "ask"],
+        BeforeValidator(lambda written: {True: "yes", False: "no"}.get(written, written)),
+    ] = Field(
+        description="Whether its answers may train another model: `no` refuses, `ask` needs "
+        "`--accept-licence`."
+    )
+
+
+class ApiTeacher(Teacher):
+    """A language model behind an OpenAI-compatible endpoint, asked once about each row."""
+
+    kind: Literal["api"] = Field("api", description="The kind of teacher.")
+    base_url: str = Field(
+        pattern=r"^https?://\S+$", description="Address of the endpoint, as `https://host/v1`."
+    )
+    model: str = Field(min_length=1, description="The model's name there; name a fixed version.")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_]\w*$",
+        description="Environment variable with the key. The key itself never stands in a "
+        "configuration; a Prefect worker sets the variable from a Secret block.",
+    )
+    licence: Licence = Field(description="The terms under which it may be learned from.")
+    prompt: PromptConfig = Field(PromptConfig(), description="What it is told.")
+    method: Literal["auto", "token_logprobs", "top_logprobs", "votes", "verbalised"] = Field(
+        "auto",
+        description="How soft labels are got. `auto` takes the first of log-probabilities of given "
+        "tokens, the most likely tokens, and votes that really works; `verbalised` asks for stated "
+        "confidences, which take few distinct values.",
+    )
+    order: Literal["one", "both", "rotate"] = Field(
+        "both",
+        description="Orders of the classes in the prompt, over which answers are averaged: `both` "
+        "adds the reverse one, `rotate` all rotations where these two disagree.",
+    )
+    samples: int = Field(5, ge=2, le=100, description="Votes for each row and order.")
+    answer_tokens: PositiveInt = Field(
+        8, description="Tokens of a vote at most; models that think before they answer need more."
+    )
+    max_characters: int = Field(
+        8_000, ge=100, description="Characters of the longest text that is asked about whole."
+    )
+    too_long: Literal["cut", "refuse"] = Field(
+        "cut",
+        description="Longer texts lose their middle, or are refused before anything is asked.",
+    )
+    concurrency: int = Field(32, ge=1, le=100, description="Requests on their way at once.")
+    requests_per_minute: PositiveInt | None = Field(None, description="Rate limit.")
+    tokens_per_minute: PositiveInt | None = Field(None, description="Rate limit, by estimate.")
+    timeout_s: PositiveFloat = Field(60.0, description="Seconds to wait for one answer.")
+    prices: Prices | None = Field(None, description="Needed for estimates and `max_spend`.")
+    max_spend: PositiveFloat | None = Field(
+        None,
+        description="What this model may cost in this work_dir, in all runs together: each request "
+        "is reserved at its highest price first.",
+    )
+    max_requests: PositiveInt | None = Field(
+        None, description="Requests to this model in this work_dir, in all runs together."
+    )
+    min_success_ratio: float = Field(
+        0.9, ge=0, le=1, description="Share of rows that must be answered; fewer end the run early."
+    )
+    on_change: Literal["stop", "ask_again"] = Field(
+        "stop",
+        description="What to do when it answers rows differently than in an earlier run: its "
+        "answers are never mixed.",
+    )
+
+    @model_validator(mode="after")
+    def _check_prices(self) -> Self:
+        if self.max_spend is not None and self.prices is None:
+            raise ValueError("max_spend needs `prices`: what a million tokens cost")
+        return self
+
+    def check(self, columns: RowFormat, problem: Problem) -> None:
+        """Raise InputError for a problem, key, template or licence with which it is not asked."""
+        if problem != "single_label":
+            raise InputError(
+                "Teacher kind api answers with one class for each text; the configuration says "
+                "`problem: multi_label`. Use saved answers, or a callable."
+            )
+        if self.licence.may_train == "no":
+            raise InputError(
+                f"teacher.licence {self.licence.name} says may_train: no, so nothing may be "
+                f"distilled from {self.model}. Use a model whose terms allow it."
+            )
+        self._read_key()
+        self.prompt.read_template()
+        _check_sdk()
+
+    def check_rows(self, corpus: Corpus, columns: RowFormat) -> list[Note]:
+        """Return how many texts are cut; raise InputError for classes or texts it cannot take."""
+        from distill_tasks.core.notes import Note, Rank
+
+        if len(corpus.classes) > MOST_CLASSES:
+            raise InputError(
+                f"Teacher kind api tells at most {MOST_CLASSES} classes apart by letters; the data "
+                f"has {len(corpus.classes)}. Use kind causal_lm, or saved answers."
+            )
+        self._make_prompt(corpus)
+        long = sum(len(text) > self.max_characters for text in corpus.texts)
+        if not long:
+            return []
+        about = f"{long:,} texts are longer than teacher.max_characters ({self.max_characters:,})"
+        if self.too_long == "refuse":
+            raise InputError(f"{about}. Raise it, shorten them, or set teacher.too_long: cut.")
+        return [Note(Rank.KNOW, f"{about} and are asked about without their middle")]
+
+    def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
+        """Return the digest of endpoint, model, prompt and way of asking."""
+        from distill_tasks.llm.labelling import READING_VERSION
+
+        how = [READING_VERSION, self.method, self.order, self.samples, self.answer_tokens]
+        long = [self.max_characters, self.too_long]
+        return digest(self.kind, *self._place, self._make_prompt(corpus).digest, *how, *long)
+
+    def check_licence(self, accepted: bool) -> None:
+        """Raise InputError unless a licence that must be accepted is."""
+        if self.licence.may_train == "ask" and not accepted:
+            raise InputError(
+                f"teacher.licence {self.licence.name} ({self.licence.url}) says may_train: ask. "
+                "Read it, then say --accept-licence (in a deployment the parameter accept_licence)."
+            )
+
+    def probe(self, context: LabellingContext) -> list[Note]:
+        """Raise InputError unless the endpoint can be reached, where rows are not answered yet."""
+        with self._session(context) as session:
+            if session.find_missing(self._cut(context.corpus.texts)):
+                session.reach()
+        return []
+
+    def estimate(self, context: LabellingContext) -> Estimate:
+        """Return what the answers cost that are not in the ledger."""
+        with self._session(context) as session:
+            return session.estimate(self._cut(context.corpus.texts))
+
+    def show(self, text: str, context: LabellingContext) -> str:
+        """Return the messages of a request about a text."""
+        return self._make_prompt(context.corpus).show(cut_middle(text, self.max_characters))
+
+    def try_rows(self, texts: Sequence[str], context: LabellingContext) -> list[Tried]:
+        """Return how it answers some texts, with what it said where that is no answer."""
+        from distill_tasks.llm.labelling import Rejected
+
+        classes, tried = context.corpus.classes, {}
+        with self._session(context) as session:
+            session.identify(self._cut(context.corpus.texts))
+            session.min_success_ratio = 0.0  # the rejected ones are to be seen
+            for number, found in session.label(self._cut(texts)):
+                if isinstance(found, Rejected):
+                    said = f"{found.reason}: {found.replied!r}" if found.replied else found.reason
+                    tried[number] = Tried(texts[number], said, answered=False)
+                else:
+                    said = f"{classes[found.best]} {np.exp(found.log_probabilities.max()):.2f}"
+                    tried[number] = Tried(texts[number], said, answered=True)
+        return [tried[number] for number in sorted(tried)]
+
+    def identify(self, context: LabellingContext) -> str:
+        """Return the model that the endpoint says it serves, and how often it has changed."""
+        with self._session(context) as session:
+            return session.identify(self._cut(context.corpus.texts)).name
+
+    def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
+        """Return its answers as they come; every reply is in the ledger first."""
+        from distill_tasks.llm.distributions import Distribution
+
+        with self._session(context) as session:
+            for number, found in session.label(self._cut(texts)):
+                if isinstance(found, Distribution):
+                    yield np.array([number]), found.log_probabilities[None].astype(np.float32)
+
+    @contextmanager
+    def _session(self, context: LabellingContext) -> Iterator[Session]:
+        """Open the ledger of this endpoint in the store, and a session that writes in it."""
+        from distill_tasks.llm.ledger import Ledger, Limits
+        from distill_tasks.llm.session import Session
+
+        file = Path(context.store.root, "replies", f"{digest(*self._place)}.sqlite")
+        ledger = Ledger(file, Limits(self.max_spend, self.max_requests))
+        try:
+            yield Session(
+                self._address,
+                ledger,
+                self._make_prompt(context.corpus),
+                key=self.digest(context.corpus, 0, balanced=False),
+                wanted=self._way,
+                method=None if self.method == "auto" else self.method,
+                order=self.order,
+                on_change=self.on_change,
+                min_success_ratio=self.min_success_ratio,
+            )
+        finally:
+            ledger.close()
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        return self.base_url.rstrip("/"), self.model
+
+    @property
+    def _way(self) -> Way:
+        from distill_tasks.llm.labelling import Way
+
+        return Way("votes", samples=self.samples, answer_tokens=self.answer_tokens)
+
+    @property
+    def _address(self) -> Address:
+        from distill_tasks.llm.client import Address
+
+        return Address(
+            base_url=self.base_url,
+            model=self.model,
+            key=self._read_key(),
+            price=self._price,
+            timeout_s=self.timeout_s,
+            concurrency=self.concurrency,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+
+    @property
+    def _price(self) -> Price:
+        from distill_tasks.llm.ledger import FREE, Price
+
+        if self.prices is None:
+            return FREE
+        return Price(self.prices.input, self.prices.output)
+
+    def _read_key(self) -> str:
+        """Return the key; raise InputError if there is none and the endpoint is elsewhere."""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key:
+            return key
+        if urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+            return NO_KEY
+        raise InputError(
+            f"The environment has no {self.api_key_env}, the key of {self.base_url}. Set it, or "
+            "name the variable that holds the key as teacher.api_key_env."
+        )
+
+    def _make_prompt(self, corpus: Corpus) -> Prompt:
+        wanted: Literal["code", "confidence"]
+        wanted = "confidence" if self.method == "verbalised" else "code"
+        return self.prompt.make(corpus, choose_codes(len(corpus.classes)), 0, wanted)
+
+    def _cut(self, texts: Sequence[str]) -> list[str]:
+        return [cut_middle(text, self.max_characters) for text in texts]
+
+
+def _check_sdk() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("openai") is None:
+        raise InputError("Teacher kind api needs the extra `llm`: pip install potstill[llm].")
