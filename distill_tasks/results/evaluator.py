@@ -77,7 +77,7 @@ class Evaluator:
                 self.run.config.seed,
             )
             for s in students
-            if s.served and s.candidate != s.student
+            if s.served and s.candidate != s.student and not s.is_teacher
         }
 
     def ask_control(self, name: str) -> Predictions:
