@@ -18,6 +18,7 @@ from distill_tasks.results.grid import cheap_control
 from distill_tasks.results.review import GateReport, Promotion, Review
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
+from distill_tasks.stages.audit import audit
 from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
 from distill_tasks.stages.export import export
@@ -86,6 +87,7 @@ def distill(
             labels = label(config, corpus, teacher)
             corpus = drop_unanswered(config, corpus, labels)
             run = start_run(config, corpus, teacher, labels, left_out=tuple(left_out))
+            audit(run)
             vet(run)
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)

@@ -11,6 +11,8 @@ from prefect import flow
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.core.store import Store
 from distill_tasks.results.references import LabelsReference
+from distill_tasks.results.run import start_run
+from distill_tasks.stages.audit import audit
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.progress_artifacts import show_trainings
@@ -35,4 +37,7 @@ def label_only(
         show_trainings(settings.work_dir, LABEL),
     ):
         corpus = prepare(settings)
-        return label(settings, corpus, teach(settings, corpus))
+        teacher = teach(settings, corpus)
+        labels = label(settings, corpus, teacher)
+        audit(start_run(settings, corpus, teacher, labels))
+    return labels
