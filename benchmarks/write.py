@@ -20,6 +20,7 @@ ROOT = HERE.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
+    "label_scoring",
     "answers_store",
     "censored",
     "rows",

@@ -70,9 +70,7 @@ def distill(
 ) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence``: the
-    teacher's terms, where it asks.
+    ``config`` may be a path. Another run in the same ``work_dir`` is waited for.
     """
     config = open_config(config, accept_licence)
     with (

@@ -80,6 +80,14 @@ def save_tiny_base(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_causal(once: Once) -> Path:
+    """A random Llama of 3 layers × 32 with a word-level vocabulary and a chat template."""
+    from language_models import save_causal_model
+
+    return once("tiny-causal", save_causal_model)
+
+
+@pytest.fixture(scope="session")
 def empty_mlflow(once: Once) -> Path:
     """A fresh MLflow database: its 60 migrations take seconds, a copy of it none."""
 

@@ -252,6 +252,21 @@ def place(path, value):
             return {"search": {"optuna": {"trials": 1, "spaces": spaces, name: value}}}
         case ["teacher", "saved"]:
             return {"teacher": {"kind": "saved", "path": "a.parquet", name: value}}
+        case ["teacher", "causal_lm", *inner]:
+            part = {name: value}
+            for section in reversed(inner):
+                part = {section: part}
+            return {"teacher": {"kind": "causal_lm", "model": "folder", **part}}
+        case ["teacher", "callable"]:
+            return {"teacher": {"kind": "callable", "function": "a:b", name: value}}
+        case ["teacher", "mlflow"]:
+            return {"teacher": {"kind": "mlflow", "model": "models:/a/1", name: value}}
+        case ["teacher", "ensemble", "members"]:
+            saved = {"kind": "saved", "path": "a.parquet"}
+            members = [{"teacher": saved}, {"teacher": saved, name: value}]
+            return {"teacher": {"kind": "ensemble", "members": members}}
+        case ["teacher", "ensemble"]:
+            return {"teacher": {"kind": "ensemble", name: value}}
         case ["teacher", "transformers"]:
             return {"teacher": {"kind": "transformers", "model": "folder", name: value}}
         case ["teacher", "finetune"]:

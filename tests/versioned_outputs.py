@@ -21,6 +21,7 @@ import onnx
 import pytest
 import torch
 from builders import make_latency
+from language_models import save_causal_model
 from onnx import helper, numpy_helper
 from samples import CLASSES, make_gold_set, make_rows, make_wordy_rows, save_answers, write_words
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -29,6 +30,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.llm.scoring import LabelScorer
+from distill_tasks.llm.trie import LabelTrie
 from distill_tasks.measuring import latency
 from distill_tasks.problems.classification import balance_classes, decide
 from distill_tasks.reporting.data_report import inspect_corpus
@@ -59,6 +62,7 @@ from distill_tasks.students.formats import CALIBRATION_ROWS, USUAL, export_varia
 from distill_tasks.students.layers import choose_layers, choose_learning_rate, copy_layers
 from distill_tasks.students.narrow import narrow, read_probe
 from distill_tasks.students.vocabulary import find_tokens
+from distill_tasks.teachers.causal_lm import CausalLmTeacher, average
 from distill_tasks.teachers.finetune import FinetuneTeacher
 from distill_tasks.training import losses, trainer
 from distill_tasks.training.batches import Order
@@ -573,6 +577,23 @@ def show_finetuning(given: Given):
     return [course, defaults | {"base": None}, show_losses(given), show_schedule(given)]
 
 
+def show_scored_labels(given: Given):
+    """What a language model is asked, the order in which it likes the classes, and their mean."""
+    corpus = Corpus({"train": Split(("the puppy", "purr " * 90), np.array([1, 0]))}, CLASSES)
+    save_causal_model(given.folder)
+    orders, shown = [(0, 1, 2), (1, 2, 0)], []
+    for labels in ("codes", "names"):
+        teacher = CausalLmTeacher(model=str(given.folder), max_length=128, labels=labels)
+        questions, model = teacher._make_questions(corpus), teacher.local.open().float()
+        for order in orders:
+            asked, answered = questions.encode(corpus.texts, order), questions.encode_labels(order)
+            scores = LabelScorer(model, answered, questions.end).score(asked)
+            shown.append([asked, answered, scores.log_probabilities.argsort(axis=1)])
+    trie = LabelTrie.build([(5,), (5, 6), (7, 8), (7, 9, 2)], end=1)
+    logits = np.log(np.array([[[0.5, 0.5]], [[0.2, 0.8]]], np.float32))
+    return [shown, trie.paths, trie.choices, trie.steps, average(list(logits)), orders]
+
+
 def show_vocabulary(given: Given):
     """What a teacher without layers makes of its tokens: it reads plus and minus one alone."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "purr", "fin", "the"]
@@ -650,6 +671,7 @@ OUTPUTS = {
     "distill_tasks.stages.search.CODE_VERSION": show_timed_shapes,
     "distill_tasks.stages.tune.CODE_VERSION": show_tuning,
     "distill_tasks.students.token_vectors.VECTORS_VERSION": show_vocabulary,
+    "distill_tasks.teachers.causal_lm.CODE_VERSION": show_scored_labels,
     "distill_tasks.teachers.finetune.CODE_VERSION": show_finetuning,
     "registry.gate.CODE_VERSION": show_verdicts,
 }

@@ -9,6 +9,9 @@ from distill_tasks.llm.client import BYTES_PER_TOKEN, Address
 from distill_tasks.llm.labelling import Labeller
 from distill_tasks.llm.ledger import Usual, most_tokens
 
+TOKENS_AROUND = 4
+"""Tokens that a chat template usually writes around one message."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,12 +40,12 @@ def estimate(
     """Return what the answers to texts cost; ``usual`` is what earlier calls took."""
     forward = range(len(labeller.prompt.classes))
     each, answer = labeller.usual_requests, labeller.most_answer_tokens
-    most = [
-        most_tokens([message["content"] for message in labeller.prompt.messages(text, forward)])
+    contents = [
+        [message["content"] for message in labeller.prompt.messages(text, forward)]
         for text in texts
     ]
-    requests = each * len(texts)
-    prompt, completion = each * sum(most) / BYTES_PER_TOKEN, float(requests * answer)
+    most, requests = sum(map(most_tokens, contents)), each * len(texts)
+    prompt, completion = each * sum(map(usual_tokens, contents)), float(requests)
     if usual is not None:
         prompt, completion = requests * usual.prompt_tokens, requests * usual.completion_tokens
     price = address.price
@@ -52,11 +55,16 @@ def estimate(
         prompt_tokens=round(prompt),
         completion_tokens=round(completion),
         price=price.of(round(prompt), round(completion)),
-        highest=price.of(each * sum(most), requests * answer),
+        highest=price.of(each * most, requests * answer),
         seconds=None if usual is None else _time(requests, prompt + completion, usual, address),
         measured=usual is not None,
         spent=spent,
     )
+
+
+def usual_tokens(contents: Sequence[str]) -> float:
+    """Return about how many tokens a chat is."""
+    return sum(len(content.encode()) / BYTES_PER_TOKEN + TOKENS_AROUND for content in contents)
 
 
 def _time(requests: int, tokens: float, usual: Usual, address: Address) -> float:

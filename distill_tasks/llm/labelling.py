@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill_tasks.core.digests import digest
+from distill_tasks.core.errors import PotstillError
 from distill_tasks.llm.client import REFUSED, Client
 from distill_tasks.llm.distributions import (
     Distribution,
@@ -67,6 +68,10 @@ class Way:
         return asked
 
 
+class ChangedTeacherError(PotstillError):
+    """The endpoint no longer answers as it did."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A row without an answer, and what was said in its place."""
@@ -84,7 +89,9 @@ class Labeller:
     way: Way
     order: Order
     identity: str = ""
-    """Of the endpoint's model; replies of another one are no replies of this one."""
+    """Of the endpoint's model, as far as it is known; part of the digest of each request."""
+    served: str = ""
+    """The name of the model that must answer, as the endpoint says it."""
     _tokens: int = field(init=False)
     _prompt: str = field(init=False)
 
@@ -156,12 +163,23 @@ class Labeller:
     async def _call(
         self, key: str, messages: Sequence[Message], tokens: int | None = None, **options: Any
     ) -> dict[str, Any]:
-        kept = self.client.ledger.replies(key)
-        if kept:
-            return kept[0]
+        for kept in self.client.ledger.replies(key):
+            if self._is_of_this_model(kept):
+                return kept
         chosen = options or self.way.options
         limit = self._tokens if tokens is None else tokens
-        return await self.client.complete(key, messages, limit, limit_name=self.way.limit, **chosen)
+        reply = await self.client.complete(
+            key, messages, limit, limit_name=self.way.limit, **chosen
+        )
+        if not self._is_of_this_model(reply):
+            raise ChangedTeacherError(
+                f"{self.client.address.base_url} served {reply['model']}, where it was "
+                f"{self.served} before"
+            )
+        return reply
+
+    def _is_of_this_model(self, reply: dict[str, Any]) -> bool:
+        return bool(reply.get("model", self.served) == self.served)
 
     async def _ask_constrained(
         self, key: str, messages: Sequence[Message], why: Rejected

@@ -27,6 +27,10 @@ SAMPLES = 2
 """Votes that show whether an endpoint gives several in one reply."""
 
 
+class NoMethodError(InputError):
+    """An endpoint gives none of the kinds of soft labels that it may be asked for."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """What an endpoint gives, and which model it says it served."""
@@ -42,8 +46,8 @@ async def probe(
 ) -> Probe:
     """Return how an endpoint is best asked, from a few requests about one text.
 
-    ``method`` is the only one tried; by default the best one that works is found. Raises InputError
-    if it does not work, naming those that do.
+    ``method`` is the only one tried; by default the best one that works is found. Raises
+    NoMethodError if it does not work, naming those that do.
     """
     one = _Prober(client, prompt, text, wanted)
     await one.find_limit()
@@ -64,7 +68,7 @@ async def probe(
         except (UnusableError, InputError) as error:
             why_not[name] = str(error)
     if found is None:
-        raise InputError(await one.say_failure(method, why_not, tries))
+        raise NoMethodError(await one.say_failure(method, why_not, tries))
     held = await one.is_constrained()
     return Probe(replace(found, constrained=held), one.served, why_not)
 

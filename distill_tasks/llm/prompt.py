@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-Wanted = Literal["code", "confidence"]
-"""What is to be answered: the code of one class, or a number for each."""
+Wanted = Literal["code", "name", "confidence"]
+"""What is to be answered: the code or the name of one class, or a number for each."""
 Message = dict[str, str]
 """One message of a chat: its `role` and its `content`."""
 
@@ -33,27 +33,28 @@ CONSTANT = "about", "options", "examples", "wanted"
 DEFAULT_TEMPLATE = """\
 You sort texts into classes.{% if about %} {{ about }}{% endif %}
 
-The classes, each with its code:
+The classes{% if wanted != "name" %}, each with its code{% endif %}:
 {% for option in options -%}
-{{ option.code }}) {{ option.name }}{% if option.description %}: {{ option.description }}{% endif %}
+{{ "-" if wanted == "name" else option.code ~ ")" }} \
+{{ option.name }}{% if option.description %}: {{ option.description }}{% endif %}
 {% endfor %}
 {% if wanted == "confidence" -%}
 State your confidence in each class. Answer with one JSON object that has every code as a key \
 and a number from 0 to 1 as its value, and with nothing else.
 {%- else -%}
-Answer with the code of the class that fits best, and with nothing else.
+Answer with the {{ wanted }} of the class that fits best, and with nothing else.
 {%- endif %}
 {% for example in examples %}
 <text>
 {{ example.text }}
 </text>
-Code: {{ example.code }}
+{{ "Class" if wanted == "name" else "Code" }}: {{ example.code }}
 {% endfor %}
 ---
 <text>
 {{ text }}
 </text>
-Code:"""
+{{ "Class" if wanted == "name" else "Code" }}:"""
 """Instructions, classes and examples come first and the text last, so that a server can keep what
 it made of the beginning."""
 
@@ -130,7 +131,8 @@ class Prompt:
     classes: tuple[str, ...]
     descriptions: Mapping[str, str]
     codes: tuple[str, ...]
-    """The code of the first option, of the second, ...: a code belongs to a place in the list."""
+    """The code of the first option, of the second, ...: a code belongs to a place in the list.
+    Where names are wanted, a class's name stands for its code."""
     examples: tuple[tuple[str, int], ...]
     """Texts with the numbers of their classes."""
     wanted: Wanted = "code"
@@ -173,18 +175,21 @@ class Prompt:
         return environment.from_string(tell), environment.from_string(ask)
 
     def _name_constant(self, order: Sequence[int]) -> dict[str, object]:
-        place = {number: place for place, number in enumerate(order)}
+        named = self.wanted == "name"
+        codes = {
+            number: self.classes[number] if named else self.codes[place]
+            for place, number in enumerate(order)
+        }
         options = [
             {
-                "code": self.codes[place],
+                "code": code,
                 "name": self.classes[number],
                 "description": self.descriptions.get(self.classes[number]),
             }
-            for place, number in enumerate(order)
+            for number, code in codes.items()
         ]
         examples = [
-            {"text": _as_content(text), "code": self.codes[place[number]]}
-            for text, number in self.examples
+            {"text": _as_content(text), "code": codes[number]} for text, number in self.examples
         ]
         return {
             "about": self.about,

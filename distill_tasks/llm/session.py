@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,19 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.core.digests import digest
-from distill_tasks.core.errors import PotstillError
 from distill_tasks.llm.client import Address, Client, EndpointError
 from distill_tasks.llm.distributions import Distribution
 from distill_tasks.llm.estimate import Estimate, estimate
-from distill_tasks.llm.labelling import Labeller, Method, Order, Rejected, Way
-from distill_tasks.llm.ledger import Ledger
-from distill_tasks.llm.probe import Probe, describe, probe, restore
+from distill_tasks.llm.labelling import ChangedTeacherError, Labeller, Method, Order, Rejected, Way
+from distill_tasks.llm.ledger import Ledger, OutOfBudgetError
+from distill_tasks.llm.probe import NoMethodError, Probe, describe, probe, restore
 from distill_tasks.llm.prompt import Prompt
 from distill_tasks.llm.stream import Stream
 
 logger = logging.getLogger("potstill")
 Answer: TypeAlias = Distribution | Rejected
 
+PROBED_ROWS = 3
+"""Texts that an endpoint is probed with until it answers one."""
 CANARY_ROWS = 50
 """Rows that are asked again in each run that asks for others."""
 USUAL_DISAGREEMENT, SURE = 0.02, 0.01
@@ -33,10 +34,6 @@ USUAL_DISAGREEMENT, SURE = 0.02, 0.01
 FIRST_LOOK = 50
 """Rows after which the share of answered ones may end a session."""
 REJECTED_SHOWN = 3
-
-
-class ChangedTeacherError(PotstillError):
-    """The endpoint no longer answers as it did."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Session:
         """
         known = self._recall()
         if known is None:
-            return self._meet(texts[0], generation=1)
+            return self._meet(texts, generation=1)
         answered = self._find_answered(texts, known)
         if answered.all():
             return known
@@ -96,7 +93,7 @@ class Session:
                 "ask_again to have all rows answered by the new one."
             )
         logger.warning("label: the teacher has changed: %s; it is asked all rows again", change)
-        return self._meet(texts[0], generation=known.generation + 1)
+        return self._meet(texts, generation=known.generation + 1)
 
     def label(self, texts: Sequence[str]) -> Iterator[tuple[int, Answer]]:
         """Yield the number of each text and its answer, as they come.
@@ -108,12 +105,19 @@ class Session:
         rejected: list[Rejected] = []
 
         done = 0
-        for number, found in self._ask(texts, identity):
-            done += 1
-            if isinstance(found, Rejected):
-                rejected.append(found)
-                self._check_success(rejected, done, len(texts))
-            yield number, found
+        try:
+            for number, found in self._ask(texts, identity):
+                done += 1
+                if isinstance(found, Rejected):
+                    rejected.append(found)
+                    self._check_success(rejected, done, len(texts))
+                yield number, found
+        except OutOfBudgetError as error:
+            raise OutOfBudgetError(
+                f"{error}. Spent so far: {self.ledger.spent().committed:.4g}; {done:,} of "
+                f"{len(texts):,} rows are answered and kept. Raise the limit to go on: the same "
+                "command asks only for the rest."
+            ) from None
         if rejected:
             logger.warning("label: %s", say_rejected(rejected, done))
 
@@ -164,22 +168,31 @@ class Session:
         return Stream(open_labeller, len(texts), self.address.concurrency)
 
     def _open(self, client: Client, identity: Identity) -> Labeller:
-        return Labeller(client, self.prompt, identity.probe.way, self.order, identity.name)
+        way, served = identity.probe.way, identity.probe.served
+        return Labeller(client, self.prompt, way, self.order, identity.name, served)
 
-    def _meet(self, text: str, generation: int) -> Identity:
-        """Probe the endpoint and remember what it is."""
-
-        async def ask() -> Probe:
-            async with Client(self.address, self.ledger) as client:
-                return await probe(client, self.prompt, text, self.wanted, self.method)
-
-        found = asyncio.run(ask())
+    def _meet(self, texts: Sequence[str], generation: int) -> Identity:
+        """Probe the endpoint and remember what it is; a text that it refuses proves nothing."""
+        *first, last = texts[:PROBED_ROWS]
+        for text in first:
+            with suppress(NoMethodError):
+                found = self._probe(text)
+                break
+        else:
+            found = self._probe(last)
         for name, reason in found.why_not.items():
             logger.info("label: no %s: %s", name, reason)
         logger.info("label: %s gives %s", found.served or self.address.model, found.way.method)
         written = {"probe": describe(found), "generation": generation}
         self.ledger.remember(f"identity {self.key}", written)
         return Identity(found, generation)
+
+    def _probe(self, text: str) -> Probe:
+        async def ask() -> Probe:
+            async with Client(self.address, self.ledger) as client:
+                return await probe(client, self.prompt, text, self.wanted, self.method)
+
+        return asyncio.run(ask())
 
     def _recall(self) -> Identity | None:
         written = self.ledger.recall(f"identity {self.key}")
@@ -199,7 +212,10 @@ class Session:
         if not rows:
             return None
         before = self.ask_again(rows, "")
-        after = self.ask_again(rows, digest(self.ledger.spent().calls))
+        try:
+            after = self.ask_again(rows, digest(self.ledger.spent().calls))
+        except ChangedTeacherError as error:
+            return str(error)
         pairs = [
             (one.best, other.best)
             for one, other in zip(before, after, strict=True)

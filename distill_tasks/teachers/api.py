@@ -207,6 +207,7 @@ class ApiTeacher(Teacher):
         classes, tried = context.corpus.classes, {}
         with self._session(context) as session:
             session.identify(self._cut(context.corpus.texts))
+            session.min_success_ratio = 0.0  # the rejected ones are to be seen
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Rejected):
                     said = f"{found.reason}: {found.replied!r}" if found.replied else found.reason

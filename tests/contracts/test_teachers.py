@@ -91,6 +91,11 @@ KINDS = {
     ),
     "transformers": Kind({"model": "base", "max_length": 16}, "model", {"max_length": 17}),
     "saved": Kind({"path": "answers.parquet"}, "path", {"values": "logits"}),
+    "causal_lm": Kind(
+        {"model": "causal", "max_length": 128, "order": "one"},
+        "model",
+        {"max_length": 127, "order": "both", "labels": "names", "prompt": {"about": "Animals."}},
+    ),
     "api": Kind(
         {"model": "oracle-large", "licence": LICENCE},
         None,
@@ -124,12 +129,13 @@ KINDS = {
 SOURCES = {name: kind.source for name, kind in KINDS.items() if kind.source is not None}
 
 
-def write_rows(folder: Path, base: Path) -> None:
+def write_rows(folder: Path, base: Path, causal: Path) -> None:
     """Write splits, models and a file of answers, from which every kind can be set up."""
     rows = make_rows(120, seed=1)
     for name, part in {"train": rows[:60], "held_out": rows[60:]}.items():
         part.to_parquet(folder / f"{name}.parquet", index=False)
     shutil.copytree(base, folder / "base")
+    shutil.copytree(causal, folder / "causal")
     said = 0.1 + 0.7 * np.eye(3)[rows["label"].map(CLASSES.index)]
     answers = pd.DataFrame(said[:, ::-1], columns=list(CLASSES[::-1]))
     answers.assign(text=rows["text"]).to_parquet(folder / "answers.parquet", index=False)
@@ -193,10 +199,10 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_base, empty_mlflow, tmp_path_factory):
+def folder(tiny_base, tiny_causal, empty_mlflow, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     shutil.copy(empty_mlflow, folder / "mlflow.db")
-    write_rows(folder, tiny_base)
+    write_rows(folder, tiny_base, tiny_causal)
     with ScriptedEndpoint(judge) as endpoint:
         (folder / "endpoint").write_text(endpoint.url)
         yield folder

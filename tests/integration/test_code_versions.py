@@ -28,6 +28,7 @@ GUARDED = {
     "distill_tasks.stages.search.CODE_VERSION": (1, "eda88024c8cdf5d0"),
     "distill_tasks.stages.tune.CODE_VERSION": (3, "72abc6a212ea1c2f"),
     "distill_tasks.students.token_vectors.VECTORS_VERSION": (1, "c6c844e20465cbbe"),
+    "distill_tasks.teachers.causal_lm.CODE_VERSION": (1, "f17cacb0b0a2dc47"),
     "distill_tasks.teachers.finetune.CODE_VERSION": (5, "9a9898277ae6f027"),
     "registry.gate.CODE_VERSION": (2, "92e6d245e99070c8"),
 }
