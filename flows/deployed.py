@@ -1,4 +1,4 @@
-"""What flows need where a worker runs them: a configuration by path, a name, log lines."""
+"""What flows need where a worker runs them: a configuration by path, a name, store and log."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from pydantic import Discriminator, Tag
 
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.store import Store
+from distill_tasks.stages.progress_artifacts import show_trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from distill_tasks.core.run_progress import Stage
 
 logger = logging.getLogger("potstill")
 
@@ -48,6 +52,22 @@ def name_run() -> str:
         return open_config(config, accept_licence=True).name
     except InputError:  # the flow says it
         return Path(config).name
+
+
+@contextmanager
+def working(
+    config: DistillConfig, command: str, wait_minutes: float, stages: Sequence[Stage]
+) -> Iterator[None]:
+    """Hold the store for a flow inside the block, and show its log lines and how far it is.
+
+    Raises InputError if another run still works in the store after so many minutes.
+    """
+    with (
+        Store(config.work_dir).lock(f"{command} {config.name}", wait_minutes),
+        show_lines(),
+        show_trainings(config.work_dir, stages),
+    ):
+        yield
 
 
 @contextmanager

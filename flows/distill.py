@@ -12,13 +12,13 @@ from prefect import flow
 
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
-from distill_tasks.core.store import Store
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import cheap_control
 from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion, Review
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
+from distill_tasks.stages.audit import audit
 from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
 from distill_tasks.stages.export import export
@@ -27,7 +27,6 @@ from distill_tasks.stages.label import drop_unanswered, label, teach
 from distill_tasks.stages.measure import measure
 from distill_tasks.stages.plan import fit
 from distill_tasks.stages.prepare import prepare
-from distill_tasks.stages.progress_artifacts import show_trainings
 from distill_tasks.stages.prove import prove
 from distill_tasks.stages.report import conclude, report, show_gate
 from distill_tasks.stages.search import search
@@ -37,7 +36,7 @@ from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
-from flows.deployed import ConfigOrPath, name_run, open_config, show_lines
+from flows.deployed import ConfigOrPath, name_run, open_config, working
 from flows.outcome import end_as
 from flows.stage_lists import DISTILL
 from registry.aliases import Registered
@@ -73,11 +72,7 @@ def distill(
     ``config`` may be a path. Another run in the same ``work_dir`` is waited for.
     """
     config = open_config(config, accept_licence)
-    with (
-        Store(config.work_dir).lock(f"distill {config.name}", wait_minutes),
-        show_lines(),
-        show_trainings(config.work_dir, DISTILL),
-    ):
+    with working(config, "distill", wait_minutes, DISTILL):
         corpus = prepare(config)
         with tracked(config, corpus.open()) as distillation:
             left_out = fit(config, corpus).left_out
@@ -85,6 +80,7 @@ def distill(
             labels = label(config, corpus, teacher)
             corpus = drop_unanswered(config, corpus, labels)
             run = start_run(config, corpus, teacher, labels, left_out=tuple(left_out))
+            audit(run)
             vet(run)
             tuning = tune(run)
             run = replace(run, objective=tuning.objective)

@@ -9,12 +9,12 @@ set_up_process()  # a worker loads this file alone
 from prefect import flow
 
 from distill_tasks.core.run_lock import WAIT_MINUTES
-from distill_tasks.core.store import Store
 from distill_tasks.results.references import LabelsReference
+from distill_tasks.results.run import start_run
+from distill_tasks.stages.audit import audit
 from distill_tasks.stages.label import label, teach
 from distill_tasks.stages.prepare import prepare
-from distill_tasks.stages.progress_artifacts import show_trainings
-from flows.deployed import ConfigOrPath, name_run, open_config, show_lines
+from flows.deployed import ConfigOrPath, name_run, open_config, working
 from flows.stage_lists import LABEL
 
 
@@ -29,10 +29,9 @@ def label_only(
     terms of a teacher that asks for it.
     """
     settings = open_config(config, accept_licence)
-    with (
-        Store(settings.work_dir).lock(f"label {settings.name}", wait_minutes),
-        show_lines(),
-        show_trainings(settings.work_dir, LABEL),
-    ):
+    with working(settings, "label", wait_minutes, LABEL):
         corpus = prepare(settings)
-        return label(settings, corpus, teach(settings, corpus))
+        teacher = teach(settings, corpus)
+        labels = label(settings, corpus, teacher)
+        audit(start_run(settings, corpus, teacher, labels))
+    return labels

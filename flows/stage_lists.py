@@ -9,12 +9,14 @@ TEACH = (
     Stage("teach", "make the teacher", 75),
     Stage("label", "ask the teacher", 25),
 )
-LABEL = (PREPARE, *TEACH)
+AUDIT = Stage("audit", "audit the teacher", 1)
+LABEL = (PREPARE, *TEACH, AUDIT)
 """Those of `potstill label`."""
 DISTILL = (
     PREPARE,
     Stage("fit", "fit the grid into the budget", 1),
     *TEACH,
+    AUDIT,
     Stage("vet", "check that the teacher is worth it", 1),
     Stage("tune", "choose temperature and α", 6),
     Stage("halve", "stop weak students early", 1),

@@ -30,7 +30,7 @@ class NothingQualifiesError(PotstillError):
 
 
 class WeakTeacherError(PotstillError):
-    """A teacher that is no better than words on gold: not worth distilling; exit code 1."""
+    """A teacher no better than words on gold, or less accurate than asked for; exit code 1."""
 
 
 class DivergedError(PotstillError):

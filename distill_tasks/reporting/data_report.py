@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,19 +12,13 @@ from numpy.typing import NDArray
 
 from distill_tasks.core.errors import shortlist
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.data.near_repeats import Place, find_near_repeats
 from distill_tasks.data.report import DataReport, Overlap, SplitReport
 from distill_tasks.scoring.verdicts import FEWEST_ROWS, rows_for, smallest_difference
 from distill_tasks.students.controls import WORDS_ON_GOLD, find_limit, has_words
 
 if TYPE_CHECKING:
     from distill_tasks.data.corpus import Corpus
-
-WORD = re.compile(r"\w+")
-SHINGLE_WORDS = 3
-PERMUTATIONS = 128
-NEAR = 0.8
-"""Jaccard similarity of word triples from which two texts are near duplicates."""
-SEED = 1
 
 FEW_ROWS_OF_A_CLASS = 20
 HIGH_IMBALANCE = 20
@@ -44,7 +37,7 @@ def inspect_corpus(
     corpus: Corpus, tokens: dict[str, NDArray[np.int64]] | None, max_length: int | None
 ) -> DataReport:
     """Report on a corpus; ``tokens`` are the teacher's tokens of each row (rows,) by split."""
-    near = _find_near_repeats(corpus)
+    near = find_near_repeats(corpus)
     splits = []
     for name, split in corpus.splits.items():
         counts = split.rows_per_class(len(corpus.classes)).tolist()
@@ -62,44 +55,6 @@ def inspect_corpus(
     overlaps = _find_overlaps(corpus, near)
     report = DataReport(splits, overlaps, max_length, [])
     return replace(report, warnings=_warn(corpus, report))
-
-
-Place = tuple[str, int]
-"""A split and a row number in it."""
-
-
-def _find_near_repeats(corpus: Corpus) -> list[tuple[Place, Place]]:
-    """Return pairs of different texts that share most of their word triples, by MinHash.
-
-    Of equal texts only the first one is compared. Source: Broder 1997, "On the resemblance and
-    containment of documents".
-    """
-    from datasketch import MinHash, MinHashLSH
-
-    places: dict[str, Place] = {}
-    for name, split in corpus.splits.items():
-        for row, text in enumerate(split.texts):
-            places.setdefault(text, (name, row))
-    hashes = dict(
-        zip(
-            places.values(),
-            MinHash.bulk(map(_shingle, places), num_perm=PERMUTATIONS, seed=SEED),
-            strict=True,
-        )
-    )
-    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
-    pairs = []
-    for place, signature in hashes.items():
-        similar = {other: signature.jaccard(hashes[other]) for other in index.query(signature)}
-        pairs += [(other, place) for other, share in similar.items() if share >= NEAR]
-        index.insert(place, signature)
-    return pairs
-
-
-def _shingle(text: str) -> set[bytes]:
-    words = WORD.findall(text.lower()) or [text]
-    starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
-    return {" ".join(words[start : start + SHINGLE_WORDS]).encode() for start in starts}
 
 
 def _find_overlaps(corpus: Corpus, near: Sequence[tuple[Place, Place]]) -> list[Overlap]:

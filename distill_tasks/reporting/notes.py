@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from distill_tasks.core.errors import shortlist
 from distill_tasks.core.notes import Note, Rank, sort_notes
 from distill_tasks.problems.classification import are_one_hot, decide, to_decisions
+from distill_tasks.reporting.audit import note_self_agreement, note_suspicious
 from distill_tasks.reporting.relabelling import note_label_errors
 from distill_tasks.reporting.rows import list_classes
 from distill_tasks.results.references import TEACHER
@@ -44,6 +45,8 @@ def gather_notes(findings: Findings) -> list[Note]:
         *_note_carvings(findings),
         *_note_left_out(findings),
         *note_label_errors(findings),
+        *note_self_agreement(findings.audit),
+        *note_suspicious(findings.suspicious_answers),
         *findings.rows.findings,
         *findings.corpus.report.warnings,
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.markup import as_markdown
+from distill_tasks.reporting.audit import say_audit
 from distill_tasks.reporting.cards import fill_cards
 from distill_tasks.reporting.charts import (
     draw_confusion,
@@ -106,6 +107,8 @@ def write_markdown(findings: Findings, review: Review | None = None) -> str:
         _named_bullets((n, say_verdict(j)) for n, j in findings.proof.judgements.items()),
         *(["## Variants", markdown_table(variants)] if variants else []),
         *_about_choice(findings),
+        "## The teacher before training",
+        _bullets(say_audit(findings.audit)),
         "## Data",
         markdown_table(tabulate_splits(findings)),
         "## Training",
@@ -193,6 +196,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "verdicts": {n: say_verdict(j) for n, j in findings.proof.judgements.items()},
         "notes": group_notes(gather_notes(findings)),
         "chosen": chosen,
+        "audit": say_audit(findings.audit),
         "splits": tabulate_splits(findings),
         "halving": say_halving(findings),
         "blend": say_objective(findings),

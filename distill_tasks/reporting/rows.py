@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.results.references import TEACHER
@@ -29,6 +29,8 @@ VARIANTS_OF_TEACHER = {
     "onnx_int8_static": "exported and quantised to int8 with fixed scales",
 }
 """What each exported form of the teacher is."""
+TEACHER_AGAIN = "teacher, asked again"
+"""The name of the row that shows how often the teacher agrees with itself."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ def list_models(findings: Findings) -> list[ModelRow]:
     selection, held_out = findings.selection, findings.held_out
     about_teacher = "the model to be replaced"
     rows = [_model_row(findings, TEACHER, about_teacher, held_out.models[TEACHER])]
+    if again := findings.audit.self_agreement:
+        ceiling = _model_row(findings, TEACHER_AGAIN, "ceiling: the same teacher asked twice", None)
+        rows.append(replace(ceiling, agreement=again.share.value))
     for candidate in _sort_candidates(findings):
         name = candidate.name
         card, reason = held_out.candidates.get(name), selection.reasons[name]

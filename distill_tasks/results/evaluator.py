@@ -9,6 +9,7 @@ from functools import cached_property
 from distill_tasks.core.digests import digest
 from distill_tasks.problems.classification import Answering, Logits
 from distill_tasks.results.kept import fit_calibration
+from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.scoring.calibration import Calibration
@@ -103,6 +104,15 @@ class Evaluator:
         """Return the scorecard of a student over some of its seeds."""
         key = digest([student.digest for student in seeds])
         return self.score(key, [self.ask(student) for student in seeds])
+
+    def score_teacher(self) -> Scorecard:
+        """Return the scorecard of the teacher."""
+        return self.score(TEACHER, [self.eval_split.teacher])
+
+    def score_control(self, name: str) -> Scorecard:
+        """Return the scorecard of a control that is no student."""
+        key = digest(name, self.run.corpus.splits["train"].digest, *self.limit(name))
+        return self.score(key, [self.ask_control(name)])
 
     def score(self, key: str, predictions: list[Predictions]) -> Scorecard:
         """Return the scorecard of predictions, stored under a key that identifies the model."""

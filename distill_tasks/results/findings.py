@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from distill_tasks.measuring.cost import find_cost
+from distill_tasks.results.audit import audit_teacher
 from distill_tasks.results.label_errors import find_label_errors
 from distill_tasks.results.reasons import find_misses
 from distill_tasks.results.references import TEACHER
 from distill_tasks.results.selection import Candidate
+from distill_tasks.results.suspicious import find_suspicious
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 from distill_tasks.students.controls import WORDS_ON_GOLD
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from distill_tasks.data.soft_labels import SoftLabels
     from distill_tasks.measuring.cost import Cost
     from distill_tasks.measuring.latency import Latency, SpeedUp
+    from distill_tasks.results.audit import Audit
     from distill_tasks.results.grid import Grid
     from distill_tasks.results.label_errors import LabelError
     from distill_tasks.results.outcomes import (
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     )
     from distill_tasks.results.run import Run
     from distill_tasks.results.selection import Selection
+    from distill_tasks.results.suspicious import SuspiciousAnswer
     from distill_tasks.scoring.fidelity import Panel
     from distill_tasks.scoring.learning_curve import LearningCurve
 
@@ -100,6 +104,16 @@ class Findings:
         """Labelled rows that should be looked at again, the surest disagreement first."""
         choice = self.selection.choice
         return find_label_errors(self.run.open(), choice.student if choice else None)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """What was known of the teacher before any student was trained."""
+        return audit_teacher(self.run.open())
+
+    @cached_property
+    def suspicious_answers(self) -> list[SuspiciousAnswer]:
+        """Answers of the teacher that should be looked at, the most suspicious first."""
+        return find_suspicious(self.run.open())
 
     @cached_property
     def costs(self) -> dict[str, Cost]:

@@ -183,7 +183,7 @@ def _split_errors(
     return {
         kind: ErrorGroup(
             rows=int(rows.sum()),
-            confusions=_count_confusions(
+            confusions=count_confusions(
                 eval_split, eval_split.teacher if kind == "fixed" else student, rows
             ),
             examples=_show(eval_split, student, rows, sure),
@@ -192,7 +192,7 @@ def _split_errors(
     }
 
 
-def _count_confusions(eval_split: EvalSplit, wrong: Predictions, rows: Hits) -> list[Confusion]:
+def count_confusions(eval_split: EvalSplit, wrong: Predictions, rows: Hits) -> list[Confusion]:
     """Return which label the wrong model predicted for which, the most frequent first."""
     right, predicted = (
         name_labels(matrix[rows], eval_split.classes)

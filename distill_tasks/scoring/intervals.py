@@ -97,6 +97,19 @@ def wilson(
     return np.maximum((middle - reach) / whole, 0), np.minimum((middle + reach) / whole, 1)
 
 
+def exact_share(hits: int, rows: int) -> Figure:
+    """Return the share of rows that are hits, with its exact interval; there must be rows.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the
+    case of the binomial".
+    """
+    from scipy.stats import beta
+
+    low = float(beta.ppf(SIDE, hits, rows - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - SIDE, hits + 1, rows - hits)) if hits < rows else 1.0
+    return Figure(hits / rows, low, high, rows)
+
+
 def subtract_shares(first: Figure, second: Figure) -> Figure:
     """Return the difference of two shares measured on independent samples.
 

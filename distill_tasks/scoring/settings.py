@@ -63,6 +63,19 @@ class EvaluateConfig(Settings):
         description="Where the teacher is not surely better than words on gold: `stop` before any "
         "training, or `go_on`; `auto` stops where validation has rows enough to show it.",
     )
+    min_teacher_accuracy: Share | None = Field(
+        None,
+        description="Least accuracy of the teacher on validation: below it the run stops before "
+        "any student is trained.",
+    )
+
+    def check_rows(self, corpus: Corpus) -> None:
+        """Raise InputError where the teacher's accuracy is asked for and cannot be known."""
+        if self.min_teacher_accuracy is not None and not corpus.splits["validation"].has_gold:
+            raise InputError(
+                "evaluate.min_teacher_accuracy needs gold labels in data.validation. "
+                "Label its rows, or take the setting out."
+            )
 
 
 class SelectConfig(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from distill_tasks.core.digests import digest
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Scores
 from distill_tasks.results.references import TEACHER, StudentReference
@@ -21,7 +20,7 @@ def evaluate(run: Run, students: list[StudentReference], split: str) -> Scores:
 def score_all(run: OpenRun, students: list[StudentReference], split: str) -> Scores:
     """Score teacher, controls and students on a split; what was scored before is read again."""
     evaluator = Evaluator(run, split)
-    models = {TEACHER: evaluator.score("teacher", [evaluator.eval_split.teacher])}
+    models = {TEACHER: evaluator.score_teacher()}
     models |= _score_controls(evaluator)
     for student in students:
         if student.served or student.candidate == student.student:
@@ -48,6 +47,5 @@ def _score_controls(evaluator: Evaluator) -> dict[str, Scorecard]:
     for name in CONTROLS:
         if name == WORDS_ON_GOLD and not has_words(train):
             continue
-        key = digest(name, train.digest, *evaluator.limit(name))
-        cards[name] = evaluator.score(key, [evaluator.ask_control(name)])
+        cards[name] = evaluator.score_control(name)
     return cards

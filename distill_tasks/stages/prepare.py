@@ -47,6 +47,7 @@ def check_config(config: DistillConfig) -> Corpus:
     corpus = read_corpus(config.data, config.seed, classes, config.problem)
     found = config.teacher.check_rows(corpus, config.data)
     found += config.select.check_rows(corpus)
+    config.evaluate.check_rows(corpus)
     corpus = replace(corpus, findings=(*corpus.findings, *found))
     transfer = len(corpus.splits.get("transfer", ()))
     corpus = hold_back(corpus, config.select.count_scored(transfer), config.seed)

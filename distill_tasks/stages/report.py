@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.terminal import Cells
+from distill_tasks.reporting.audit import write_answers
 from distill_tasks.reporting.front import list_points, write_png
 from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
@@ -130,6 +131,7 @@ def write_files(
     write_png(points, metric, title, folder / FRONT)
     write_png(points, metric, title, folder / ON_CARD, dots_per_inch=80)
     write_review(findings, folder)
+    write_answers(findings.suspicious_answers, folder)
     table = tabulate_models(findings)
     columns = {"columns": list(table[0]), "data": [list(cells.values()) for cells in table]}
     tuning = TypeAdapter(Tuning).dump_json(findings.tuning, indent=2, by_alias=True)
@@ -137,6 +139,7 @@ def write_files(
         "report.md": write_markdown(findings, review),
         CANDIDATES: json.dumps(columns, indent=2),
         "data_report.json": json.dumps(asdict(findings.corpus.report), indent=2),
+        "audit.json": json.dumps(asdict(findings.audit), indent=2),
         "learning_curve.json": json.dumps(asdict(findings.curve), indent=2),
         "blend.json": tuning.decode(),
     }

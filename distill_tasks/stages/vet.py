@@ -37,8 +37,10 @@ def vet(run: Run) -> PairedComparison | None:
 def vet_teacher(run: OpenRun) -> PairedComparison | None:
     """Compare the teacher with words on gold on validation; None if there is no such control.
 
-    Raises WeakTeacherError where it is not surely better and `evaluate.weak_teacher` says so.
+    Raises WeakTeacherError where it is not surely better and `evaluate.weak_teacher` says so, and
+    where it is less accurate than `evaluate.min_teacher_accuracy`.
     """
+    _check_accuracy(run)
     comparison = _compare_with_words(run)
     if comparison is None or comparison.verdict is Verdict.BEATS:
         return comparison
@@ -54,6 +56,19 @@ def vet_teacher(run: OpenRun) -> PairedComparison | None:
         )
     logger.warning("vet: %s Going on: %s.", weak, _say_why(run.config.evaluate.weak_teacher))
     return comparison
+
+
+def _check_accuracy(run: OpenRun) -> None:
+    """Raise WeakTeacherError where the teacher's accuracy is below what was asked for."""
+    least = run.config.evaluate.min_teacher_accuracy
+    if least is None:
+        return
+    found = Evaluator(run, "validation").score_teacher().figures["quality/accuracy"]
+    if found.value < least:
+        raise WeakTeacherError(
+            f"The teacher's accuracy on {found.rows:,} rows of validation is {found}, below "
+            f"evaluate.min_teacher_accuracy {least:g}. Use a better teacher, or take that out."
+        )
 
 
 def _compare_with_words(run: OpenRun) -> PairedComparison | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext
 
+logger = logging.getLogger("potstill")
+
 MOST_CLASSES = 52
 """Letters, which are single tokens to every known model."""
+ASKED_TWICE = "twice"
+"""The name of the second answers in the ledger."""
 NO_KEY = "none"
 """What is sent to a server of this machine, which needs no key."""
 
@@ -112,6 +117,13 @@ class ApiTeacher(Teacher):
     )
     min_success_ratio: float = Field(
         0.9, ge=0, le=1, description="Share of rows that must be answered; fewer end the run early."
+    )
+    self_agreement_rows: int = Field(
+        200,
+        ge=0,
+        le=5000,
+        description="Training rows that are asked a second time, to see how often it agrees with "
+        "itself; 0 asks none. They cost as much as others.",
     )
     on_change: Literal["stop", "ask_again"] = Field(
         "stop",
@@ -221,6 +233,27 @@ class ApiTeacher(Teacher):
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Distribution):
                     yield np.array([number]), found.log_probabilities[None].astype(np.float32)
+
+    @property
+    def rows_asked_twice(self) -> int:
+        """How many rows it is asked twice."""
+        return self.self_agreement_rows
+
+    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
+        """Return its second decisions, from requests in the ledger where there are some.
+
+        Where the budget does not hold them, they are all None, and the log says so.
+        """
+        from distill_tasks.llm.distributions import Distribution
+        from distill_tasks.llm.ledger import OutOfBudgetError
+
+        with self._session(context) as session:
+            try:
+                again = session.ask_again(self._cut(texts), ASKED_TWICE)
+            except OutOfBudgetError as error:
+                logger.warning("audit: the teacher was not asked twice: %s", error)
+                return [None] * len(texts)
+        return [one.best if isinstance(one, Distribution) else None for one in again]
 
     @contextmanager
     def _session(self, context: LabellingContext) -> Iterator[Session]:

@@ -22,6 +22,8 @@ UNITS = {
     "allowed_drop": "share",
     "answer_precision": "share",
     "min_retention": "share",
+    "min_teacher_accuracy": "share",
+    "self_agreement_rows": "rows",
     "min_accuracy": "share",
     "min_macro_f1": "share",
     "min_weighted_f1": "share",

@@ -277,6 +277,16 @@ def test_a_text_is_answered_alike_in_any_company(case):
     np.testing.assert_allclose(alone[np.argsort(fewer)], logits[np.argsort(rows)][:5], atol=0.05)
 
 
+def test_a_teacher_that_may_answer_otherwise_is_asked_again_about_the_same_classes(case):
+    if not case.teacher.rows_asked_twice:
+        return
+    texts = case.corpus.texts[:5]
+    context = teacher_context(case.config, case.corpus, case.made.model, case.made.identity)
+    rows, logits = case.ask(texts)
+    first = logits[np.argsort(rows)].argmax(axis=1).tolist()
+    assert case.teacher.answer_again(texts, context) == first  # this one is not noisy
+
+
 def test_what_is_ready_is_its_own_start_and_what_is_not_is_trained_once(case):
     start, made = case.teacher.start, case.made
     if case.teacher.ready:

@@ -203,6 +203,7 @@ def test_the_page_has_every_section(page):
         "By class",
         "Calibration",
         "On production rows",
+        "The teacher before training",
         "Data",
         "Training",
     ]

@@ -15,6 +15,7 @@ from distill_tasks.scoring.intervals import (
     bootstrap,
     draw_weights,
     estimate,
+    exact_share,
     find_bias,
     find_interval,
     lowest_gaps,
@@ -195,3 +196,10 @@ def test_the_difference_of_two_shares_is_newcombes_of_statsmodels(hits, rows):
     )
     assert (found.low, found.high) == pytest.approx(theirs)
     assert (found.value, found.rows) == (pytest.approx(shares[0] - shares[1]), min(rows))
+
+
+@given(st.integers(1, 500).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))
+def test_the_exact_interval_of_a_share_is_that_of_statsmodels(counts):
+    found = exact_share(*counts)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(*counts, method="beta"))
+    assert found.low <= found.value <= found.high

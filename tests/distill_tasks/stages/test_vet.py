@@ -5,8 +5,10 @@ from builders import open_run
 from samples import CLASSES, make_rows, make_wordy_rows, write_words
 
 from distill_tasks.config import parse_config
-from distill_tasks.core.errors import WeakTeacherError
+from distill_tasks.core.errors import InputError, WeakTeacherError
+from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.scoring.settings import EvaluateConfig
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.stages.vet import vet_teacher
 
@@ -22,7 +24,14 @@ def vet(tmp_path):
     """Vets a teacher that is right about a share of the rows, on so many rows of validation."""
 
     def vet_one(
-        right, rows, weak_teacher="auto", *, label_column="label", make=make_wordy_rows, **changes
+        right,
+        rows,
+        weak_teacher="auto",
+        *,
+        label_column="label",
+        make=make_wordy_rows,
+        min_accuracy=None,
+        **changes,
     ):
         written = write_words(tmp_path)
         make(60, seed=1).to_parquet(tmp_path / "train.parquet", index=False)
@@ -31,6 +40,7 @@ def vet(tmp_path):
         answer(pd.concat(splits), right).to_parquet(tmp_path / "answers.parquet", index=False)
         written["data"]["label_column"] = label_column
         evaluate = written["evaluate"] | {"weak_teacher": weak_teacher}
+        evaluate |= {"min_teacher_accuracy": min_accuracy}
         config = parse_config(written | {"evaluate": evaluate} | changes, "test")
         corpus = read_corpus(config.data, config.seed, CLASSES)
         return vet_teacher(open_run(config, corpus))
@@ -94,3 +104,19 @@ def test_it_is_the_metric_of_the_user_that_is_compared(vet):
 
 def test_without_gold_there_is_nothing_to_compare_with(vet):
     assert vet(0.1, MANY, "stop", label_column=None) is None
+
+
+def test_a_teacher_less_accurate_than_asked_for_stops_the_run_with_the_figures(vet):
+    with pytest.raises(WeakTeacherError) as stopped:
+        vet(0.8, FEW, "go_on", min_accuracy=0.95)
+    said = str(stopped.value)
+    assert said.startswith("The teacher's accuracy on 90 rows of validation is 0.")
+    assert "below evaluate.min_teacher_accuracy 0.95." in said
+    assert vet(0.95, FEW, "go_on", min_accuracy=0.8) is not None
+
+
+def test_accuracy_that_cannot_be_known_is_not_asked_for():
+    evaluate = EvaluateConfig(min_teacher_accuracy=0.5)
+    gold = np.full(2, -1)
+    with pytest.raises(InputError, match="min_teacher_accuracy needs gold labels"):
+        evaluate.check_rows(Corpus({"validation": Split(("a", "b"), gold)}, CLASSES))

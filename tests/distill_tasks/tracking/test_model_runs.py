@@ -75,6 +75,7 @@ def test_the_summary_run_holds_all_that_a_reviewer_reads(house):
     paths = {file.path for file in house.client.list_artifacts(run_id)} - {"versions"}
     pages = {"report.html", "report.md", "front.png", "distill.yaml"}
     found = {"candidates.json", "data_report.json", "learning_curve.json", "blend.json"}
+    found |= {"audit.json"}
     assert paths == pages | found | {"environment.json", "front_small.png", "review"}
     review = pd.read_csv(io.StringIO(load(run_id, REVIEW).removeprefix("\ufeff")))
     assert len(review) == len(house.findings.label_errors)
