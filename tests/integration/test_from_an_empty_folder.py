@@ -34,7 +34,8 @@ def find_blocks(language):
 
 def run(command, folder, **variables):
     """Run a command in a folder; return what it printed, and fail with that if it failed."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    known = (name for name in os.environ if not name.startswith("MLFLOW_"))  # MLflow sets some
+    environment = {name: os.environ[name] for name in known if name != "PYTHONPATH"}
     done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
