@@ -28,8 +28,8 @@ from reuters import Name, configure, say_machine
 from distill_tasks.config import DistillConfig
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
-from distill_tasks.results.outcomes import TEACHER, Latencies, Scores
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.outcomes import Latencies, Scores
+from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one

@@ -35,8 +35,8 @@ from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Grid, first_trials
-from distill_tasks.results.outcomes import TEACHER, Latencies
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.outcomes import Latencies
+from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one

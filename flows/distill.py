@@ -14,6 +14,7 @@ from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import cheap_control
+from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion, Review
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
@@ -101,7 +102,7 @@ def distill(
                 halving=halving,
                 grid=grid,
                 validation=scores,
-                held_out=evaluate(run, tested, split="held_out"),
+                held_out=evaluate(run, [*tested, *grid.of([TEACHER])], split="held_out"),
                 latencies=latencies,
                 selection=choose(run, selection, proof),
                 proof=proof,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from samples import CLASSES, WORDS, make_rows
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 
 def by_words(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -52,16 +56,21 @@ def all_but_cats(texts: Sequence[str]) -> list[NDArray[np.float64] | None]:
     return [None if row.argmax() == 0 else row for row in by_words(texts)]
 
 
-def register_words(uri: str, folder: Path, name: str = "words", seed: int = 1) -> int:
-    """Register a scikit-learn model that knows the classes by words; return its version."""
-    import mlflow
+def fit_words(seed: int = 1) -> Pipeline:
+    """Return a scikit-learn model that knows the classes by words."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     rows = make_rows(90, seed=seed)
-    model = make_pipeline(CountVectorizer(), LogisticRegression())
-    model.fit(rows["text"], rows["label"])
+    return make_pipeline(CountVectorizer(), LogisticRegression()).fit(rows["text"], rows["label"])
+
+
+def register_words(uri: str, folder: Path, name: str = "words", seed: int = 1) -> int:
+    """Register the model of `fit_words` under the alias teacher; return its version."""
+    import mlflow
+
+    model = fit_words(seed)
     return register(uri, folder, name, lambda path: mlflow.sklearn.save_model(model, path))
 
 

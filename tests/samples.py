@@ -51,6 +51,7 @@ FAMILIES = (LAYERS, STATIC, WORDS_STUDENT)
 LAYERS_ONNX = f"{LAYERS}-onnx"
 """The transformer without torch: quick to open and to measure."""
 VARIANTS = (LAYERS_ONNX, f"{LAYERS_ONNX}-int8")
+TEACHER_VARIANTS = ("teacher-onnx", "teacher-onnx-int8")
 
 
 def write_splits(folder: Path) -> Path:

@@ -30,6 +30,10 @@ from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import NO_LABEL, Corpus, Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.llm.client import Address, Client
+from distill_tasks.llm.labelling import Labeller, Rejected, Way
+from distill_tasks.llm.ledger import Ledger
+from distill_tasks.llm.prompt import PromptConfig
 from distill_tasks.llm.scoring import LabelScorer
 from distill_tasks.llm.trie import LabelTrie
 from distill_tasks.measuring import latency
@@ -658,7 +662,32 @@ def make_graph() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def show_read_replies(given: Given) -> object:
+    """Return what replies to one question are read as, by each method."""
+    corpus = Corpus({"train": Split(("a",), np.array([0]))}, CLASSES)
+    ledger = Ledger(given.folder / "ledger.sqlite")
+    client = Client(Address("http://127.0.0.1/v1", "none", "none"), ledger)
+    listed = [{"token": token, "logprob": value} for token, value in (("A", -0.3), (" B", -2.0))]
+    first = [{"token": "A", "logprob": -0.3, "top_logprobs": listed}]
+    said = ("A", "B) dogs", "I cannot", '{"A": 0.7, "B": 0.3}')
+    replies = [{"choices": [{"message": {"content": one}}]} for one in said]
+    replies.append({"choices": [{"message": {"content": "A"}, "logprobs": {"content": first}}]})
+    found = []
+    for method in ("top_logprobs", "votes", "verbalised"):
+        prompt = PromptConfig().make(corpus, ("A", "B", "C"), 0)
+        labeller = Labeller(client, prompt, Way(method), "one")
+        for reply in replies:
+            answer = labeller.read([reply])
+            if isinstance(answer, Rejected):
+                found.append([method, answer.reason, answer.replied])
+            else:
+                placed = answer.place((1, 2, 0))
+                found.append([method, placed.log_probabilities, placed.censored, placed.off_list])
+    return found
+
+
 OUTPUTS = {
+    "distill_tasks.llm.labelling.READING_VERSION": show_read_replies,
     "distill_tasks.results.evaluator.CODE_VERSION": show_scorecards,
     "distill_tasks.results.trained.CALIBRATION_VERSION": show_calibration,
     "distill_tasks.results.trained.CODE_VERSION": show_students,

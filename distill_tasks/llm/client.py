@@ -160,12 +160,13 @@ class Client:
         self, call: int, worst: float, body: dict[str, Any], attempt: int
     ) -> dict[str, Any] | float:
         """Return the reply to one attempt, or the seconds to wait for the next one."""
+        import httpx2
         import openai
 
         address, began = self.address, time.monotonic()
         try:
-            given = await self._sdk.chat.completions.with_raw_response.create(
-                model=address.model, **body
+            given = await self._sdk.post(
+                "/chat/completions", body={"model": address.model, **body}, cast_to=httpx2.Response
             )
             reply = read_reply(given.text)
         except openai.APIStatusError as error:
@@ -229,9 +230,10 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _open_sdk(address: Address) -> AsyncOpenAI:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAioHttpClient
 
     return AsyncOpenAI(
+        http_client=DefaultAioHttpClient(),  # the usual one is slow with many connections
         base_url=address.base_url,
         api_key=address.key,
         timeout=address.timeout_s,

@@ -34,6 +34,22 @@ class Estimate:
     """What was spent before."""
 
 
+def join_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """Return what the answers of several teachers take together, one asked after the other."""
+    timed = [one.seconds for one in estimates if one.seconds is not None]
+    return Estimate(
+        rows=max(one.rows for one in estimates),
+        requests=sum(one.requests for one in estimates),
+        prompt_tokens=sum(one.prompt_tokens for one in estimates),
+        completion_tokens=sum(one.completion_tokens for one in estimates),
+        price=sum(one.price for one in estimates),
+        highest=sum(one.highest for one in estimates),
+        seconds=sum(timed) if len(timed) == len(estimates) else None,
+        measured=all(one.measured for one in estimates),
+        spent=sum(one.spent for one in estimates),
+    )
+
+
 def estimate(
     texts: Sequence[str], labeller: Labeller, address: Address, usual: Usual | None, spent: float
 ) -> Estimate:

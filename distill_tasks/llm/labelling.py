@@ -64,7 +64,7 @@ class Way:
             return {"temperature": 0, "response_format": {"type": "json_object"}}
         asked = {"logprobs": True, "top_logprobs": self.top, "temperature": 0}
         if self.method == "token_logprobs":
-            return asked | {"extra_body": {"logprob_token_ids": list(self.token_ids)}}
+            return asked | {"logprob_token_ids": list(self.token_ids)}
         return asked
 
 
@@ -140,14 +140,14 @@ class Labeller:
         key = self.name_request(text, order, round_name)
         messages = self.prompt.messages(text, order)
         replies = await self._complete(key, messages)
-        found = self._read(replies)
+        found = self.read(replies)
         if isinstance(found, Rejected) and self.way.constrained and REFUSED not in replies[0]:
             found = await self._ask_constrained(key, messages, found)
         return found if isinstance(found, Rejected) else found.place(order)
 
     def name_request(self, text: str, order: Sequence[int], round_name: str = "") -> str:
         """Return the digest under which the reply about a text in one order is kept."""
-        way = [READING_VERSION, self.way.method, self.way.samples]
+        way = [self.way.method, self.way.samples]
         return digest(self.identity, self._prompt, *way, text, list(order), round_name)
 
     def first_request(self, text: str) -> str:
@@ -194,7 +194,7 @@ class Labeller:
         counts = np.bincount([codes[0]], minlength=len(self.prompt.codes))
         return from_votes(counts, invalid=1, samples=2)
 
-    def _read(self, replies: Sequence[dict[str, Any]]) -> Distribution | Rejected:
+    def read(self, replies: Sequence[dict[str, Any]]) -> Distribution | Rejected:
         """Return the distribution over codes that replies to one request give."""
         for reply in replies:
             if REFUSED in reply:

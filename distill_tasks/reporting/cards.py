@@ -13,7 +13,7 @@ from distill_tasks.reporting.sentences import (
     say_errors,
     say_footprint,
 )
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 
 if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
@@ -103,8 +103,10 @@ def _show_verdict(judgement: Judgement | None) -> Card:
 def _show_speed(findings: Findings, choice: Candidate) -> Card:
     latency, cost = choice.latency, say_cost(findings)
     faster = findings.speed_up(latency)
+    quicker, best = findings.speed_up_over_variant(latency), findings.best_teacher_variant
     lines = [
         f"p50 {latency.p50_ms:.3g} ms, p95 {latency.p95_ms:.3g} ms",
+        *([f"{quicker.faster} than {best.name}"] if quicker and best else []),
         "text in, label out, one text at a time",
         f"{latency.device}, {latency.threads} thread(s)",
         say_footprint(choice.footprint),

@@ -11,13 +11,12 @@ import numpy as np
 from distill_tasks.core.markup import as_label
 from distill_tasks.reporting.labels import place_names
 from distill_tasks.reporting.points import Point, Role
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.pareto import find_front
 
 if TYPE_CHECKING:
     from distill_tasks.reporting.labels import Place
     from distill_tasks.results.findings import Findings
-    from distill_tasks.results.selection import Selection
     from distill_tasks.scoring.scorecard import Scorecard
 
 INK, GREY, GOLD = "#1b3a4b", "#9aa5ad", "#c8791a"
@@ -26,7 +25,7 @@ LEGEND: dict[Role, str] = {
     "chosen": "chosen",
     "front": "on the front",
     "other": "behind the front, or rejected",
-    "teacher": "teacher",
+    "teacher": "teacher, as it is and exported",
 }
 BEHIND_NAMES = "rgba(255, 255, 255, 0.8)"
 COLOURS: dict[Role, str] = {"chosen": GOLD, "front": INK, "other": GREY, "teacher": INK}
@@ -43,11 +42,14 @@ def list_points(findings: Findings) -> list[Point]:
     Models whose later export failed are left out, although they were timed.
     """
     validation, held_out = findings.validation, findings.held_out
+    own = {TEACHER: "the model to be replaced"}
+    own |= {one.name: "the teacher, exported" for one in findings.teacher_variants}
     points = []
     for name in findings.latencies.by_name:
-        if name == TEACHER:
+        if name in own:
+            about = own[name]
             cards = validation.models[name], held_out.models.get(name)
-            points.append(_make_point(findings, name, "the model to be replaced", *cards))
+            points.append(_make_point(findings, name, about, *cards))
         elif name in validation.candidates:
             cards = validation.candidates[name], held_out.candidates.get(name)
             points.append(_make_point(findings, name, findings.selection.reasons[name], *cards))
@@ -66,13 +68,14 @@ def _make_point(
         quality=card.quality,
         held_out=held_out.quality if held_out and alike else None,
         latency_ms=latency_ms,
-        role=_find_role(findings.selection, name),
+        role=_find_role(findings, name),
         note="<br>".join([f"<b>{as_label(name)}</b>", *map(as_label, about)]),
     )
 
 
-def _find_role(selection: Selection, name: str) -> Role:
-    if name == TEACHER:
+def _find_role(findings: Findings, name: str) -> Role:
+    selection = findings.selection
+    if name in (TEACHER, *(one.name for one in findings.teacher_variants)):
         return "teacher"
     if name == selection.chosen:
         return "chosen"

@@ -11,7 +11,7 @@ from distill_tasks.reporting.promises import say_promise, say_words
 from distill_tasks.reporting.review import list_standing, name_champion, say_review
 from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
 from distill_tasks.reporting.tables import NOTHING, markdown_table
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 from distill_tasks.students.controls import CONTROLS
 
@@ -96,6 +96,9 @@ def _introduce(findings: Findings, candidate: Candidate) -> str:
 def _say_speed(findings: Findings, candidate: Candidate) -> str:
     latency, faster = candidate.latency, findings.speed_up(candidate.latency)
     beside = f", {faster.faster} than the teacher" if faster else ""
+    quicker, best = findings.speed_up_over_variant(latency), findings.best_teacher_variant
+    if quicker and best:
+        beside += f" and {quicker.faster} than its best exported form, {best.name}"
     variant = f" Runs as {candidate.student.variant}: {candidate.parity}." * bool(candidate.parity)
     return (
         f"One answer takes {latency.p50_ms:.3g} ms (p50), {latency.p95_ms:.3g} ms (p95) on "

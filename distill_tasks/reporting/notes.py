@@ -10,7 +10,7 @@ from distill_tasks.problems.classification import are_one_hot, decide, to_decisi
 from distill_tasks.reporting.audit import note_self_agreement, note_suspicious
 from distill_tasks.reporting.relabelling import note_label_errors
 from distill_tasks.reporting.rows import list_classes
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.intervals import subtract_shares
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.students.formats import choose_variants

@@ -34,6 +34,7 @@ from distill_tasks.reporting.sentences import (
 )
 from distill_tasks.reporting.tables import (
     markdown_table,
+    name_against_variant,
     name_quality_columns,
     show_model,
     tabulate_calibration,
@@ -78,7 +79,7 @@ def write_note(findings: Findings, review: Review | None = None) -> str:
     ``review`` is what the gate said of the registered version, once it has.
     """
     rows, choice = list_models(findings), findings.selection.choice
-    columns = ("model", *name_quality_columns(findings), *IN_MARKDOWN)
+    columns = ("model", *name_quality_columns(findings), *_add_variant(findings, IN_MARKDOWN))
     shown = [show_model(row, findings) for row in rows]
     parts = [
         f"# {as_markdown(findings.config.name)}",
@@ -177,8 +178,8 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
     """Return the values of the template."""
     rows, chosen = list_models(findings), findings.selection.chosen
     cells = [show_model(row, findings) for row in rows]
-    quality = name_quality_columns(findings)
-    known = {*quality, *ON_PAGE, "outcome"}
+    quality, on_page = name_quality_columns(findings), _add_variant(findings, ON_PAGE)
+    known = {*quality, *on_page, "outcome"}
     return {
         "name": findings.config.name,
         "metric": findings.metric,
@@ -186,7 +187,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "links": links,
         "cards": fill_cards(findings),
         "columns": explain_columns(findings),
-        "table": [{key: one[key] for key in ("model", *quality, *ON_PAGE)} for one in cells],
+        "table": [{key: one[key] for key in ("model", *quality, *on_page)} for one in cells],
         "further": [{k: v for k, v in one.items() if k not in known} for one in cells],
         "outcomes": {row.name: row.outcome for row in rows},
         "front": say_front(findings),
@@ -256,3 +257,9 @@ def _bullets(texts: Iterable[str]) -> str:
 def _named_bullets(named: Iterable[tuple[str, str]]) -> str:
     """Return texts as a markdown list, each after its name in bold."""
     return "\n".join(f"- **{as_markdown(name)}** {as_markdown(text)}" for name, text in named)
+
+
+def _add_variant(findings: Findings, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return columns with the speed-up over the teacher's best variant beside that over it."""
+    column, place = name_against_variant(findings), columns.index("speed-up p95") + 1
+    return (*columns[:place], *([column] if column else []), *columns[place:])

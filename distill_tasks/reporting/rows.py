@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.students.controls import CONTROLS
 
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 TEACHER_AGAIN = "teacher, asked again"
 """The name of the row that shows how often the teacher agrees with itself."""
+VARIANTS_OF_TEACHER = {
+    "onnx": "exported, in float32",
+    "onnx_int8": "exported and quantised to int8",
+    "onnx_int8_static": "exported and quantised to int8 with fixed scales",
+}
+"""What each exported form of the teacher is."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class ModelRow:
     latency: Latency | None
     speed_up: SpeedUp | None
     """The teacher's latencies divided by its own."""
+    speed_up_over_variant: SpeedUp | None
+    """Those of the teacher's best variant, divided by its own."""
     footprint: Footprint | None
     disk_mb: float | None
     parameters: int | None
@@ -123,6 +131,10 @@ def list_models(findings: Findings) -> list[ModelRow]:
     left_out = {name: f"left out: {why}" for name, why in findings.grid.failed.items()}
     for name, reason in (left_out | findings.halving.reasons).items():
         rows.append(_model_row(findings, name, reason, None))
+    for variant in findings.teacher_variants:
+        about = f"control: the teacher {VARIANTS_OF_TEACHER[variant.student.variant]}"
+        card = held_out.models.get(variant.name)
+        rows.append(_model_row(findings, variant.name, about, card, variant))
     for name, about, card in _find_controls(held_out):
         rows.append(_model_row(findings, name, f"control: {about}", card))
     return rows
@@ -203,6 +215,7 @@ def _model_row(
         ece=values.get("calibration/ece"),
         latency=latency,
         speed_up=findings.speed_up(latency) if latency else None,
+        speed_up_over_variant=findings.speed_up_over_variant(latency) if latency else None,
         footprint=candidate.footprint if candidate else None,
         disk_mb=candidate.student.disk_mb if candidate else None,
         parameters=candidate.student.parameters if candidate else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distill_tasks.core.errors import shortlist
 from distill_tasks.reporting.promises import say_promises, say_stability, say_ties, say_words
 from distill_tasks.reporting.rows import list_classes
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 
 if TYPE_CHECKING:
     from distill_tasks.measuring.footprint import Footprint
@@ -89,6 +89,18 @@ def explain_columns(findings: Findings) -> str:
         f"Verdict and against control: {metric} of a finalist minus {metric} of its control, that "
         "is, of the same student trained on gold alone (its row ends in -on-gold), in points. "
         "Speed-up: latency of the teacher divided by that of the model, p50 by p50 and p95 by p95."
+        f"{_explain_variant(findings)}"
+    )
+
+
+def _explain_variant(findings: Findings) -> str:
+    """Return which of its exported forms the teacher is compared in; empty where it has none."""
+    best = findings.best_teacher_variant
+    if best is None:
+        return ""
+    return (
+        f" p50 against {best.name}: the same over the fastest exported form of the teacher that is "
+        f"as good on validation, within {100 * findings.config.registry.allowed_drop:g} points."
     )
 
 

@@ -48,6 +48,7 @@ def show_model(row: ModelRow, findings: Findings) -> Cells:
         "p95 ms": _figure(latency.p95_ms if latency else None, ".3g"),
         "speed-up p50": say_speed(faster.p50) if faster else NOTHING,
         "speed-up p95": say_speed(faster.p95) if faster else NOTHING,
+        **_show_against_variant(row, findings),
         "outcome": row.outcome,
         "retention": _figure(row.retention, ".4f"),
         "agreement": _figure(row.agreement, ".4f"),
@@ -63,6 +64,17 @@ def show_model(row: ModelRow, findings: Findings) -> Cells:
         price = row.price_per_1000
         cells["per 1,000"] = NOTHING if price is None else say_price(price)
     return cells
+
+
+def name_against_variant(findings: Findings) -> str | None:
+    """Return the column of speed-ups over the teacher's best variant; None where it has none."""
+    best = findings.best_teacher_variant
+    return f"p50 against {best.name}" if best else None
+
+
+def _show_against_variant(row: ModelRow, findings: Findings) -> Cells:
+    column, faster = name_against_variant(findings), row.speed_up_over_variant
+    return {column: say_speed(faster.p50) if faster else NOTHING} if column else {}
 
 
 def tabulate_variants(findings: Findings) -> list[Cells]:

@@ -9,8 +9,7 @@ from functools import cached_property
 from distill_tasks.core.digests import digest
 from distill_tasks.problems.classification import Answering, Logits
 from distill_tasks.results.kept import fit_calibration
-from distill_tasks.results.outcomes import TEACHER
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
@@ -78,7 +77,7 @@ class Evaluator:
                 self.run.config.seed,
             )
             for s in students
-            if s.served and s.candidate != s.student
+            if s.served and s.candidate != s.student and not s.is_teacher
         }
 
     def ask_control(self, name: str) -> Predictions:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from distill_tasks.measuring.cost import find_cost
 from distill_tasks.results.audit import audit_teacher
 from distill_tasks.results.label_errors import find_label_errors
-from distill_tasks.results.outcomes import TEACHER
 from distill_tasks.results.reasons import find_misses
+from distill_tasks.results.references import TEACHER
 from distill_tasks.results.selection import Candidate
 from distill_tasks.results.suspicious import find_suspicious
 from distill_tasks.scoring.statistics import QUALITY_NAMES
@@ -156,6 +156,18 @@ class Findings:
         served = [student for student in self.students if student.name == WORDS_ON_GOLD]
         return next((self._as_candidate(student) for student in served), None)
 
+    @cached_property
+    def teacher_variants(self) -> list[Candidate]:
+        """The teacher itself as exported; empty where it has no weights here."""
+        return [self._as_candidate(student) for student in self.grid.of([TEACHER])]
+
+    @cached_property
+    def best_teacher_variant(self) -> Candidate | None:
+        """The fastest of the teacher's variants that is as good as it, within `allowed_drop`."""
+        least = self.validation.models[TEACHER].quality.value - self.config.registry.allowed_drop
+        good = [one for one in self.teacher_variants if one.validation.quality.value >= least]
+        return min(good, key=lambda one: one.latency.p50_ms, default=None)
+
     @property
     def why_nothing_is_registered(self) -> str:
         """Which promise is broken, in a sentence."""
@@ -190,6 +202,11 @@ class Findings:
         """Return how many times faster than the teacher; None where it has no weights here."""
         teacher = self.latencies.by_name.get(TEACHER)
         return latency.speed_up_over(teacher) if teacher else None
+
+    def speed_up_over_variant(self, latency: Latency) -> SpeedUp | None:
+        """Return how many times faster than the teacher's best variant; None where it has none."""
+        best = self.best_teacher_variant
+        return latency.speed_up_over(best.latency) if best else None
 
     def _list_control_misses(self) -> list[str]:
         """Return the limits that the cheap control misses, and the promises that it breaks."""

@@ -21,9 +21,6 @@ from distill_tasks.training.objective import Objective
 if TYPE_CHECKING:
     from distill_tasks.results.grid import Trial
 
-TEACHER = "teacher"
-"""The teacher's name among the models of a run."""
-
 
 @dataclass(frozen=True)
 class Comparison:

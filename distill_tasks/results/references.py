@@ -15,6 +15,9 @@ from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.curve import Curve
 
+TEACHER = "teacher"
+"""The teacher's name among the models of a run."""
+
 
 @dataclass(frozen=True)
 class TeacherReference:
@@ -85,7 +88,7 @@ class StudentReference:
     """How it is served: by `torch` or `numpy` as trained, or as one of `Variant`."""
     seed: int
     distilled: bool
-    """False for a control, which was trained on gold alone."""
+    """False for a control: trained on gold alone, or the teacher itself in another form."""
     trained: str
     """Digest of the training; variants and calibrations of one training share its time."""
     digest: str
@@ -96,6 +99,11 @@ class StudentReference:
     seconds: float
     curve: list[Curve]
     reused: bool
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it is no student but the teacher itself, exported."""
+        return self.student == TEACHER
 
     @property
     def served(self) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill_tasks.results.evaluator import Evaluator
-from distill_tasks.results.outcomes import TEACHER, Scores
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.outcomes import Scores
+from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.scoring.scorecard import Scorecard
 from distill_tasks.stages.stage import stage
@@ -25,12 +25,13 @@ def score_all(run: OpenRun, students: list[StudentReference], split: str) -> Sco
     for student in students:
         if student.served or student.candidate == student.student:
             models[student.name] = evaluator.score_seeds([student])
+    trained = [student for student in students if not student.is_teacher]
     candidates, on_gold = (
         {
             name: evaluator.score_seeds(
-                [s for s in students if (s.candidate, s.distilled) == (name, distilled)]
+                [s for s in trained if (s.candidate, s.distilled) == (name, distilled)]
             )
-            for name in dict.fromkeys(s.candidate for s in students if s.distilled == distilled)
+            for name in dict.fromkeys(s.candidate for s in trained if s.distilled == distilled)
             if name not in CONTROLS
         }
         for distilled in (True, False)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import say_error, stop_if_disk_full
 from distill_tasks.core.store import Store
 from distill_tasks.results.grid import Grid
 from distill_tasks.results.kept import keep_served
-from distill_tasks.results.references import StudentReference
+from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.stage import stage
@@ -23,6 +25,7 @@ from distill_tasks.students.formats import (
     Variant,
     choose_variants,
     export_variant,
+    save_teacher,
 )
 
 logger = logging.getLogger("potstill")
@@ -38,30 +41,82 @@ def export(run: Run, grid: Grid) -> Grid:
 
 
 def export_all(run: OpenRun, grid: Grid) -> Grid:
-    """Return the grid with every distilled transformer in every chosen form.
+    """Return the grid with every distilled transformer, and the teacher, in every chosen form.
 
     A form in which one seed of a student cannot be exported is left out.
     """
     served: list[StudentReference] = []
     failed = dict(grid.failed)
-    variants = choose_variants(run.config.export)
     for student in grid.trained:
         served.append(student)
-        if student.variant != "torch" or not student.distilled:
-            continue
-        for variant in variants:
-            name = name_variant(student.student, variant)
-            if name in failed:
-                continue
-            try:
-                served.append(export_one(run, student, variant))
-            except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
-                stop_if_disk_full(error)
-                failed[name] = f"its export failed: {say_error(error)}"
-                logger.warning("export %s: left out, %s", name, failed[name])
+        if student.variant == "torch" and student.distilled:
+            make = partial(export_one, run, student)
+            served += _export_in_each(run, student.student, make, failed)
+    if run.teacher.model is not None:
+        served += _export_in_each(run, TEACHER, partial(export_teacher, run), failed)
     whole = [student for student in served if student.candidate not in failed]
     reused = failed == grid.failed and all(student.reused for student in whole)
     return replace(grid, students=whole, failed=failed, reused=reused)
+
+
+def _export_in_each(
+    run: OpenRun,
+    model: str,
+    make: Callable[[Variant], StudentReference],
+    failed: dict[str, str],
+) -> list[StudentReference]:
+    """Return a model in every chosen form; why one cannot be made is added to ``failed``."""
+    made = []
+    for variant in choose_variants(run.config.export):
+        name = name_variant(model, variant)
+        if name in failed:
+            continue
+        try:
+            made.append(make(variant))
+        except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
+            stop_if_disk_full(error)
+            failed[name] = f"its export failed: {say_error(error)}"
+            logger.warning("export %s: left out, %s", name, failed[name])
+    return made
+
+
+def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
+    """Export the teacher itself in one form, as a control, or find it done.
+
+    It shows what distillation gains over a quantised teacher.
+    """
+    model, store, name = run.teacher.model, run.store, name_variant(TEACHER, variant)
+    assert model is not None  # only a teacher with weights here is exported
+    key = digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
+    reused = store.manifest("served", key) is not None
+
+    def write(folder: Path) -> None:
+        logger.info("export %s", name)
+        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
+        with TemporaryDirectory() as source:
+            save_teacher(model, run.corpus.problem, run.teacher.classes, Path(source))
+            export_variant(Path(source), variant, None, texts, target=folder)
+            _check_reading(folder, Path(source), run.corpus.splits["validation"].texts)
+
+    kept = keep_served(run, key, name, write)
+    about = json.loads((kept.folder / ABOUT).read_text(encoding="utf-8"))
+    return StudentReference(
+        name=name,
+        student=TEACHER,
+        candidate=name,
+        variant=variant,
+        seed=run.config.seed,
+        distilled=False,
+        trained=run.teacher.digest,
+        digest=kept.digest,
+        folder=kept.folder,
+        calibration=kept.calibration,
+        parameters=about["parameters"],
+        disk_mb=measure_disk_mb(kept.folder),
+        seconds=0.0,
+        curve=[],
+        reused=reused,
+    )
 
 
 def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> StudentReference:
@@ -76,7 +131,7 @@ def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> Stu
         texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
         graph = _find_graph(store, student)
         export_variant(student.folder, variant, graph, texts, target=folder)
-        _check_reading(folder, student, run.corpus.splits["validation"].texts)
+        _check_reading(folder, student.folder, run.corpus.splits["validation"].texts)
 
     kept = keep_served(run, key, name, write)
     return replace(
@@ -92,15 +147,15 @@ def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> Stu
     )
 
 
-def _check_reading(folder: Path, student: StudentReference, texts: Sequence[str]) -> None:
-    """Raise PotstillError unless a variant reads what its student read in training."""
+def _check_reading(folder: Path, source: Path, texts: Sequence[str]) -> None:
+    """Raise PotstillError unless a variant reads what the model in ``source`` reads."""
     from transformers import AutoTokenizer
 
     from distill_tasks.training.tokens import encode, pick_rows
 
     picked = [texts[row] for row in pick_rows(texts)]
-    about = json.loads((student.folder / ABOUT).read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(student.folder, trust_remote_code=False)
+    about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     ids = encode(tokenizer, picked, about["max_length"])["input_ids"]
     check_reading(open_model(folder), picked, ids)
 

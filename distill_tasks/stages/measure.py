@@ -11,8 +11,8 @@ from distill_tasks.core.environment import describe_machine, list_versions
 from distill_tasks.measuring.footprint import Footprint, measure_footprint
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
-from distill_tasks.results.outcomes import TEACHER, Latencies
-from distill_tasks.results.references import StudentReference, TeacherReference
+from distill_tasks.results.outcomes import Latencies
+from distill_tasks.results.references import TEACHER, StudentReference, TeacherReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.stages.stage import stage
 

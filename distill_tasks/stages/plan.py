@@ -155,7 +155,7 @@ def sum_up(config: DistillConfig, students: list[Planned], teacher: tuple[float,
             for one, student in zip(students, config.students, strict=True)
         },
         finalists=config.evaluate.finalists,
-        around=(tunings + CURVE) * tried + AROUND_MINUTES,
+        around=(tunings + CURVE) * tried + AROUND_MINUTES + _export_teacher_minutes(config),
     )
 
 
@@ -176,6 +176,13 @@ def _serve_minutes(config: DistillConfig, student: Student) -> float:
     """Return the minutes that exporting and measuring a student and its variants take."""
     variants = len(choose_variants(config.export)) if student.runtime == "torch" else 0
     return (variants * EXPORT_S + (1 + variants) * MEASURE_S) / 60
+
+
+def _export_teacher_minutes(config: DistillConfig) -> float:
+    """Return the minutes that exporting and measuring the teacher's variants take."""
+    if config.teacher.start is None:
+        return 0.0
+    return len(choose_variants(config.export)) * (EXPORT_S + MEASURE_S) / 60
 
 
 def _time_teacher(config: DistillConfig, corpus: Corpus) -> tuple[float, float]:

@@ -17,10 +17,14 @@ from pydantic import Field, field_validator
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import Settings
 from distill_tasks.serving.served_model import ABOUT, GRAPH
-from distill_tasks.serving.served_text import open_tokenizer, read_ids
+from distill_tasks.serving.served_text import bound, open_tokenizer, read_ids
+from distill_tasks.students.folder import describe_model
 
 if TYPE_CHECKING:
     import onnx_ir
+
+    from distill_tasks.problems.classification import Problem
+    from distill_tasks.training.checkpoint import Checkpoint
 
 Variant = Literal["onnx", "onnx_int8", "onnx_int8_static"]
 
@@ -89,6 +93,24 @@ def export_variant(
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     described = about | {"runtime": "onnx", "padding": tokenizer.pad_token_id or 0}
     (target / ABOUT).write_text(json.dumps(described, indent=2), encoding="utf-8")
+
+
+def save_teacher(model: Checkpoint, problem: Problem, classes: Sequence[str], folder: Path) -> None:
+    """Write a classifier into a folder as a trained student lies there, to be exported."""
+    from distill_tasks.training.probe import load_classifier
+
+    tokenizer, network = model.open_tokenizer(), load_classifier(model, ready=True)
+    bound(tokenizer.backend_tokenizer, model.max_length, tokenizer.truncation_side)
+    tokenizer.save_pretrained(folder)
+    network.float().save_pretrained(folder)
+    describe_model(
+        folder,
+        "transformers",
+        problem,
+        classes,
+        max_length=model.max_length,
+        parameters=network.num_parameters(),
+    )
 
 
 def trace(source: Path) -> onnx_ir.Model:

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_v
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import Settings
+from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-CODES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-"""One code for each class: letters are single tokens to every known model."""
+MOST_CLASSES = 52
+"""Letters, which are single tokens to every known model."""
 ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
@@ -156,9 +157,9 @@ class ApiTeacher(Teacher):
         """Return how many texts are cut; raise InputError for classes or texts it cannot take."""
         from distill_tasks.core.notes import Note, Rank
 
-        if len(corpus.classes) > len(CODES):
+        if len(corpus.classes) > MOST_CLASSES:
             raise InputError(
-                f"Teacher kind api tells at most {len(CODES)} classes apart by letters; the data "
+                f"Teacher kind api tells at most {MOST_CLASSES} classes apart by letters; the data "
                 f"has {len(corpus.classes)}. Use kind causal_lm, or saved answers."
             )
         self._make_prompt(corpus)
@@ -172,7 +173,9 @@ class ApiTeacher(Teacher):
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
         """Return the digest of endpoint, model, prompt and way of asking."""
-        how = [self.method, self.order, self.samples, self.answer_tokens]
+        from distill_tasks.llm.labelling import READING_VERSION
+
+        how = [READING_VERSION, self.method, self.order, self.samples, self.answer_tokens]
         long = [self.max_characters, self.too_long]
         return digest(self.kind, *self._place, self._make_prompt(corpus).digest, *how, *long)
 
@@ -323,7 +326,7 @@ class ApiTeacher(Teacher):
     def _make_prompt(self, corpus: Corpus) -> Prompt:
         wanted: Literal["code", "confidence"]
         wanted = "confidence" if self.method == "verbalised" else "code"
-        return self.prompt.make(corpus, CODES[: len(corpus.classes)], 0, wanted)
+        return self.prompt.make(corpus, choose_codes(len(corpus.classes)), 0, wanted)
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         return [cut_middle(text, self.max_characters) for text in texts]

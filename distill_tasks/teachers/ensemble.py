@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
+    from distill_tasks.llm.estimate import Estimate
     from distill_tasks.problems.classification import Problem
-    from distill_tasks.teachers.base import Batches, LabellingContext
+    from distill_tasks.teachers.base import Batches, LabellingContext, Tried
 
 NO_MEMBERS = {
     "finetune": "it is trained first: train it in a run of its own, and name the folder of its "
@@ -116,6 +117,27 @@ class EnsembleTeacher(Teacher):
         for number, member in enumerate(self.members):
             with _named(number, member.teacher):
                 member.teacher.check_licence(accepted)
+
+    def estimate(self, context: LabellingContext) -> Estimate | None:
+        """Return what the missing answers of all members cost; None where none costs anything."""
+        from distill_tasks.llm.estimate import join_estimates
+
+        found = [seat.teacher.estimate(seat.context) for seat in self._seat(context)]
+        paid = [estimate for estimate in found if estimate is not None]
+        return join_estimates(paid) if paid else None
+
+    def show(self, text: str, context: LabellingContext) -> str:
+        """Return what the members are asked about a text, where that is more than the text."""
+        shown = [seat.teacher.show(text, seat.context) for seat in self._seat(context)]
+        return "\n\n".join(dict.fromkeys(one for one in shown if one != text)) or text
+
+    def try_rows(self, texts: Sequence[str], context: LabellingContext) -> list[Tried]:
+        """Return how those members answer some texts whose answers cost something."""
+        tried = []
+        for seat in self._seat(context):
+            with seat.named():
+                tried += seat.teacher.try_rows(texts, seat.context)
+        return tried
 
     def probe(self, context: LabellingContext) -> list[Note]:
         """Return the oddities of what the members answer to a few rows."""

@@ -78,13 +78,13 @@ def read_fields(folder: Path) -> list[str]:
     return fields
 
 
-def log_teacher(run_id: str, tags: dict[str, str]) -> str:
-    """Log the teacher as a LoggedModel without files, once, so that charts include it."""
+def log_teacher(run_id: str, name: str, tags: dict[str, str]) -> str:
+    """Log the teacher, or a variant of it, as a LoggedModel without files, for the charts."""
     found = _find(run_id)
     if found is not None:
         return found.model_id
     with mlflow.start_run(run_id=run_id):
-        model = mlflow.create_external_model(name="teacher", model_type="teacher", tags=tags)
+        model = mlflow.create_external_model(name=name, model_type="teacher", tags=tags)
     return str(model.model_id)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 
 from distill_tasks.core.store import check_whole
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.tracking.figures import (
     describe_datasets,
     log_curve,
@@ -87,16 +87,16 @@ def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
         run_ids[name] = run_id
         finished = finished and logged
         tags = {DISTILLATION: distillation.digest, "model": name}
-        if student is not None and student.served:
+        if name == TEACHER or (student is not None and student.is_teacher):
+            model_ids[name] = log_teacher(run_id, name, tags)
+        elif student is not None and student.served:
             check_whole(student.folder.parent)
             kept = find_student(run_id, student.folder)
             model_ids[name] = kept or log_student(run_id, name, student.folder, tags)
             logged = logged and kept is not None
-        elif name == TEACHER:
-            model_ids[name] = log_teacher(run_id, tags)
         if not logged:
             _log_figures(findings, name, run_id, model_ids.get(name), datasets)
-            if student is not None:
+            if student is not None and not student.is_teacher:
                 _log_student(findings, student, run_id)
             elif name == TEACHER:
                 log_curve(run_id, findings.teacher.curve)

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from distill_tasks.config import load_config
 from distill_tasks.reporting.tables import markdown_table
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.students.controls import WORDS_ON_GOLD
 
 ROOT = Path(__file__).parents[2]

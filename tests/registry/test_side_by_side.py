@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.data.soft_labels import SoftLabels
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.serving.served_model import open_model
 from distill_tasks.students import BagOfWordsStudent

@@ -14,7 +14,7 @@ from samples import GOOD, POOR, write_evil_words
 
 from distill_tasks.config import SelectConfig, parse_config
 from distill_tasks.results.choice import Rule, select_candidate
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.results.selection import Candidate, Field
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.parity import Parity
@@ -97,6 +97,40 @@ def nothing(findings):
     empty = replace(findings.held_out, candidates={}, on_gold={})
     proof = replace(findings.proof, judgements={}, panels={}, parities={}, production={})
     return replace(findings, selection=selection, held_out=empty, proof=proof)
+
+
+@pytest.fixture(scope="session")
+def with_variants(findings):
+    """The same where the teacher is exported too: int8 is the fastest, but much worse."""
+    good = findings.selection.choice.student
+    latency_ms = {TEACHER: 4.0, "teacher-onnx": 2.0, "teacher-onnx-int8": 0.1}
+    variants = [
+        replace(
+            good,
+            **dict.fromkeys(("name", "candidate"), name),
+            student=TEACHER,
+            variant=variant,
+            distilled=False,
+        )
+        for name, variant in zip([*latency_ms][1:], ("onnx", "onnx_int8"), strict=True)
+    ]
+
+    def score(scores):
+        teacher = scores.models[TEACHER]
+        poor = replace(teacher, figures=scores.candidates[POOR].figures)
+        added = {"teacher-onnx": teacher, "teacher-onnx-int8": poor}
+        return replace(scores, models=scores.models | added)
+
+    timed = findings.latencies
+    by_name = timed.by_name | {name: make_latency(ms) for name, ms in latency_ms.items()}
+    footprints = timed.footprints | {one.name: make_footprint() for one in variants}
+    return replace(
+        findings,
+        grid=replace(findings.grid, students=[*findings.students, *variants]),
+        validation=score(findings.validation),
+        held_out=score(findings.held_out),
+        latencies=replace(timed, by_name=by_name, footprints=footprints),
+    )
 
 
 @pytest.fixture(scope="session")

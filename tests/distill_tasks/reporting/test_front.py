@@ -19,7 +19,7 @@ from distill_tasks.reporting.front import (
     write_png,
 )
 from distill_tasks.reporting.points import Point
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.intervals import Figure
 
 
@@ -160,3 +160,10 @@ def test_no_label_of_the_picture_is_markup(findings):
     drawn = draw_front([replace(list_points(findings)[0], name="<b>x")], "accuracy")
     notes = json.loads(drawn.to_json())["layout"]["annotations"]
     assert [note["text"] for note in notes] == ["&lt;b&gt;x"]
+
+
+def test_exported_forms_of_the_teacher_are_drawn_like_it_and_stand_on_no_front(with_variants):
+    points = {point.name: point for point in list_points(with_variants)}
+    teachers = {name for name, point in points.items() if point.role == "teacher"}
+    assert teachers == {TEACHER, "teacher-onnx", "teacher-onnx-int8"}
+    assert points["teacher-onnx"].latency_ms == 2.0

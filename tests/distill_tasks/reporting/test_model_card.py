@@ -6,7 +6,7 @@ from samples import GOOD
 
 from distill_tasks.reporting.model_card import FIGURES, MOST_CHARACTERS, CardLinks, write_card
 from distill_tasks.reporting.sentences import say_footprint, say_verdict
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion, Review, Standing
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import Verdict
@@ -84,3 +84,11 @@ def test_a_card_links_to_the_runs(card):
 def test_the_card_of_a_variant_says_how_it_runs_and_how_far_it_is_from_torch(exported, card):
     assert f"Runs as onnx: {exported.selection.choice.parity}." in card_of(exported)
     assert "Runs as" not in card
+
+
+def test_a_card_compares_with_the_teachers_best_exported_form_too(with_variants, card):
+    said = (
+        "10× faster at p50, 10× at p95 than the teacher and 5× faster at p50, 5× at p95 than its "
+    )
+    assert f"{said}best exported form, teacher-onnx" in card_of(with_variants)
+    assert "exported form" not in card

@@ -6,7 +6,7 @@ from samples import GOOD, POOR
 
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.reporting.notes import gather_notes, group_notes
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.students import formats as variants
 from distill_tasks.teachers import FinetuneTeacher

@@ -13,7 +13,7 @@ from distill_tasks.reporting.notes import gather_notes, group_notes
 from distill_tasks.reporting.pages import ON_PAGE, write_markdown, write_note, write_page
 from distill_tasks.reporting.sentences import explain_columns, headline, say_cost, say_front
 from distill_tasks.reporting.tables import name_quality_columns, tabulate_models, tabulate_variants
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 
 LINKS = {"This run in MLflow": "http://127.0.0.1:5000/#/runs/1?a=1&b=2"}
 

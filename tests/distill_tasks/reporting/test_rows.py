@@ -12,7 +12,8 @@ from distill_tasks.reporting.rows import (
     list_models,
     list_variants,
 )
-from distill_tasks.results.outcomes import TEACHER, Halving, Stop
+from distill_tasks.results.outcomes import Halving, Stop
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.verdicts import Verdict
 
 SLOW = make_latency(10)

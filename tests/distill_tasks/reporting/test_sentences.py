@@ -18,7 +18,8 @@ from distill_tasks.reporting.sentences import (
     say_times,
     say_verdict,
 )
-from distill_tasks.results.outcomes import TEACHER, Halving, Stop
+from distill_tasks.results.outcomes import Halving, Stop
+from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.intervals import Figure
 
 SLOW = make_latency(10)

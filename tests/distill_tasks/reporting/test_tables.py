@@ -14,7 +14,7 @@ from distill_tasks.reporting.tables import (
     tabulate_models,
     tabulate_variants,
 )
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 
 
 def test_every_row_has_every_column_and_the_metric_names_one(findings):
@@ -82,3 +82,18 @@ def test_the_cells_of_classes_and_calibration_have_signs_and_intervals(findings)
 def test_a_markdown_table_keeps_its_columns_whatever_the_cells_hold():
     lines = markdown_table([{"a": "x|y", "b": "<b>"}, {"a": "1", "b": "[2, 3]"}]).splitlines()
     assert lines == ["| a | b |", "| --- | --- |", r"| x\|y | &lt;b> |", r"| 1 | \[2, 3] |"]
+
+
+def test_a_student_is_timed_against_the_teachers_best_exported_form_too(with_variants):
+    assert with_variants.best_teacher_variant.name == "teacher-onnx"  # int8 is worse
+    cells = {row["model"]: row for row in tabulate_models(with_variants)}
+    column = "p50 against teacher-onnx"
+    assert (cells[GOOD]["speed-up p50"], cells[GOOD][column]) == ("10×", "5×")
+    assert (cells[TEACHER][column], cells["teacher-onnx-int8"][column]) == ("0.5×", "20×")
+    outcome = "control: the teacher exported and quantised to int8"
+    assert cells["teacher-onnx-int8"]["outcome"] == outcome
+
+
+def test_a_teacher_without_exported_forms_has_no_column_for_them(findings):
+    assert findings.best_teacher_variant is None
+    assert not [title for title in tabulate_models(findings)[0] if "against teacher" in title]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import answer_plainly, spread_weights, without_weights
 from samples import CLASSES, WORDS, make_rows
 from transformers import AutoModelForSequenceClassification, MiniMaxConfig
 
@@ -16,7 +17,7 @@ from distill_tasks.core.store import MANIFEST
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.grid import Grid, Trial
-from distill_tasks.results.references import TeacherReference
+from distill_tasks.results.references import TEACHER, TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import calibrate
@@ -87,7 +88,7 @@ def students(config, corpus, tiny_base):
 
 
 def export(config, corpus, students):
-    return export_all(OpenRun(config, corpus, None, None, None), Grid(students))
+    return export_all(OpenRun(config, corpus, without_weights(), None, None), Grid(students))
 
 
 @pytest.fixture(scope="module")
@@ -345,3 +346,57 @@ def test_a_deleted_variant_is_exported_again_to_the_same_answers(
     again = export(config, corpus, students[:1])
     assert again.students[-1] == found
     np.testing.assert_array_equal(open_model(found.folder).logits(["purr kitten"]), answers)
+
+
+@pytest.fixture(scope="module")
+def lively(tiny_base, tmp_path_factory):
+    """A teacher whose answers differ from text to text."""
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    return spread_weights(Path(shutil.copytree(tiny_base, folder)), 0.5)
+
+
+@pytest.fixture(scope="module")
+def with_teacher(config, corpus, students, lively):
+    """What is exported where the teacher has weights here."""
+    model = Checkpoint(lively, None, 16)
+    teacher = TeacherReference("lively", CLASSES, model, 0.0, [], reused=True)
+    return export_all(OpenRun(config, corpus, teacher, None, None), Grid(students[-1:]))
+
+
+def test_the_teacher_itself_is_exported_as_a_control(with_teacher, lively, corpus):
+    words, *variants = with_teacher.students
+    assert [one.name for one in variants] == ["teacher-onnx", "teacher-onnx-int8"]
+    assert with_teacher.of([TEACHER]) == variants
+    assert with_teacher.trained == [words]
+    texts = corpus.splits["held_out"].texts
+    plain = answer_plainly(lively, texts)
+    assert plain.std(axis=0).min() > 0.05
+    for variant, likeness in zip(variants, (0.999999, 0.95), strict=True):
+        assert (variant.distilled, variant.served, variant.is_teacher) == (False, True, True)
+        assert {path.name for path in variant.folder.iterdir()} == {ABOUT, GRAPH, "tokenizer.json"}
+        logits = open_model(variant.folder).logits(texts)
+        assert np.corrcoef(logits.ravel(), plain.ravel())[0, 1] > likeness
+    weights = AutoModelForSequenceClassification.from_pretrained(lively)
+    assert {one.parameters for one in variants} == {weights.num_parameters()}
+    assert variants[1].disk_mb < variants[0].disk_mb
+
+
+def test_the_teacher_is_exported_once(config, corpus, students, with_teacher):
+    teacher = TeacherReference(
+        "lively", CLASSES, Checkpoint("gone", None, 16), 0.0, [], reused=True
+    )
+    again = export_all(OpenRun(config, corpus, teacher, None, None), Grid(students[-1:]))
+    assert [one.digest for one in again.of([TEACHER])] == [
+        one.digest for one in with_teacher.of([TEACHER])
+    ]
+    assert all(one.reused for one in again.of([TEACHER]))
+
+
+def test_a_teacher_that_cannot_be_exported_ends_no_run(config, corpus, students, tmp_path):
+    teacher = TeacherReference(
+        "lost", CLASSES, Checkpoint(tmp_path, None, 16), 0.0, [], reused=True
+    )
+    found = export_all(OpenRun(config, corpus, teacher, None, None), Grid(students[-1:]))
+    assert found.students == students[-1:]
+    assert set(found.failed) == {"teacher-onnx", "teacher-onnx-int8"}
+    assert "its export failed" in found.failed["teacher-onnx"]

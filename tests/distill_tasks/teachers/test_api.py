@@ -87,6 +87,24 @@ def test_an_estimate_asks_nothing_and_bounds_the_price(asked, endpoint):
     assert after.spent == pytest.approx(endpoint.ledger.spent)
 
 
+def test_an_ensemble_costs_what_its_members_cost_and_shows_what_they_are_asked(asked):
+    alone = parse(asked)
+    corpus = check_config(alone)
+    price, smoke = estimate_labels(alone, corpus), try_teacher(alone, corpus)
+    free = {"kind": "callable", "function": "answering:by_words"}
+    asked["teacher"] = {
+        "kind": "ensemble",
+        "members": [{"teacher": free}, {"teacher": asked["teacher"]}],
+    }
+    together = parse(asked)
+    after = estimate_labels(alone, corpus)
+    assert estimate_labels(together, corpus) == after
+    assert after.rows == price.rows - 16
+    assert try_teacher(together, corpus) == smoke
+    asked["teacher"]["members"][1]["teacher"] = free | {"version": 2}
+    assert estimate_labels(parse(asked), corpus) is None
+
+
 def test_a_smoke_batch_shows_the_prompt_and_what_was_rejected(asked, endpoint):
     config = parse(asked)
     corpus = check_config(config)

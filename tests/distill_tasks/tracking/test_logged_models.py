@@ -1,8 +1,8 @@
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from samples import FAMILIES, VARIANTS, WORDS_STUDENT
+from samples import FAMILIES, TEACHER_VARIANTS, VARIANTS, WORDS_STUDENT
 
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.stages.report import write_report
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.tracking.logged_models import find_student, log_student
@@ -21,13 +21,15 @@ def test_every_student_is_one_ready_logged_model(house):
     models = [model for model in models_of(house) if model.model_type == "student"]
     assert sorted(model.name for model in models) == sorted([*SERVED, WORDS_ON_GOLD])
     assert {str(model.status) for model in models} == {"READY"}
+    teachers = [model.name for model in models_of(house) if model.model_type == "teacher"]
+    assert sorted(teachers) == [TEACHER, *TEACHER_VARIANTS]
     assert {model.name: model.model_id for model in models} == {
         name: house.report.runs.model_ids[name] for name in (*SERVED, WORDS_ON_GOLD)
     }
 
 
 def test_metrics_of_a_logged_model_name_the_rows_they_were_measured_on(house):
-    for name in (TEACHER, *SERVED):
+    for name in (TEACHER, *TEACHER_VARIANTS, *SERVED):
         metrics = house.client.get_logged_model(house.report.runs.model_ids[name]).metrics
         rows = {metric.key: metric.dataset_name for metric in metrics}
         assert rows["accuracy"] == "held_out"

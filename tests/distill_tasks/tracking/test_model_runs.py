@@ -4,12 +4,12 @@ import json
 import mlflow
 import pandas as pd
 import pytest
-from samples import FAMILIES, LAYERS, LAYERS_ONNX, VARIANTS
+from samples import FAMILIES, LAYERS, LAYERS_ONNX, TEACHER_VARIANTS, VARIANTS
 
 from distill_tasks.reporting.pages import write_markdown
 from distill_tasks.reporting.relabelling import COLUMNS, REVIEW
 from distill_tasks.reporting.tables import tabulate_models
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.stages.report import write_report
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from distill_tasks.tracking.runs import tracked
@@ -59,8 +59,9 @@ def test_every_other_run_stands_below_the_summary(house):
 
 def test_teacher_and_candidates_were_measured_in_one_run(house):
     found = house.findings.latencies
-    assert found.by_name.keys() == {TEACHER, *SERVED, WORDS_ON_GOLD}
-    assert found.footprints.keys() == {*SERVED, WORDS_ON_GOLD}
+    served = {*SERVED, *TEACHER_VARIANTS, WORDS_ON_GOLD}
+    assert found.by_name.keys() == {TEACHER, *served}
+    assert found.footprints.keys() == served
     times = {name: latency.p50_ms for name, latency in found.by_name.items()}
     assert times[LAYERS_ONNX] < times[LAYERS] < times[TEACHER]
     light = [takes for name, takes in found.footprints.items() if name != LAYERS]

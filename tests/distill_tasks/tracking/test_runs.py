@@ -2,7 +2,7 @@ import mlflow
 import pytest
 from samples import FAMILIES, VARIANTS
 
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 from distill_tasks.stages.report import write_report
 from distill_tasks.tracking.runs import find_or_start, finish, tracked
 
