@@ -38,9 +38,8 @@ def say_audit(audit: Audit) -> list[str]:
             f"{audit.ece_after.value:.3f} with the fitted temperature {audit.temperature:.2f}"
         )
     if audit.confidences <= min(FEW_CONFIDENCES, audit.rows / 2):
-        lines.append(
-            f"different confidences among {audit.rows:,} answers: only {audit.confidences}"
-        )
+        values = f"only {audit.confidences}"
+        lines.append(f"different confidences among {audit.rows:,} answers: {values}")
     if audit.self_agreement is not None:
         lines.append(say_self_agreement(audit.self_agreement))
     return lines

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from distill_tasks.scoring.verdicts import Verdict
 
 
+TEACHER_AGAIN = "teacher, asked again"
+"""The name of the row that shows how often the teacher agrees with itself."""
 VARIANTS_OF_TEACHER = {
     "onnx": "exported, in float32",
     "onnx_int8": "exported and quantised to int8",
     "onnx_int8_static": "exported and quantised to int8 with fixed scales",
 }
 """What each exported form of the teacher is."""
-TEACHER_AGAIN = "teacher, asked again"
-"""The name of the row that shows how often the teacher agrees with itself."""
 
 
 @dataclass(frozen=True)

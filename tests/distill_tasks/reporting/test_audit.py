@@ -7,7 +7,7 @@ from distill_tasks.reporting.notes import gather_notes
 from distill_tasks.reporting.pages import write_markdown
 from distill_tasks.reporting.rows import TEACHER_AGAIN, list_models
 from distill_tasks.results.audit import SelfAgreement
-from distill_tasks.results.outcomes import TEACHER
+from distill_tasks.results.references import TEACHER
 
 TWICE = SelfAgreement(agreed=188, rows=200)
 

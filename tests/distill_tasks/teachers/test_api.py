@@ -106,7 +106,7 @@ def test_an_ensemble_costs_what_its_members_cost_and_shows_what_they_are_asked(a
 
 
 def test_a_smoke_batch_shows_the_prompt_and_what_was_rejected(asked, endpoint):
-    config = parse(asked)
+    config = parse(asked, min_success_ratio=0)
     corpus = check_config(config)
     endpoint.script.rates = {Fault.REFUSED: 0.4}
     smoke = try_teacher(config, corpus)
