@@ -1,6 +1,6 @@
 import mlflow
 import pytest
-from samples import FAMILIES, VARIANTS
+from samples import FAMILIES, TEACHER_VARIANTS, VARIANTS
 
 from distill_tasks.results.references import TEACHER
 from distill_tasks.stages.report import write_report
@@ -20,11 +20,12 @@ def runs_of(house):
 def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
     runs = runs_of(house)
     assert sorted(run.info.run_name for run in runs) == sorted(
-        ["animals", TEACHER, *CONTROLS, *SERVED]
+        ["animals", TEACHER, *TEACHER_VARIANTS, *CONTROLS, *SERVED]
     )
     assert {run.info.status for run in runs} == {"FINISHED"}
     roles = sorted(run.data.tags["potstill.role"] for run in runs)
-    assert roles == sorted(["summary", TEACHER, "majority-class", *["student"] * (len(SERVED) + 1)])
+    trained = len([*SERVED, *TEACHER_VARIANTS, "words-on-gold"])
+    assert roles == sorted(["summary", TEACHER, "majority-class", *["student"] * trained])
 
 
 def test_a_summary_that_a_kill_left_unwritten_is_written_without_new_runs(house):
