@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
+LICENCE = "teacher_licence"
+"""The tag of a version that says under which terms its teacher was learned from."""
+
 
 def register_candidate(
     findings: Findings, candidate: Candidate, report: Report, distillation: Distillation
@@ -94,6 +97,7 @@ def _make_version(
     distillation: Distillation,
 ) -> Registered:
     name, model_id = findings.config.registry.model, report.runs.model_ids[candidate.name]
+    terms = findings.config.teacher.say_licence()
     version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
@@ -104,6 +108,7 @@ def _make_version(
             "distillation": distillation.digest,
             "candidate": candidate.name,
             "seed": str(candidate.student.seed),
+            **({LICENCE: terms} if terms else {}),
         },
         description=report.card,
     )

@@ -86,10 +86,11 @@ def _introduce(findings: Findings, candidate: Candidate) -> str:
     student, teacher = candidate.student, findings.config.teacher.kind
     taught = f"distilled from a teacher of kind `{teacher}`"
     origin = taught if student.distilled else CONTROLS[candidate.name].about
+    terms = findings.config.teacher.say_licence() if student.distilled else ""
     return (
         f"A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, {origin} "
         f"with seed {student.seed}. Text in; label, confidence, class probabilities and whether to "
-        "abstain out."
+        "abstain out." + (f" Licence of the teacher: {as_markdown(terms)}." if terms else "")
     )
 
 

@@ -187,6 +187,11 @@ class ApiTeacher(Teacher):
                 "Read it, then say --accept-licence (in a deployment the parameter accept_licence)."
             )
 
+    def say_licence(self) -> str:
+        """Return the name and address of the terms, and what they say."""
+        licence = self.licence
+        return f"{licence.name} ({licence.url}), may train: {licence.may_train}"
+
     def probe(self, context: LabellingContext) -> list[Note]:
         """Raise InputError unless the endpoint can be reached, where rows are not answered yet."""
         with self._session(context) as session:

@@ -87,6 +87,10 @@ class Teacher(Settings, ABC):
     def check_licence(self, accepted: bool) -> None:
         """Raise InputError if its terms must be accepted before it is learned from, and are not."""
 
+    def say_licence(self) -> str:
+        """Return under which terms it may be learned from, for records; empty if it has none."""
+        return ""
+
     def estimate(self, context: LabellingContext) -> Estimate | None:
         """Return what its missing answers cost; None for a teacher that costs nothing."""
         return None

@@ -118,6 +118,11 @@ class EnsembleTeacher(Teacher):
             with _named(number, member.teacher):
                 member.teacher.check_licence(accepted)
 
+    def say_licence(self) -> str:
+        """Return the terms of those members that have some."""
+        terms = [member.teacher.say_licence() for member in self.members]
+        return "; ".join(filter(None, dict.fromkeys(terms)))
+
     def estimate(self, context: LabellingContext) -> Estimate | None:
         """Return what the missing answers of all members cost; None where none costs anything."""
         from distill_tasks.llm.estimate import join_estimates

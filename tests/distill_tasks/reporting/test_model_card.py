@@ -10,6 +10,7 @@ from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion, Review, Standing
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import Verdict
+from distill_tasks.teachers.api import ApiTeacher
 
 LINKS = CardLinks("http://summary", "http://compare", "get-artifact?path=front.png")
 
@@ -92,3 +93,12 @@ def test_a_card_compares_with_the_teachers_best_exported_form_too(with_variants,
     )
     assert f"{said}best exported form, teacher-onnx" in card_of(with_variants)
     assert "exported form" not in card
+
+
+def test_a_card_says_under_which_terms_the_teacher_was_learned_from(findings, card):
+    assert "Licence of the teacher" not in card
+    licence = {"name": "Terms *of* use", "url": "https://example.org/terms", "may_train": "yes"}
+    teacher = ApiTeacher(base_url="https://example.org/v1", model="large", licence=licence)
+    config = findings.run.config.model_copy(update={"teacher": teacher})
+    told = card_of(replace(findings, run=replace(findings.run, config=config)))
+    assert r"Licence of the teacher: Terms \*of\* use (https" in told
