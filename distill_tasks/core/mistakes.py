@@ -57,6 +57,9 @@ PATTERNS = {
     r"^[\w.]+:[\w.]+$": "a module and a function in it, such as package.module:function",
     r"^models:/[^/@]+(@[^/@]+|/[0-9]+)$": "models:/NAME@ALIAS or models:/NAME/VERSION",
     r"^https?://[^/\s]+(/\S*)?$": "an address that begins with http:// or https://",
+    r"^https?://\S+$": "an address that begins with http:// or https://",
+    r"^https?://": "an address that begins with http:// or https://",
+    r"^[A-Za-z_]\w*$": "the name of an environment variable",
 }
 """What the regular expressions of the configuration ask for."""
 

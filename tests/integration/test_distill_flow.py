@@ -94,6 +94,7 @@ def test_a_second_run_makes_nothing_again_and_shows_it(first):
         "fit the grid into the budget",
         "make the teacher",
         "ask the teacher about every row",
+        "audit the teacher",
         "compare the teacher with words",
         "tune objective",
         "stop weak students early",

@@ -137,7 +137,7 @@ PLAIN_SAVED = {"kind": "saved", "path": "answers.parquet"}
         ({"teacher": {"kind": "finetun", "base": "x"}}, "unknown kind 'finetun' (did you mean 'fi"),
         ({"students": [{"family": "layer"}]}, "unknown family 'layer' (did you mean 'layers'?)"),
         ({"students": [{"family": "distilbert"}]}, "Allowed: bag_of_words, layers, pretrained, st"),
-        ({"teacher": {"kind": None}}, "the key `teacher.kind` is missing. Allowed: callable, e"),
+        ({"teacher": {"kind": None}}, "the key `teacher.kind` is missing. Allowed: api, calla"),
         (
             {
                 "teacher": {

@@ -18,7 +18,7 @@ MODULES = [
     for package in ("distill_tasks", "registry")
     for path in sorted(ROOT.glob(f"{package}/**/*.py"))
 ]
-NO_ENTRIES = {"peers", "promise_error_rates", "verdict_error_rates", "write"}
+NO_ENTRIES = {"labelling_client", "peers", "promise_error_rates", "verdict_error_rates", "write"}
 """Benchmarks that are no scripts, or load nothing that reads the environment."""
 
 IMPORT_ALL = """
