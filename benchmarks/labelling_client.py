@@ -35,6 +35,7 @@ from endpoint_script import read_ledger
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.settings import RowFormat
+from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.teachers.api import ApiTeacher, Licence, Prices
 from distill_tasks.teachers.base import LabellingContext
@@ -45,6 +46,10 @@ LATENCY_MS, CONCURRENCY = 200, 64
 CLASSES = tuple(f"class {number}" for number in range(15))
 PRICES = {"input": 1.0, "output": 2.0}
 """For a million tokens."""
+
+ENOUGH, MOMENTS_S = 5, (0.3, 0.9)
+"""The limit, as a multiple of what all rows cost, since what was reserved at a kill stays reserved;
+and when a client is killed, in seconds after it begins to ask."""
 
 
 def judge(text: str, classes: list[str]) -> list[float]:
@@ -84,18 +89,19 @@ def measure_kills(rows: int, kills: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder, "ledger.jsonl")
         with open_endpoint(ledger) as url:
-            limit = 0.6 * find_price(url, Path(folder, "whole"), rows, ledger)
+            whole = find_price(url, Path(folder, "whole"), rows, ledger)
+            limit = ENOUGH * whole
             before = len(read_ledger(ledger).entries)
             for _ in range(kills):
                 client = start(url, Path(folder, "killed"), rows, limit)
                 wait_for_first(client)
-                time.sleep(draw.uniform(0.0, 0.6))
+                time.sleep(draw.uniform(*MOMENTS_S))
                 client.kill()
                 client.wait()
                 lost = len(read_ledger(ledger).entries) - before - count_kept(Path(folder))
                 worst, before = max(worst, lost), before + max(lost, 0)
             start(url, Path(folder, "killed"), rows, limit).wait()
-        charged = sum(entry.price for entry in read_ledger(ledger).entries) - limit / 0.6
+        charged = sum(entry.price for entry in read_ledger(ledger).entries) - whole
     return {"lost_answers": worst, "overspent": max(0.0, charged - limit)}
 
 
@@ -140,15 +146,11 @@ def label(url: str, folder: Path, rows: int, spend: float | None) -> None:
         max_spend=spend,
     )
     context = LabellingContext(corpus, RowFormat(), Store(folder))
-    print("asking", flush=True)
     teacher.identify(context)
-    store = context.store
-    from distill_tasks.data.soft_labels import SoftLabelStore
-
+    store = SoftLabelStore(context.store.labels, "all", CLASSES)
+    print("asking", flush=True)
     began = time.monotonic()
-    keep_answers(
-        teacher.answers(texts, context), texts, SoftLabelStore(store.labels, "all", CLASSES)
-    )
+    keep_answers(teacher.answers(texts, context), texts, store)
     print(json.dumps({"seconds": time.monotonic() - began}))
 
 

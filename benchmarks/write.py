@@ -21,6 +21,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
     "label_scoring",
+    "labelling_client",
     "answers_store",
     "censored",
     "rows",

@@ -56,6 +56,18 @@ def test_a_store_of_a_million_answers_is_quick_and_small():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_lose_few_answers_and_never_spend_more_than_is_allowed():
+    script = ROOT / "benchmarks/labelling_client.py"
+    done = subprocess.run(
+        [sys.executable, script, "600", "6"], capture_output=True, text=True, check=True
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (figures["asked_twice"], figures["overspent"]) == (0, 0)
+    assert 0 < figures["lost_answers"] <= 100
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_what_a_server_does_not_list_is_restored_better_than_dropped():
     script = ROOT / "benchmarks/censored.py"
