@@ -17,12 +17,17 @@ from distill_tasks.scoring.verdicts import compare_answers
 ROOT = Path(__file__).parents[1]
 
 
+def measure(benchmark, *arguments):
+    """Run a benchmark and return the figures that it prints last."""
+    command = [sys.executable, ROOT / f"benchmarks/{benchmark}.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # eight minutes where nothing else runs
 def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
-    script = ROOT / "benchmarks/verdict_error_rates.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    rates = json.loads(done.stdout.splitlines()[-1])
+    rates = measure("verdict_error_rates")
     assert rates["false_beats"] <= 0.05
     assert rates["power_3_points"] >= 0.80
     for name in ("accuracy", "retention", "agreement"):
@@ -36,9 +41,7 @@ def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_promises_are_rarely_called_kept_that_are_not():
-    script = ROOT / "benchmarks/promise_error_rates.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    rates = json.loads(done.stdout.splitlines()[-1])
+    rates = measure("promise_error_rates")
     assert rates["false_kept"] <= 0.05
     assert rates["power_2_points"] >= 0.60
 
@@ -46,9 +49,7 @@ def test_promises_are_rarely_called_kept_that_are_not():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_store_of_a_million_answers_is_quick_and_small():
-    script = ROOT / "benchmarks/answers_store.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = measure("answers_store")
     for fs in ("file", "memory"):
         assert figures[f"write_s_{fs}"] <= 60
         assert figures[f"find_s_{fs}"] <= 10
@@ -58,11 +59,7 @@ def test_a_store_of_a_million_answers_is_quick_and_small():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kills_lose_few_answers_and_never_spend_more_than_is_allowed():
-    script = ROOT / "benchmarks/labelling_client.py"
-    done = subprocess.run(
-        [sys.executable, script, "600", "6"], capture_output=True, text=True, check=True
-    )
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = measure("labelling_client", "600", "6")
     assert (figures["asked_twice"], figures["overspent"]) == (0, 0)
     assert 0 < figures["lost_answers"] <= 100
 
@@ -70,9 +67,7 @@ def test_kills_lose_few_answers_and_never_spend_more_than_is_allowed():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_what_a_server_does_not_list_is_restored_better_than_dropped():
-    script = ROOT / "benchmarks/censored.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures = measure("censored")
     assert figures["kl_restored"] < figures["kl_dropped"]
     _, low, high = figures["student_difference"]
     assert low > -0.01

@@ -52,11 +52,6 @@ class Address:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 
-    @property
-    def digest_parts(self) -> tuple[str, str]:
-        """What distinguishes one endpoint's model from another."""
-        return self.base_url.rstrip("/"), self.model
-
 
 class Pace:
     """Spreads an amount for each minute evenly over time."""

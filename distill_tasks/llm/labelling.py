@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from distill_tasks.llm.distributions import (
     from_top_logprobs,
     from_votes,
 )
+from distill_tasks.llm.orders import Orders, list_rotations
 from distill_tasks.llm.prompt import Message, Prompt
 
 Method = Literal["token_logprobs", "top_logprobs", "votes", "verbalised"]
-Order = Literal["one", "both", "rotate"]
 
 READING_VERSION = 1
 """Raised when the same replies are read as other answers."""
@@ -80,6 +80,9 @@ class Rejected:
     replied: str = ""
 
 
+Answer: TypeAlias = Distribution | Rejected
+
+
 @dataclass
 class Labeller:
     """Asks one endpoint about rows, and reads what it replies."""
@@ -87,7 +90,7 @@ class Labeller:
     client: Client
     prompt: Prompt
     way: Way
-    order: Order
+    order: Orders
     identity: str = ""
     """Of the endpoint's model, as far as it is known; part of the digest of each request."""
     served: str = ""
@@ -113,7 +116,7 @@ class Labeller:
         several = self.way.method == "votes" and self.way.several
         return self._tokens * (self.way.samples if several else 1)
 
-    async def label(self, text: str, round_name: str = "") -> Distribution | Rejected:
+    async def label(self, text: str, round_name: str = "") -> Answer:
         """Return the distribution over classes for one text, or why there is none.
 
         Rows that were asked before are read from the ledger; ``round_name`` asks them anew.
@@ -128,14 +131,12 @@ class Labeller:
         if not found:
             return both[0]
         if self.order == "rotate" and len(found) == 2 and disagree(*found):
-            rotations = (forward[start:] + forward[:start] for start in forward[1:])
+            rotations = list_rotations(forward)[1:]
             more = await asyncio.gather(*(self._ask(text, one, round_name) for one in rotations))
             found += [one for one in more if isinstance(one, Distribution)]
         return average_orders(found)
 
-    async def _ask(
-        self, text: str, order: tuple[int, ...], round_name: str
-    ) -> Distribution | Rejected:
+    async def _ask(self, text: str, order: tuple[int, ...], round_name: str) -> Answer:
         """Ask in one order; an answer that is no class is asked once more, held to the codes."""
         key = self.name_request(text, order, round_name)
         messages = self.prompt.messages(text, order)
@@ -183,7 +184,7 @@ class Labeller:
 
     async def _ask_constrained(
         self, key: str, messages: Sequence[Message], why: Rejected
-    ) -> Distribution | Rejected:
+    ) -> Answer:
         """Ask again with the answer held to the codes: one vote, of two that were asked for."""
         tokens = max(CONSTRAINED_TOKENS, self._tokens)
         format_ = describe_constraint(self.prompt.codes)
@@ -194,7 +195,7 @@ class Labeller:
         counts = np.bincount([codes[0]], minlength=len(self.prompt.codes))
         return from_votes(counts, invalid=1, samples=2)
 
-    def read(self, replies: Sequence[dict[str, Any]]) -> Distribution | Rejected:
+    def read(self, replies: Sequence[dict[str, Any]]) -> Answer:
         """Return the distribution over codes that replies to one request give."""
         for reply in replies:
             if REFUSED in reply:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill_tasks.core.errors import InputError
 from distill_tasks.llm.client import Client
 from distill_tasks.llm.distributions import UnusableError, from_top_logprobs
 from distill_tasks.llm.labelling import (
-    Labeller,
+    CONSTRAINED_TOKENS,
     Method,
-    Rejected,
     Way,
     describe_constraint,
     find_code,
@@ -148,7 +147,9 @@ class _Prober:
     async def is_constrained(self) -> bool:
         """Return whether the endpoint can be held to the codes."""
         try:
-            reply = await self.ask(24, response_format=describe_constraint(self.prompt.codes))
+            reply = await self.ask(
+                CONSTRAINED_TOKENS, response_format=describe_constraint(self.prompt.codes)
+            )
         except InputError:
             return False
         contents = read_contents(reply)
@@ -193,19 +194,3 @@ async def find_token_ids(client: Client, codes: tuple[str, ...]) -> tuple[int, .
             raise UnusableError("off_list", f"the code {code} is {len(tokens)} tokens")
         found.append(tokens[0])
     return tuple(found)
-
-
-def describe(found: Probe) -> dict[str, Any]:
-    """Return a probe as plain data."""
-    return asdict(found)
-
-
-def restore(written: dict[str, Any]) -> Probe:
-    """Return the probe of plain data."""
-    way = written["way"]
-    return Probe(
-        Way(**(way | {"token_ids": tuple(way["token_ids"])})), written["served"], written["why_not"]
-    )
-
-
-__all__ = ["Labeller", "Probe", "Rejected", "describe", "find_token_ids", "probe", "restore"]

@@ -139,11 +139,9 @@ class Prompt:
 
     def messages(self, text: str, order: Sequence[int]) -> list[Message]:
         """Return the chat that asks about one text, with the classes listed in an order."""
-        asked = self._ask.render(text=_as_content(text), **self._name_constant(order)).strip()
-        return [
-            {"role": "system", "content": self.constant(order)},
-            {"role": "user", "content": asked},
-        ]
+        names, constant = self._make_constant(order)
+        asked = self._ask.render(text=_as_content(text), **names).strip()
+        return [{"role": "system", "content": constant}, {"role": "user", "content": asked}]
 
     def show(self, text: str) -> str:
         """Return the chat about a text as people read it."""
@@ -152,7 +150,7 @@ class Prompt:
 
     def constant(self, order: Sequence[int]) -> str:
         """Return what is the same for all texts: instructions, classes and examples."""
-        return self._tell.render(**self._name_constant(order)).strip()
+        return self._make_constant(order)[1]
 
     @property
     def digest(self) -> str:
@@ -173,6 +171,18 @@ class Prompt:
         environment = _open_environment()
         tell, ask = split_template(self.template)
         return environment.from_string(tell), environment.from_string(ask)
+
+    def _make_constant(self, order: Sequence[int]) -> tuple[dict[str, object], str]:
+        """Return what a template may name, and the first message, made once for each order."""
+        key = tuple(order)
+        if key not in self._made:
+            names = self._name_constant(key)
+            self._made[key] = names, self._tell.render(**names).strip()
+        return self._made[key]
+
+    @cached_property
+    def _made(self) -> dict[tuple[int, ...], tuple[dict[str, object], str]]:
+        return {}
 
     def _name_constant(self, order: Sequence[int]) -> dict[str, object]:
         named = self.wanted == "name"

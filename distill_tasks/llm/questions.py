@@ -8,10 +8,9 @@ from functools import cached_property
 from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.llm.chat import ChatTokenizer
 from distill_tasks.llm.codes import choose_codes
+from distill_tasks.llm.orders import Order
 from distill_tasks.llm.prompt import Message, Prompt, cut_middle
 
-Order = tuple[int, ...]
-"""Class numbers in the order in which the prompt lists them."""
 LEAST_TOKENS = 16
 """Tokens that must be left for a text behind instructions, classes and examples."""
 

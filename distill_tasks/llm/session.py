@@ -7,23 +7,31 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from distill_tasks.core.digests import digest
 from distill_tasks.llm.client import Address, Client, EndpointError
 from distill_tasks.llm.distributions import Distribution
 from distill_tasks.llm.estimate import Estimate, estimate
-from distill_tasks.llm.labelling import ChangedTeacherError, Labeller, Method, Order, Rejected, Way
+from distill_tasks.llm.labelling import (
+    Answer,
+    ChangedTeacherError,
+    Labeller,
+    Method,
+    Rejected,
+    Way,
+)
 from distill_tasks.llm.ledger import Ledger, OutOfBudgetError
-from distill_tasks.llm.probe import NoMethodError, Probe, describe, probe, restore
+from distill_tasks.llm.orders import Orders
+from distill_tasks.llm.probe import NoMethodError, Probe, probe
 from distill_tasks.llm.prompt import Prompt
 from distill_tasks.llm.stream import Stream
 
 logger = logging.getLogger("potstill")
-Answer: TypeAlias = Distribution | Rejected
 
 PROBED_ROWS = 3
 """Texts that an endpoint is probed with until it answers one."""
@@ -62,7 +70,7 @@ class Session:
         key: str,
         wanted: Way,
         method: Method | None,
-        order: Order,
+        order: Orders,
         on_change: Literal["stop", "ask_again"] = "stop",
         min_success_ratio: float = 0.0,
     ) -> None:
@@ -183,9 +191,10 @@ class Session:
         for name, reason in found.why_not.items():
             logger.info("label: no %s: %s", name, reason)
         logger.info("label: %s gives %s", found.served or self.address.model, found.way.method)
-        written = {"probe": describe(found), "generation": generation}
+        identity = Identity(found, generation)
+        written = TypeAdapter(Identity).dump_python(identity, mode="json")
         self.ledger.remember(f"identity {self.key}", written)
-        return Identity(found, generation)
+        return identity
 
     def _probe(self, text: str) -> Probe:
         async def ask() -> Probe:
@@ -196,7 +205,7 @@ class Session:
 
     def _recall(self) -> Identity | None:
         written = self.ledger.recall(f"identity {self.key}")
-        return written and Identity(restore(written["probe"]), written["generation"])
+        return None if written is None else TypeAdapter(Identity).validate_python(written)
 
     def _find_answered(self, texts: Sequence[str], identity: Identity) -> NDArray[np.bool_]:
         labeller = self._open(Client(self.address, self.ledger), identity)

@@ -17,6 +17,7 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import Settings
 from distill_tasks.llm.codes import choose_codes
+from distill_tasks.llm.orders import Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
 
@@ -86,7 +87,7 @@ class ApiTeacher(Teacher):
         "tokens, the most likely tokens, and votes that really works; `verbalised` asks for stated "
         "confidences, which take few distinct values.",
     )
-    order: Literal["one", "both", "rotate"] = Field(
+    order: Orders = Field(
         "both",
         description="Orders of the classes in the prompt, over which answers are averaged: `both` "
         "adds the reverse one, `rotate` all rotations where these two disagree.",

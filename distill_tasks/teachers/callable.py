@@ -6,10 +6,10 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from distill_tasks.core.credentials import mask_credentials
@@ -22,9 +22,8 @@ from distill_tasks.core.errors import (
     shortlist,
     stop_if_disk_full,
 )
-from distill_tasks.problems.classification import are_one_hot
-from distill_tasks.teachers.base import ONE_HOT, Teacher
-from distill_tasks.teachers.replies import ReplyReader
+from distill_tasks.teachers.base import Teacher
+from distill_tasks.teachers.replies import ReplyReader, ask_first_rows
 from distill_tasks.teachers.values import Scale, refuse_other_classes
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext
-
-PROBED_ROWS = 2
-"""Rows that the function is asked about before any work."""
 
 
 class CallableTeacher(Teacher):
@@ -80,10 +76,7 @@ class CallableTeacher(Teacher):
 
     def probe(self, context: LabellingContext) -> list[Note]:
         """Call it with the first rows of train, and tell if its answers are one-hot."""
-        texts = context.corpus.splits["train"].texts[:PROBED_ROWS]
-        said = [logits for _, logits in self.answers(texts, context)]
-        hard = bool(said) and are_one_hot(np.concatenate(said), context.corpus.problem)
-        return [ONE_HOT] if hard else []
+        return ask_first_rows(self, context)
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
         """Return the digest of its name, of the file it is written in, and of how it is read."""
@@ -96,11 +89,8 @@ class CallableTeacher(Teacher):
         function, corpus = open_function(self.function), context.corpus
         order = self._order(function)
         reader = ReplyReader(self._source, corpus.classes, corpus.problem, self.values, order)
-        for start in range(0, len(texts), self.batch_rows):
-            batch = list(texts[start : start + self.batch_rows])
-            rows, logits = reader.read(_call(function, batch, self.function), batch)
-            if len(rows):
-                yield start + rows, logits
+        call = partial(_call, function, name=self.function)
+        yield from reader.ask(call, texts, self.batch_rows)
 
     def _order(self, function: Any) -> tuple[str, ...] | None:
         """Return the order of its numbers, as it is set or as the function names it."""

@@ -15,6 +15,7 @@ from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.llm.local_model import LocalModel
+from distill_tasks.llm.orders import Orders, list_rotations
 from distill_tasks.llm.prompt import Prompt, PromptConfig
 from distill_tasks.teachers.base import Teacher
 from distill_tasks.training.device import choose_device
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
-    from distill_tasks.llm.questions import Order, Questions
+    from distill_tasks.llm.orders import Order
+    from distill_tasks.llm.questions import Questions
     from distill_tasks.llm.scoring import LabelScores
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext
@@ -68,7 +70,7 @@ class CausalLmTeacher(Teacher):
         "codes",
         description="What is scored: codes of one token each, or the names of the classes.",
     )
-    order: Literal["one", "both", "rotate"] = Field(
+    order: Orders = Field(
         "both",
         description="Orders of the classes in the prompt that answers are averaged over: that of "
         "the data, also its reverse, or all rotations where these two disagree.",
@@ -207,11 +209,6 @@ def average(log_probabilities: Sequence[NDArray[np.float32]]) -> NDArray[np.floa
     total: NDArray[np.float64] = np.logaddexp.reduce(log_probabilities, axis=0, dtype=np.float64)
     averaged: NDArray[np.float32] = (total - np.log(len(log_probabilities))).astype(np.float32)
     return averaged
-
-
-def list_rotations(order: Order) -> list[Order]:
-    """Return the orders in which every class stands once in every place."""
-    return [order[start:] + order[:start] for start in range(len(order))]
 
 
 def _find_split(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.int64]:

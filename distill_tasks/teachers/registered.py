@@ -17,10 +17,9 @@ from distill_tasks.core.errors import (
     shortlist,
     stop_if_disk_full,
 )
-from distill_tasks.problems.classification import are_one_hot
-from distill_tasks.teachers.base import ONE_HOT, Teacher
+from distill_tasks.teachers.base import Teacher
 from distill_tasks.teachers.model_version import ModelVersion, few_retries, find_version
-from distill_tasks.teachers.replies import ReplyReader
+from distill_tasks.teachers.replies import ReplyReader, ask_first_rows
 from distill_tasks.teachers.values import Scale, refuse_other_classes
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 64
 """Texts in one call of the model."""
-PROBED_ROWS = 2
-"""Rows that the model is asked about before any work."""
 
 
 class RegisteredTeacher(Teacher):
@@ -74,11 +71,8 @@ class RegisteredTeacher(Teacher):
 
     def probe(self, context: LabellingContext) -> list[Note]:
         """Ask it about the first rows of train, and tell if its answers are one-hot."""
-        texts = context.corpus.splits["train"].texts[:PROBED_ROWS]
         with few_retries():
-            said = [logits for _, logits in self.answers(texts, context)]
-        hard = bool(said) and are_one_hot(np.concatenate(said), context.corpus.problem)
-        return [ONE_HOT] if hard else []
+            return ask_first_rows(self, context)
 
     def digest(self, corpus: Corpus, seed: int, balanced: bool) -> str:
         """Return the digest of how it is read; which version it is, `identify` tells."""
@@ -106,11 +100,7 @@ class RegisteredTeacher(Teacher):
             order = self.classes or model.classes
             refuse_other_classes(order, corpus, self._source)
             reader = ReplyReader(self._source, corpus.classes, corpus.problem, self.values, order)
-            for start in range(0, len(texts), BATCH_ROWS):
-                batch = list(texts[start : start + BATCH_ROWS])
-                rows, logits = reader.read(model.ask(batch), batch)
-                if len(rows):
-                    yield start + rows, logits
+            yield from reader.ask(model.ask, texts, BATCH_ROWS)
 
     def _open(self, context: LabellingContext) -> ModelVersion:
         return find_version(self.model, self.uri or context.tracking_uri)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distill_tasks.core.errors import InputError, shortlist
-from distill_tasks.problems.classification import LABEL_SEPARATOR
+from distill_tasks.problems.classification import LABEL_SEPARATOR, are_one_hot
+from distill_tasks.teachers.base import ONE_HOT, Teacher
 from distill_tasks.teachers.values import (
     Scale,
     one_hot,
@@ -22,10 +23,24 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from distill_tasks.core.notes import Note
     from distill_tasks.problems.classification import Problem
+    from distill_tasks.teachers.base import Batches, LabellingContext
 
 ALLOWED = "a row of numbers, a label, or a mapping of classes to numbers"
 """What may be returned for a text."""
+
+
+PROBED_ROWS = 2
+"""Rows that a teacher is asked about before any work."""
+
+
+def ask_first_rows(teacher: Teacher, context: LabellingContext) -> list[Note]:
+    """Ask a teacher about the first rows of train, and tell if its answers are one-hot."""
+    texts = context.corpus.splits["train"].texts[:PROBED_ROWS]
+    said = [logits for _, logits in teacher.answers(texts, context)]
+    hard = bool(said) and are_one_hot(np.concatenate(said), context.corpus.problem)
+    return [ONE_HOT] if hard else []
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,16 @@ class ReplyReader:
     values: Scale
     order: tuple[str, ...] | None = None
     """The order of numbers without names; that of the classes if it is not known."""
+
+    def ask(
+        self, answer: Callable[[list[str]], Any], texts: Sequence[str], batch_rows: int
+    ) -> Batches:
+        """Return what ``answer`` returns for texts, which it is given batch by batch."""
+        for start in range(0, len(texts), batch_rows):
+            batch = list(texts[start : start + batch_rows])
+            rows, logits = self.read(answer(batch), batch)
+            if len(rows):
+                yield start + rows, logits
 
     def read(
         self, reply: Any, texts: Sequence[str]

@@ -14,8 +14,9 @@ from scipy.special import log_softmax
 from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.llm.local_model import LocalModel
+from distill_tasks.llm.orders import list_rotations
 from distill_tasks.llm.scoring import LabelScorer
-from distill_tasks.teachers.causal_lm import CausalLmTeacher, average, list_rotations
+from distill_tasks.teachers.causal_lm import CausalLmTeacher, average
 
 FORWARD, BACKWARD = (0, 1, 2), (2, 1, 0)
 
