@@ -27,6 +27,7 @@ from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.settings import EvaluateConfig, SelectConfig
+from distill_tasks.scoring.thresholds import Measurement, Threshold
 from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.teachers import TeacherConfig
@@ -179,6 +180,16 @@ class RegistryConfig(Settings):
         description="What is registered: the chosen student, or the cheap control that learns from "
         "gold alone, where the report says that it does as well. The control keeps the same "
         "promises and passes the same gate.",
+    )
+    promote: Literal["auto", "review", "never"] = Field(
+        "auto",
+        description="Who makes a version champion that passed the gate: the run itself, the run "
+        "once a person has approved the version, or nobody.",
+    )
+    thresholds: dict[Measurement, Threshold] = Field(
+        {},
+        description="Further conditions by metric, in the words of MLflow's MetricThreshold; all "
+        "must hold beside the gate's own rule.",
     )
     first: Literal["proven", "any"] = Field(
         "proven",

@@ -29,6 +29,7 @@ class Ending(StrEnum):
     PROMOTED = "promoted"
     CHAMPION_ALREADY = "champion_already"
     KEPT = "kept_as_challenger"
+    WAITING = "waiting_for_review"
     ROLLED_BACK = "rolled_back"
     WOULD_PROMOTE = "would_be_promoted"
     WOULD_KEEP = "would_stay_challenger"
@@ -47,14 +48,20 @@ CODES = {
     Ending.INTERRUPTED: 130,  # 128 + SIGINT, as shells have it
 }
 """Exit codes by how a command ended; 0 for all others."""
-DETAILED_CODES = CODES | {Ending.KEPT: 3, Ending.WOULD_KEEP: 3, Ending.NOTHING_QUALIFIED: 4}
+DETAILED_CODES = CODES | {
+    Ending.KEPT: 3,
+    Ending.WOULD_KEEP: 3,
+    Ending.NOTHING_QUALIFIED: 4,
+    Ending.WAITING: 5,
+}
 """Exit codes with `--detailed-exit-codes`."""
-PROMOTE_CODES = CODES | {Ending.KEPT: 1}
+PROMOTE_CODES = CODES | {Ending.KEPT: 1, Ending.WAITING: 1}
 """Exit codes of `promote`, whose only task is the promotion that was refused."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, or no candidate qualified, or promote was refused, 2 wrong "
     "input, 130 interrupted. With --detailed-exit-codes, run and promote end with 3 where the "
-    "challenger was not promoted, and with 4 where no candidate qualified."
+    "challenger was not promoted, with 4 where no candidate qualified, and with 5 where a version "
+    "waits for a person's review."
 )
 
 
@@ -177,6 +184,39 @@ class PromotionAnswer(Answer):
     reason: str = Field(description="Why it changed or not.")
 
 
+class ReviewAnswer(Answer):
+    """What `review` prints."""
+
+    model: str = Field(description="Name of the registered model.")
+    version: int = Field(description="The version that was decided about.")
+    decision: str = Field(description="`approved` or `rejected`.")
+
+
+class EventAnswer(BaseModel):
+    """One decision of a history."""
+
+    at: str = Field(description="When, in UTC, ISO 8601.")
+    kind: str = Field(description="What happened.")
+    version: int = Field(description="The version it was about.")
+    before: int | None = Field(description="The champion before, where it was compared or moved.")
+    verdict: str | None = Field(description="BEATS, NO BEATS or INCONCLUSIVE against it.")
+    look: int | None = Field(description="Which look at the held-out rows that was.")
+    why: str = Field(description="Why.")
+    by: str = Field(description="Who.")
+    run: str | None = Field(description="MLflow run of the version.")
+    flow_run: str | None = Field(description="Prefect flow run.")
+    commit: str | None = Field(description="Commit of the working directory.")
+
+
+class HistoryAnswer(Answer):
+    """What `history` prints."""
+
+    model: str = Field(description="Name of the registered model.")
+    events: list[EventAnswer] = Field(description="All decisions, the oldest first.")
+    looks: dict[str, int] = Field(description="Looks at held-out rows, by the rows' digest.")
+    alpha_left: dict[str, float] = Field(description="What is left of alpha, by the rows' digest.")
+
+
 def answer_check(config: DistillConfig, corpus: Corpus, notes: Sequence[Note]) -> CheckAnswer:
     """Return what `check` found."""
     return CheckAnswer(
@@ -297,6 +337,8 @@ def name_ending(promotion: Promotion, dry_run: bool = False) -> Ending:
         return Ending.WOULD_PROMOTE
     if promotion.reused:
         return Ending.CHAMPION_ALREADY
+    if promotion.waits:
+        return Ending.WAITING
     return Ending.WOULD_KEEP if dry_run else Ending.KEPT
 
 

@@ -22,9 +22,10 @@ from flows.answers import CODES, EXIT_CODES, Answer, Ending, PromotionAnswer
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
-from flows.commands.review import compare, promote, rollback
+from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
 from flows.commands.ui import ui
+from flows.commands.versions import history, review, rollback
 
 ABOUT = "Distil a large teacher into the small model that goes to production, and prove it may."
 UNFORTUNATE = {Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED}
@@ -44,7 +45,7 @@ def schema() -> None:
 
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(init, check, plan, run, label),
-    *(compare, promote, rollback),
+    *(compare, promote, review, rollback, history),
     *(predict, export, ui, schema),
 )
 

@@ -15,7 +15,7 @@ from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.results.findings import Findings
 from distill_tasks.results.grid import cheap_control
 from distill_tasks.results.references import TEACHER
-from distill_tasks.results.review import GateReport, Promotion, Review
+from distill_tasks.results.review import GateReport, Promotion
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.stages.audit import audit
@@ -28,7 +28,7 @@ from distill_tasks.stages.measure import measure
 from distill_tasks.stages.plan import fit
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.prove import prove
-from distill_tasks.stages.report import conclude, report, show_gate
+from distill_tasks.stages.report import conclude, report
 from distill_tasks.stages.search import search
 from distill_tasks.stages.select import choose, narrow, select
 from distill_tasks.stages.train import train_all
@@ -38,10 +38,9 @@ from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from flows.deployed import ConfigOrPath, name_run, open_config, working
 from flows.outcome import end_as
+from flows.promote import gate_and_promote
 from flows.stage_lists import DISTILL
 from registry.aliases import Registered
-from registry.gate import gate
-from registry.promote import promote
 from registry.register import describe, register
 
 
@@ -113,11 +112,8 @@ def distill(
             if findings.to_register is None:
                 raise NothingQualifiesError(findings.why_nothing_is_registered, outcome)
             registered = register(findings, written, distillation)
-            answer = gate(config, corpus, registered)
-            promotion = promote(config, registered, answer)
-            review = Review(promotion, answer)
-            show_gate(review)
+            review = gate_and_promote(config, corpus, registered)
             written = conclude(findings, distillation, written, review)
             describe(config, registered, written.card)
-    outcome = replace(outcome, registered=registered, gate=answer, promotion=promotion)
+    outcome = replace(outcome, registered=registered, gate=review.gate, promotion=review.promotion)
     return end_as(outcome, review)

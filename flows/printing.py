@@ -10,7 +10,7 @@ from distill_tasks.core.wording import say_count, say_time
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distill_tasks.stages.plan import Plan
     from distill_tasks.stages.preview import Smoke
     from flows.distill import Outcome
+    from registry.history import Event
     from registry.side_by_side import SideBySide
 
 LATENCIES: dict[str, Callable[[Latency], str]] = {
@@ -155,6 +156,30 @@ def print_notes(notes: Sequence[Note], most: int | None = None) -> None:
 def print_promotion(promotion: Promotion) -> None:
     """Print who is champion and why."""
     out.say(say_promotion(promotion))
+
+
+def print_history(model: str, events: Sequence[Event], looks: Mapping[str, int]) -> None:
+    """Print every decision about a model's versions, and what is left of each alpha."""
+    from distill_tasks.scoring.looks import alpha_left
+
+    rows = [
+        {
+            "when (UTC)": event.at[:16].replace("T", " "),
+            "what": event.kind,
+            "version": f"{event.before} → {event.version}" if event.before else str(event.version),
+            "by": event.by,
+            "look": "–" if event.look is None else str(event.look),
+            "why": event.why,
+        }
+        for event in events
+    ]
+    if not rows:
+        out.say(f"{model} has no history yet.")
+        return
+    out.show_table(f"{model}: {say_count(len(rows), 'event')}", rows, last=("by", "look"))
+    for digest, number in looks.items():
+        left = f"{alpha_left(number):.2g} of alpha left"
+        out.say(f"  held-out rows {digest}: looked at {say_count(number, 'time')}, {left}")
 
 
 def say_promotion(promotion: Promotion) -> str:

@@ -11,8 +11,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from pydantic import TypeAdapter
 
 from distill_tasks.core.errors import InputError
+from registry.history import Event, History
 from registry.marks import mark_champion
 
 logger = logging.getLogger("potstill")
@@ -53,6 +55,8 @@ class Move:
     kind: Literal["promotion", "roll back"]
     champion: int
     previous: int | None
+    event: Event | None = None
+    """Its line in the history; None for a move that this project did not begin."""
 
 
 def choose_version(client: MlflowClient, name: str, version: int | None) -> Registered:
@@ -61,7 +65,7 @@ def choose_version(client: MlflowClient, name: str, version: int | None) -> Regi
     Raises InputError if there is no such version.
     """
     chosen = aliases_of(client, name).get(CHALLENGER) if version is None else version
-    known = sorted(_read_versions(client, name))
+    known = sorted(read_versions(client, name))
     if chosen not in known:
         found = "no challenger" if version is None else f"no version {version}"
         raise InputError(f"{name} has {found}; versions: {known}. Give one with --version.")
@@ -73,7 +77,7 @@ def aliases_of(client: MlflowClient, name: str) -> dict[str, int]:
 
     Raises InputError if there is no such model.
     """
-    return _read_aliases(_get_model(client, name))
+    return _read_aliases(get_model(client, name))
 
 
 def find_missing(client: MlflowClient, name: str, alias: str) -> str | None:
@@ -123,10 +127,10 @@ def find_unfinished(client: MlflowClient, name: str) -> Move | None:
     A champion that is also the previous version, or the challenger, counts as interrupted too,
     whoever moved the aliases.
     """
-    model = _get_model(client, name)
+    model = get_model(client, name)
     if MOVE in model.tags:
-        move = Move(**json.loads(model.tags[MOVE]))
-        versions = _read_versions(client, name)
+        move = TypeAdapter(Move).validate_json(model.tags[MOVE])
+        versions = read_versions(client, name)
         if move.champion in versions:  # a person may have deleted it since
             return move if move.previous in versions else replace(move, previous=None)
     aliases = _read_aliases(model)
@@ -135,7 +139,7 @@ def find_unfinished(client: MlflowClient, name: str) -> Move | None:
         return None
     if champion != previous:
         return Move("promotion", champion, previous)
-    versions = _read_versions(client, name)
+    versions = read_versions(client, name)
     taken_back = [n for n, tags in versions.items() if ROLLED_BACK in tags and n != champion]
     if taken_back:
         return Move("roll back", champion, max(taken_back))
@@ -156,11 +160,17 @@ def _carry_out(client: MlflowClient, name: str, move: Move) -> None:
         if aliases.get(alias) == move.champion:
             client.delete_registered_model_alias(name, alias)
     mark_champion(client, name, move.champion)
-    if MOVE in _get_model(client, name).tags:
+    if move.event is not None:
+        History(client, name).append(move.event)
+    if MOVE in get_model(client, name).tags:
         client.delete_registered_model_tag(name, MOVE)
 
 
-def _get_model(client: MlflowClient, name: str) -> RegisteredModel:
+def get_model(client: MlflowClient, name: str) -> RegisteredModel:
+    """Return a registered model.
+
+    Raises InputError if there is none of that name.
+    """
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
@@ -176,7 +186,7 @@ def _read_aliases(model: RegisteredModel) -> dict[str, int]:
     return {alias: int(version) for alias, version in model.aliases.items()}
 
 
-def _read_versions(client: MlflowClient, name: str) -> dict[int, dict[str, str]]:
+def read_versions(client: MlflowClient, name: str) -> dict[int, dict[str, str]]:
     """Return the tags of every version of a model by its number."""
     found = client.search_model_versions(f"name = '{name}'")
     return {int(version.version): dict(version.tags) for version in found}

@@ -19,7 +19,9 @@ from registry.aliases import (
     aliases_of,
     finish_move,
 )
-from registry.gate import MEASURED, Measured
+from registry.history import Event, History
+from registry.judging import MEASURED, Measured
+from registry.lease import lease
 from registry.records import keep_record
 from registry.served import UnopenedError, open_served
 
@@ -47,10 +49,12 @@ def register_candidate(
     config = findings.config
     client = MlflowClient(config.tracking.uri)
     _make_model(client, config)
-    finish_move(client, config.registry.model)
+    with lease(client, config.registry.model):
+        finish_move(client, config.registry.model)
     registered = find_version(client, config.registry.model, candidate.student.digest)
     if registered is None:
         registered = _make_version(client, findings, candidate, report, distillation)
+    _note_registered(client, registered, candidate, distillation)
     _describe_measured(client, findings, candidate, registered)
     aliases = aliases_of(client, registered.model)
     if registered.version not in (aliases.get(CHAMPION), aliases.get(CHALLENGER)):
@@ -113,6 +117,19 @@ def _make_version(
         description=report.card,
     )
     return Registered(name, int(version.version), reused=False)
+
+
+def _note_registered(
+    client: MlflowClient, registered: Registered, candidate: Candidate, distillation: Distillation
+) -> None:
+    event = Event(
+        "registered",
+        registered.version,
+        f"{candidate.name}, seed {candidate.student.seed}",
+        run=distillation.run_id,
+        id=f"registered-{registered.version}",
+    )
+    History(client, registered.model).append(event)
 
 
 def _describe_measured(

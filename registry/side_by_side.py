@@ -10,7 +10,7 @@ import numpy as np
 from distill_tasks.measuring.stopwatch import time_served
 from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.statistics import quality
-from distill_tasks.scoring.verdicts import compare_answers
+from distill_tasks.scoring.verdicts import SIGNIFICANCE, compare_answers
 from registry.served import ask, join_classes
 
 if TYPE_CHECKING:
@@ -57,8 +57,12 @@ def compare_asked(
     classes: tuple[str, ...],
     measure: MeasureConfig,
     metric: Quality = "accuracy",
+    significance: float = SIGNIFICANCE,
 ) -> SideBySide:
-    """Compare quality and latency of two models that were run on the same rows."""
+    """Compare quality and latency of two models that were run on the same rows.
+
+    ``significance`` is that of `scoring.verdicts.compare_answers`.
+    """
     known = join_classes(classes, first, second)
     ours, theirs = first.decide(known), second.decide(known)
     places = {"first": first.place, "second": second.place}
@@ -66,7 +70,7 @@ def compare_asked(
     comparison, qualities, macro_f1 = None, None, None
     gold = read_gold(rows, classes, known)
     if gold is not None:
-        comparison = compare_answers(gold, [ours], [theirs], metric)
+        comparison = compare_answers(gold, [ours], [theirs], metric, significance=significance)
         qualities = score_both(metric, gold, (ours, theirs))
         macro_f1 = score_both("macro_f1", gold, (ours, theirs))
     return SideBySide(

@@ -24,6 +24,7 @@ from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
 from registry.aliases import aliases_of
+from registry.gate import keep_gate
 from registry.promote import promote_version
 from registry.register import Registered, register_candidate
 
@@ -82,7 +83,9 @@ class House:
 
     def allow(self, registered: Registered) -> GateReport:
         champion = aliases_of(self.client, registered.model).get("champion")
-        return GateReport(registered.version, champion, "rows", True, "by hand")
+        allowed = GateReport(registered.version, champion, "rows", True, "by hand")
+        keep_gate(self.client, registered, allowed)
+        return allowed
 
     def files(self, model: str, version: int) -> ArtifactRepository:
         """Return where the files of a version lie."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.looks import Look
 from distill_tasks.scoring.statistics import QUALITY_NAMES, Quality
 from distill_tasks.scoring.verdicts import Verdict
+
+State = Literal["passed", "failed", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,16 @@ class GateReport:
     """The metric that ``difference`` and the quality of both are measured by."""
     challenger: Standing | None = None
     champion: Standing | None = None
+    look: Look | None = None
+    """Which look at the rows this comparison was; None where nothing was compared."""
     reused: bool = False
+
+    @property
+    def state(self) -> State:
+        """The outcome in one word, as the version's tag `gate` says it."""
+        if self.promote:
+            return "passed"
+        return "inconclusive" if self.verdict is Verdict.INCONCLUSIVE else "failed"
 
     @property
     def brief(self) -> str:
@@ -61,6 +74,8 @@ class Promotion:
     reused: bool
     would_move: bool = False
     """Whether this was a dry run of a move."""
+    waits: bool = False
+    """Whether the version passed the gate, and a person has to approve it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,8 @@ class Review:
             return "Promoted"
         if self.promotion.would_move:
             return "Would promote"
+        if self.promotion.waits:
+            return "Waiting for review"
         return "Champion stays" if self.promotion.reused else "Kept as challenger"
 
     def __str__(self) -> str:
@@ -90,6 +107,7 @@ class Review:
         done = {
             "Promoted": "promoted to champion",
             "Would promote": "would be promoted to champion",
+            "Waiting for review": "waits for a person's review",
             "Kept as challenger": "kept as challenger",
         }
         return f"version {self.gate.version} {done[self.name]}: {self.gate.brief}"

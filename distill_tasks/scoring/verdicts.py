@@ -32,6 +32,8 @@ FEWEST_ROWS = 1 + math.floor(math.log2(2 / SIGNIFICANCE))
 """The fewest rows that can decide: were all of them won, by chance, p would be 2 · ½⁶ = 0.03."""
 SWAPS = 10_000
 SWAPS_AT_ONCE = 500
+FEWEST_EXTREME = 20
+"""The fewest swaps as extreme as the answers that a p-value may be counted from."""
 
 
 class Verdict(StrEnum):
@@ -58,11 +60,13 @@ def compare_answers(
     second: Sequence[Decisions],
     metric: Quality = "accuracy",
     seed: int = 0,
+    significance: float = SIGNIFICANCE,
 ) -> PairedComparison:
     """Compare two models by their answers (rows, classes) to the same rows; one for each seed.
 
     Several seeds of a model count as one whose figures are their mean. Where the test of F1 is not
-    significant, the interval is widened to reach zero.
+    significant, the interval is widened to reach zero. ``significance`` is two-sided: the interval
+    is that of 1 less it, stretched from the one of 95 % as that of a normal distribution would be.
     """
     gap = difference(
         average([quality(metric, gold, predicted) for predicted in first]),
@@ -70,7 +74,7 @@ def compare_answers(
     )
     rows = len(gold)
     draws = bootstrap({"gap": gap}, rows, seed)["gap"]
-    figure = Figure(plain_value(gap, rows), *find_interval(draws), rows)
+    figure = stretch(Figure(plain_value(gap, rows), *find_interval(draws), rows), significance)
     if metric == "accuracy":
         hits, other_hits = (
             np.array([(predicted == gold).all(axis=1) for predicted in answers])
@@ -78,19 +82,29 @@ def compare_answers(
         )
         p_value = flip_signs(hits, other_hits)
     else:
-        p_value = swap_answers(gold, first, second, metric, seed)
-        if p_value >= SIGNIFICANCE:
+        p_value = swap_answers(gold, first, second, metric, seed, significance)
+        if p_value >= significance:
             figure = replace(figure, low=min(figure.low, 0.0), high=max(figure.high, 0.0))
-    return PairedComparison(figure, p_value, decide(figure, p_value))
+    return PairedComparison(figure, p_value, decide(figure, p_value, significance))
 
 
-def decide(gap: Figure, p_value: float) -> Verdict:
+def stretch(figure: Figure, significance: float) -> Figure:
+    """Return a figure whose interval of 95 % is made that of 1 less a two-sided significance."""
+    if significance == SIGNIFICANCE:
+        return figure
+    factor = _z(1 - significance / 2) / _z(1 - SIGNIFICANCE / 2)
+    below, above = figure.value - figure.low, figure.high - figure.value
+    ends = figure.value - factor * below, figure.value + factor * above
+    return replace(figure, low=ends[0], high=ends[1])
+
+
+def decide(gap: Figure, p_value: float, significance: float = SIGNIFICANCE) -> Verdict:
     """Return BEATS, NO BEATS or INCONCLUSIVE for a difference and its p-value, corrected or not.
 
-    BEATS if the 95 % interval lies above zero and the test agrees, NO BEATS if the interval ends
-    at or below zero, else INCONCLUSIVE.
+    BEATS if the interval lies above zero and the test agrees, NO BEATS if the interval ends at or
+    below zero, else INCONCLUSIVE.
     """
-    if gap.low > 0 and p_value < SIGNIFICANCE:
+    if gap.low > 0 and p_value < significance:
         return Verdict.BEATS
     if gap.high <= 0:
         return Verdict.NO_BEATS
@@ -126,13 +140,15 @@ def swap_answers(
     second: Sequence[Decisions],
     metric: Quality,
     seed: int,
+    significance: float = SIGNIFICANCE,
 ) -> float:
     """Return the two-sided p-value of equal F1, from the answers (rows, classes) of two models.
 
     If the models are equally good, swapping their answers to a row, in all seeds at once, changes
     nothing on average. All ways to swap are tried where they are few, else 10,000 random ones, of
-    which the answers as they are count as one. Source: Yeh 2000, "More accurate tests for the
-    statistical significance of result differences".
+    which the answers as they are count as one. A significance that so many cannot tell is compared
+    with the tail of a normal distribution of their spread. Source: Yeh 2000, "More accurate tests
+    for the statistical significance of result differences".
     """
     turns = range(math.lcm(len(first), len(second)))
     pairs = [(first[turn % len(first)], second[turn % len(second)]) for turn in turns]
@@ -142,6 +158,8 @@ def swap_answers(
         for swaps in _find_swaps(int(differ.sum()), seed)
     ]
     gaps = np.abs(np.concatenate(parts))
+    if len(gaps) == SWAPS and significance * SWAPS < FEWEST_EXTREME and gaps[0] > 0:
+        return 2 * float(norm.sf(gaps[0] / math.sqrt((gaps**2).mean())))
     return float((gaps >= gaps[0] - 1e-9).mean())
 
 

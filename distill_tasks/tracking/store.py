@@ -55,15 +55,29 @@ def connect(config: TrackingConfig) -> str:
     """Point MLflow at the store and return the id of the experiment, which is made if missing."""
     import mlflow
 
-    open_store(config)
-    with _alone(config.uri):
-        found = find_experiment(config)
-        experiment_id = (
-            mlflow.create_experiment(config.experiment, artifact_location=_artifacts(config.uri))
-            if found is None
-            else found.experiment_id
-        )
+    experiment_id = make_experiment(open_store(config), config.experiment)
     return str(mlflow.set_experiment(experiment_id=experiment_id).experiment_id)
+
+
+def make_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, which is made if there is none of that name."""
+    with _alone(client.tracking_uri):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return _create_experiment(client, name)
+        return str(found.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name, _artifacts(client.tracking_uri)))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)  # another process made it on the server in between
 
 
 def open_store(config: TrackingConfig) -> MlflowClient:

@@ -1,4 +1,4 @@
-"""Commands that review registered versions: compare, promote, rollback."""
+"""Commands that judge registered versions: compare, promote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flows.answers import (
     DETAILED_CODES,
     PROMOTE_CODES,
     Answer,
-    Ending,
     answer_comparison,
     answer_nothing_to_do,
     answer_promotion,
@@ -102,29 +101,6 @@ def promote(
     ending = name_ending(promotion, dry_run)
     codes = DETAILED_CODES if detailed_exit_codes else PROMOTE_CODES
     return answer_promotion("promote", promotion, ending, codes.get(ending, 0))
-
-
-def rollback(config: Config, *, dry_run: DryRun = False, json: Json = False) -> Answer:
-    """Make the previous champion champion again; a second roll back returns.
-
-    Example: potstill rollback examples/reuters/distill.yaml
-    """
-    settings = load_config(config)
-    from distill_tasks.tracking.store import open_checked
-    from registry.aliases import CHAMPION, PREVIOUS, find_missing
-
-    client = open_checked(settings.tracking)
-    name = settings.registry.model
-    absent = find_missing(client, name, CHAMPION) or find_missing(client, name, PREVIOUS)
-    if absent is not None:
-        return _say_nothing_to_do("rollback", f"Nothing to roll back to: {absent}.", json)
-    from registry.promote import roll_back
-
-    promotion = roll_back(client, name, dry_run)
-    if not json:
-        print_promotion(promotion)
-    ending = Ending.WOULD_ROLL_BACK if dry_run else Ending.ROLLED_BACK
-    return answer_promotion("rollback", promotion, ending)
 
 
 def _say_nothing_to_do(command: str, message: str, json: bool) -> Answer:

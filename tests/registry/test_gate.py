@@ -18,7 +18,8 @@ from distill_tasks.data.corpus import Split
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.serving.served_model import open_model
-from registry.gate import decide, judge, read_gate
+from registry.gate import judge, read_gate
+from registry.judging import decide
 from registry.promote import promote_version
 
 BEATS, NO_BEATS, INCONCLUSIVE = Verdict.BEATS, Verdict.NO_BEATS, Verdict.INCONCLUSIVE

@@ -266,5 +266,5 @@ def test_a_previous_champion_that_cannot_be_opened_is_not_gone_back_to(house, mo
     house.files(model, 1).delete_artifacts()
     for dry_run in (True, False):
         with pytest.raises(InputError, match=f"^models:/{model}/1 cannot be opened"):
-            roll_back(house.client, model, dry_run)
+            roll_back(house.client, model, dry_run=dry_run)
     assert house.aliases(model) == {"champion": 2, "previous": 1}

@@ -12,7 +12,8 @@ from distill_tasks.scoring.promises import Promise, PromiseTest
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.students.controls import WORDS_ON_GOLD
 from registry.aliases import tags_of
-from registry.gate import judge, read_measured
+from registry.gate import judge
+from registry.judging import read_measured
 from registry.register import register_candidate
 
 
