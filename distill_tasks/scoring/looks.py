@@ -15,9 +15,8 @@ from distill_tasks.scoring.verdicts import DISCORDANT_SHARE, POWER
 
 ALPHA = 0.05
 """The chance that a challenger no better than its champion is ever promoted on the same rows."""
-WORN = math.sqrt(2)
-"""Rows are worn out once they prove only gains this many times those that their first look proves:
-half as many fresh rows would do as well."""
+PACE = 10
+"""How slowly alpha is spent: after three times as many looks half of it is left."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Look:
 
         Power is that of a test of the difference of two paired shares (Connor 1987).
         """
-        first, coming = (smallest_gain(self.rows, number) for number in (1, self.number + 1))
-        if coming < WORN * first:
+        if self.left > ALPHA / 2:
             return ""
+        first, coming = (smallest_gain(self.rows, number) for number in (1, self.number + 1))
         fresh = math.ceil(self.rows * (first / coming) ** 2)
         return (
             f"these rows have been looked at {self.number} times: the next look proves a gain of "
@@ -59,19 +58,19 @@ class Look:
 
 
 def spend(look: int) -> float:
-    """Return the alpha (one-sided) of a look, the first being 1: α (1/√k − 1/√(k+1)).
+    """Return the alpha (one-sided) of a look, the first being 1: what was left less what is left.
 
     All looks together spend α, whatever the dependence of their tests (Bonferroni). The share
     falls as k to the power −1.5: slowly enough to leave power for the fiftieth look. Source: Foster
     and Stine 2008, "α-investing"; Tian and Ramdas 2021, "Online control of the familywise error
     rate", section 3 (alpha-spending).
     """
-    return ALPHA * (1 / math.sqrt(look) - 1 / math.sqrt(look + 1))
+    return alpha_left(look - 1) - alpha_left(look)
 
 
 def alpha_left(looks: int) -> float:
-    """Return what is left of alpha after so many looks: α / √(looks + 1)."""
-    return ALPHA / math.sqrt(looks + 1)
+    """Return what is left of alpha after so many looks: α / √(1 + looks / 10)."""
+    return ALPHA / math.sqrt(1 + looks / PACE)
 
 
 def smallest_gain(rows: int, look: int) -> float:

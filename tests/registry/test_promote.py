@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import mlflow
 import pytest
-from samples import LAYERS, STATIC, WORDS_STUDENT
+from samples import LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT
 
 from distill_tasks.core.errors import InputError, PotstillError
-from registry.aliases import MOVE, ROLLED_BACK, aliases_of, finish_move, tags_of
-from registry.promote import finish_promotion, promote_version, roll_back
+from registry.aliases import MOVE, ROLLED_BACK, aliases_of, finish_move
+from registry.history import CHANGES, History
+from registry.promote import Wish, finish_promotion, promote_version, roll_back
 from registry.register import Registered
 
 
@@ -118,6 +119,39 @@ def test_an_unknown_model_is_refused(house):
         promote_version(house.client, Registered("nobody", 1, True), report)
 
 
+def test_nothing_is_promoted_without_a_comparison_on_record(house, model, pair):
+    unwritten = replace(house.allow(pair[1]), basis="another comparison")
+    with pytest.raises(PotstillError, match=r"^No comparison of version 2 with champion 1 is on"):
+        promote_version(house.client, pair[1], unwritten)
+    assert house.aliases(model)["champion"] == 1
+
+
+def test_any_former_champion_can_be_gone_back_to_and_no_other_version(house, model, pair):
+    promote_version(house.client, pair[1], house.allow(pair[1]))
+    house.crown(model, STATIC)
+    house.register(model, LAYERS_ONNX)
+    with pytest.raises(InputError, match=r"^Version 4 of .* never was champion.*: 1, 2\.$"):
+        roll_back(house.client, model, Wish(to=4))
+    back = roll_back(house.client, model, Wish(to=1, why="wrong on invoices", by="Ada"))
+    assert (back.champion, back.previous) == (1, 3)
+    event = History(house.client, model).read()[-1]
+    assert (event.kind, event.version, event.before) == ("rolled back", 1, 3)
+    assert (event.why, event.by) == ("wrong on invoices", "Ada")
+
+
+def test_every_change_of_champion_stands_in_the_history_once(house, model, pair):
+    report = house.allow(pair[1])
+    assert not die_after(house, 8, lambda dying: promote_version(dying, pair[1], report))
+    finish_promotion(house.client, model)
+    roll_back(house.client, model)
+    changes = [event for event in History(house.client, model).read() if event.kind in CHANGES]
+    assert [(event.kind, event.before, event.version) for event in changes] == [
+        ("promoted", None, 1),
+        ("promoted", 1, 2),
+        ("rolled back", 2, 1),
+    ]
+
+
 class Killed(BaseException):
     """What ends a process between two calls of the registry."""
 
@@ -166,56 +200,6 @@ def die_after(house, writes, command):
     except Killed:
         return False
     return True
-
-
-PROMOTION_WRITES = 5  # the move written down, champion, previous, challenger, the move crossed out
-
-
-@pytest.mark.parametrize("writes", range(PROMOTION_WRITES + 1))
-def test_a_promotion_killed_between_two_calls_is_completed_by_the_next_command(
-    house, model, writes
-):
-    name = f"{model}-{writes}"
-    house.crown(name, LAYERS)
-    house.crown(name, STATIC)
-    challenger = house.register(name, WORDS_STUDENT)
-    report = house.allow(challenger)
-    ended = die_after(house, writes, lambda dying: promote_version(dying, challenger, report))
-    assert ended == (writes == PROMOTION_WRITES)
-    assert house.aliases(name)["champion"] in (2, 3)
-    before = house.aliases(name)
-    planned = finish_promotion(house.client, name, dry_run=True)
-    assert house.aliases(name) == before
-    completed = finish_promotion(house.client, name)
-    assert (planned is None) == (completed is None) == (ended or writes == 0)
-    if writes == 0:
-        assert completed is None
-        assert house.aliases(name) == {"champion": 2, "previous": 1, "challenger": 3}
-        promote_version(house.client, challenger, report)
-    assert house.aliases(name) == {"champion": 3, "previous": 2}
-    assert MOVE not in house.client.get_registered_model(name).tags
-    assert finish_promotion(house.client, name) is None
-
-
-ROLL_BACK_WRITES = 5  # the move, the version taken back, champion, previous, the move crossed out
-
-
-@pytest.mark.parametrize("writes", range(ROLL_BACK_WRITES + 1))
-def test_a_roll_back_killed_between_two_calls_is_completed_by_the_same_command(
-    house, model, writes
-):
-    name = f"{model}-{writes}"
-    house.crown(name, LAYERS)
-    champion = house.crown(name, WORDS_STUDENT)
-    ended = die_after(house, writes, lambda dying: roll_back(dying, name))
-    assert ended == (writes == ROLL_BACK_WRITES)
-    if not ended:
-        back = roll_back(house.client, name)
-        assert (back.champion, back.previous, back.moved) == (1, 2, True)
-        assert ("completed" in back.reason) == (writes > 0)
-    assert house.aliases(name) == {"champion": 1, "previous": 2}
-    assert tags_of(house.client, champion)[ROLLED_BACK] == "true"
-    assert MOVE not in house.client.get_registered_model(name).tags
 
 
 def test_a_roll_back_after_a_killed_promotion_takes_back_what_was_promoted(house, model, pair):
