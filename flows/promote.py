@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 MOST_ATTEMPTS = 3
 """How often a version is judged again because the champion changed in between."""
 DAY_S = 24 * 3600
+SECONDS_BETWEEN_LOOKS = 2
+"""How often a paused run looks whether its form was filled in."""
 
 
 class ReviewForm(RunInput):
@@ -80,7 +82,9 @@ def promote(
 def ask_person(review: Review) -> Decision:
     """Pause the flow run until somebody has filled in its form."""
     described = ReviewForm.with_initial_data(description=f"{review.promotion.model}: {review}.")
-    form = pause_flow_run(wait_for_input=described, timeout=DAY_S)
+    form = pause_flow_run(
+        wait_for_input=described, timeout=DAY_S, poll_interval=SECONDS_BETWEEN_LOOKS
+    )
     return Decision(form.decision, form.by, form.why, form.override)
 
 

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from pydantic import TypeAdapter
 
-from distill_tasks.core.errors import InputError
+from distill_tasks.core.errors import InputError, shortlist
 from registry.history import Event, History
 from registry.marks import mark_champion
 
@@ -30,6 +30,7 @@ CONTROL = "CONTROL"
 """The value of that tag where the version is the cheap control, which has no teacher."""
 STUDENT = "potstill.student"
 """Tag with the digest of a version's student, by which the version is found again."""
+VERSIONS_AT_ONCE = 1_000
 MOVE = "potstill.move"
 """Tag of a registered model whose aliases are being moved, as JSON; gone once they are."""
 
@@ -65,8 +66,8 @@ def choose_version(client: MlflowClient, name: str, version: int | None) -> Regi
     Raises InputError if there is no such version.
     """
     chosen = aliases_of(client, name).get(CHALLENGER) if version is None else version
-    known = sorted(read_versions(client, name))
-    if chosen not in known:
+    if chosen is None or not has_version(client, name, chosen):
+        known = shortlist([str(number) for number in sorted(read_versions(client, name))])
         found = "no challenger" if version is None else f"no version {version}"
         raise InputError(f"{name} has {found}; versions: {known}. Give one with --version.")
     return Registered(name, chosen, reused=True)
@@ -90,6 +91,17 @@ def find_missing(client: MlflowClient, name: str, alias: str) -> str | None:
         return None
     known = [f"version {version} is {other}" for other, version in sorted(aliases.items())]
     return f"{name} has no {alias} yet" + (f"; {' and '.join(known)}" if known else "")
+
+
+def has_version(client: MlflowClient, name: str, version: int) -> bool:
+    """Return whether a model has a version."""
+    try:
+        client.get_model_version(name, str(version))
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return False
+    return True
 
 
 def tags_of(client: MlflowClient, registered: Registered) -> dict[str, str]:
@@ -130,9 +142,9 @@ def find_unfinished(client: MlflowClient, name: str) -> Move | None:
     model = get_model(client, name)
     if MOVE in model.tags:
         move = TypeAdapter(Move).validate_json(model.tags[MOVE])
-        versions = read_versions(client, name)
-        if move.champion in versions:  # a person may have deleted it since
-            return move if move.previous in versions else replace(move, previous=None)
+        if has_version(client, name, move.champion):  # a person may have deleted it since
+            keeps = move.previous is None or has_version(client, name, move.previous)
+            return move if keeps else replace(move, previous=None)
     aliases = _read_aliases(model)
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     if champion is None or champion not in (previous, aliases.get(CHALLENGER)):
@@ -188,5 +200,13 @@ def _read_aliases(model: RegisteredModel) -> dict[str, int]:
 
 def read_versions(client: MlflowClient, name: str) -> dict[int, dict[str, str]]:
     """Return the tags of every version of a model by its number."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return {int(version.version): dict(version.tags) for version in found}
+    versions: dict[int, dict[str, str]] = {}
+    token = None
+    while True:
+        page = client.search_model_versions(
+            f"name = '{name}'", max_results=VERSIONS_AT_ONCE, page_token=token
+        )
+        versions |= {int(version.version): dict(version.tags) for version in page}
+        token = page.token
+        if not token:
+            return versions

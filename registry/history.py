@@ -18,7 +18,9 @@ from uuid import uuid4
 from mlflow.entities import ViewType
 from mlflow.utils.git_utils import get_git_commit
 
-from distill_tasks.scoring.looks import Look
+from distill_tasks.core.notes import Note, Rank
+from distill_tasks.core.wording import say_count
+from distill_tasks.scoring.looks import ALPHA, Look
 from distill_tasks.stages.flow_run import announce, current_flow_run
 from distill_tasks.tracking.store import make_experiment
 
@@ -173,6 +175,20 @@ class History:
     def count_looks(self, digest: str) -> int:
         """Return how many comparisons there were on rows of a digest."""
         return self.count_all_looks().get(digest, 0)
+
+    def note_looks(self, rows: Split) -> list[Note]:
+        """Return what a user should know of the looks at these rows so far."""
+        number = self.count_looks(rows.digest)
+        if number == 0:
+            return []
+        look = Look(number, len(rows))
+        spent = (
+            f"{say_count(number, 'comparison')} on these held-out rows so far: {look.left:.2g} of"
+        )
+        said = f"the gate made {spent} the alpha of {ALPHA:g} is left"
+        if not look.renewal:
+            return [Note(Rank.FINE, said)]
+        return [Note(Rank.KNOW, f"{said}; {look.renewal}")]
 
     def count_all_looks(self) -> dict[str, int]:
         """Return how many comparisons there were, by the digest of the rows.

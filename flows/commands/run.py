@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import NothingQualifiesError
@@ -36,6 +37,10 @@ from flows.printing import (
     print_smoke,
 )
 
+if TYPE_CHECKING:
+    from distill_tasks.core.notes import Note
+    from distill_tasks.data.corpus import Corpus
+
 logger = logging.getLogger("potstill")
 
 
@@ -50,9 +55,18 @@ def check(config: Config, *, json: Json = False) -> Answer:
     check_prefect()
     corpus = check_config(settings)
     notes = [*corpus.findings, *report_on_data(settings, corpus).warnings]
+    notes += _note_looks(settings, corpus)
     if not json:
         print_check(settings, corpus, notes)
     return answer_check(settings, corpus, notes)
+
+
+def _note_looks(config: DistillConfig, corpus: Corpus) -> list[Note]:
+    from distill_tasks.tracking.store import open_store
+    from registry.history import History
+
+    history = History(open_store(config.tracking), config.registry.model)
+    return history.note_looks(corpus.splits["held_out"])
 
 
 def plan(config: Config, *, json: Json = False) -> Answer:

@@ -1,4 +1,6 @@
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 from night import run_night
 from prefect.client.orchestration import get_client
+from prefect.flow_runs import resume_flow_run
 from prefect_states import last_flow_run, state_of, task_states
 from samples import (
     FAMILIES,
@@ -33,6 +36,7 @@ from flows.distill import Outcome, distill
 from flows.label import label_only
 from flows.promote import promote
 from registry.aliases import aliases_of
+from registry.history import History
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -210,6 +214,41 @@ def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
     assert "champion" not in aliases_of(client, model)
     assert promote(config).moved
     assert aliases_of(client, model) == {"champion": 1}
+
+
+def fill_in_form(**answers):
+    """Wait for a paused flow run and fill in its form, as a person does in Prefect's UI."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        run = last_flow_run()
+        if run.state.is_paused():
+            resume_flow_run(run.id, run_input=answers)
+            return
+        time.sleep(0.5)
+
+
+def test_a_version_waits_for_a_person_who_decides_by_tag_or_by_form(quick):
+    registry = quick["registry"] | {"promote": "review"}
+    written = quick | {"evaluate": {"controls": False}, "registry": registry}
+    config = parse_config(written, "test")
+    outcome = distill(config)
+    client, model = mlflow.MlflowClient(config.tracking.uri), config.registry.model
+    assert (outcome.promotion.waits, aliases_of(client, model)) == (True, {"challenger": 1})
+    assert last_flow_run().state.name == "Waiting for review"
+    client.set_model_version_tag(model, "1", "review", "aproved")
+    assert promote(config).waits
+    assert "is no decision" in client.get_model_version(model, "1").tags["review.note"]
+    client.set_model_version_tag(model, "1", "review", "approved")
+    assert promote(config).moved
+    assert aliases_of(client, model) == {"champion": 1}
+    client.delete_registered_model_alias(model, "champion")
+    client.set_registered_model_alias(model, "challenger", "1")
+    with ThreadPoolExecutor(1) as pool:
+        form = pool.submit(fill_in_form, decision="approved", by="Ada", why="read")
+        assert promote(config, ask=True).moved
+        form.result()
+    event = History(client, model).read()[-1]
+    assert (event.kind, event.by, event.flow_run) == ("promoted", "Ada", str(last_flow_run().id))
 
 
 def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):

@@ -4,6 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from distill_tasks.core.notes import Rank
 from distill_tasks.data.corpus import Split
 from registry.history import Event, History, find_former, find_hand_move
 
@@ -49,6 +50,21 @@ def test_a_comparison_is_one_look_however_often_it_is_asked_for(history):
     assert history.take_look(others, "a").rows == 10
     assert history.count_all_looks() == {rows.digest: 3, others.digest: 1}
     assert history.coming_look(rows).number == 4
+
+
+def test_what_was_spent_is_noted_and_how_to_renew_it(history):
+    rows = make_rows(1)
+    assert history.note_looks(rows) == []
+    history.take_look(rows, "a")
+    (note,) = history.note_looks(rows)
+    assert note.rank is Rank.FINE
+    assert note.text.startswith(
+        "the gate made 1 comparison on these held-out rows so far: 0.048 of"
+    )
+    history.client.set_tag(history.run_id, f"look.{rows.digest}.b", "30")
+    (note,) = history.note_looks(rows)
+    assert note.rank is Rank.KNOW
+    assert "8 fresh held-out rows instead would prove the same" in note.text
 
 
 def test_a_look_that_was_cut_short_counts(history):
