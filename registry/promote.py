@@ -57,14 +57,15 @@ def promote_version(
     if not allowed or champion == registered.version:
         reused = champion == registered.version
         return Promotion(registered.model, champion, previous, False, gate.reason, reused)
-    move = _plan(client, registered, gate, approval)
     if dry_run:
         _check_basis(client, registered, gate, kept=gate)
+        move = _plan(client, registered, gate, approval)
         return describe_move(registered.model, move, gate.reason, dry_run)
     with lease(client, registered.model):
         _check_basis(client, registered, gate, kept=read_gate(client, registered))
+        move = _plan(client, registered, gate, approval)
         move_aliases(client, registered.model, move)
-    return describe_move(registered.model, move, move.event.why if move.event else "", dry_run)
+    return describe_move(registered.model, move, gate.reason, dry_run)
 
 
 def _plan(
