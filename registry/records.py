@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.tracking.names import MOST_WORDS
+from registry.history import History
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,11 +24,9 @@ def keep_record(
 ) -> None:
     """Write a record of a version, and what it says in words as a tag; the file comes first.
 
-    A version that a person registered from no run gets the words alone.
+    The file of a version that a person registered from no run lies in the run of the history.
     """
-    version = client.get_model_version(registered.model, str(registered.version))
-    if version.run_id:
-        client.log_dict(version.run_id, record, _place(registered, name))
+    client.log_dict(find_run(client, registered), record, _place(registered, name))
     client.set_model_version_tag(
         registered.model, str(registered.version), PREFIX + name, words[:MOST_WORDS]
     )
@@ -39,11 +38,18 @@ def read_record(client: MlflowClient, registered: Registered, name: str) -> dict
     words = version.tags.get(PREFIX + name)
     if words is not None and words.startswith("{"):
         return dict(json.loads(words))
-    if words is None or not version.run_id:
+    if words is None:
         return None
+    run_id = version.run_id or History(client, registered.model).run_id
     with tempfile.TemporaryDirectory() as scratch:
-        path = client.download_artifacts(version.run_id, _place(registered, name), scratch)
+        path = client.download_artifacts(run_id, _place(registered, name), scratch)
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def find_run(client: MlflowClient, registered: Registered) -> str:
+    """Return the run that holds the files of a version: its own, or that of the history."""
+    version = client.get_model_version(registered.model, str(registered.version))
+    return str(version.run_id or History(client, registered.model).run_id)
 
 
 def _place(registered: Registered, name: str) -> str:
