@@ -21,9 +21,7 @@ def serve_postgres() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed; .ci/run installs it")
     found = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
     programs, port = found.stdout.strip(), find_port()
-    user: dict[str, str] = (
-        {"user": "postgres"} if os.getuid() == 0 else {}
-    )  # it refuses to run as root
+    user = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
     with tempfile.TemporaryDirectory() as data:
         if user:
             shutil.chown(data, "postgres")
