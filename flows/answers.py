@@ -192,6 +192,22 @@ class ReviewAnswer(Answer):
     decision: str = Field(description="`approved` or `rejected`.")
 
 
+class LeftoverAnswer(BaseModel):
+    """Something that nothing needs."""
+
+    kind: str = Field(description="`version`, `distillation`, `student` or `labels`.")
+    name: str = Field(description="Which.")
+    days: float = Field(description="Its age.")
+    megabytes: float | None = Field(description="On this disk; null for what lies in MLflow.")
+
+
+class PruneAnswer(Answer):
+    """What `prune` prints."""
+
+    removed: bool = Field(description="Whether they were removed.")
+    leftovers: list[LeftoverAnswer] = Field(description="What nothing needs.")
+
+
 class EventAnswer(BaseModel):
     """One decision of a history."""
 

@@ -22,6 +22,7 @@ from flows.answers import CODES, EXIT_CODES, Answer, Ending, PromotionAnswer
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
+from flows.commands.prune import prune
 from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
 from flows.commands.ui import ui
@@ -46,7 +47,7 @@ def schema() -> None:
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(init, check, plan, run, label),
     *(compare, promote, review, rollback, history),
-    *(predict, export, ui, schema),
+    *(predict, export, prune, ui, schema),
 )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distill_tasks.stages.preview import Smoke
     from flows.distill import Outcome
     from registry.history import Event
+    from registry.prune import Leftover
     from registry.side_by_side import SideBySide
 
 LATENCIES: dict[str, Callable[[Latency], str]] = {
@@ -180,6 +181,21 @@ def print_history(model: str, events: Sequence[Event], looks: Mapping[str, int])
     for digest, number in looks.items():
         left = f"{alpha_left(number):.2g} of alpha left"
         out.say(f"  held-out rows {digest}: looked at {say_count(number, 'time')}, {left}")
+
+
+def print_leftovers(leftovers: Sequence[Leftover]) -> None:
+    """Print what nothing needs, and what it takes."""
+    rows = [
+        {
+            "kind": one.kind,
+            "name": one.name,
+            "days": f"{one.days:.0f}",
+            "MB": "–" if one.megabytes is None else f"{one.megabytes:,.1f}",
+        }
+        for one in leftovers
+    ]
+    if rows:
+        out.show_table(say_count(len(rows), "leftover"), rows, last=("MB",))
 
 
 def say_promotion(promotion: Promotion) -> str:

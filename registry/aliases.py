@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from pydantic import TypeAdapter
@@ -200,13 +200,18 @@ def _read_aliases(model: RegisteredModel) -> dict[str, int]:
 
 def read_versions(client: MlflowClient, name: str) -> dict[int, dict[str, str]]:
     """Return the tags of every version of a model by its number."""
-    versions: dict[int, dict[str, str]] = {}
+    return {int(version.version): dict(version.tags) for version in list_versions(client, name)}
+
+
+def list_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Return every version of a model, in the order of their numbers."""
+    versions: list[ModelVersion] = []
     token = None
     while True:
         page = client.search_model_versions(
             f"name = '{name}'", max_results=VERSIONS_AT_ONCE, page_token=token
         )
-        versions |= {int(version.version): dict(version.tags) for version in page}
+        versions.extend(page)
         token = page.token
         if not token:
-            return versions
+            return sorted(versions, key=lambda version: int(version.version))
