@@ -42,7 +42,7 @@ class Page(HTMLParser):
         if self.in_cell:
             self.rows[-1].append("")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _):
         self.in_cell = False
 
     def handle_data(self, data):
@@ -96,7 +96,9 @@ def folder(pair, rows, report, tmp_path_factory):
 def right(pair, rows):
     """Which rows challenger and champion get right."""
     return [
-        np.array([label == NAMES[gold] for (label,), gold in zip(one.labels, rows.gold)])
+        np.array(
+            [label == NAMES[gold] for (label,), gold in zip(one.labels, rows.gold, strict=True)]
+        )
         for one in pair.asked
     ]
 
@@ -134,7 +136,7 @@ def test_the_table_of_flips_is_safe_to_open_and_whole(folder, comparison, rows):
     with (folder / "flips.csv").open(encoding="utf-8-sig", newline="") as file:
         written = list(csv.DictReader(file))
     assert len(written) == len(comparison.flips)
-    for cells, flip in zip(written, comparison.flips):
+    for cells, flip in zip(written, comparison.flips, strict=True):
         assert from_cell(cells["text"]) == rows.texts[flip.row]
         assert from_cell(cells["gold"]) == flip.gold
         said = from_cell(cells["challenger"]), from_cell(cells["champion"])
