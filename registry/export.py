@@ -149,7 +149,7 @@ def _list_results(metrics: Iterable[Metric]) -> Iterator[EvalResult]:
             )
 
 
-def _name_licence(terms: str) -> dict[str, str]:
+def _name_licence(terms: str) -> dict[str, Any]:
     """Return the fields of the teacher's terms, as `ApiTeacher.say_licence` words them."""
     found = re.fullmatch(r"(.+) \((https?://\S+)\), may train: \w+", terms)
     if found is None:

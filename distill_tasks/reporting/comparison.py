@@ -26,6 +26,7 @@ MOST_FLIPS = 200
 """Flips that the page shows; the table has them all."""
 MOST_CHARACTERS = 300
 """Of a text on the page."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NO_LABELS = "none"
 """What stands for an answer without labels."""
 COLUMNS = (
@@ -156,28 +157,35 @@ def draw_both(comparison: ModelComparison, path: Path) -> None:
     canvas.savefig(path, dpi=120)
 
 
-def _show_class(row: ComparedClass) -> dict[str, Any]:
+def _show_class(row: ComparedClass) -> Cells:
     change = row.change
-    pairs = (row.precision, row.recall, row.f1)
     return {
-        "name": as_visible(row.name),
+        "class": as_visible(row.name),
         "rows": f"{row.rows:,}",
-        "cells": [_figure(value) for ours, theirs in pairs for value in (theirs, ours)],
-        "change": NOTHING if change is None else f"{change:+.3f}",
-        "style": "" if not change else "gain" if change > 0 else "loss",
+        "change in F1": NOTHING if change is None else f"{change:+.3f}",
+        "F1": _show_pair(row.f1),
+        "recall": _show_pair(row.recall),
+        "precision": _show_pair(row.precision),
     }
+
+
+def _show_pair(figures: tuple[float | None, float | None]) -> str:
+    ours, theirs = (NOTHING if value is None else f"{value:.3f}" for value in figures)
+    return f"{theirs} → {ours}".replace(" ", NO_BREAK)
 
 
 def _show_flip(flip: Flip) -> dict[str, Any]:
     text = flip.text[:MOST_CHARACTERS] + "…" * (len(flip.text) > MOST_CHARACTERS)
-    both = reversed(list(zip(flip.answers, flip.confidences, strict=True)))
+    ours, theirs = (
+        f"{_show_labels(answer)} ({100 * sure:.0f} %)"
+        for answer, sure in zip(flip.answers, flip.confidences, strict=True)
+    )
     return {
         "row": flip.row,
         "change": _name_change(flip),
         "style": "loss" if flip.newly_wrong else "gain",
-        "gold": _show_labels(flip.gold),
-        "answers": [(_show_labels(answer), f"{100 * sure:.0f} %") for answer, sure in both],
         "text": as_visible(text),
+        "labels": [_show_labels(flip.gold), theirs, ours],
     }
 
 
@@ -187,7 +195,3 @@ def _name_change(flip: Flip) -> str:
 
 def _show_labels(labels: str) -> str:
     return as_visible(labels) or NO_LABELS
-
-
-def _figure(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}"

@@ -165,11 +165,16 @@ def test_the_page_shows_all_of_it_and_fetches_nothing(folder, comparison):
     assert figures["p95 ms"][:2] == [f"{one.p95_ms:.3g}" for one in (champion, challenger)]
     worst = comparison.classes[0]
     ours, theirs = worst.f1
-    assert figures[worst.name][-3:] == [f"{theirs:.3f}", f"{ours:.3f}", f"{ours - theirs:+.3f}"]
+    assert figures[worst.name][1:3] == [
+        f"{ours - theirs:+.3f}",
+        f"{theirs:.3f}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{ours:.3f}",
+    ]
     flip = comparison.flips[0]
-    sure = [f"{100 * value:.0f} %" for value in flip.confidences]
-    shown = [flip.gold, flip.answers[1], sure[1], flip.answers[0], sure[0], flip.text]
-    assert figures[str(flip.row)] == ["newly wrong", *shown]
+    ours, theirs = (
+        f"{label} ({100 * sure:.0f} %)"
+        for label, sure in zip(flip.answers, flip.confidences, strict=True)
+    )
+    assert figures[str(flip.row)] == ["newly wrong", flip.text, flip.gold, theirs, ours]
 
 
 def test_nothing_that_users_wrote_is_markup_on_the_page(folder):
