@@ -21,11 +21,10 @@ def say_review(review: Review) -> str:
 
 def say_looks(gate: GateReport) -> str:
     """Return which look at the held-out rows it was, and when fresh ones are due; empty if none."""
-    look = getattr(gate, "look", None)
-    if look is None:
+    if gate.look is None:
         return ""
-    said = f"{look}. {look.renewal}.".removesuffix(" .")
-    return f"{said[0].upper()}{said[1:]}"
+    said = "; ".join(filter(None, (str(gate.look), gate.look.renewal)))
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def tabulate_gate(gate: GateReport) -> list[Cells]:

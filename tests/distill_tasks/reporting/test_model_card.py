@@ -1,7 +1,7 @@
 import ast
 import html
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from builders import make_latency
@@ -20,6 +20,7 @@ from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion, Review, Standing
 from distill_tasks.scoring.fidelity import Slice
 from distill_tasks.scoring.intervals import Figure
+from distill_tasks.scoring.looks import Look
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.teachers.api import ApiTeacher
 
@@ -132,24 +133,11 @@ def test_a_card_says_what_it_was_tested_on_and_where_its_figures_say_little(find
     assert panel.worst is None or f"Worst slice: {panel.worst.kind}" in card
 
 
-@dataclass(frozen=True)
-class WithLook(GateReport):
-    """The answer of a gate that counts looks."""
-
-    look: object = None
-
-
 def test_a_card_says_which_look_at_the_rows_it_was(findings):
-    class Seventh:
-        renewal = "50 fresh rows would do"
-
-        def __str__(self):
-            return "look 7, 0.02 left"
-
-    promotion = Promotion("small", 2, 1, False, "NO BEATS", False)
-    review = Review(promotion, WithLook(3, 2, "rows", False, "NO BEATS", look=Seventh()))
-    said = "**Looks at the held-out rows:** Look 7, 0.02 left. 50 fresh rows would do."
-    assert said in card_of(findings, review)
+    promotion, look = Promotion("small", 2, 1, False, "NO BEATS", False), Look(50, 200)
+    review = Review(promotion, GateReport(3, 2, "rows", False, "NO BEATS", look=look))
+    said = f"**Looks at the held-out rows:** Look 50 at these rows, {str(look).split(', ', 1)[1]}; "
+    assert said + look.renewal in card_of(findings, review)
     assert "Looks at" not in card_of(findings)
 
 
