@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,10 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_tasks.core.errors import InputError, PotstillError, say_reason
+from distill_tasks.core.markup import as_markdown
+from distill_tasks.scoring.statistics import QUALITY_NAMES
+from distill_tasks.serving.served_model import ABOUT
+from distill_tasks.tracking.names import CALL, LICENCE
 from registry.served import open_served, read_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from huggingface_hub import EvalResult, ModelCardData
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
     from mlflow.entities.model_registry import ModelVersion
 
 CARD = "README.md"
@@ -22,6 +31,9 @@ TOKEN = "HF_TOKEN"  # noqa: S105  # the name of a variable
 """The environment variable with the token of the hub."""
 LINK = re.compile(r"\[([^\]]*)\]\((?:[a-z]+://|file:)[^)]*\)")
 """Links of the card, which lead to an MLflow that readers of the folder may not have."""
+TASK, HELD_OUT = "text-classification", "held_out"
+LIBRARIES = {"transformers": "transformers", "onnx": "onnx"}
+"""What the hub calls the library of a runtime, where it knows it."""
 USE = """
 ## How to use it
 
@@ -66,7 +78,9 @@ def export_version(client: MlflowClient, name: str, alias: str, folder: Path) ->
         shutil.copy(file, draft)
     needed = code.parents[1] / "requirements.txt"
     (draft / "requirements.txt").write_text(_without_mlflow(needed.read_text(encoding="utf-8")))
-    (draft / CARD).write_text(write_card(version, model), encoding="utf-8")
+    (draft / CARD).write_text(
+        write_card(version, model, _read_metrics(client, version)), encoding="utf-8"
+    )
     if folder.exists():
         folder.rmdir()
     draft.rename(folder)
@@ -88,16 +102,66 @@ def find_version(client: MlflowClient, name: str, alias: str) -> ModelVersion:
         ) from None
 
 
-def write_card(version: ModelVersion, model: Any) -> str:
-    """Return the card of a version as the README of its folder, with what the hub reads of it."""
-    lines = (version.description or f"# {version.name}").splitlines()
-    card = "\n".join(LINK.sub(r"\1", line) for line in lines if not _is_links(line))
-    header = ["pipeline_tag: text-classification", "tags: [potstill, distillation]"]
-    fields = read_fields(model)
-    about = f"\nIt reads the fields {', '.join(fields)}, or a text that joins them.\n"
-    return "\n".join(
-        ["---", *header, "---", "", card.strip(), about if fields else "", USE.strip()]
+def write_card(version: ModelVersion, model: Any, metrics: Iterable[Metric] = ()) -> str:
+    """Return the card of a version as the README of its folder, with what the hub reads of it.
+
+    ``metrics`` are those of its logged model; the ones measured on held-out rows are told the hub.
+    """
+    described, *_ = (version.description or f"# {as_markdown(version.name)}").partition(
+        f"\n{CALL}\n"
     )
+    lines = described.splitlines()
+    card = "\n".join(LINK.sub(r"\1", line) for line in lines if not _is_links(line))
+    header = _head_card(version, model, metrics)
+    fields = as_markdown(", ".join(read_fields(model)))
+    about = f"\nIt reads the fields {fields}, or a text that joins them.\n" if fields else ""
+    return "\n".join(["---", header.to_yaml(), "---", "", card.strip(), about, USE.strip()]) + "\n"
+
+
+def _head_card(version: ModelVersion, model: Any, metrics: Iterable[Metric]) -> ModelCardData:
+    """Return what the hub reads of a card: task, library, licence, figures."""
+    from huggingface_hub import ModelCardData
+
+    about = json.loads((model.folder / ABOUT).read_text(encoding="utf-8"))
+    return ModelCardData(
+        pipeline_tag=TASK,
+        library_name=LIBRARIES.get(about["runtime"], "potstill"),
+        tags=["potstill", "distillation"],
+        model_name=f"{version.name}, version {version.version}",
+        eval_results=list(_list_results(metrics)) or None,
+        **_name_licence(version.tags.get(LICENCE, "")),
+    )
+
+
+def _list_results(metrics: Iterable[Metric]) -> Iterator[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    kinds = {name: "accuracy" if name == "accuracy" else "f1" for name in QUALITY_NAMES.values()}
+    for metric in metrics:
+        if metric.key in kinds and metric.dataset_name == HELD_OUT:
+            yield EvalResult(
+                task_type=TASK,
+                dataset_type="private",
+                dataset_name=f"held-out rows, digest {metric.dataset_digest}",
+                metric_type=kinds[metric.key],
+                metric_name=metric.key,
+                metric_value=round(metric.value, 4),
+            )
+
+
+def _name_licence(terms: str) -> dict[str, Any]:
+    """Return the fields of the teacher's terms, as `ApiTeacher.say_licence` words them."""
+    found = re.fullmatch(r"(.+) \((https?://\S+)\), may train: \w+", terms)
+    if found is None:
+        return {}
+    name = re.sub(r"[^a-z0-9.]+", "-", found[1].lower()).strip("-")
+    return {"license": "other", "license_name": name or "terms", "license_link": found[2]}
+
+
+def _read_metrics(client: MlflowClient, version: ModelVersion) -> list[Metric]:
+    """Return the metrics of a version's logged model; none of a version from elsewhere."""
+    logged = re.fullmatch(r"models:/(m-\w+)", version.source or "")
+    return list(client.get_logged_model(logged[1]).metrics or []) if logged else []
 
 
 def check_push(repository: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 
 from distill_tasks.stages.stage import stage
+from distill_tasks.tracking.names import LICENCE
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from distill_tasks.tracking.runs import Distillation
 
 logger = logging.getLogger("potstill")
-
-LICENCE = "teacher_licence"
-"""The tag of a version that says under which terms its teacher was learned from."""
 
 
 def register_candidate(

@@ -32,6 +32,8 @@ class Asked:
     """The `ServedModel`, run with the code of its version."""
     labels: list[list[str]]
     """The predicted labels of each row; exactly one in a single-label problem."""
+    confidences: list[float]
+    """How sure it is of each row's answer."""
 
     @property
     def place(self) -> Served:
@@ -87,7 +89,7 @@ def ask(uri: str, rows: Split) -> Asked:
     except Exception as error:  # noqa: BLE001  # whatever the code of a version raises
         raise UnopenedError(f"{uri} opens, but does not answer: {say_error(error)}.") from None
     labels = [_split(a.label) if several else [a.label] for a in answers]
-    return Asked(uri, model, labels)
+    return Asked(uri, model, labels, [answer.confidence for answer in answers])
 
 
 def _split(label: str) -> list[str]:

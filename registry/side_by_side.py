@@ -36,6 +36,8 @@ class SideBySide:
     comparison: PairedComparison | None
     latencies: tuple[Latency, Latency]
     rows: int
+    asked: tuple[Asked, Asked]
+    """Both models with their answers."""
 
 
 def compare_models(
@@ -82,6 +84,7 @@ def compare_asked(
         comparison=comparison,
         latencies=(timed["first"], timed["second"]),
         rows=len(rows),
+        asked=(first, second),
     )
 
 

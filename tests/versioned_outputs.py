@@ -236,7 +236,10 @@ def show_verdicts(given: Given):
             latencies = make_latency(p95_ms, noise), make_latency(10.0)
             found.append([comparison, gate.decide(comparison, *latencies, 0.01, metric)[0]])
     labels = [[CLASSES[number]] for number in answers[0].argmax(axis=1)]
-    asked, right = Asked("models:/m/1", speakers[0], labels), (answers[0] & gold).any(1).mean()
+    asked, right = (
+        Asked("models:/m/1", speakers[0], labels, [1.0] * len(labels)),
+        (answers[0] & gold).any(1).mean(),
+    )
     for difference in (0.0015, 0.0025):
         measured = gate.Measured(rows.digest, "accuracy", float(right) + difference)
         found.append(gate.find_change(asked, measured, rows, CLASSES) is not None)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.errors import shortlist
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.terminal import Cells
+from distill_tasks.core.wording import say_count
 from distill_tasks.reporting.promises import say_promise, say_words
-from distill_tasks.reporting.review import list_standing, name_champion, say_review
-from distill_tasks.reporting.sentences import say_classes, say_footprint, say_verdict
+from distill_tasks.reporting.review import list_standing, name_champion, say_looks, say_review
+from distill_tasks.reporting.sentences import (
+    say_classes,
+    say_footprint,
+    say_verdict,
+    say_worst_slice,
+)
 from distill_tasks.reporting.tables import NOTHING, markdown_table
 from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.statistics import QUALITY_NAMES
+from distill_tasks.scoring.verdicts import FEWEST_ROWS
 from distill_tasks.students.controls import CONTROLS
+from distill_tasks.tracking.names import CALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +44,8 @@ FIGURES = {
 """The figures of a card; the file `figures.json` of its run has all."""
 MOST_CHARACTERS = 4_900
 """MLflow's databases keep 5,000 characters of a description."""
-MOST_OF_A_PART = 600
+MOST_OF_A_PART = (600, 400, 250)
+"""Of a long part, tried in this order until the card is short enough."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,12 @@ def write_card(
     judgement = findings.proof.judgements.get(candidate.name)
     verdict = as_markdown(say_verdict(judgement)) if judgement else "It had none."
     loses = ". ".join(as_markdown(line) for line in _say_losses(findings, candidate))
+    looks = say_looks(review.gate) if review and review.gate else ""
     parts = [
         f"# {as_markdown(candidate.name)} of {as_markdown(findings.config.name)}",
         _introduce(findings, candidate),
         f"**Champion?** {as_markdown(say_review(review))}" if review else "",
+        f"**Looks at the held-out rows:** {as_markdown(looks)}" if looks else "",
         f"**Promises on held-out:** {_list_promises(findings, candidate)}",
         as_markdown(say_words(findings)) if judgement else "",
         f"**Did the teacher help?** {verdict}",
@@ -70,7 +83,11 @@ def write_card(
         _space(tabulate_card(findings, candidate, review)),
         f"![Quality against latency of all candidates]({links.front})",
         _say_speed(findings, candidate),
+        f"**Data:** {as_markdown(_say_data(findings))}",
+        f"**Licence:** {as_markdown(_say_licence(findings, candidate))}",
+        f"**Limits:** {as_markdown(_say_limits(findings, candidate))}",
         f"[Summary run]({links.summary}) · [all candidates side by side]({links.compare})",
+        f"{CALL}\n\n{_show_call(findings)}",
     ]
     return _shorten([part for part in parts if part])
 
@@ -86,12 +103,57 @@ def _introduce(findings: Findings, candidate: Candidate) -> str:
     student, teacher = candidate.student, findings.config.teacher.kind
     taught = f"distilled from a teacher of kind `{teacher}`"
     origin = taught if student.distilled else CONTROLS[candidate.name].about
-    terms = findings.config.teacher.say_licence() if student.distilled else ""
     return (
         f"A student of {student.parameters:,} parameters and {student.disk_mb:.1f} MB, {origin} "
         f"with seed {student.seed}. Text in; label, confidence, class probabilities and whether to "
-        "abstain out." + (f" Licence of the teacher: {as_markdown(terms)}." if terms else "")
+        "abstain out."
     )
+
+
+def _say_data(findings: Findings) -> str:
+    """Return the rows of each split, and the classes."""
+    rows, classes = findings.rows.splits, findings.rows.classes
+    counts = ", ".join(f"{name} {len(split):,}" for name, split in rows.items())
+    named = f"{say_count(len(classes), 'class', 'classes')}: {shortlist(classes)}"
+    return f"rows of {counts}; {named}. Digest of held-out: {rows['held_out'].digest}."
+
+
+def _say_licence(findings: Findings, candidate: Candidate) -> str:
+    terms = findings.config.teacher.say_licence() if candidate.student.distilled else ""
+    if not terms:
+        return "none was stated, neither of the data nor of the teacher."
+    return f"Licence of the teacher: {terms}. None was stated of the data."
+
+
+def _say_limits(findings: Findings, candidate: Candidate) -> str:
+    """Return where the figures say little or nothing."""
+    split, classes = findings.rows.splits["held_out"], findings.rows.classes
+    lines = ["It knows these classes alone, and the figures hold for rows like those of held-out."]
+    counts = split.rows_per_class(len(classes)).tolist()
+    few = [f"{name} ({n})" for name, n in zip(classes, counts, strict=True) if n < FEWEST_ROWS]
+    if split.has_gold and few:
+        lines.append(f"Too few held-out rows to know how good it is at: {shortlist(few)}.")
+    panel = findings.proof.panels.get(candidate.name)
+    if panel and (worst := say_worst_slice(panel)):
+        lines.append(f"{worst}.")
+    production = findings.proof.production.get(candidate.name)
+    if production:
+        odd = 100 * production.out_of_distribution.value
+        lines.append(f"{odd:.1f} % of production is less familiar to it than 95 % of held-out is.")
+    return " ".join(lines)
+
+
+def _show_call(findings: Findings) -> str:
+    """Return the code that asks the champion; names stand in it as JSON, which is Python too."""
+    address = json.dumps(f"models:/{findings.config.registry.model}@champion", ensure_ascii=False)
+    fields = findings.config.data.fields
+    row = json.dumps(dict.fromkeys(fields, "some text") if fields else "some text")
+    return f"""```python
+import mlflow
+
+model = mlflow.pyfunc.load_model({address})  # or models:/NAME/VERSION
+model.predict([{row}])
+```"""
 
 
 def _say_speed(findings: Findings, candidate: Candidate) -> str:
@@ -109,13 +171,22 @@ def _say_speed(findings: Findings, candidate: Candidate) -> str:
 
 
 def _shorten(parts: list[str]) -> str:
-    """Return the parts as one text; where it is too long, long ones are cut with an ellipsis."""
+    """Return the parts as one text; where it is too long, the long ones end with an ellipsis."""
     text = "\n\n".join(parts) + "\n"
-    if len(text) <= MOST_CHARACTERS:
-        return text
-    kept = [part if part.startswith(("|", "!", "[")) else part[:MOST_OF_A_PART] for part in parts]
-    shown = [one if one == part else f"{one}…" for one, part in zip(kept, parts, strict=True)]
-    return "\n\n".join(shown)[:MOST_CHARACTERS]
+    for most in MOST_OF_A_PART:
+        if len(text) <= MOST_CHARACTERS:
+            break
+        text = "\n\n".join(part if _is_whole(part) else _cut(part, most) for part in parts)
+    return text[:MOST_CHARACTERS]
+
+
+def _is_whole(part: str) -> bool:
+    """Return whether a part is a table, a picture, links or code, which are useless when cut."""
+    return part.startswith(("|", "!", "[", CALL))
+
+
+def _cut(part: str, most: int) -> str:
+    return part if len(part) <= most else f"{part[:most]}…"
 
 
 def _list_promises(findings: Findings, candidate: Candidate) -> str:
@@ -133,7 +204,7 @@ def _list_promises(findings: Findings, candidate: Candidate) -> str:
 def tabulate_card(
     findings: Findings, candidate: Candidate, review: Review | None = None
 ) -> list[Cells]:
-    """Return the card's figures: this seed with its interval, the teacher, and the champion.
+    """Return the card's figures: the teacher, this seed with its interval, the champion.
 
     The champion's are those that the gate measured beside this version.
     """
@@ -154,9 +225,9 @@ def _list_figures(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
             figure, theirs = ours.figures[key], teacher.figures.get(key)
             yield {
                 "held-out": name,
+                "teacher": f"{theirs.value:.4f}" if theirs else NOTHING,
                 "this version": f"{figure.value:.4f}",
                 "95 % interval": f"{figure.low:.4f} – {figure.high:.4f}",
-                "teacher": f"{theirs.value:.4f}" if theirs else NOTHING,
             }
 
 
@@ -166,9 +237,9 @@ def _list_times(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
         low, high = ours.intervals[key]
         yield {
             "held-out": name,
+            "teacher": f"{getattr(teacher, key):.3g}" if teacher else NOTHING,
             "this version": f"{getattr(ours, key):.3g}",
             "95 % interval": f"{low:.3g} – {high:.3g}",
-            "teacher": f"{getattr(teacher, key):.3g}" if teacher else NOTHING,
         }
 
 

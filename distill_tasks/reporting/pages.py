@@ -43,6 +43,7 @@ from distill_tasks.reporting.tables import (
     tabulate_splits,
     tabulate_variants,
 )
+from distill_tasks.reporting.templates import fill_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,8 +70,6 @@ ON_PAGE = (
     *("p50 ms", "p95 ms", "speed-up p50", "speed-up p95", "MB"),
 )
 """Columns of the page's first table, as many as a screen is wide; the second one has the others."""
-
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
 def write_note(findings: Findings, review: Review | None = None) -> str:
@@ -125,12 +124,8 @@ def write_page(
     findings: Findings, links: dict[str, str], path: Path, review: Review | None = None
 ) -> None:
     """Write the report as one HTML file that opens offline."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     filled = _fill(findings, links) | _fill_review(review)
-    path.write_text(template.render(**filled), encoding="utf-8")
+    path.write_text(fill_template("report.html.jinja", filled), encoding="utf-8")
 
 
 def _write_review(review: Review | None) -> list[str]:

@@ -19,6 +19,14 @@ def say_review(review: Review) -> str:
     return f"{outcome[0].upper()}{outcome[1:]}.{reason}"
 
 
+def say_looks(gate: GateReport) -> str:
+    """Return which look at the held-out rows it was, and when fresh ones are due; empty if none."""
+    if gate.look is None:
+        return ""
+    said = "; ".join(filter(None, (str(gate.look), gate.look.renewal)))
+    return f"{said[0].upper()}{said[1:]}."
+
+
 def tabulate_gate(gate: GateReport) -> list[Cells]:
     """Return both models' figures; where none were compared, the answer with its reason."""
     version, champion = f"version {gate.version}", name_champion(gate)

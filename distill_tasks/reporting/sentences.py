@@ -185,15 +185,21 @@ def say_footprint(footprint: Footprint) -> str:
 def say_errors(panel: Panel) -> list[str]:
     """Return how many errors there are of each kind, and the worst slice."""
     lines = [_say_group(kind, group) for kind, group in panel.errors.items()]
+    worst = say_worst_slice(panel)
+    return [*lines, worst] if worst else lines
+
+
+def say_worst_slice(panel: Panel) -> str:
+    """Return the slice that loses most against the teacher; empty where none is large enough."""
     worst, gap = panel.worst, panel.worst_difference
-    if worst is not None and gap is not None:
-        lines.append(
-            f"Worst slice: {worst.kind} {worst.name}, {worst.rows} rows: student "
-            f"{100 * worst.student:.1f} %, teacher {100 * worst.teacher:.1f} %, the student's less "
-            f"the teacher's {100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, "
-            f"{100 * gap.high:+.1f}]"
-        )
-    return lines
+    if worst is None or gap is None:
+        return ""
+    return (
+        f"Worst slice: {worst.kind} {worst.name}, {worst.rows} rows: student "
+        f"{100 * worst.student:.1f} %, teacher {100 * worst.teacher:.1f} %, the student's less "
+        f"the teacher's {100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, "
+        f"{100 * gap.high:+.1f}]"
+    )
 
 
 def _say_group(kind: str, group: ErrorGroup) -> str:

@@ -33,6 +33,10 @@ SPEED_UP = "speed-up p95"
 """The metric of a summary run: the teacher's p95 latency divided by the chosen student's."""
 MOST_WORDS = 500
 """Characters of a tag with words for people: MLflow takes 5,000, its pages show fewer."""
+LICENCE = "teacher_licence"
+"""The tag of a version that says under which terms its teacher was learned from."""
+CALL = "## How to call it"
+"""Begins the last section of a card; a folder of the model says how itself."""
 GAIN = "gain over control"
 """The metric of a judged student: its quality minus that of itself without the teacher."""
 

@@ -1,6 +1,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,17 +11,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import mlflow
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from distill_tasks.config import TrackingConfig
 from distill_tasks.core.errors import InputError
 from distill_tasks.data.settings import RowFormat
+from distill_tasks.serving.served_model import open_model
 from distill_tasks.students.folder import describe_fields
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.store import connect
-from registry.export import check_push, export_version
+from registry.export import check_push, export_version, write_card
 
 CARD = "# words of pets\n\nGood.\n\n[Summary run](http://inside:5000/#/x) · [all](http://inside/y)"
+CARD += "\n\n## How to call it\n\n    load_model('models:/pets@champion')"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +42,9 @@ def tracking(light_folders, empty_mlflow, tmp_path_factory):
     with mlflow.start_run() as run:
         pass
     model = log_student(run.info.run_id, "words", student, {})
+    rows = from_pandas(pd.DataFrame({"text": ["purr"]}), name="held_out")
+    with mlflow.start_run(run.info.run_id):
+        mlflow.log_metrics({"macro F1": 0.87654, "p95 ms": 1}, model_id=model, dataset=rows)
     client = mlflow.MlflowClient(config.uri)
     client.create_registered_model("pets")
     client.create_model_version("pets", f"models:/{model}", model_id=model, description=CARD)
@@ -64,11 +74,31 @@ def test_an_exported_champion_answers_from_its_folder_alone(client, tmp_path):
 def test_its_card_is_a_readme_that_leads_nowhere_inside(client, tmp_path):
     export_version(client, "pets", "1", tmp_path / "pets")
     card = (tmp_path / "pets" / "README.md").read_text()
-    assert card.startswith("---\npipeline_tag: text-classification\n")
+    about = ModelCard(card).data
+    assert about.pipeline_tag == "text-classification"
+    assert about.library_name == "potstill"
+    assert about.license is None
+    (result,) = about.eval_results
+    assert (result.metric_name, result.metric_value) == ("macro F1", 0.8765)
+    assert result.dataset_name.startswith("held-out rows, digest ")
     assert "# words of pets\n\nGood." in card
     assert "It reads the fields subject, body, or a text that joins them." in card
     assert "inside" not in card
+    assert "models:/" not in card  # it calls its own files
     assert 'python served_model.py . "some text"' in card
+
+
+def test_its_readme_names_the_terms_of_the_teacher_and_no_field_is_markup(light_folders):
+    model = open_model(light_folders["bag_of_words"])
+    model.fields = ("<img src=x>", "[a](http://b.example)")
+    terms = "My Terms: v2 (https://t.example/x), may train: yes"
+    tags = [ModelVersionTag("teacher_licence", terms)]
+    card = ModelCard(write_card(ModelVersion("a: |\n--- <b>", "3", 0, tags=tags), model))
+    assert card.data.license == "other"
+    assert card.data.license_name == "my-terms-v2"
+    assert card.data.license_link == "https://t.example/x"
+    page = MarkdownIt("commonmark").render(card.text)
+    assert set(re.findall(r"<(\w+)", page)) == {"h1", "h2", "p", "pre", "code"}
 
 
 @pytest.mark.parametrize(
