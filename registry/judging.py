@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,9 @@ CLEARLY_FASTER = 0.9
 difference exceeds that between two measurements of either model in the same run."""
 
 
+Keep = Callable[["SideBySide", GateReport], None]
+
+
 @dataclass(frozen=True)
 class Measured:
     """The quality of a student on held-out rows, before it was registered."""
@@ -83,8 +87,11 @@ class Case:
         return history.take_look(self.held_out, comparison)
 
 
-def compare(case: Case, plain: GateReport) -> GateReport:
-    """Return a gate report with the comparison of a version and the champion filled in."""
+def compare(case: Case, plain: GateReport, keep: Keep) -> GateReport:
+    """Return a gate report with the comparison of a version and the champion filled in.
+
+    ``keep`` is given the two models side by side, where they were compared, and the report.
+    """
     challenger = ask(case.registered.uri, case.held_out)
     measured = read_measured(case.client, case.registered)
     changed = measured and find_change(challenger, measured, case.held_out, case.classes)
@@ -104,23 +111,26 @@ def compare(case: Case, plain: GateReport) -> GateReport:
         return replace(plain, reason="held_out has no gold labels, so nothing can be proven")
     look = case.look(champion)
     logger.info("gate: version %d against champion %d, %s", plain.version, champion.version, look)
-    judged = _rule(case, replace(plain, look=look), look, (challenger, reigning))
-    scarce = "" if judged.promote else name_scarce(gold, case.classes, judged.metric)
-    said = (judged.reason, scarce, "" if judged.promote else look.renewal)
-    return replace(judged, reason="; ".join(part for part in said if part))
-
-
-def _rule(case: Case, plain: GateReport, look: Look, models: tuple[Asked, Asked]) -> GateReport:
-    """Return the report of a look at what two models say."""
-    metric, rules = case.config.select.metric, case.config.registry
     pair = compare_asked(
-        *models,
+        challenger,
+        reigning,
         case.held_out,
         case.classes,
         case.config.measure,
-        metric,
+        case.config.select.metric,
         significance=2 * look.alpha,
     )
+    judged = _rule(case.config, replace(plain, look=look), pair)
+    scarce = "" if judged.promote else name_scarce(gold, case.classes, judged.metric)
+    said = (judged.reason, scarce, "" if judged.promote else look.renewal)
+    judged = replace(judged, reason="; ".join(part for part in said if part))
+    keep(pair, judged)
+    return judged
+
+
+def _rule(config: DistillConfig, plain: GateReport, pair: SideBySide) -> GateReport:
+    """Return the report of a version and the champion side by side."""
+    metric, rules = config.select.metric, config.registry
     assert pair.comparison is not None  # gold is there
     promote, reason = decide(pair.comparison, *pair.latencies, rules.allowed_drop, metric)
     ours, theirs = stand(pair)

@@ -26,7 +26,7 @@ def keep_record(
 
     The file of a version that a person registered from no run lies in the run of the history.
     """
-    client.log_dict(find_run(client, registered), record, _place(registered, name))
+    client.log_dict(find_run(client, registered), record, f"{place_record(registered, name)}.json")
     client.set_model_version_tag(
         registered.model, str(registered.version), PREFIX + name, words[:MOST_WORDS]
     )
@@ -42,7 +42,7 @@ def read_record(client: MlflowClient, registered: Registered, name: str) -> dict
         return None
     run_id = version.run_id or History(client, registered.model).run_id
     with tempfile.TemporaryDirectory() as scratch:
-        path = client.download_artifacts(run_id, _place(registered, name), scratch)
+        path = client.download_artifacts(run_id, f"{place_record(registered, name)}.json", scratch)
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
@@ -52,5 +52,6 @@ def find_run(client: MlflowClient, registered: Registered) -> str:
     return str(version.run_id or History(client, registered.model).run_id)
 
 
-def _place(registered: Registered, name: str) -> str:
-    return f"versions/{registered.model}/{registered.version}/{name}.json"
+def place_record(registered: Registered, name: str) -> str:
+    """Return where in its run the files of a version lie that have a name."""
+    return f"versions/{registered.model}/{registered.version}/{name}"
