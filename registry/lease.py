@@ -95,11 +95,14 @@ def _find_ahead(client: MlflowClient, model: str, key: str, number: int) -> str 
 
 
 def _read(client: MlflowClient, model: str) -> dict[str, Ticket]:
-    """Return the tickets that count, by the tags that hold them."""
+    """Return the tickets that count, by the tags that hold them; the others are removed."""
     tags = get_model(client, model).tags
     tickets = {
         key: Ticket(**json.loads(text)) for key, text in tags.items() if key.startswith(LEASE)
     }
+    for key, ticket in tickets.items():
+        if ticket.is_over:
+            client.delete_registered_model_tag(model, key)
     return {key: ticket for key, ticket in tickets.items() if not ticket.is_over}
 
 

@@ -57,6 +57,7 @@ def test_what_a_killed_process_left_stops_nobody(client, model):
         leave_ticket(client, model, os.getpid(), seconds=-1, host="another")
     with lease(client, model):
         assert time.monotonic() - started < leases.LASTS_S / 2
+    assert client.get_registered_model(model).tags == {}
 
 
 def test_who_waits_too_long_is_told_for_whom(client, model, monkeypatch):

@@ -141,7 +141,7 @@ def test_any_former_champion_can_be_gone_back_to_and_no_other_version(house, mod
 
 def test_every_change_of_champion_stands_in_the_history_once(house, model, pair):
     report = house.allow(pair[1])
-    assert not die_after(house, 8, lambda dying: promote_version(dying, pair[1], report))
+    assert not die_after(house, 4, lambda dying: promote_version(dying, pair[1], report))
     finish_promotion(house.client, model)
     roll_back(house.client, model)
     changes = [event for event in History(house.client, model).read() if event.kind in CHANGES]
@@ -204,7 +204,7 @@ def die_after(house, writes, command):
 
 def test_a_roll_back_after_a_killed_promotion_takes_back_what_was_promoted(house, model, pair):
     report = house.allow(pair[1])
-    assert not die_after(house, 2, lambda dying: promote_version(dying, pair[1], report))
+    assert not die_after(house, 4, lambda dying: promote_version(dying, pair[1], report))
     back = roll_back(house.client, model)
     assert (back.champion, back.previous, back.reason) == (1, 2, "rolled back")
     assert house.aliases(model) == {"champion": 1, "previous": 2}
@@ -235,7 +235,7 @@ def test_an_alias_on_the_champion_that_means_nothing_there_is_taken_off(house, m
 
 def test_a_move_to_a_version_that_was_deleted_since_is_forgotten(house, model, pair):
     report = house.allow(pair[1])
-    assert not die_after(house, 1, lambda dying: promote_version(dying, pair[1], report))
+    assert not die_after(house, 3, lambda dying: promote_version(dying, pair[1], report))
     house.client.delete_model_version(model, "2")
     assert finish_move(house.client, model) is None
     third = house.register(model, STATIC)
