@@ -18,7 +18,7 @@ from distill_tasks.core.live import LogLines
 from distill_tasks.core.process import set_up_process
 from distill_tasks.core.retries import limit_retries, say_unanswered
 from distill_tasks.core.terminal import Terminal, degrade_characters
-from flows.answers import CODES, EXIT_CODES, Answer, Ending, PromotionAnswer
+from flows.answers import CODES, EXIT_CODES, Answer, Ending
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
@@ -27,6 +27,7 @@ from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
 from flows.commands.ui import ui
 from flows.commands.versions import history, review, rollback
+from flows.version_answers import PromotionAnswer
 
 ABOUT = "Distil a large teacher into the small model that goes to production, and prove it may."
 UNFORTUNATE = {Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED}

@@ -8,9 +8,10 @@ from cyclopts import Parameter, validators
 
 from distill_tasks.config import load_config
 from distill_tasks.core.wording import say_count
-from flows.answers import Answer, Ending, LeftoverAnswer, PruneAnswer
+from flows.answers import Answer, Ending
 from flows.commands.options import Config, Json
 from flows.printing import out, print_leftovers
+from flows.version_answers import LeftoverAnswer, PruneAnswer
 
 DAYS = 30.0
 

@@ -15,12 +15,12 @@ from flows.answers import (
     Answer,
     answer_comparison,
     answer_nothing_to_do,
-    answer_promotion,
     name_ending,
 )
 from flows.commands.checks import load_checked
 from flows.commands.options import Config, DetailedExitCodes, DryRun, Json, WaitMinutes
 from flows.printing import out, print_notes, print_promotion, print_side_by_side
+from flows.version_answers import answer_promotion
 
 
 def compare(

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from distill_tasks.config import TrackingConfig, load_config
 from distill_tasks.core.errors import InputError
-from flows.answers import (
-    Answer,
-    Ending,
-    EventAnswer,
-    HistoryAnswer,
-    ReviewAnswer,
-    answer_nothing_to_do,
-    answer_promotion,
-)
+from flows.answers import Answer, Ending, answer_nothing_to_do
 from flows.commands.options import DryRun, Json
 from flows.printing import out, print_history, print_promotion
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from flows.version_answers import EventAnswer, HistoryAnswer, ReviewAnswer, answer_promotion
 
 Model = Annotated[
     str, Parameter(help="The registered model's name, or a distill.yaml that names it.")
@@ -54,6 +42,8 @@ def review(
     """
     if approve == reject:
         raise InputError("Give either --approve or --reject.")
+    from registry.addresses import open_model
+
     client, name = open_model(model, tracking_uri)
     from registry.aliases import choose_version
     from registry.history import name_user
@@ -92,6 +82,8 @@ def rollback(
 
     Example: potstill rollback reuters-r8 --why "wrong on invoices since Monday"
     """
+    from registry.addresses import open_model
+
     client, name = open_model(model, tracking_uri)
     from registry.aliases import CHAMPION, PREVIOUS, find_missing
 
@@ -118,6 +110,8 @@ def history(model: Model, *, tracking_uri: TrackingUri = None, json: Json = Fals
 
     Example: potstill history reuters-r8
     """
+    from registry.addresses import open_model
+
     client, name = open_model(model, tracking_uri)
     from distill_tasks.scoring.looks import alpha_left
     from registry.aliases import CHAMPION, aliases_of
@@ -139,23 +133,3 @@ def history(model: Model, *, tracking_uri: TrackingUri = None, json: Json = Fals
         looks=looks,
         alpha_left={rows: alpha_left(number) for rows, number in looks.items()},
     )
-
-
-def open_model(written: str, tracking_uri: str | None) -> tuple[MlflowClient, str]:
-    """Return the client of MLflow and a registered model's name, from the name or a configuration.
-
-    Raises InputError if there is no such file or model, or if MLflow cannot be reached.
-    """
-    is_file = written.endswith((".yaml", ".yml")) or Path(written).is_file()
-    tracking, name = TrackingConfig(), written
-    if is_file:
-        settings = load_config(Path(written))
-        tracking, name = settings.tracking, settings.registry.model
-    if tracking_uri is not None:
-        tracking = TrackingConfig(uri=tracking_uri)
-    from distill_tasks.tracking.store import open_checked
-    from registry.aliases import get_model
-
-    client = open_checked(tracking)
-    get_model(client, name)
-    return client, name

@@ -13,10 +13,10 @@ from flows.answers import (
     PROMOTE_CODES,
     Answer,
     Ending,
-    answer_promotion,
     answer_run,
     name_ending,
 )
+from flows.version_answers import answer_promotion
 from registry.promote import Promotion
 
 DOCS = Path("docs/command_line.md").read_text()
@@ -35,6 +35,7 @@ def promotion(**changes):
         ({"reused": True}, False, Ending.CHAMPION_ALREADY, (0, 0, 0)),
         ({"would_move": True}, True, Ending.WOULD_PROMOTE, (0, 0, 0)),
         ({}, True, Ending.WOULD_KEEP, (0, 3, 0)),
+        ({"waits": True}, False, Ending.WAITING, (0, 5, 1)),
     ],
 )
 def test_how_a_promotion_ended_has_a_name_and_an_exit_code(changes, dry_run, ending, codes):

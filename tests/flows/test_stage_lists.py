@@ -2,9 +2,10 @@ import ast
 import inspect
 
 from flows import distill, label
+from flows import promote as promoting
 from flows.stage_lists import DISTILL, LABEL
 
-FUNCTIONS = {"train_all": "train"}
+FUNCTIONS = {"train_all": "train", "promote_if_allowed": "promote"}
 
 
 class Calls(ast.NodeVisitor):
@@ -16,6 +17,8 @@ class Calls(ast.NodeVisitor):
     def visit_Call(self, node):
         self.generic_visit(node)
         name = ast.unparse(node.func)
+        if name == "gate_and_promote":
+            self.found.extend(list_calls(promoting.gate_and_promote))
         self.found.append(FUNCTIONS.get(name, name))
 
 
