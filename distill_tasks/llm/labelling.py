@@ -13,7 +13,7 @@ import numpy as np
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.llm.client import REFUSED, Client
+from distill_tasks.llm.client import Client
 from distill_tasks.llm.distributions import (
     Distribution,
     UnusableError,
@@ -23,6 +23,7 @@ from distill_tasks.llm.distributions import (
     from_top_logprobs,
     from_votes,
 )
+from distill_tasks.llm.failures import REFUSED
 from distill_tasks.llm.orders import Orders, list_rotations
 from distill_tasks.llm.prompt import Message, Prompt
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from distill_tasks.core.digests import digest
-from distill_tasks.llm.client import Address, Client, EndpointError
+from distill_tasks.llm.client import Address, Client
 from distill_tasks.llm.distributions import Distribution
 from distill_tasks.llm.estimate import Estimate, estimate
+from distill_tasks.llm.failures import EndpointError
 from distill_tasks.llm.labelling import (
     Answer,
     ChangedTeacherError,

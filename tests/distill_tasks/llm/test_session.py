@@ -11,8 +11,9 @@ from samples import CLASSES, make_rows
 from distill_tasks.core.errors import InputError
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.llm import client
-from distill_tasks.llm.client import Address, EndpointError
+from distill_tasks.llm.client import Address
 from distill_tasks.llm.distributions import Distribution
+from distill_tasks.llm.failures import EndpointError
 from distill_tasks.llm.labelling import ChangedTeacherError, Rejected, Way
 from distill_tasks.llm.ledger import Ledger, Limits, OutOfBudgetError, Price
 from distill_tasks.llm.prompt import PromptConfig
