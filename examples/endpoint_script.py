@@ -83,6 +83,10 @@ class Script:
     """How often a batch is in progress when asked for, before it is completed."""
     batch_expires: bool = False
     """Whether a batch ends with half of its lines unanswered."""
+    batch_most_lines: int = 50_000
+    """Lines of a batch at most; one with more fails, since the queue is full."""
+    lost_batches: int = 0
+    """Of how many batches that are made the client is not told, since the connection breaks."""
 
     input_price: float = 0.0
     """For a million tokens; a batch costs half."""

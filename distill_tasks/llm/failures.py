@@ -57,7 +57,6 @@ class Failure:
 
     def describe(self, base_url: str, model: str) -> str:
         """Return what it means, and what to do."""
-        told = mask_credentials(self.message)[:200]
         if self.status in (401, 403):
             return (
                 f"{base_url} does not accept the key (HTTP {self.status}). Put a valid one into "
@@ -65,7 +64,10 @@ class Failure:
             )
         if self.status == 404:
             return (
-                f"{base_url} has no model {model!r} (HTTP 404: {told}). Correct teacher.model or "
+                f"{base_url} has no model {model!r} ({self}). Correct teacher.model or "
                 "teacher.base_url."
             )
-        return f"{base_url} answered HTTP {self.status}: {told}"
+        return f"{base_url} answered {self}"
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}: {mask_credentials(self.message)[:200]}"

@@ -173,12 +173,16 @@ class Labeller:
         reply = await self.client.complete(
             key, messages, limit, limit_name=self.way.limit, **chosen
         )
+        self.refuse_other_model(reply)
+        return reply
+
+    def refuse_other_model(self, reply: dict[str, Any]) -> None:
+        """Raise ChangedTeacherError if the endpoint says that another model replied."""
         if not self._is_of_this_model(reply):
             raise ChangedTeacherError(
                 f"{self.client.address.base_url} served {reply['model']}, where it was "
                 f"{self.served} before"
             )
-        return reply
 
     def _is_of_this_model(self, reply: dict[str, Any]) -> bool:
         return bool(reply.get("model", self.served) == self.served)

@@ -6,20 +6,21 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.settings import Settings
 from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
+from distill_tasks.teachers.terms import Licence, Prices
 
 if TYPE_CHECKING:
     from distill_tasks.core.notes import Note
@@ -42,27 +43,6 @@ ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
 """What is sent to a server of this machine, which needs no key."""
-
-
-class Prices(Settings):
-    """What the endpoint takes for a million tokens, in any currency."""
-
-    input: float = Field(ge=0, description="For a million tokens of the prompt.")
-    output: float = Field(ge=0, description="For a million tokens of the answer.")
-
-
-class Licence(Settings):
-    """Under which terms the model may be learned from."""
-
-    name: str = Field(min_length=1, description="Name of the licence or the terms of use.")
-    url: str = Field(pattern=r"^https?://", description="Where they can be read.")
-    may_train: Annotated[
-        Literal["yes", "no", "ask"],
-        BeforeValidator(lambda written: {True: "yes", False: "no"}.get(written, written)),
-    ] = Field(
-        description="Whether its answers may train another model: `no` refuses, `ask` needs "
-        "`--accept-licence`."
-    )
 
 
 class ApiTeacher(Teacher):
@@ -102,6 +82,11 @@ class ApiTeacher(Teacher):
     too_long: Literal["cut", "refuse"] = Field(
         "cut",
         description="Longer texts lose their middle, or are refused before anything is asked.",
+    )
+    batch: bool = Field(
+        False,
+        description="Whether rows are sent in files through the endpoint's batch API: often at "
+        "half the price, answered within a day.",
     )
     concurrency: int = Field(32, ge=1, le=100, description="Requests on their way at once.")
     requests_per_minute: PositiveInt | None = Field(None, description="Rate limit.")
@@ -214,9 +199,8 @@ class ApiTeacher(Teacher):
         from distill_tasks.llm.labelling import Rejected
 
         classes, tried = context.corpus.classes, {}
-        with self._session(context) as session:
+        with self._session(context, trial=True) as session:
             session.identify(self._cut(context.corpus.texts))
-            session.min_success_ratio = 0.0  # the rejected ones are to be seen
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Rejected):
                     said = f"{found.reason}: {found.replied!r}" if found.replied else found.reason
@@ -262,8 +246,11 @@ class ApiTeacher(Teacher):
         return [one.best if isinstance(one, Distribution) else None for one in again]
 
     @contextmanager
-    def _session(self, context: LabellingContext) -> Iterator[Session]:
-        """Open the ledger of this endpoint in the store, and a session that writes in it."""
+    def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:
+        """Open the ledger of this endpoint in the store, and a session that writes in it.
+
+        A trial waits for no batch, and goes on however many rows are rejected.
+        """
         from distill_tasks.llm.ledger import Ledger, Limits
         from distill_tasks.llm.session import Session
 
@@ -271,7 +258,7 @@ class ApiTeacher(Teacher):
         ledger = Ledger(file, Limits(self.max_spend, self.max_requests))
         try:
             yield Session(
-                self._address,
+                replace(self._address, batch_price=None) if trial else self._address,
                 ledger,
                 self._make_prompt(context.corpus),
                 key=self.digest(context.corpus, 0, balanced=False),
@@ -279,7 +266,7 @@ class ApiTeacher(Teacher):
                 method=None if self.method == "auto" else self.method,
                 order=self.order,
                 on_change=self.on_change,
-                min_success_ratio=self.min_success_ratio,
+                min_success_ratio=0.0 if trial else self.min_success_ratio,
             )
         finally:
             ledger.close()
@@ -303,6 +290,7 @@ class ApiTeacher(Teacher):
             model=self.model,
             key=self._read_key(),
             price=self._price,
+            batch_price=self._price.times(self._batch_share) if self.batch else None,
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,
@@ -316,6 +304,10 @@ class ApiTeacher(Teacher):
         if self.prices is None:
             return FREE
         return Price(self.prices.input, self.prices.output)
+
+    @property
+    def _batch_share(self) -> float:
+        return 1.0 if self.prices is None else self.prices.batch
 
     def _read_key(self) -> str:
         """Return the key; raise InputError if there is none and the endpoint is elsewhere."""
