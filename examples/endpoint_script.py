@@ -77,6 +77,8 @@ class Script:
     """The same goes for vLLM's structured_outputs."""
     token_ids: bool = False
     """Whether it has vLLM's /tokenize and logprob_token_ids."""
+    digits_apart: bool = False
+    """Whether each digit is a token of its own."""
     context_tokens: int = 8192
     batches: bool = True
     batch_polls: int = 2

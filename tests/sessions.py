@@ -17,6 +17,7 @@ from samples import CLASSES, make_rows
 from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.llm import batch_api
 from distill_tasks.llm.client import Address
+from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.distributions import Distribution
 from distill_tasks.llm.labelling import Answer, Way
 from distill_tasks.llm.ledger import Ledger, Limits, Price
@@ -38,14 +39,15 @@ def open_session(
     method: Any = None,
     order: Any = "one",
     limits: Limits = NO_LIMITS,
+    classes: Sequence[str] = CLASSES,
     address: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Session:
     """Return a session with settings, some of its address; all in a folder share a ledger."""
     asked = {"key": "secret", "price": PRICE, "timeout_s": 0.5, **(address or {})}
-    corpus = Corpus({"train": Split((TEXTS[0],), np.array([0]))}, CLASSES)
+    corpus = Corpus({"train": Split((TEXTS[0],), np.array([0]))}, tuple(classes))
     prompt = PromptConfig().make(
-        corpus, "ABC", 0, "confidence" if method == "verbalised" else "code"
+        corpus, choose_codes(len(classes)), 0, "confidence" if method == "verbalised" else "code"
     )
     return Session(
         Address(url, "oracle-large", **asked),

@@ -134,7 +134,7 @@ class Labeller:
         if self.order == "rotate" and len(found) == 2 and disagree(*found):
             rotations = list_rotations(forward)[1:]
             more = await asyncio.gather(*(self._ask(text, one, round_name) for one in rotations))
-            found += [one for one in more if isinstance(one, Distribution)]
+            found = [found[0], *(one for one in more if isinstance(one, Distribution))]
         return average_orders(found)
 
     async def _ask(self, text: str, order: tuple[int, ...], round_name: str) -> Answer:
@@ -152,9 +152,9 @@ class Labeller:
         way = [self.way.method, self.way.samples]
         return digest(self.identity, self._prompt, *way, text, list(order), round_name)
 
-    def first_request(self, text: str) -> str:
+    def first_request(self, text: str, round_name: str = "") -> str:
         """Return the digest of what is asked first about a text."""
-        return self.name_request(text, range(len(self.prompt.classes)))
+        return self.name_request(text, range(len(self.prompt.classes)), round_name)
 
     async def _complete(self, key: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Return the replies to a request, of which votes may need several."""

@@ -139,21 +139,31 @@ class Session:
         assert identity is not None  # `identify` comes first
         return _sort(self._ask(texts, identity, round_name))
 
-    def estimate(self, texts: Sequence[str]) -> Estimate:
-        """Return what the answers to texts cost that are not in the ledger; nothing is asked."""
-        identity, texts = self._recall(), self.find_missing(texts)
-        way = self.wanted if identity is None else identity.probe.way
-        client = Client(self.address, self.ledger)
-        labeller = Labeller(client, self.prompt, way, self.order)
-        spent = self.ledger.spent().committed
-        return estimate(texts, labeller, self.address, self.ledger.usual(), spent)
+    def estimate(self, texts: Sequence[str], again: Sequence[str] = ()) -> Estimate:
+        """Return what the answers to texts cost that are not in the ledger; nothing is asked.
 
-    def find_missing(self, texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts that it has not been asked about."""
+        ``again`` are texts that are asked a second time. Those that tell in each run whether it
+        has changed are counted too.
+        """
+        identity, missing = self._recall(), set(self.find_missing(texts))
+        way = self.wanted if identity is None else identity.probe.way
+        labeller = Labeller(Client(self.address, self.ledger), self.prompt, way, self.order)
+        known = [text for text in texts if text not in missing] if missing else []
+        return estimate(
+            [text for text in texts if text in missing],
+            labeller,
+            self.ledger.usual(),
+            again=again,
+            compared=known[:CANARY_ROWS],
+            spent=self.ledger.spent().committed,
+        )
+
+    def find_missing(self, texts: Sequence[str], round_name: str = "") -> Sequence[str]:
+        """Return the texts that it has not been asked about, in the round of a name."""
         identity = self._recall()
         if identity is None:
             return texts
-        answered = self._find_answered(texts, identity)
+        answered = self._find_answered(texts, identity, round_name)
         return [texts[row] for row in np.flatnonzero(~answered).tolist()]
 
     def reach(self) -> None:
@@ -253,10 +263,13 @@ class Session:
         written = self.ledger.recall(f"identity {self.key}")
         return None if written is None else TypeAdapter(Identity).validate_python(written)
 
-    def _find_answered(self, texts: Sequence[str], identity: Identity) -> NDArray[np.bool_]:
+    def _find_answered(
+        self, texts: Sequence[str], identity: Identity, round_name: str = ""
+    ) -> NDArray[np.bool_]:
         labeller = self._open(Client(self.address, self.ledger), identity)
         kept = self.ledger.list_requests()
-        return np.array([labeller.first_request(text) in kept for text in texts], np.bool_)
+        asked = (labeller.first_request(text, round_name) for text in texts)
+        return np.array([request in kept for request in asked], np.bool_)
 
     def _find_change(self, answered: Sequence[str], known: Identity) -> str | None:
         """Return how the endpoint differs from before, from rows that it answered; None if not."""

@@ -116,12 +116,14 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
     if not texts:
         return None, True
     context = teacher_context(run.config, run.corpus, run.teacher.model, run.teacher.identity)
-    second = run.config.teacher.answer_again(texts, context)
-    first = run.labels.read(texts).logits.argmax(axis=1).tolist()
-    alike = [one == other for one, other in zip(first, second, strict=True) if other is not None]
-    if not alike:
+    first = run.labels.read(texts).logits.argmax(axis=1)
+    agreed, answered = 0, 0
+    for rows, logits in run.config.teacher.answer_again(texts, context):
+        agreed += int((logits.argmax(axis=1) == first[rows]).sum())
+        answered += len(rows)
+    if not answered:
         return None, False
-    found = SelfAgreement(sum(alike), len(alike))
+    found = SelfAgreement(agreed, answered)
     run.store.keep("self_agreement", key, {"agreed": found.agreed, "rows": found.rows})
     return found, False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
 from distill_tasks.llm.codes import choose_codes
-from distill_tasks.llm.orders import Orders
+from distill_tasks.llm.orders import DIGESTED, Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
 from distill_tasks.teachers.terms import Licence, Prices
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
-    from distill_tasks.llm.labelling import Way
+    from distill_tasks.llm.labelling import Answer, Way
     from distill_tasks.llm.ledger import Price
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-MOST_CLASSES = 52
-"""Letters, which are single tokens to every known model."""
+MOST_STATED = 52
+"""Classes for which a confidence each is stated in one answer."""
 ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
@@ -67,11 +67,7 @@ class ApiTeacher(Teacher):
         "tokens, the most likely tokens, and votes that really works; `verbalised` asks for stated "
         "confidences, which take few distinct values.",
     )
-    order: Orders = Field(
-        "both",
-        description="Orders of the classes in the prompt, over which answers are averaged: `both` "
-        "adds the reverse one, `rotate` all rotations where these two disagree.",
-    )
+    order: Orders = "both"
     samples: int = Field(5, ge=2, le=100, description="Votes for each row and order.")
     answer_tokens: PositiveInt = Field(
         8, description="Tokens of a vote at most; models that think before they answer need more."
@@ -143,10 +139,10 @@ class ApiTeacher(Teacher):
         """Return how many texts are cut; raise InputError for classes or texts it cannot take."""
         from distill_tasks.core.notes import Note, Rank
 
-        if len(corpus.classes) > MOST_CLASSES:
+        if self.method == "verbalised" and len(corpus.classes) > MOST_STATED:
             raise InputError(
-                f"Teacher kind api tells at most {MOST_CLASSES} classes apart by letters; the data "
-                f"has {len(corpus.classes)}. Use kind causal_lm, or saved answers."
+                f"teacher.method verbalised states a confidence for {MOST_STATED} classes at most; "
+                f"the data has {len(corpus.classes)}. Set teacher.method: auto, or votes."
             )
         self._make_prompt(corpus)
         long = sum(len(text) > self.max_characters for text in corpus.texts)
@@ -161,7 +157,8 @@ class ApiTeacher(Teacher):
         """Return the digest of endpoint, model, prompt and way of asking."""
         from distill_tasks.llm.labelling import READING_VERSION
 
-        how = [READING_VERSION, self.method, self.order, self.samples, self.answer_tokens]
+        order, votes = DIGESTED[self.order], [self.samples, self.answer_tokens]
+        how = [READING_VERSION, self.method, order, *votes]
         long = [self.max_characters, self.too_long]
         return digest(self.kind, *self._place, self._make_prompt(corpus).digest, *how, *long)
 
@@ -186,9 +183,13 @@ class ApiTeacher(Teacher):
         return []
 
     def estimate(self, context: LabellingContext) -> Estimate:
-        """Return what the answers cost that are not in the ledger."""
+        """Return what the answers cost that are not in the ledger, those for the audit included."""
+        training = list(dict.fromkeys(self._cut(context.corpus.training_rows.texts)))
+        wanted = min(self.self_agreement_rows, len(training))
         with self._session(context) as session:
-            return session.estimate(self._cut(context.corpus.texts))
+            once = session.find_missing(training, ASKED_TWICE)
+            due = max(0, wanted - (len(training) - len(once)))
+            return session.estimate(self._cut(context.corpus.texts), once[:due])
 
     def show(self, text: str, context: LabellingContext) -> str:
         """Return the messages of a request about a text."""
@@ -217,24 +218,19 @@ class ApiTeacher(Teacher):
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""
-        from distill_tasks.llm.distributions import Distribution
-
         with self._session(context) as session:
-            for number, found in session.label(self._cut(texts)):
-                if isinstance(found, Distribution):
-                    yield np.array([number]), found.log_probabilities[None].astype(np.float32)
+            yield from _to_batches(session.label(self._cut(texts)))
 
     @property
     def rows_asked_twice(self) -> int:
         """How many rows it is asked twice."""
         return self.self_agreement_rows
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
-        """Return its second decisions, from requests in the ledger where there are some.
+    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> Batches:
+        """Return its second answers, from requests in the ledger where there are some.
 
-        Where the budget does not hold them, they are all None, and the log says so.
+        Where the budget does not hold them there are none, and the log says so.
         """
-        from distill_tasks.llm.distributions import Distribution
         from distill_tasks.llm.ledger import OutOfBudgetError
 
         with self._session(context) as session:
@@ -242,8 +238,8 @@ class ApiTeacher(Teacher):
                 again = session.ask_again(self._cut(texts), ASKED_TWICE)
             except OutOfBudgetError as error:
                 logger.warning("audit: the teacher was not asked twice: %s", error)
-                return [None] * len(texts)
-        return [one.best if isinstance(one, Distribution) else None for one in again]
+                again = []
+        yield from _to_batches(enumerate(again))
 
     @contextmanager
     def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:
@@ -328,6 +324,15 @@ class ApiTeacher(Teacher):
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         return [cut_middle(text, self.max_characters) for text in texts]
+
+
+def _to_batches(answers: Iterable[tuple[int, Answer]]) -> Batches:
+    """Yield the distributions of rows as logits, without the rows that have none."""
+    from distill_tasks.llm.distributions import Distribution
+
+    for number, found in answers:
+        if isinstance(found, Distribution):
+            yield np.array([number]), found.log_probabilities[None].astype(np.float32)
 
 
 def _check_sdk() -> None:

@@ -162,8 +162,8 @@ class Teacher(Settings, ABC):
         """How many rows it is asked twice, to see how often it agrees with itself; 0 if always."""
         return 0
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
-        """Return the class numbers that it gives when asked anew; None where it gives none.
+    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> Batches:
+        """Return its answers to texts when asked anew, as `answers` does.
 
         Only of a teacher with `rows_asked_twice`. A later call with the same texts may return what
         was answered then.

@@ -26,7 +26,8 @@ def endpoint():
 def impatient(monkeypatch):
     """Wait for thousandths of a second where a night waits for seconds."""
     monkeypatch.setattr(client, "FIRST_WAIT_S", 0.002)
-    monkeypatch.setattr(batch_api, "FIRST_POLL_S", 0.002)
+    for name in ("FIRST_POLL_S", "LONGEST_POLL_S"):
+        monkeypatch.setattr(batch_api, name, 0.002)
 
 
 @pytest.fixture

@@ -199,12 +199,14 @@ def test_a_line_is_a_reply_or_says_why_there_is_none(name):
 def test_a_kill_while_a_batch_runs_asks_nothing_twice_and_overspends_nothing(
     open_batched, endpoint, tmp_path
 ):
-    endpoint.script.batch_polls = 40
+    endpoint.script.batch_polls = 1_000_000
     with start(endpoint.url, tmp_path) as killed:
         while not endpoint.batches.batches:
             time.sleep(0.01)
         time.sleep(0.2)
         killed.kill()
+    for batch in endpoint.batches.batches.values():
+        batch.polls_left = 2
     session = open_batched()
     reserved = session.ledger.spent()
     assert reserved.answered < 10  # the probe's

@@ -70,17 +70,52 @@ def test_both_orders_take_out_a_liking_for_the_first_option(open_session, endpoi
     assert shares["one"] < shares["both"]
 
 
-def test_rotations_are_asked_only_where_two_orders_disagree(open_session, endpoint):
+def test_rotations_stand_for_two_orders_that_disagree(open_session, endpoint):
     endpoint.script.flaws = Flaws(first_option_bonus=2.0)
     one, both = (
-        label(open_session(method="top_logprobs")),
-        label(open_session(method="top_logprobs", order="both")),
+        label(open_session(method="top_logprobs", order=order)) for order in ("one", "both")
     )
     before = len(endpoint.ledger)
     rotated = label(open_session(method="top_logprobs", order="rotate"))
     asked = len(endpoint.ledger) - before
     assert len(one) == len(both) == len(rotated)
     assert asked < 2 * len(TEXTS)  # of the four orders, two are known where both were asked
+    split = [text for text in TEXTS if not same(both[text], rotated[text])]
+    assert 0 < len(split) == asked // 2
+    truth = np.array([judge(text, CLASSES) for text in split])
+    found = np.array([rotated[text].probabilities for text in split])
+    biased = np.array([both[text].probabilities for text in split])
+    assert np.abs(found - truth).mean() < np.abs(biased - truth).mean()
+
+
+def same(one, other):
+    return np.allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+MANY = [f"class {number}" for number in range(60)]
+
+
+def pick(text, classes):
+    """Judge that a text is of the class that its length says."""
+    return [0.9 if name == MANY[len(text) % 60] else 0.1 / 59 for name in classes]
+
+
+@pytest.mark.parametrize(
+    ("script", "method"),
+    [
+        ({}, "top_logprobs"),
+        ({"token_ids": True}, "token_logprobs"),
+        ({"digits_apart": True}, "votes"),
+    ],
+)
+def test_sixty_classes_have_numbers_for_codes(open_session, endpoint, script, method):
+    endpoint.oracle = pick
+    for setting, value in script.items():
+        setattr(endpoint.script, setting, value)
+    session = open_session(classes=MANY)
+    assert session.identify(TEXTS).probe.way.method == method
+    answers = label(session)
+    assert np.mean([len(text) % 60 == found.best for text, found in answers.items()]) > 0.95
 
 
 def test_no_row_is_asked_twice(open_session, endpoint):
