@@ -75,13 +75,13 @@ def test_rotations_stand_for_two_orders_that_disagree(open_session, endpoint):
     one, both = (
         label(open_session(method="top_logprobs", order=order)) for order in ("one", "both")
     )
+    session = open_session(method="top_logprobs", order="rotate")
+    session.identify(TEXTS)
     before = len(endpoint.ledger)
-    rotated = label(open_session(method="top_logprobs", order="rotate"))
-    asked = len(endpoint.ledger) - before
-    assert len(one) == len(both) == len(rotated)
-    assert asked < 2 * len(TEXTS)  # of the four orders, two are known where both were asked
+    rotated = label(session)
     split = [text for text in TEXTS if not same(both[text], rotated[text])]
-    assert 0 < len(split) == asked // 2
+    assert len(one) == len(both) == len(rotated) > len(split) > 0
+    assert len(endpoint.ledger) - before == 2 * len(split)  # the first of three is known
     truth = np.array([judge(text, CLASSES) for text in split])
     found = np.array([rotated[text].probabilities for text in split])
     biased = np.array([both[text].probabilities for text in split])
