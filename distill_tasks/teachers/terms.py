@@ -1,4 +1,4 @@
-"""On what terms an endpoint answers: its prices, and the licence of its model."""
+"""The terms of an endpoint: what it takes, and whether its answers may train another model."""
 
 from __future__ import annotations
 
