@@ -116,14 +116,12 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
     if not texts:
         return None, True
     context = teacher_context(run.config, run.corpus, run.teacher.model, run.teacher.identity)
-    first = run.labels.read(texts).logits.argmax(axis=1)
-    agreed, answered = 0, 0
-    for rows, logits in run.config.teacher.answer_again(texts, context):
-        agreed += int((logits.argmax(axis=1) == first[rows]).sum())
-        answered += len(rows)
-    if not answered:
+    rows, second = run.config.teacher.answer_again(texts, context)
+    if not len(rows):
         return None, False
-    found = SelfAgreement(agreed, answered)
+    first = run.labels.read([texts[row] for row in rows]).logits
+    alike = first.argmax(axis=1) == second.argmax(axis=1)
+    found = SelfAgreement(int(alike.sum()), len(rows))
     run.store.keep("self_agreement", key, {"agreed": found.agreed, "rows": found.rows})
     return found, False
 

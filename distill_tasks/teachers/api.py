@@ -23,6 +23,8 @@ from distill_tasks.teachers.base import Teacher, Tried
 from distill_tasks.teachers.terms import Licence, Prices
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
@@ -226,20 +228,26 @@ class ApiTeacher(Teacher):
         """How many rows it is asked twice."""
         return self.self_agreement_rows
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> Batches:
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return its second answers, from requests in the ledger where there are some.
 
-        Where the budget does not hold them there are none, and the log says so.
+        Where the budget does not hold them, there are none, and the log says so.
         """
         from distill_tasks.llm.ledger import OutOfBudgetError
 
+        again: list[Answer] = []
         with self._session(context) as session:
             try:
                 again = session.ask_again(self._cut(texts), ASKED_TWICE)
             except OutOfBudgetError as error:
                 logger.warning("audit: the teacher was not asked twice: %s", error)
-                again = []
-        yield from _to_batches(enumerate(again))
+        batches = [*_to_batches(enumerate(again))]
+        if not batches:
+            return np.zeros(0, np.int64), np.zeros((0, len(context.corpus.classes)), np.float32)
+        rows, logits = zip(*batches, strict=True)
+        return np.concatenate(rows), np.concatenate(logits)
 
     @contextmanager
     def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:

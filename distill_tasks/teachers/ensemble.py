@@ -177,7 +177,9 @@ class EnsembleTeacher(Teacher):
 
         A member's own answers are kept as if it stood alone, and it is asked what is missing.
         """
-        yield from self._average(texts, context, _ask)
+        rows, logits = self._average(texts, context, _ask)
+        if len(rows):
+            yield rows, logits
 
     @property
     def rows_asked_twice(self) -> int:
@@ -185,11 +187,15 @@ class EnsembleTeacher(Teacher):
         wanted = (member.teacher.rows_asked_twice for member in self.members)
         return min(filter(None, wanted), default=0)
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> Batches:
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the mean's answers when the members that may answer otherwise are asked anew."""
-        yield from self._average(texts, context, _ask_again)
+        return self._average(texts, context, _ask_again)
 
-    def _average(self, texts: Sequence[str], context: LabellingContext, ask: Ask) -> Batches:
+    def _average(
+        self, texts: Sequence[str], context: LabellingContext, ask: Ask
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         mean = np.zeros((len(texts), len(context.corpus.classes)))
         answered = np.ones(len(texts), bool)
         total = sum(member.weight for member in self.members)
@@ -199,8 +205,7 @@ class EnsembleTeacher(Teacher):
             answered &= np.isin(np.arange(len(texts)), rows)
             mean[rows] += seat.weight / total * stated
         rows = np.flatnonzero(answered)
-        if len(rows):
-            yield rows, to_logits(mean[rows], context.corpus.problem).astype(np.float32)
+        return rows, to_logits(mean[rows], context.corpus.problem).astype(np.float32)
 
     def _check_members(self, columns: RowFormat, problem: Problem) -> list[tuple[str, ...] | None]:
         """Return each member's own order of classes."""
@@ -251,10 +256,7 @@ def _ask_again(
     """Return the same when a member is asked anew; one that always answers alike is not."""
     if not seat.teacher.rows_asked_twice:
         return _ask(seat, texts, classes)
-    batches = [*seat.teacher.answer_again(texts, seat.context)]
-    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in batches)])
-    empty = np.zeros((0, len(classes)), np.float32)
-    logits = np.concatenate([empty, *(logits for _, logits in batches)])
+    rows, logits = seat.teacher.answer_again(texts, seat.context)
     return rows, _state(logits, seat.corpus, classes)
 
 
