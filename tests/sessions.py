@@ -29,7 +29,7 @@ TRUTH = {text: CLASSES[int(np.argmax(judge(text, CLASSES)))] for text in TEXTS}
 WANTED = Way("votes", samples=4, answer_tokens=4)
 PRICE = Price(1.0, 2.0)
 NO_LIMITS = Limits()
-IN_BATCHES: dict[str, Any] = {"batch_price": PRICE.times(0.5)}
+IN_BATCHES: dict[str, Any] = {"batch_price": Price(0.5, 1.0)}
 
 
 def open_session(

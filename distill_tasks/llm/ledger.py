@@ -327,10 +327,6 @@ class Price:
         """Return the price of one call."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1_000_000
 
-    def times(self, share: float) -> Price:
-        """Return the prices that are a share of these."""
-        return Price(self.input * share, self.output * share)
-
 
 FREE = Price()
 

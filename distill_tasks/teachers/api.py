@@ -20,7 +20,7 @@ from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import DIGESTED, Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
-from distill_tasks.teachers.terms import Licence, Prices
+from distill_tasks.teachers.terms import Licence, Prices, find_price
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
     from distill_tasks.llm.labelling import Answer, Way
-    from distill_tasks.llm.ledger import Price
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
     from distill_tasks.problems.classification import Problem
@@ -293,25 +292,13 @@ class ApiTeacher(Teacher):
             base_url=self.base_url,
             model=self.model,
             key=self._read_key(),
-            price=self._price,
-            batch_price=self._price.times(self._batch_share) if self.batch else None,
+            price=find_price(self.prices),
+            batch_price=find_price(self.prices, in_batch=True) if self.batch else None,
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
         )
-
-    @property
-    def _price(self) -> Price:
-        from distill_tasks.llm.ledger import FREE, Price
-
-        if self.prices is None:
-            return FREE
-        return Price(self.prices.input, self.prices.output)
-
-    @property
-    def _batch_share(self) -> float:
-        return 1.0 if self.prices is None else self.prices.batch
 
     def _read_key(self) -> str:
         """Return the key; raise InputError if there is none and the endpoint is elsewhere."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from distill_tasks.core.settings import Settings
+
+if TYPE_CHECKING:
+    from distill_tasks.llm.ledger import Price
 
 
 class Prices(Settings):
@@ -17,6 +20,16 @@ class Prices(Settings):
     batch: float = Field(
         1.0, gt=0, le=1, description="Share of these prices that is charged in a batch, often 0.5."
     )
+
+
+def find_price(prices: Prices | None, *, in_batch: bool = False) -> Price:
+    """Return what requests cost; nothing where no prices are known."""
+    from distill_tasks.llm.ledger import FREE, Price
+
+    if prices is None:
+        return FREE
+    share = prices.batch if in_batch else 1.0
+    return Price(prices.input * share, prices.output * share)
 
 
 class Licence(Settings):
