@@ -112,8 +112,8 @@ def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
     if estimate.in_batches:
         out.say("  time as the endpoint's batches take, each of them a day at most")
         return
-    time_ = "known after --smoke" if estimate.seconds is None else say_time(estimate.seconds)
-    out.say(f"  time about {time_}")
+    seconds = estimate.seconds
+    out.say(f"  time {'known after --smoke' if seconds is None else f'about {say_time(seconds)}'}")
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -189,11 +189,11 @@ class Session:
         """Return the number of each text and its answer, one by one or in batches."""
         if self.in_batches:
             return self._ask_in_batches(texts, identity, round_name)
-        if batches := self.ledger.open_batches():
+        if left := sum(map(len, self.ledger.open_batches())):
             logger.warning(
-                "label: %d batches were asked before and are left alone; `batch: true` waits for "
+                "label: %d requests are in batches that were asked before: `batch: true` waits for "
                 "them, else their rows are paid twice",
-                len(batches),
+                left,
             )
         return self._ask_at_once(texts, identity, round_name)
 

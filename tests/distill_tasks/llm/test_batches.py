@@ -168,7 +168,7 @@ def test_a_batch_left_behind_is_told_to_who_asks_one_by_one(open_session, caplog
     session = open_session()
     session.ledger.reserve_batch([("one", 1.0)])
     label(session)
-    assert "1 batches were asked before and are left alone" in caplog.text
+    assert "1 requests are in batches that were asked before" in caplog.text
 
 
 ANSWER = {"choices": [{"message": {"content": "A"}}], "usage": {"prompt_tokens": 3}, "id": "x"}
