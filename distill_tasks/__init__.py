@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
     from distill_tasks.results.grid import Grid, Trial, first_trials, further_trials
     from distill_tasks.results.run import Run, start_run
+    from distill_tasks.results.teacher import identify_teacher
     from distill_tasks.stages.cross_validate import cross_validate
     from distill_tasks.stages.evaluate import evaluate
     from distill_tasks.stages.export import export
@@ -61,6 +62,7 @@ __all__ = [
     "further_trials",
     "gate",
     "halve",
+    "identify_teacher",
     "label",
     "learning_curve",
     "load_config",
@@ -90,6 +92,7 @@ _MODULES = {
     "distill_tasks.results.findings": ("Findings",),
     "distill_tasks.results.grid": ("Grid", "Trial", "first_trials", "further_trials"),
     "distill_tasks.results.run": ("Run", "start_run"),
+    "distill_tasks.results.teacher": ("identify_teacher",),
     "distill_tasks.stages.cross_validate": ("cross_validate",),
     "distill_tasks.stages.evaluate": ("evaluate",),
     "distill_tasks.stages.export": ("export",),

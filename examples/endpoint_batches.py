@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 from endpoint_chat import RejectedError
 
 if TYPE_CHECKING:
     from endpoint import ScriptedEndpoint
+
+QUEUE_FULL = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached."}
 
 
 @dataclass
@@ -22,9 +24,10 @@ class Batch:
     input_file: str
     lines: int
     failed: int
-    output_file: str
+    output_file: str | None
     error_file: str | None
-    expires: bool
+    status: Literal["completed", "expired", "failed"]
+    """How it ends."""
     polls_left: int
 
     def show(self) -> dict[str, Any]:
@@ -37,7 +40,8 @@ class Batch:
             "input_file_id": self.input_file,
             "completion_window": "24h",
             "created_at": 0,
-            "status": ("expired" if self.expires else "completed") if ended else "in_progress",
+            "status": self.status if ended else "in_progress",
+            "errors": {"object": "list", "data": [QUEUE_FULL]} if self.status == "failed" else None,
             "output_file_id": self.output_file if ended else None,
             "error_file_id": self.error_file if ended else None,
             "request_counts": {
@@ -62,6 +66,7 @@ class Batches:
         application.router.add_post("/v1/files", self.upload)
         application.router.add_get("/v1/files/{id}/content", self.download)
         application.router.add_post("/v1/batches", self.submit)
+        application.router.add_get("/v1/batches", self.list_all)
         application.router.add_get("/v1/batches/{id}", self.poll)
 
     def check(self, request: web.Request) -> None:
@@ -103,23 +108,31 @@ class Batches:
         self.check(request)
         asked = await request.json()
         lines = find(self.files, asked["input_file_id"]).decode().splitlines()
+        batch = self.start(asked["input_file_id"], lines)
+        self.batches[batch.id] = batch
+        if self.endpoint.script.lost_batches and request.transport is not None:
+            self.endpoint.script.lost_batches -= 1
+            request.transport.abort()
+        return web.json_response(batch.show() | {"status": "validating"})
+
+    def start(self, file: str, lines: list[str]) -> Batch:
+        """Answer the lines of a batch."""
         script = self.endpoint.script
+        fails = len(lines) > script.batch_most_lines
         served = lines[: len(lines) // 2] if script.batch_expires else lines
-        answers = [self.answer(json.loads(line)) for line in served]
+        answers = [] if fails else [self.answer(json.loads(line)) for line in served]
         good = [one for one in answers if one["response"]["status_code"] == 200]
         bad = [one for one in answers if one["response"]["status_code"] != 200]
-        batch = Batch(
+        return Batch(
             id=f"batch_{next(self.numbers)}",
-            input_file=asked["input_file_id"],
+            input_file=file,
             lines=len(lines),
             failed=len(lines) - len(good),
-            output_file=self.keep(write_lines(good)),
+            output_file=self.keep(write_lines(good)) if good else None,
             error_file=self.keep(write_lines(bad)) if bad else None,
-            expires=script.batch_expires,
+            status="failed" if fails else "expired" if script.batch_expires else "completed",
             polls_left=script.batch_polls,
         )
-        self.batches[batch.id] = batch
-        return web.json_response(batch.show() | {"status": "validating"})
 
     def answer(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return the line that answers one of a batch."""
@@ -132,6 +145,12 @@ class Batches:
             "response": response,
             "error": None,
         }
+
+    async def list_all(self, request: web.Request) -> web.Response:
+        """Answer which batches there are, the newest first, in one page."""
+        self.check(request)
+        shown = [batch.show() for batch in reversed(self.batches.values())]
+        return web.json_response({"object": "list", "data": shown, "has_more": False})
 
     async def poll(self, request: web.Request) -> web.Response:
         """Answer how far a batch is."""

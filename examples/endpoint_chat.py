@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from endpoint_model import (
     answer_with_confidences,
     answer_within,
     judge,
+    rank,
     read_constraint,
     spread_tokens,
 )
@@ -143,6 +147,8 @@ def show_logprobs(one: Reply, body: dict[str, Any], script: Script) -> dict[str,
         return None
     if script.logprobs == "empty":
         return {"content": [], "refusal": None}
+    if script.digits_apart:
+        one = replace(one, likeliest=part_digits(one.likeliest))
     scores = dict(one.likeliest)
     said = next((token for token in scores if one.content.startswith(token)), one.content[:1])
     listed = list(one.likeliest[: min(body.get("top_logprobs") or 0, script.max_top_logprobs)])
@@ -154,6 +160,14 @@ def show_logprobs(one: Reply, body: dict[str, Any], script: Script) -> dict[str,
         "content": [first | {"top_logprobs": [show_token(*pair, script) for pair in listed]}],
         "refusal": None,
     }
+
+
+def part_digits(likeliest: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Return the likeliest first tokens where each digit is a token, likeliest first."""
+    shares: Counter[str] = Counter()
+    for token, score in likeliest:
+        shares[token[0] if token.isdigit() else token] += math.exp(score)
+    return rank(shares)
 
 
 def show_token(token: str, score: float, script: Script) -> dict[str, Any]:

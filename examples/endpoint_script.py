@@ -77,12 +77,18 @@ class Script:
     """The same goes for vLLM's structured_outputs."""
     token_ids: bool = False
     """Whether it has vLLM's /tokenize and logprob_token_ids."""
+    digits_apart: bool = False
+    """Whether each digit is a token of its own."""
     context_tokens: int = 8192
     batches: bool = True
     batch_polls: int = 2
     """How often a batch is in progress when asked for, before it is completed."""
     batch_expires: bool = False
     """Whether a batch ends with half of its lines unanswered."""
+    batch_most_lines: int = 50_000
+    """Lines of a batch at most; one with more fails, since the queue is full."""
+    lost_batches: int = 0
+    """Of how many batches that are made the client is not told, since the connection breaks."""
 
     input_price: float = 0.0
     """For a million tokens; a batch costs half."""

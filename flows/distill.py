@@ -18,6 +18,7 @@ from distill_tasks.results.references import TEACHER
 from distill_tasks.results.review import GateReport, Promotion
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
+from distill_tasks.results.teacher import identify_teacher
 from distill_tasks.stages.audit import audit
 from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
@@ -73,9 +74,10 @@ def distill(
     config = open_config(config, accept_licence)
     with working(config, "distill", wait_minutes, DISTILL):
         corpus = prepare(config)
-        with tracked(config, corpus.open()) as distillation:
+        identity = identify_teacher(config, corpus.open())
+        with tracked(config, corpus.open(), identity) as distillation:
             left_out = fit(config, corpus).left_out
-            teacher = teach(config, corpus)
+            teacher = teach(config, corpus, identity)
             labels = label(config, corpus, teacher)
             corpus = drop_unanswered(config, corpus, labels)
             run = start_run(config, corpus, teacher, labels, left_out=tuple(left_out))

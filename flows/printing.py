@@ -100,7 +100,8 @@ def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
         return
     basis = "as earlier requests did" if estimate.measured else "a token taken as four bytes"
     out.say(
-        f"{estimate.rows:,} rows are not answered: {estimate.requests:,} requests, about "
+        f"{estimate.rows:,} rows are not answered, and {estimate.again:,} are asked again: "
+        f"{estimate.requests:,} requests, about "
         f"{estimate.prompt_tokens:,} tokens in and {estimate.completion_tokens:,} out ({basis}).",
         name=config.name,
     )
@@ -108,8 +109,11 @@ def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
         f"  price about {estimate.price:.4g}, at most {estimate.highest:.4g}; spent so far "
         f"{estimate.spent:.4g}"
     )
-    time_ = "known after --smoke" if estimate.seconds is None else say_time(estimate.seconds)
-    out.say(f"  time about {time_}")
+    if estimate.in_batches:
+        out.say("  time as the endpoint's batches take, each of them a day at most")
+        return
+    seconds = estimate.seconds
+    out.say(f"  time {'known after --smoke' if seconds is None else f'about {say_time(seconds)}'}")
 
 
 def print_outcome(outcome: Outcome) -> None:

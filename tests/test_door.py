@@ -19,6 +19,7 @@ from distill_tasks import (
     first_trials,
     gate,
     halve,
+    identify_teacher,
     label,
     learning_curve,
     load_config,
@@ -95,8 +96,9 @@ def test_a_configuration_is_loaded_from_a_path_as_it_is_written(tmp_path, monkey
 def go_by_hand(config):
     """Run the chain stage by stage, each with what the others returned."""
     corpus = prepare(config)
-    with tracked(config, corpus.open()) as distillation:
-        teacher = teach(config, corpus)
+    identity = identify_teacher(config, corpus.open())
+    with tracked(config, corpus.open(), identity) as distillation:
+        teacher = teach(config, corpus, identity)
         run = start_run(config, corpus, teacher, label(config, corpus, teacher))
         tuning, halving = tune(run), halve(run)
         trials = first_trials(config)

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from distill_tasks.core.credentials import mask_credentials
-from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.errors import InputError
+from distill_tasks.llm.failures import EndpointError, Failure
 from distill_tasks.llm.ledger import FREE, Ledger, Price, most_tokens
 from distill_tasks.llm.prompt import Message
 
@@ -27,16 +28,10 @@ ATTEMPTS = 6
 """How often one request is tried before the endpoint counts as failed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 """Between attempts: the mean of the first wait, which doubles, and the longest one."""
-REFUSED = "refused"
-"""The key of a reply that is none: why the endpoint refuses this row, whatever is done."""
 BYTES_PER_TOKEN = 4
 """What a token usually holds, for limits of tokens per minute and for estimates."""
 KEPT = "choices", "usage", "model", "system_fingerprint"
 """What is kept of a reply."""
-
-
-class EndpointError(PotstillError):
-    """The endpoint does not answer."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +42,21 @@ class Address:
     model: str
     key: str
     price: Price = FREE
+    batch_price: Price | None = None
+    """Of what is asked in batches; None where requests are sent one by one."""
     timeout_s: float = 60.0
     concurrency: int = 32
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The body of a request, and how many tokens it takes at most."""
+
+    body: dict[str, Any]
+    prompt_tokens: int
+    answer_tokens: int
 
 
 class Pace:
@@ -104,20 +110,27 @@ class Client:
         EndpointError if it does not answer, OutOfBudgetError before a call that the limits do not
         allow, and InputError for a wrong key, an unknown model or a wrong option.
         """
-        prompt_tokens = most_tokens([message["content"] for message in messages])
-        answer_tokens = options.get("n", 1) * most
-        worst = self.address.price.of(prompt_tokens, answer_tokens)
-        body = {"messages": messages, limit_name: most, **options}
+        asked = self.make_request(messages, most, limit_name, options)
+        worst = self.address.price.of(asked.prompt_tokens, asked.answer_tokens)
+        tokens = asked.prompt_tokens / BYTES_PER_TOKEN + asked.answer_tokens
         async with self._places:
             for attempt in range(1, ATTEMPTS + 1):
                 await self._requests.take(1)
-                await self._tokens.take(prompt_tokens / BYTES_PER_TOKEN + answer_tokens)
+                await self._tokens.take(tokens)
                 call = self.ledger.reserve(request, worst)
-                wait_s = await self._try(call, worst, body, attempt)
+                wait_s = await self._try(call, worst, asked.body, attempt)
                 if not isinstance(wait_s, float):
                     return wait_s
                 await asyncio.sleep(wait_s)
         raise AssertionError("the last attempt returns or raises")
+
+    def make_request(
+        self, messages: Sequence[Message], most: int, limit_name: str, options: Mapping[str, Any]
+    ) -> Request:
+        """Return the request that asks for at most so many tokens of an answer to a chat."""
+        body = {"model": self.address.model, "messages": messages, limit_name: most, **options}
+        prompt_tokens = most_tokens([message["content"] for message in messages])
+        return Request(body, prompt_tokens, options.get("n", 1) * most)
 
     async def tokenize(self, text: str) -> list[int] | None:
         """Return the tokens of a text, from a server that tells them (vLLM's `/tokenize`)."""
@@ -143,12 +156,11 @@ class Client:
             await self._sdk.models.list()
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
-                raise InputError(_say_status(error, self.address)) from None
+                raise InputError(self._describe(read_failure(error))) from None
         except openai.APIError as error:
-            reason = mask_credentials(str(error.__cause__ or error).splitlines()[0])
             raise InputError(
-                f"{self.address.base_url} cannot be reached: {reason}. Start that server, or "
-                "correct teacher.base_url."
+                f"{self.address.base_url} cannot be reached: {say_cause(error)}. Start that "
+                "server, or correct teacher.base_url."
             ) from None
 
     async def _try(
@@ -160,32 +172,30 @@ class Client:
 
         address, began = self.address, time.monotonic()
         try:
-            given = await self._sdk.post(
-                "/chat/completions", body={"model": address.model, **body}, cast_to=httpx2.Response
-            )
+            given = await self._sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
             reply = read_reply(given.text)
         except openai.APIStatusError as error:
-            if refusal := _find_refusal(error):
-                self.ledger.settle(call, 0.0, refusal)
-                return refusal
-            if error.status_code < 500:
+            failure = read_failure(error)
+            if failure.refusal is not None:
+                self.ledger.settle(call, 0.0, failure.refusal)
+                return failure.refusal
+            if failure.is_free:
                 self.ledger.release(call)
-            if not _may_pass(error):
-                raise InputError(_say_status(error, address)) from None
-            return self._wait(attempt, _say_status(error, address), error.response.headers)
+            if not failure.may_pass:
+                raise InputError(self._describe(failure)) from None
+            return self._wait(attempt, self._describe(failure), error.response.headers)
         except openai.APITimeoutError:
             return self._wait(attempt, f"gave no answer within {address.timeout_s:g} s")
         except openai.APIConnectionError as error:
-            reason = mask_credentials(str(error.__cause__ or error).splitlines()[0])
-            return self._wait(attempt, f"cannot be reached: {reason}")
+            return self._wait(attempt, f"cannot be reached: {say_cause(error)}")
         except ValueError as error:
             return self._wait(attempt, f"gave an answer that is no reply: {error}")
-        usage = reply.get("usage") or {}
-        counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        counted = [count for count in counts if isinstance(count, int)]
-        cost = address.price.of(*counted) if len(counted) == len(counts) else worst
+        cost = find_cost(reply, address.price, worst)
         self.ledger.settle(call, cost, reply, time.monotonic() - began)
         return reply
+
+    def _describe(self, failure: Failure) -> str:
+        return failure.describe(self.address.base_url, self.address.model)
 
     def _wait(self, attempt: int, reason: str, headers: Mapping[str, str] | None = None) -> float:
         """Return the seconds until the next attempt; raise EndpointError after the last one."""
@@ -194,15 +204,42 @@ class Client:
                 f"{self.address.base_url} {reason}, after {ATTEMPTS} attempts. Everything answered "
                 "is kept; the same command asks only for the rest."
             )
-        told = read_retry_after(headers or {})
-        doubled = FIRST_WAIT_S * 2 ** (attempt - 1)
-        wait_s: float = min(doubled, LONGEST_WAIT_S) * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
-        return wait_s if told is None else told + wait_s * 0.2
+        return find_wait(attempt, headers or {})
+
+
+def find_wait(attempt: int, headers: Mapping[str, str]) -> float:
+    """Return the seconds to wait after an attempt, with jitter, and as long as a server asks to."""
+    told = read_retry_after(headers)
+    doubled = FIRST_WAIT_S * 2 ** (attempt - 1)
+    wait_s: float = min(doubled, LONGEST_WAIT_S) * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
+    return wait_s if told is None else told + wait_s * 0.2
+
+
+def find_cost(reply: Mapping[str, Any], price: Price, worst: float) -> float:
+    """Return what a reply costs; ``worst`` where it does not count its tokens."""
+    usage = reply.get("usage") or {}
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    counted = [count for count in counts if isinstance(count, int)]
+    return price.of(*counted) if len(counted) == len(counts) else worst
+
+
+def read_failure(error: APIStatusError) -> Failure:
+    """Return what a response says that is no success."""
+    return Failure.read(error.status_code, error.body, error.message)
+
+
+def say_cause(error: Exception) -> str:
+    """Return why nothing could be sent, without credentials."""
+    return mask_credentials(str(error.__cause__ or error).splitlines()[0])
 
 
 def read_reply(text: str) -> dict[str, Any]:
     """Return what is kept of a reply; raise ValueError unless it is one."""
-    reply = json.loads(text)
+    return keep_reply(json.loads(text))
+
+
+def keep_reply(reply: Any) -> dict[str, Any]:
+    """Return what is kept of a reply, read from JSON; raise ValueError unless it is one."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
         raise ValueError("it has no choices")
@@ -234,43 +271,3 @@ def _open_sdk(address: Address) -> AsyncOpenAI:
         timeout=address.timeout_s,
         max_retries=0,  # every attempt is paid from the ledger
     )
-
-
-def _find_refusal(error: APIStatusError) -> dict[str, Any] | None:
-    """Return why this row alone is refused, as a reply; None for errors that concern all rows."""
-    told = f"{error.code or ''} {_message(error)}".lower()
-    if error.status_code in (400, 413, 422):
-        if "context" in told and ("length" in told or "window" in told or "size" in told):
-            return {REFUSED: "longer than the model's context"}
-        if "content_filter" in told or "content policy" in told or "content management" in told:
-            return {REFUSED: "refused by a content filter"}
-    return None
-
-
-def _may_pass(error: APIStatusError) -> bool:
-    """Return whether the same request may succeed later."""
-    if error.status_code == 429:
-        return "quota" not in f"{error.code or ''} {error.type or ''}"
-    return error.status_code in (408, 409, 425) or error.status_code >= 500
-
-
-def _say_status(error: APIStatusError, address: Address) -> str:
-    """Return what an endpoint's error means, and what to do."""
-    status, told = error.status_code, mask_credentials(_message(error))[:200]
-    if status in (401, 403):
-        return (
-            f"{address.base_url} does not accept the key (HTTP {status}). Put a valid one into the "
-            "environment variable that teacher.api_key_env names."
-        )
-    if status == 404:
-        return (
-            f"{address.base_url} has no model {address.model!r} (HTTP 404: {told}). Correct "
-            "teacher.model or teacher.base_url."
-        )
-    return f"{address.base_url} answered HTTP {status}: {told}"
-
-
-def _message(error: APIStatusError) -> str:
-    body = error.body
-    found = body.get("message") if isinstance(body, dict) else None
-    return str(found or error.message)

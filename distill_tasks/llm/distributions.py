@@ -100,18 +100,6 @@ def from_top_logprobs(listed: Sequence[tuple[str, float]], codes: Sequence[str])
     return _share(masses, left, min(mass for _, mass in tokens))
 
 
-def from_token_logprobs(values: Sequence[float] | NDArray[np.floating]) -> Distribution:
-    """Return the distribution of the log-probabilities of all classes (classes,).
-
-    What they leave is off the list. Raises UnusableError if they are no log-probabilities.
-    """
-    logs = np.asarray(values, np.float64)
-    masses = _to_masses(logs)
-    if not masses.any():
-        raise UnusableError("off_list", f"none of {len(masses)} classes has any probability")
-    return _share(masses, 0.0, masses[masses > 0].min())
-
-
 def from_votes(
     counts: Sequence[int] | NDArray[np.integer], invalid: int, samples: int
 ) -> Distribution:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from distill_tasks.llm.client import BYTES_PER_TOKEN, Address
 from distill_tasks.llm.labelling import Labeller
-from distill_tasks.llm.ledger import Usual, most_tokens
+from distill_tasks.llm.ledger import Price, Usual, most_tokens
 
 TOKENS_AROUND = 4
 """Tokens that a chat template usually writes around one message."""
@@ -19,6 +19,8 @@ class Estimate:
 
     rows: int
     """Rows that it has not answered."""
+    again: int
+    """Rows that it is asked again: for the audit, and to see whether it has changed."""
     requests: int
     prompt_tokens: int
     completion_tokens: int
@@ -27,7 +29,9 @@ class Estimate:
     highest: float
     """What they cost at most, every request once."""
     seconds: float | None
-    """None before any request was timed."""
+    """None before any request was timed, and where rows wait for batches."""
+    in_batches: bool
+    """Whether rows are asked in batches."""
     measured: bool
     """Whether tokens are those of earlier requests; else four bytes are taken for one."""
     spent: float
@@ -39,21 +43,70 @@ def join_estimates(estimates: Sequence[Estimate]) -> Estimate:
     timed = [one.seconds for one in estimates if one.seconds is not None]
     return Estimate(
         rows=max(one.rows for one in estimates),
+        again=sum(one.again for one in estimates),
         requests=sum(one.requests for one in estimates),
         prompt_tokens=sum(one.prompt_tokens for one in estimates),
         completion_tokens=sum(one.completion_tokens for one in estimates),
         price=sum(one.price for one in estimates),
         highest=sum(one.highest for one in estimates),
         seconds=sum(timed) if len(timed) == len(estimates) else None,
+        in_batches=any(one.in_batches for one in estimates),
         measured=all(one.measured for one in estimates),
         spent=sum(one.spent for one in estimates),
     )
 
 
 def estimate(
-    texts: Sequence[str], labeller: Labeller, address: Address, usual: Usual | None, spent: float
+    missing: Sequence[str],
+    labeller: Labeller,
+    usual: Usual | None,
+    *,
+    again: Sequence[str],
+    compared: Sequence[str],
+    spent: float,
 ) -> Estimate:
-    """Return what the answers to texts cost; ``usual`` is what earlier calls took."""
+    """Return what the answers to missing texts, and to those asked again, cost.
+
+    ``compared`` are asked again to see whether the endpoint has changed, and never in batches;
+    ``usual`` is what earlier calls took.
+    """
+    address = labeller.client.address
+    price = address.batch_price or address.price
+    first = _add_up([*missing, *again], labeller, usual, price)
+    whole = first + _add_up(compared, labeller, usual, address.price)
+    in_batches = address.batch_price is not None
+    return Estimate(
+        rows=len(missing),
+        again=len(again) + len(compared),
+        requests=whole.requests,
+        prompt_tokens=round(whole.prompt_tokens),
+        completion_tokens=round(whole.completion_tokens),
+        price=whole.price,
+        highest=whole.highest,
+        seconds=None if usual is None or in_batches else _time(whole, usual, address),
+        in_batches=in_batches,
+        measured=usual is not None,
+        spent=spent,
+    )
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """What some requests take together."""
+
+    requests: int
+    prompt_tokens: float
+    completion_tokens: float
+    price: float
+    highest: float
+
+    def __add__(self, other: _Sum) -> _Sum:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return _Sum(*(one + two for one, two in pairs))
+
+
+def _add_up(texts: Sequence[str], labeller: Labeller, usual: Usual | None, price: Price) -> _Sum:
+    """Return what the answers to texts take, all of them asked once."""
     forward = range(len(labeller.prompt.classes))
     each, answer = labeller.usual_requests, labeller.most_answer_tokens
     contents = [
@@ -64,18 +117,8 @@ def estimate(
     prompt, completion = each * sum(map(usual_tokens, contents)), float(requests)
     if usual is not None:
         prompt, completion = requests * usual.prompt_tokens, requests * usual.completion_tokens
-    price = address.price
-    return Estimate(
-        rows=len(texts),
-        requests=requests,
-        prompt_tokens=round(prompt),
-        completion_tokens=round(completion),
-        price=price.of(round(prompt), round(completion)),
-        highest=price.of(each * most, requests * answer),
-        seconds=None if usual is None else _time(requests, prompt + completion, usual, address),
-        measured=usual is not None,
-        spent=spent,
-    )
+    usually = price.of(round(prompt), round(completion))
+    return _Sum(requests, prompt, completion, usually, price.of(each * most, requests * answer))
 
 
 def usual_tokens(contents: Sequence[str]) -> float:
@@ -83,11 +126,12 @@ def usual_tokens(contents: Sequence[str]) -> float:
     return sum(len(content.encode()) / BYTES_PER_TOKEN + TOKENS_AROUND for content in contents)
 
 
-def _time(requests: int, tokens: float, usual: Usual, address: Address) -> float:
+def _time(whole: _Sum, usual: Usual, address: Address) -> float:
     """Return the seconds that requests take, by their latency and the rate limits."""
-    seconds = [requests * usual.seconds / address.concurrency]
+    seconds = [whole.requests * usual.seconds / address.concurrency]
     if address.requests_per_minute is not None:
-        seconds.append(60 * requests / address.requests_per_minute)
+        seconds.append(60 * whole.requests / address.requests_per_minute)
     if address.tokens_per_minute is not None:
+        tokens = whole.prompt_tokens + whole.completion_tokens
         seconds.append(60 * tokens / address.tokens_per_minute)
     return max(seconds)

@@ -13,7 +13,7 @@ import numpy as np
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.llm.client import REFUSED, Client
+from distill_tasks.llm.client import Client
 from distill_tasks.llm.distributions import (
     Distribution,
     UnusableError,
@@ -23,6 +23,7 @@ from distill_tasks.llm.distributions import (
     from_top_logprobs,
     from_votes,
 )
+from distill_tasks.llm.failures import REFUSED
 from distill_tasks.llm.orders import Orders, list_rotations
 from distill_tasks.llm.prompt import Message, Prompt
 
@@ -133,7 +134,7 @@ class Labeller:
         if self.order == "rotate" and len(found) == 2 and disagree(*found):
             rotations = list_rotations(forward)[1:]
             more = await asyncio.gather(*(self._ask(text, one, round_name) for one in rotations))
-            found += [one for one in more if isinstance(one, Distribution)]
+            found = [found[0], *(one for one in more if isinstance(one, Distribution))]
         return average_orders(found)
 
     async def _ask(self, text: str, order: tuple[int, ...], round_name: str) -> Answer:
@@ -151,9 +152,9 @@ class Labeller:
         way = [self.way.method, self.way.samples]
         return digest(self.identity, self._prompt, *way, text, list(order), round_name)
 
-    def first_request(self, text: str) -> str:
+    def first_request(self, text: str, round_name: str = "") -> str:
         """Return the digest of what is asked first about a text."""
-        return self.name_request(text, range(len(self.prompt.classes)))
+        return self.name_request(text, range(len(self.prompt.classes)), round_name)
 
     async def _complete(self, key: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Return the replies to a request, of which votes may need several."""
@@ -172,12 +173,16 @@ class Labeller:
         reply = await self.client.complete(
             key, messages, limit, limit_name=self.way.limit, **chosen
         )
+        self.refuse_other_model(reply)
+        return reply
+
+    def refuse_other_model(self, reply: dict[str, Any]) -> None:
+        """Raise ChangedTeacherError if the endpoint says that another model replied."""
         if not self._is_of_this_model(reply):
             raise ChangedTeacherError(
                 f"{self.client.address.base_url} served {reply['model']}, where it was "
                 f"{self.served} before"
             )
-        return reply
 
     def _is_of_this_model(self, reply: dict[str, Any]) -> bool:
         return bool(reply.get("model", self.served) == self.served)

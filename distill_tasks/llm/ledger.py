@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,14 @@ CREATE TABLE IF NOT EXISTS totals (
 );
 INSERT OR IGNORE INTO totals VALUES (1, 0, 0);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS batches (
+    number INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    file TEXT,
+    name TEXT,
+    ended INTEGER NOT NULL DEFAULT 0
+);
 """
 USUAL = """
 SELECT avg(json_extract(reply, '$.usage.prompt_tokens')),
@@ -81,6 +89,22 @@ class Usual:
     cost: float
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Calls that an endpoint is asked together, numbered without a gap."""
+
+    number: int
+    first: int
+    last: int
+    file: str | None = None
+    """What the endpoint calls the file with its requests; None before that was sent."""
+    name: str | None = None
+    """What the endpoint calls the batch; None before that was told."""
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
 class OutOfBudgetError(PotstillError):
     """The next call could cost more than is left."""
 
@@ -121,18 +145,52 @@ class Ledger:
 
         Raises OutOfBudgetError if it, or one more call, is more than the limits leave.
         """
-        spend, calls = self.limits.spend, self.limits.calls
         with self._transaction() as execute:
-            found = execute(
-                "UPDATE totals SET committed = committed + :worst, calls = calls + 1 WHERE "
-                "(:spend IS NULL OR committed + :worst <= :spend) AND "
-                "(:calls IS NULL OR calls < :calls)",
-                {"worst": worst, "spend": spend, "calls": calls},
+            return self._reserve(execute, request, worst)
+
+    def reserve_batch(self, requests: Sequence[tuple[str, float]]) -> Batch:
+        """Reserve the highest prices of as many calls as the limits leave, in their order.
+
+        Each is a request with its price. Raises OutOfBudgetError if they do not leave one.
+        """
+        with self._transaction() as execute:
+            first = last = self._reserve(execute, *requests[0])
+            with suppress(OutOfBudgetError):
+                for one in requests[1:]:
+                    last = self._reserve(execute, *one)
+            made = execute("INSERT INTO batches (first, last) VALUES (?, ?)", (first, last))
+            return Batch(int(made.lastrowid), first, last)
+
+    def note_batch(self, batch: Batch) -> None:
+        """Keep what the endpoint calls a batch and its file."""
+        with self._transaction() as execute:
+            execute(
+                "UPDATE batches SET file = ?, name = ? WHERE number = ?",
+                (batch.file, batch.name, batch.number),
             )
-            if found.rowcount == 0:
-                raise OutOfBudgetError(self._say_what_is_left(worst))
-            made = execute("INSERT INTO calls (request, reserved) VALUES (?, ?)", (request, worst))
-            return int(made.lastrowid)
+
+    def end_batch(self, batch: Batch) -> None:
+        """Keep that a batch has ended, and all that came of it is in the ledger."""
+        with self._transaction() as execute:
+            execute("UPDATE batches SET ended = 1 WHERE number = ?", (batch.number,))
+
+    def open_batches(self) -> list[Batch]:
+        """Return the batches that have not ended, the first one first."""
+        with self._read() as execute:
+            found = execute(
+                "SELECT number, first, last, file, name FROM batches WHERE NOT ended "
+                "ORDER BY number"
+            )
+            return [Batch(*row) for row in found]
+
+    def list_due(self, batch: Batch) -> dict[int, float]:
+        """Return the calls of a batch that are not settled, with what is reserved for each."""
+        with self._read() as execute:
+            found = execute(
+                "SELECT id, reserved FROM calls WHERE id BETWEEN ? AND ? AND cost IS NULL",
+                (batch.first, batch.last),
+            )
+            return dict(found)
 
     def settle(
         self, call: int, cost: float, reply: dict[str, Any], seconds: float | None = None
@@ -204,6 +262,19 @@ class Ledger:
         with self._read() as execute:
             found = execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if found is None else json.loads(found[0])
+
+    def _reserve(self, execute: Any, request: str, worst: float) -> int:
+        spend, calls = self.limits.spend, self.limits.calls
+        found = execute(
+            "UPDATE totals SET committed = committed + :worst, calls = calls + 1 WHERE "
+            "(:spend IS NULL OR committed + :worst <= :spend) AND "
+            "(:calls IS NULL OR calls < :calls)",
+            {"worst": worst, "spend": spend, "calls": calls},
+        )
+        if found.rowcount == 0:
+            raise OutOfBudgetError(self._say_what_is_left(worst))
+        made = execute("INSERT INTO calls (request, reserved) VALUES (?, ?)", (request, worst))
+        return int(made.lastrowid)
 
     @contextmanager
     def _read(self) -> Iterator[Any]:

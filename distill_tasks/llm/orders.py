@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 Order: TypeAlias = tuple[int, ...]
 """Class numbers in the order in which the prompt lists them."""
-Orders = Literal["one", "both", "rotate"]
-"""That of the data alone, also its reverse, or further ones where these two disagree."""
+Orders = Annotated[
+    Literal["one", "both", "rotate"],
+    Field(
+        description="Orders of the classes in the prompt, over which answers are averaged: `one` "
+        "is that of the data, `both` adds its reverse, and `rotate` takes all rotations in their "
+        "place, but only for rows in which these two disagree."
+    ),
+]
+DIGESTED: dict[str, str] = {"one": "one", "both": "both", "rotate": "rotations"}
+"""What stands for them in digests: with an endpoint `rotate` once kept the reverse as well."""
 
 
 def list_rotations(order: Order) -> list[Order]:

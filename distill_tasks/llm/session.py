@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from distill_tasks.core.digests import digest
-from distill_tasks.llm.client import Address, Client, EndpointError
+from distill_tasks.llm.batch_api import BatchApi
+from distill_tasks.llm.batches import Batches, Collector
+from distill_tasks.llm.client import Address, Client
 from distill_tasks.llm.distributions import Distribution
 from distill_tasks.llm.estimate import Estimate, estimate
+from distill_tasks.llm.failures import EndpointError
 from distill_tasks.llm.labelling import (
     Answer,
     ChangedTeacherError,
@@ -91,7 +95,7 @@ class Session:
         answered = self._find_answered(texts, known)
         if answered.all():
             return known
-        change = self._find_change([texts[row] for row in np.flatnonzero(answered).tolist()])
+        change = self._find_change([texts[row] for row in np.flatnonzero(answered).tolist()], known)
         if change is None:
             return known
         if self.on_change == "stop":
@@ -133,24 +137,33 @@ class Session:
         """Return the answers to texts that are asked anew, once for each name of a round."""
         identity = self._recall()
         assert identity is not None  # `identify` comes first
-        found = dict(self._ask(texts, identity, round_name))
-        return [found[number] for number in range(len(texts))]
+        return _sort(self._ask(texts, identity, round_name))
 
-    def estimate(self, texts: Sequence[str]) -> Estimate:
-        """Return what the answers to texts cost that are not in the ledger; nothing is asked."""
-        identity, texts = self._recall(), self.find_missing(texts)
+    def estimate(self, texts: Sequence[str], again: Sequence[str] = ()) -> Estimate:
+        """Return what the answers to texts cost that are not in the ledger; nothing is asked.
+
+        ``again`` are texts that are asked a second time. Those that tell in each run whether it
+        has changed are counted too.
+        """
+        identity, missing = self._recall(), set(self.find_missing(texts))
         way = self.wanted if identity is None else identity.probe.way
-        client = Client(self.address, self.ledger)
-        labeller = Labeller(client, self.prompt, way, self.order)
-        spent = self.ledger.spent().committed
-        return estimate(texts, labeller, self.address, self.ledger.usual(), spent)
+        labeller = Labeller(Client(self.address, self.ledger), self.prompt, way, self.order)
+        known = [text for text in texts if text not in missing] if missing else []
+        return estimate(
+            [text for text in texts if text in missing],
+            labeller,
+            self.ledger.usual(),
+            again=again,
+            compared=known[:CANARY_ROWS],
+            spent=self.ledger.spent().committed,
+        )
 
-    def find_missing(self, texts: Sequence[str]) -> Sequence[str]:
-        """Return the texts that it has not been asked about."""
+    def find_missing(self, texts: Sequence[str], round_name: str = "") -> Sequence[str]:
+        """Return the texts that it has not been asked about, in the round of a name."""
         identity = self._recall()
         if identity is None:
             return texts
-        answered = self._find_answered(texts, identity)
+        answered = self._find_answered(texts, identity, round_name)
         return [texts[row] for row in np.flatnonzero(~answered).tolist()]
 
     def reach(self) -> None:
@@ -161,9 +174,52 @@ class Session:
                 await client.reach()
 
         asyncio.run(ask())
+        if self.in_batches:
+            with closing(BatchApi(self.address)) as api:
+                api.reach()
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether rows are asked in batches; what tells who answers is always asked at once."""
+        return self.address.batch_price is not None
 
     def _ask(
         self, texts: Sequence[str], identity: Identity, round_name: str = ""
+    ) -> Iterable[tuple[int, Answer]]:
+        """Return the number of each text and its answer, one by one or in batches."""
+        if self.in_batches:
+            return self._ask_in_batches(texts, identity, round_name)
+        if left := sum(map(len, self.ledger.open_batches())):
+            logger.warning(
+                "label: %d requests are in batches that were asked before: `batch: true` waits for "
+                "them, else their rows are paid twice",
+                left,
+            )
+        return self._ask_at_once(texts, identity, round_name)
+
+    def _ask_in_batches(
+        self, texts: Sequence[str], identity: Identity, round_name: str
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield what the ledger knows, ask a batch of what it does not, and so on to the end."""
+        waiting = list(range(len(texts)))
+        with Batches(self.address, self.ledger) as batches, asyncio.Runner() as runner:
+            batches.finish_open()
+            while waiting:
+                collector = Collector(self.address, self.ledger, batches.most)
+                labeller, left = self._open(collector, identity), []
+                for number in waiting:
+                    ask = partial(labeller.label, texts[number], round_name)
+                    found = runner.run(collector.try_to(ask))
+                    if found is None:
+                        left.append(number)
+                    else:
+                        yield number, found
+                for reply in batches.ask(collector.listed) if left else ():
+                    labeller.refuse_other_model(reply)
+                waiting = left
+
+    def _ask_at_once(
+        self, texts: Sequence[str], identity: Identity, round_name: str
     ) -> Iterable[tuple[int, Answer]]:
         """Return the number of each text and its answer, as they come."""
 
@@ -207,12 +263,15 @@ class Session:
         written = self.ledger.recall(f"identity {self.key}")
         return None if written is None else TypeAdapter(Identity).validate_python(written)
 
-    def _find_answered(self, texts: Sequence[str], identity: Identity) -> NDArray[np.bool_]:
+    def _find_answered(
+        self, texts: Sequence[str], identity: Identity, round_name: str = ""
+    ) -> NDArray[np.bool_]:
         labeller = self._open(Client(self.address, self.ledger), identity)
         kept = self.ledger.list_requests()
-        return np.array([labeller.first_request(text) in kept for text in texts], np.bool_)
+        asked = (labeller.first_request(text, round_name) for text in texts)
+        return np.array([request in kept for request in asked], np.bool_)
 
-    def _find_change(self, answered: Sequence[str]) -> str | None:
+    def _find_change(self, answered: Sequence[str], known: Identity) -> str | None:
         """Return how the endpoint differs from before, from rows that it answered; None if not."""
         from scipy.stats import binomtest
 
@@ -220,9 +279,9 @@ class Session:
         rows = [answered[number] for number in order]
         if not rows:
             return None
-        before = self.ask_again(rows, "")
+        before = _sort(self._ask_at_once(rows, known, ""))
         try:
-            after = self.ask_again(rows, digest(self.ledger.spent().calls))
+            after = _sort(self._ask_at_once(rows, known, digest(self.ledger.spent().calls)))
         except ChangedTeacherError as error:
             return str(error)
         pairs = [
@@ -244,6 +303,12 @@ class Session:
                 f"({self.min_success_ratio:g}). What was answered is kept; correct the prompt or "
                 "the model."
             )
+
+
+def _sort(answers: Iterable[tuple[int, Answer]]) -> list[Answer]:
+    """Return answers in the order of their numbers."""
+    found = dict(answers)
+    return [found[number] for number in sorted(found)]
 
 
 def say_rejected(rejected: Sequence[Rejected], done: int) -> str:

@@ -116,12 +116,12 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
     if not texts:
         return None, True
     context = teacher_context(run.config, run.corpus, run.teacher.model, run.teacher.identity)
-    second = run.config.teacher.answer_again(texts, context)
-    first = run.labels.read(texts).logits.argmax(axis=1).tolist()
-    alike = [one == other for one, other in zip(first, second, strict=True) if other is not None]
-    if not alike:
+    rows, second = run.config.teacher.answer_again(texts, context)
+    if not len(rows):
         return None, False
-    found = SelfAgreement(sum(alike), len(alike))
+    first = run.labels.read([texts[row] for row in rows]).logits
+    alike = first.argmax(axis=1) == second.argmax(axis=1)
+    found = SelfAgreement(int(alike.sum()), len(rows))
     run.store.keep("self_agreement", key, {"agreed": found.agreed, "rows": found.rows})
     return found, False
 

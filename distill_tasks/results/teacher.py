@@ -16,12 +16,26 @@ from distill_tasks.training.checkpoint import Checkpoint
 logger = logging.getLogger("potstill")
 
 
-def make_teacher(config: DistillConfig, corpus: Corpus) -> TeacherReference:
-    """Return the configured teacher, trained first if it is not ready and not in the store."""
+def identify_teacher(config: DistillConfig, corpus: Corpus) -> str:
+    """Return what the teacher's answers depend on beside its settings; empty if nothing.
+
+    An endpoint is asked for that, and a registered model looked up: once in a run.
+    """
+    teacher = config.teacher
+    return teacher.identify(teacher_context(config, corpus)) if teacher.ready else ""
+
+
+def make_teacher(
+    config: DistillConfig, corpus: Corpus, identity: str | None = None
+) -> TeacherReference:
+    """Return the configured teacher, trained first if it is not ready and not in the store.
+
+    ``identity`` is what `identify_teacher` returned, if it was called.
+    """
     teacher, digest = config.teacher, digest_teacher(config, corpus)
     if not teacher.ready:
         return _train(config, corpus, digest)
-    identity = teacher.identify(teacher_context(config, corpus))
+    identity = identify_teacher(config, corpus) if identity is None else identity
     digest = join_identity(digest, identity)
     return TeacherReference(digest, corpus.classes, teacher.start, 0.0, [], True, identity)
 

@@ -78,9 +78,11 @@ def drop_unanswered(
 
 
 @stage("make the teacher")
-def teach(config: DistillConfig, corpus: CorpusReference) -> TeacherReference:
-    """Make the teacher, or find it made."""
-    return make_teacher(config, corpus.open())
+def teach(
+    config: DistillConfig, corpus: CorpusReference, identity: str | None = None
+) -> TeacherReference:
+    """Make the teacher, or find it made; ``identity`` is what it said of itself, if asked."""
+    return make_teacher(config, corpus.open(), identity)
 
 
 @stage("ask the teacher about every row", retries=2)

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.settings import Settings
 from distill_tasks.llm.codes import choose_codes
-from distill_tasks.llm.orders import Orders
+from distill_tasks.llm.orders import DIGESTED, Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
+from distill_tasks.teachers.terms import Licence, Prices, find_price
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
-    from distill_tasks.llm.labelling import Way
-    from distill_tasks.llm.ledger import Price
+    from distill_tasks.llm.labelling import Answer, Way
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
     from distill_tasks.problems.classification import Problem
@@ -36,33 +38,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-MOST_CLASSES = 52
-"""Letters, which are single tokens to every known model."""
+MOST_STATED = 52
+"""Classes for which a confidence each is stated in one answer."""
 ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
 """What is sent to a server of this machine, which needs no key."""
-
-
-class Prices(Settings):
-    """What the endpoint takes for a million tokens, in any currency."""
-
-    input: float = Field(ge=0, description="For a million tokens of the prompt.")
-    output: float = Field(ge=0, description="For a million tokens of the answer.")
-
-
-class Licence(Settings):
-    """Under which terms the model may be learned from."""
-
-    name: str = Field(min_length=1, description="Name of the licence or the terms of use.")
-    url: str = Field(pattern=r"^https?://", description="Where they can be read.")
-    may_train: Annotated[
-        Literal["yes", "no", "ask"],
-        BeforeValidator(lambda written: {True: "yes", False: "no"}.get(written, written)),
-    ] = Field(
-        description="Whether its answers may train another model: `no` refuses, `ask` needs "
-        "`--accept-licence`."
-    )
 
 
 class ApiTeacher(Teacher):
@@ -87,11 +68,7 @@ class ApiTeacher(Teacher):
         "tokens, the most likely tokens, and votes that really works; `verbalised` asks for stated "
         "confidences, which take few distinct values.",
     )
-    order: Orders = Field(
-        "both",
-        description="Orders of the classes in the prompt, over which answers are averaged: `both` "
-        "adds the reverse one, `rotate` all rotations where these two disagree.",
-    )
+    order: Orders = "both"
     samples: int = Field(5, ge=2, le=100, description="Votes for each row and order.")
     answer_tokens: PositiveInt = Field(
         8, description="Tokens of a vote at most; models that think before they answer need more."
@@ -102,6 +79,11 @@ class ApiTeacher(Teacher):
     too_long: Literal["cut", "refuse"] = Field(
         "cut",
         description="Longer texts lose their middle, or are refused before anything is asked.",
+    )
+    batch: bool = Field(
+        False,
+        description="Whether rows are sent in files through the endpoint's batch API: often at "
+        "half the price, answered within a day.",
     )
     concurrency: int = Field(32, ge=1, le=100, description="Requests on their way at once.")
     requests_per_minute: PositiveInt | None = Field(None, description="Rate limit.")
@@ -158,10 +140,10 @@ class ApiTeacher(Teacher):
         """Return how many texts are cut; raise InputError for classes or texts it cannot take."""
         from distill_tasks.core.notes import Note, Rank
 
-        if len(corpus.classes) > MOST_CLASSES:
+        if self.method == "verbalised" and len(corpus.classes) > MOST_STATED:
             raise InputError(
-                f"Teacher kind api tells at most {MOST_CLASSES} classes apart by letters; the data "
-                f"has {len(corpus.classes)}. Use kind causal_lm, or saved answers."
+                f"teacher.method verbalised states a confidence for {MOST_STATED} classes at most; "
+                f"the data has {len(corpus.classes)}. Set teacher.method: auto, or votes."
             )
         self._make_prompt(corpus)
         long = sum(len(text) > self.max_characters for text in corpus.texts)
@@ -176,7 +158,8 @@ class ApiTeacher(Teacher):
         """Return the digest of endpoint, model, prompt and way of asking."""
         from distill_tasks.llm.labelling import READING_VERSION
 
-        how = [READING_VERSION, self.method, self.order, self.samples, self.answer_tokens]
+        order, votes = DIGESTED[self.order], [self.samples, self.answer_tokens]
+        how = [READING_VERSION, self.method, order, *votes]
         long = [self.max_characters, self.too_long]
         return digest(self.kind, *self._place, self._make_prompt(corpus).digest, *how, *long)
 
@@ -201,9 +184,13 @@ class ApiTeacher(Teacher):
         return []
 
     def estimate(self, context: LabellingContext) -> Estimate:
-        """Return what the answers cost that are not in the ledger."""
+        """Return what the answers cost that are not in the ledger, those for the audit included."""
+        training = list(dict.fromkeys(self._cut(context.corpus.training_rows.texts)))
+        wanted = min(self.self_agreement_rows, len(training))
         with self._session(context) as session:
-            return session.estimate(self._cut(context.corpus.texts))
+            once = session.find_missing(training, ASKED_TWICE)
+            due = max(0, wanted - (len(training) - len(once)))
+            return session.estimate(self._cut(context.corpus.texts), once[:due])
 
     def show(self, text: str, context: LabellingContext) -> str:
         """Return the messages of a request about a text."""
@@ -214,9 +201,8 @@ class ApiTeacher(Teacher):
         from distill_tasks.llm.labelling import Rejected
 
         classes, tried = context.corpus.classes, {}
-        with self._session(context) as session:
+        with self._session(context, trial=True) as session:
             session.identify(self._cut(context.corpus.texts))
-            session.min_success_ratio = 0.0  # the rejected ones are to be seen
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Rejected):
                     said = f"{found.reason}: {found.replied!r}" if found.replied else found.reason
@@ -233,37 +219,41 @@ class ApiTeacher(Teacher):
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""
-        from distill_tasks.llm.distributions import Distribution
-
         with self._session(context) as session:
-            for number, found in session.label(self._cut(texts)):
-                if isinstance(found, Distribution):
-                    yield np.array([number]), found.log_probabilities[None].astype(np.float32)
+            yield from _to_batches(session.label(self._cut(texts)))
 
     @property
     def rows_asked_twice(self) -> int:
         """How many rows it is asked twice."""
         return self.self_agreement_rows
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
-        """Return its second decisions, from requests in the ledger where there are some.
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return its second answers, from requests in the ledger where there are some.
 
-        Where the budget does not hold them, they are all None, and the log says so.
+        Where the budget does not hold them, there are none, and the log says so.
         """
-        from distill_tasks.llm.distributions import Distribution
         from distill_tasks.llm.ledger import OutOfBudgetError
 
+        again: list[Answer] = []
         with self._session(context) as session:
             try:
                 again = session.ask_again(self._cut(texts), ASKED_TWICE)
             except OutOfBudgetError as error:
                 logger.warning("audit: the teacher was not asked twice: %s", error)
-                return [None] * len(texts)
-        return [one.best if isinstance(one, Distribution) else None for one in again]
+        batches = [*_to_batches(enumerate(again))]
+        if not batches:
+            return np.zeros(0, np.int64), np.zeros((0, len(context.corpus.classes)), np.float32)
+        rows, logits = zip(*batches, strict=True)
+        return np.concatenate(rows), np.concatenate(logits)
 
     @contextmanager
-    def _session(self, context: LabellingContext) -> Iterator[Session]:
-        """Open the ledger of this endpoint in the store, and a session that writes in it."""
+    def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:
+        """Open the ledger of this endpoint in the store, and a session that writes in it.
+
+        A trial waits for no batch, and goes on however many rows are rejected.
+        """
         from distill_tasks.llm.ledger import Ledger, Limits
         from distill_tasks.llm.session import Session
 
@@ -271,7 +261,7 @@ class ApiTeacher(Teacher):
         ledger = Ledger(file, Limits(self.max_spend, self.max_requests))
         try:
             yield Session(
-                self._address,
+                replace(self._address, batch_price=None) if trial else self._address,
                 ledger,
                 self._make_prompt(context.corpus),
                 key=self.digest(context.corpus, 0, balanced=False),
@@ -279,7 +269,7 @@ class ApiTeacher(Teacher):
                 method=None if self.method == "auto" else self.method,
                 order=self.order,
                 on_change=self.on_change,
-                min_success_ratio=self.min_success_ratio,
+                min_success_ratio=0.0 if trial else self.min_success_ratio,
             )
         finally:
             ledger.close()
@@ -302,20 +292,13 @@ class ApiTeacher(Teacher):
             base_url=self.base_url,
             model=self.model,
             key=self._read_key(),
-            price=self._price,
+            price=find_price(self.prices),
+            batch_price=find_price(self.prices, in_batch=True) if self.batch else None,
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
         )
-
-    @property
-    def _price(self) -> Price:
-        from distill_tasks.llm.ledger import FREE, Price
-
-        if self.prices is None:
-            return FREE
-        return Price(self.prices.input, self.prices.output)
 
     def _read_key(self) -> str:
         """Return the key; raise InputError if there is none and the endpoint is elsewhere."""
@@ -336,6 +319,15 @@ class ApiTeacher(Teacher):
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         return [cut_middle(text, self.max_characters) for text in texts]
+
+
+def _to_batches(answers: Iterable[tuple[int, Answer]]) -> Batches:
+    """Yield the distributions of rows as logits, without the rows that have none."""
+    from distill_tasks.llm.distributions import Distribution
+
+    for number, found in answers:
+        if isinstance(found, Distribution):
+            yield np.array([number]), found.log_probabilities[None].astype(np.float32)
 
 
 def _check_sdk() -> None:

@@ -70,11 +70,7 @@ class CausalLmTeacher(Teacher):
         "codes",
         description="What is scored: codes of one token each, or the names of the classes.",
     )
-    order: Orders = Field(
-        "both",
-        description="Orders of the classes in the prompt that answers are averaged over: that of "
-        "the data, also its reverse, or all rotations where these two disagree.",
-    )
+    order: Orders = "both"
     prompt: PromptConfig = Field(PromptConfig(), description="What the model is told.")
 
     @property

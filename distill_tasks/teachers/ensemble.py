@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from distill_tasks.llm.estimate import Estimate
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext, Tried
+
+    Ask = Callable[
+        ["_Seat", Sequence[str], tuple[str, ...]], tuple[NDArray[np.int64], NDArray[np.float64]]
+    ]
+    """Returns the rows that a member answers, and its probabilities for them (rows, classes)."""
 
 NO_MEMBERS = {
     "finetune": "it is trained first: train it in a run of its own, and name the folder of its "
@@ -172,17 +177,35 @@ class EnsembleTeacher(Teacher):
 
         A member's own answers are kept as if it stood alone, and it is asked what is missing.
         """
+        rows, logits = self._average(texts, context, _ask)
+        if len(rows):
+            yield rows, logits
+
+    @property
+    def rows_asked_twice(self) -> int:
+        """How many rows are asked twice: as few as any member is that may answer otherwise."""
+        wanted = (member.teacher.rows_asked_twice for member in self.members)
+        return min(filter(None, wanted), default=0)
+
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the mean's answers when the members that may answer otherwise are asked anew."""
+        return self._average(texts, context, _ask_again)
+
+    def _average(
+        self, texts: Sequence[str], context: LabellingContext, ask: Ask
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         mean = np.zeros((len(texts), len(context.corpus.classes)))
         answered = np.ones(len(texts), bool)
         total = sum(member.weight for member in self.members)
         for seat in self._seat(context):
             with seat.named():
-                rows, stated = _ask(seat, texts, context.corpus.classes)
+                rows, stated = ask(seat, texts, context.corpus.classes)
             answered &= np.isin(np.arange(len(texts)), rows)
             mean[rows] += seat.weight / total * stated
         rows = np.flatnonzero(answered)
-        if len(rows):
-            yield rows, to_logits(mean[rows], context.corpus.problem).astype(np.float32)
+        return rows, to_logits(mean[rows], context.corpus.problem).astype(np.float32)
 
     def _check_members(self, columns: RowFormat, problem: Problem) -> list[tuple[str, ...] | None]:
         """Return each member's own order of classes."""
@@ -224,8 +247,25 @@ def _ask(
         about = f"labelling by member {seat.number + 1}"
         keep_answers(seat.teacher.answers(due, context), due, store, about)
     rows, logits = _read_answered(store, texts, corpus)
+    return rows, _state(logits, corpus, classes)
+
+
+def _ask_again(
+    seat: _Seat, texts: Sequence[str], classes: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the same when a member is asked anew; one that always answers alike is not."""
+    if not seat.teacher.rows_asked_twice:
+        return _ask(seat, texts, classes)
+    rows, logits = seat.teacher.answer_again(texts, seat.context)
+    return rows, _state(logits, seat.corpus, classes)
+
+
+def _state(
+    logits: NDArray[np.float32], corpus: Corpus, classes: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """Return logits (rows, classes) in a corpus's order as probabilities in that of ``classes``."""
     stated = probabilities(logits, corpus.problem)
-    return rows, stated[:, [corpus.classes.index(name) for name in classes]]
+    return stated[:, [corpus.classes.index(name) for name in classes]]
 
 
 def _read_answered(

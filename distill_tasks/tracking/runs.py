@@ -13,6 +13,7 @@ from distill_tasks.core.environment import read_environment, variables
 from distill_tasks.core.retries import RETRIES, shorten
 from distill_tasks.core.store import Store
 from distill_tasks.results.teacher import digest_teacher
+from distill_tasks.teachers.base import join_identity
 from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
 from distill_tasks.tracking.links import run_link, view_link
 from distill_tasks.tracking.store import connect
@@ -67,15 +68,18 @@ class Distillation:
 
 
 @contextmanager
-def tracked(config: DistillConfig, corpus: Corpus) -> Iterator[Distillation]:
-    """Open the summary run of a distillation, and end it as finished or failed with its reason."""
+def tracked(config: DistillConfig, corpus: Corpus, identity: str = "") -> Iterator[Distillation]:
+    """Open the summary run of a distillation, and end it as finished or failed with its reason.
+
+    ``identity`` is what `Teacher.identify` returned: another model is another distillation.
+    """
     import mlflow
 
     experiment_id = connect(config.tracking)
     name = digest(
         config.model_dump(mode="json", exclude={"work_dir", "tracking"}),
         corpus.digest,
-        digest_teacher(config, corpus),
+        join_identity(digest_teacher(config, corpus), identity),
     )
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
     client, store = mlflow.MlflowClient(), Store(config.work_dir).identity

@@ -20,10 +20,13 @@ def test_numbers_come_last():
     assert choose_codes(12, str.isdigit) == tuple(str(number) for number in range(12))
 
 
-def test_without_a_tokenizer_there_are_52_codes():
+def test_without_a_tokenizer_there_are_letters_and_then_numbers_of_as_many_digits():
     assert choose_codes(52) == tuple(LETTERS)
-    with pytest.raises(InputError, match=r"53 classes need as many codes .* there are 52"):
-        choose_codes(53)
+    assert choose_codes(53) == tuple(str(number) for number in range(10, 63))
+    assert choose_codes(90)[-1] == "99"
+    assert (choose_codes(91)[0], choose_codes(900)[-1]) == ("100", "999")
+    with pytest.raises(InputError, match="at most 900 classes apart by their codes; the data has"):
+        choose_codes(901)
 
 
 def test_a_tokenizer_with_too_few_single_tokens_is_refused_in_one_line():

@@ -16,7 +16,6 @@ from distill_tasks.llm.distributions import (
     continue_tail,
     disagree,
     from_stated,
-    from_token_logprobs,
     from_top_logprobs,
     from_votes,
 )
@@ -222,37 +221,6 @@ def test_a_tail_stays_between_nothing_and_an_equal_share(most, count, part):
     assert continue_tail(total / 2, most, count) <= share + 1e-12
     if count == 1 or part == 1:
         assert share == pytest.approx(total / count, abs=1e-12)
-
-
-@given(st.lists(st.floats(-30, 0), min_size=2, max_size=20), st.floats(0.01, 1))
-def test_log_probabilities_of_all_classes_are_renormalised(values, inside):
-    whole = log_softmax(np.array(values))
-    reply = from_token_logprobs(whole + math.log(inside))
-    np.testing.assert_allclose(reply.log_probabilities, whole, atol=1e-9)
-    assert reply.off_list == pytest.approx(1 - inside, abs=1e-9)
-    assert reply.censored == 0
-
-
-def test_a_class_without_probability_gets_the_floor():
-    reply = from_token_logprobs([math.log(0.7), math.log(0.2), -math.inf])
-    np.testing.assert_allclose(reply.probabilities, [7 / 9, 2 / 9, FLOOR / 0.9])
-    assert reply.off_list == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ([], "empty"),
-        ([0.0, 0.0], "zeros"),
-        ([-0.1, math.nan], "not_probabilities"),
-        ([2.0, 1.0], "not_probabilities"),
-        ([-math.inf, -9999.0], "off_list"),
-    ],
-)
-def test_numbers_that_are_no_log_probabilities_are_refused(values, reason):
-    with pytest.raises(UnusableError) as refused:
-        from_token_logprobs(values)
-    assert refused.value.reason == reason
 
 
 def test_votes_are_smoothed_by_one_more_that_all_classes_share():

@@ -3,74 +3,16 @@
 import numpy as np
 import pytest
 from answering import judge
-from endpoint import ScriptedEndpoint
 from endpoint_model import Flaws
-from endpoint_script import Fault, Script
-from samples import CLASSES, make_rows
+from endpoint_script import Fault
+from samples import CLASSES
+from sessions import TEXTS, TRUTH, decide, label
 
 from distill_tasks.core.errors import InputError
-from distill_tasks.data.corpus import Corpus, Split
-from distill_tasks.llm import client
-from distill_tasks.llm.client import Address, EndpointError
 from distill_tasks.llm.distributions import Distribution
-from distill_tasks.llm.labelling import ChangedTeacherError, Rejected, Way
-from distill_tasks.llm.ledger import Ledger, Limits, OutOfBudgetError, Price
-from distill_tasks.llm.prompt import PromptConfig
-from distill_tasks.llm.session import Session
-
-ROWS = make_rows(60, seed=1)
-TEXTS = list(dict.fromkeys(ROWS["text"]))
-NONE = Limits()
-WANTED = Way("votes", samples=4, answer_tokens=4)
-
-
-@pytest.fixture
-def endpoint():
-    with ScriptedEndpoint(judge, Script(input_price=1.0, output_price=2.0)) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Wait for thousandths of a second where a night waits for seconds."""
-    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.002)
-
-
-@pytest.fixture
-def open_session(endpoint, tmp_path):
-    """Return a function that opens a session with settings; all share one ledger."""
-    corpus = Corpus({"train": Split((TEXTS[0],), np.array([0]))}, CLASSES)
-
-    def open_it(method=None, order="one", limits=NONE, key="secret", **settings):
-        address = Address(endpoint.url, "oracle-large", key, Price(1.0, 2.0), timeout_s=0.5)
-        ledger = Ledger(tmp_path / "ledger.sqlite", limits)
-        wanted = "confidence" if method == "verbalised" else "code"
-        prompt = PromptConfig().make(corpus, "ABC", 0, wanted)
-        return Session(
-            address,
-            ledger,
-            prompt,
-            key=f"{method} {order}",
-            wanted=WANTED,
-            method=method,
-            order=order,
-            **settings,
-        )
-
-    return open_it
-
-
-def label(session, texts=TEXTS):
-    """Return the answers by text."""
-    session.identify(texts)
-    return {texts[number]: found for number, found in session.label(texts)}
-
-
-def decide(answers):
-    return {text: CLASSES[found.best] for text, found in answers.items()}
-
-
-TRUTH = {text: CLASSES[int(np.argmax(judge(text, CLASSES)))] for text in TEXTS}
+from distill_tasks.llm.failures import EndpointError
+from distill_tasks.llm.labelling import ChangedTeacherError, Rejected
+from distill_tasks.llm.ledger import Limits, OutOfBudgetError
 
 
 def share_right(answers):
@@ -80,7 +22,7 @@ def share_right(answers):
 @pytest.mark.parametrize("method", ["top_logprobs", "token_logprobs", "votes", "verbalised"])
 def test_every_method_gives_the_oracles_distribution(open_session, endpoint, method):
     endpoint.script.token_ids = True
-    answers = label(open_session(method))
+    answers = label(open_session(method=method))
     apart = [
         np.abs(found.probabilities - judge(text, CLASSES)).max() for text, found in answers.items()
     ]
@@ -119,7 +61,7 @@ def test_a_method_that_does_not_work_names_those_that_do(open_session, endpoint)
     with pytest.raises(
         InputError, match=r"teacher\.method is top_logprobs, .* What works here: votes"
     ):
-        open_session("top_logprobs").identify(TEXTS)
+        open_session(method="top_logprobs").identify(TEXTS)
 
 
 def test_both_orders_take_out_a_liking_for_the_first_option(open_session, endpoint):
@@ -128,14 +70,52 @@ def test_both_orders_take_out_a_liking_for_the_first_option(open_session, endpoi
     assert shares["one"] < shares["both"]
 
 
-def test_rotations_are_asked_only_where_two_orders_disagree(open_session, endpoint):
+def test_rotations_stand_for_two_orders_that_disagree(open_session, endpoint):
     endpoint.script.flaws = Flaws(first_option_bonus=2.0)
-    one, both = label(open_session("top_logprobs")), label(open_session("top_logprobs", "both"))
+    one, both = (
+        label(open_session(method="top_logprobs", order=order)) for order in ("one", "both")
+    )
+    session = open_session(method="top_logprobs", order="rotate")
+    session.identify(TEXTS)
     before = len(endpoint.ledger)
-    rotated = label(open_session("top_logprobs", "rotate"))
-    asked = len(endpoint.ledger) - before
-    assert len(one) == len(both) == len(rotated)
-    assert asked < 2 * len(TEXTS)  # of the four orders, two are known where both were asked
+    rotated = label(session)
+    split = [text for text in TEXTS if not same(both[text], rotated[text])]
+    assert len(one) == len(both) == len(rotated) > len(split) > 0
+    assert len(endpoint.ledger) - before == 2 * len(split)  # the first of three is known
+    truth = np.array([judge(text, CLASSES) for text in split])
+    found = np.array([rotated[text].probabilities for text in split])
+    biased = np.array([both[text].probabilities for text in split])
+    assert np.abs(found - truth).mean() < np.abs(biased - truth).mean()
+
+
+def same(one, other):
+    return np.allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+MANY = [f"class {number}" for number in range(60)]
+
+
+def pick(text, classes):
+    """Judge that a text is of the class that its length says."""
+    return [0.9 if name == MANY[len(text) % 60] else 0.1 / 59 for name in classes]
+
+
+@pytest.mark.parametrize(
+    ("script", "method"),
+    [
+        ({}, "top_logprobs"),
+        ({"token_ids": True}, "token_logprobs"),
+        ({"digits_apart": True}, "votes"),
+    ],
+)
+def test_sixty_classes_have_numbers_for_codes(open_session, endpoint, script, method):
+    endpoint.oracle = pick
+    for setting, value in script.items():
+        setattr(endpoint.script, setting, value)
+    session = open_session(classes=MANY)
+    assert session.identify(TEXTS).probe.way.method == method
+    answers = label(session)
+    assert np.mean([len(text) % 60 == found.best for text, found in answers.items()]) > 0.95
 
 
 def test_no_row_is_asked_twice(open_session, endpoint):
@@ -247,7 +227,7 @@ def test_a_wrong_key_or_model_ends_at_once(open_session, endpoint, script, said)
     for setting, value in script.items():
         setattr(endpoint.script, setting, value)
     with pytest.raises(InputError, match=said) as caught:
-        open_session(key="sk-abcdefghijklmnopqrstuvwxyz").identify(TEXTS)
+        open_session(address={"key": "sk-abcdefghijklmnopqrstuvwxyz"}).identify(TEXTS)
     assert "abcdefgh" not in str(caught.value)
     assert len(endpoint.ledger) == 1
 

@@ -137,6 +137,21 @@ def test_a_noisy_teacher_is_asked_twice_once_and_agrees_with_itself_as_often_as_
     assert "the teacher agrees with itself in " in say_audit(again)[-1]
 
 
+def test_an_ensemble_with_such_a_member_is_asked_twice(tmp_path):
+    with ScriptedEndpoint(NoisyOracle(), Script()) as endpoint:
+        alone = write_api(tmp_path, endpoint.url, 60, self_agreement_rows=40)
+        noisy = alone.teacher.model_dump(mode="json")
+        words = {"kind": "callable", "function": "answering:by_words"}
+        members = [{"teacher": noisy, "weight": 9.0}, {"teacher": words}]
+        written = alone.model_dump(mode="json")
+        written["teacher"] = {"kind": "ensemble", "members": members}
+        run = open_run(parse_config(written, "test"))
+        asked = len(endpoint.ledger.entries)
+        found = audit_teacher(run).self_agreement
+        assert len(endpoint.ledger.entries) == asked + 40
+    assert (found.rows, found.agreed < 40) == (40, True)
+
+
 def test_a_teacher_whose_budget_is_used_up_is_not_asked_twice(tmp_path, caplog):
     with ScriptedEndpoint(judge, Script()) as endpoint:
         config = write_api(tmp_path, endpoint.url, 60)

@@ -14,7 +14,7 @@ from endpoint_script import Fault, Script
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.llm import client
-from distill_tasks.results.teacher import make_teacher
+from distill_tasks.results.teacher import make_teacher, teacher_context
 from distill_tasks.stages.label import label_rows
 from distill_tasks.stages.prepare import check_config
 from distill_tasks.stages.preview import estimate_labels, try_teacher
@@ -87,6 +87,40 @@ def test_an_estimate_asks_nothing_and_bounds_the_price(asked, endpoint):
     assert after.spent == pytest.approx(endpoint.ledger.spent)
 
 
+def test_an_estimate_counts_what_is_asked_again(asked):
+    config = parse(asked, self_agreement_rows=40)
+    corpus = check_config(config)
+    training = list(dict.fromkeys(corpus.training_rows.texts))
+    context = teacher_context(config, corpus)
+    before = estimate_labels(config, corpus)
+    assert (before.rows, before.again) == (len(corpus.texts), 40)
+    try_teacher(config, corpus)
+    known = estimate_labels(config, corpus)
+    assert (known.rows, known.again) == (before.rows - 16, 40 + 16)  # the known ones are compared
+    label(config)
+    list(config.teacher.answer_again(training[:30], context))
+    after = estimate_labels(config, corpus)
+    assert (after.rows, after.again, after.requests) == (0, 10, 10)
+
+
+def test_rows_in_batches_are_answered_by_the_same_teacher_at_their_own_price(asked, endpoint):
+    settings = {"batch": True, "prices": {"input": 1.0, "output": 2.0, "batch": 0.5}}
+    config = parse(asked, **settings)
+    corpus, alone = check_config(config), estimate_labels(parse(asked), check_config(parse(asked)))
+    estimate = estimate_labels(config, corpus)
+    assert estimate.price == pytest.approx(alone.price / 2, rel=1e-6)
+    assert (estimate.in_batches, alone.in_batches) == (True, False)
+    try_teacher(config, corpus)  # these wait for no batch
+    assert not endpoint.batches.batches
+    endpoint.script.batch_polls = 0
+    labels = label(config)
+    assert len(endpoint.batches.batches) == 1
+    assert label(parse(asked)).teacher == labels.teacher
+    (file,) = Path(config.work_dir, "replies").glob("*.sqlite")
+    (spent,) = sqlite3.connect(file).execute("SELECT committed FROM totals").fetchone()
+    assert spent == pytest.approx(endpoint.ledger.spent)
+
+
 def test_an_ensemble_costs_what_its_members_cost_and_shows_what_they_are_asked(asked):
     alone = parse(asked)
     corpus = check_config(alone)
@@ -139,6 +173,7 @@ def test_wrong_settings_are_refused_without_repeating_them(asked, name):
 
 
 REFUSED = {
+    "no batches": ({"batch": True}, "has no batches"),
     "licence": ({"licence": LICENCE | {"may_train": False}}, "says may_train: no"),
     "elsewhere": ({"base_url": "https://example.com/v1"}, "The environment has no OPENAI_API_KEY"),
     "nobody": ({"base_url": "http://127.0.0.1:9/v1"}, "cannot be reached"),
@@ -152,6 +187,7 @@ def test_what_cannot_work_is_refused_before_anything_is_asked(asked, endpoint, m
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr(client, "FIRST_WAIT_S", 0.001)
     changes, said = REFUSED[name]
+    endpoint.script.batches = False
     if name == "long":
         lengthen(asked)
     with pytest.raises(InputError, match=said) as caught:
@@ -171,6 +207,15 @@ def test_long_texts_are_cut_and_counted(asked):
     lengthen(asked)
     findings = check_config(parse(asked, max_characters=100)).findings
     assert any("asked about without their middle" in note.text for note in findings)
+
+
+def test_more_classes_than_confidences_are_stated_for_are_refused(asked):
+    path = asked["data"]["train"]
+    rows = pd.read_parquet(path)
+    rows["label"] = [f"class {row % 60}" for row in range(len(rows))]
+    rows.to_parquet(path)
+    with pytest.raises(InputError, match=r"52 classes at most; the data has \d+\. .*auto"):
+        check_config(parse(asked, method="verbalised"))
 
 
 def test_more_than_one_label_is_refused(asked):

@@ -57,6 +57,16 @@ def test_a_distillation_that_raises_is_failed_and_says_why_until_it_ends_well(ho
     assert "potstill.failure" not in run.data.tags
 
 
+def test_another_model_behind_the_same_settings_is_another_distillation(house):
+    config = name_config(house, "moved")
+    ids = {}
+    for identity in ("", "oracle-1 1", "oracle-2 1", "oracle-1 1"):
+        with tracked(config, house.corpus, identity) as found:
+            ids.setdefault(identity, found.run_id)
+            assert ids[identity] == found.run_id
+    assert len(set(ids.values())) == 3
+
+
 def name_config(house, name, **changes):
     return house.config.model_copy(update={"name": name, **changes})
 
