@@ -103,6 +103,12 @@ class Session:
         logger.warning("label: the teacher has changed: %s; it is asked all rows again", change)
         return self._meet(texts, generation=known.generation + 1)
 
+    @property
+    def way(self) -> Way:
+        """How the endpoint is asked, as far as it is known."""
+        identity = self._recall()
+        return self.wanted if identity is None else identity.probe.way
+
     def label(self, texts: Sequence[str]) -> Iterator[tuple[int, Answer]]:
         """Yield the number of each text and its answer, as they come.
 
@@ -138,10 +144,9 @@ class Session:
 
     def estimate(self, texts: Sequence[str]) -> Estimate:
         """Return what the answers to texts cost that are not in the ledger; nothing is asked."""
-        identity, texts = self._recall(), self.find_missing(texts)
-        way = self.wanted if identity is None else identity.probe.way
+        texts = self.find_missing(texts)
         client = Client(self.address, self.ledger)
-        labeller = Labeller(client, self.prompt, way, self.order)
+        labeller = Labeller(client, self.prompt, self.way, self.order)
         spent = self.ledger.spent().committed
         return estimate(texts, labeller, self.address, self.ledger.usual(), spent)
 

@@ -13,6 +13,7 @@ from distill_tasks.config import DistillConfig
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
+from distill_tasks.llm.label_prior import PriorChoice
 from distill_tasks.problems.classification import balance_classes
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.scoring.promises import Promise
@@ -38,9 +39,14 @@ class Run:
 
     def open(self) -> OpenRun:
         """Return the run with its rows and the teacher's answers opened."""
-        corpus, labels = self.corpus.open(), self.labels.open()
         return OpenRun(
-            self.config, corpus, self.teacher, labels, self.objective, left_out=self.left_out
+            self.config,
+            self.corpus.open(),
+            self.teacher,
+            self.labels.open(),
+            self.objective,
+            left_out=self.left_out,
+            prior=self.labels.prior,
         )
 
 
@@ -54,6 +60,14 @@ class OpenRun:
     labels: SoftLabelStore
     objective: Objective
     left_out: tuple[str, ...] = ()
+    prior: PriorChoice | None = None
+    """What was found about dividing the teacher's answers; None where nothing was compared."""
+
+    @property
+    def answers_digest(self) -> str:
+        """The digest of the teacher's answers as they are read, divided or not."""
+        teacher = self.teacher.digest
+        return teacher if self.prior is None else self.prior.name_answers(teacher)
 
     @property
     def store(self) -> Store:

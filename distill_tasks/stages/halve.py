@@ -65,7 +65,7 @@ def halve_grid(run: OpenRun) -> Halving:
     key = digest(
         [CODE_VERSION, RUNGS, describe_machine()],
         [trial.student.model_dump() for trial in trials],
-        [run.corpus.digest, run.teacher.digest, config.seed, config.select.metric],
+        [run.corpus.digest, run.answers_digest, config.seed, config.select.metric],
         [config.loss.model_dump(), objective.temperature, objective.alpha],
         config.measure.model_dump(),
     )

@@ -54,7 +54,7 @@ def tune_objective(run: OpenRun) -> Tuning:
         return Tuning(config.loss.usual_objective, "as configured", [], reused=False)
     student = cheapest(config)
     settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
-    key = digest(CODE_VERSION, settings, run.corpus.digest, run.teacher.digest)
+    key = digest(CODE_VERSION, settings, run.corpus.digest, run.answers_digest)
     found, kept = run.store.remember(
         "blends", key, Tuning, lambda: _compare_objectives(run, student)
     )
@@ -104,7 +104,7 @@ def draw_learning_curve(run: OpenRun) -> LearningCurve:
         return LearningCurve(student.name, [], None, reused=False)
     settings = [student.model_dump(), asdict(run.objective), config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
-    key = digest(CODE_VERSION, settings, weights, run.corpus.digest, run.teacher.digest)
+    key = digest(CODE_VERSION, settings, weights, run.corpus.digest, run.answers_digest)
     curve, kept = run.store.remember(
         "curves", key, LearningCurve, lambda: _train_on_parts(run, student)
     )

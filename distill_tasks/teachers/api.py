@@ -7,27 +7,29 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.settings import Settings
 from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import Orders
 from distill_tasks.llm.prompt import PromptConfig, cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
+from distill_tasks.teachers.terms import Licence, Prices
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
-    from distill_tasks.llm.labelling import Way
+    from distill_tasks.llm.labelling import Answer, Way
     from distill_tasks.llm.ledger import Price
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
@@ -42,27 +44,6 @@ ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
 """What is sent to a server of this machine, which needs no key."""
-
-
-class Prices(Settings):
-    """What the endpoint takes for a million tokens, in any currency."""
-
-    input: float = Field(ge=0, description="For a million tokens of the prompt.")
-    output: float = Field(ge=0, description="For a million tokens of the answer.")
-
-
-class Licence(Settings):
-    """Under which terms the model may be learned from."""
-
-    name: str = Field(min_length=1, description="Name of the licence or the terms of use.")
-    url: str = Field(pattern=r"^https?://", description="Where they can be read.")
-    may_train: Annotated[
-        Literal["yes", "no", "ask"],
-        BeforeValidator(lambda written: {True: "yes", False: "no"}.get(written, written)),
-    ] = Field(
-        description="Whether its answers may train another model: `no` refuses, `ask` needs "
-        "`--accept-licence`."
-    )
 
 
 class ApiTeacher(Teacher):
@@ -233,33 +214,40 @@ class ApiTeacher(Teacher):
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""
-        from distill_tasks.llm.distributions import Distribution
+        from distill_tasks.llm.labelling import to_batch
 
         with self._session(context) as session:
-            for number, found in session.label(self._cut(texts)):
-                if isinstance(found, Distribution):
-                    yield np.array([number]), found.log_probabilities[None].astype(np.float32)
+            for found in session.label(self._cut(texts)):
+                yield to_batch([found], len(context.corpus.classes))
+
+    def may_lean(self, context: LabellingContext) -> bool:
+        """Return whether it gives log-probabilities, no votes or stated confidences."""
+        with self._session(context) as session:
+            return session.way.method in ("token_logprobs", "top_logprobs")
 
     @property
     def rows_asked_twice(self) -> int:
         """How many rows it is asked twice."""
         return self.self_agreement_rows
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
-        """Return its second decisions, from requests in the ledger where there are some.
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return its second answers, from requests in the ledger where there are some.
 
-        Where the budget does not hold them, they are all None, and the log says so.
+        Where the budget does not hold them, there are none, and the log says so.
         """
-        from distill_tasks.llm.distributions import Distribution
+        from distill_tasks.llm.labelling import to_batch
         from distill_tasks.llm.ledger import OutOfBudgetError
 
+        again: list[Answer] = []
         with self._session(context) as session:
             try:
                 again = session.ask_again(self._cut(texts), ASKED_TWICE)
             except OutOfBudgetError as error:
                 logger.warning("audit: the teacher was not asked twice: %s", error)
-                return [None] * len(texts)
-        return [one.best if isinstance(one, Distribution) else None for one in again]
+        rows, logits, _ = to_batch(enumerate(again), len(context.corpus.classes))
+        return rows, logits
 
     @contextmanager
     def _session(self, context: LabellingContext) -> Iterator[Session]:

@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
-    Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
-    """Batches of row numbers (rows,) and logits (rows, classes); a row occurs once at most."""
+    Batches = Iterator[
+        tuple[NDArray[np.int64], NDArray[np.float32]]
+        | tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+    ]
+    """Batches of row numbers (rows,) and logits (rows, classes); a row occurs once at most.
+
+    Where a reply may say nothing of some classes, the probability (rows,) that they share follows.
+    """
 
 logger = logging.getLogger("potstill")
 
@@ -157,13 +163,22 @@ class Teacher(Settings, ABC):
         """
         return ""
 
+    def may_lean(self, context: LabellingContext) -> bool:
+        """Return whether it answers with the probabilities of a language model.
+
+        These may lean towards some classes whatever the text says.
+        """
+        return False
+
     @property
     def rows_asked_twice(self) -> int:
         """How many rows it is asked twice, to see how often it agrees with itself; 0 if always."""
         return 0
 
-    def answer_again(self, texts: Sequence[str], context: LabellingContext) -> list[int | None]:
-        """Return the class numbers that it gives when asked anew; None where it gives none.
+    def answer_again(
+        self, texts: Sequence[str], context: LabellingContext
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return what it says when asked anew: row numbers (rows,) and logits (rows, classes).
 
         Only of a teacher with `rows_asked_twice`. A later call with the same texts may return what
         was answered then.
