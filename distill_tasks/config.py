@@ -67,6 +67,14 @@ class LossConfig(Settings):
         False, description="Weigh gold rows so that every class counts the same, teacher included."
     )
 
+    suspicious_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="How much an answer of the teacher counts that is suspicious: surely against "
+        "gold, nearly a tie, or unlike that to a near repeat. 1 counts all alike.",
+    )
+
     def objective(self, temperature: float, alpha: float) -> Objective:
         """Return what students lower, at a temperature and α."""
         return Objective(temperature, alpha, dict(self.terms), self.standardize)

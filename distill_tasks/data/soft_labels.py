@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ class SoftLabels:
     classes: tuple[str, ...]
     teacher: str
     """Digest of the teacher that gave the answers."""
+    weights: NDArray[np.float32] | None = None
+    """How much each answer (rows,) counts where it is learned from; None if all count one."""
+
+    def take(self, rows: NDArray[np.int64]) -> SoftLabels:
+        """Return the answers to the chosen rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, logits=self.logits[rows], weights=weights)
 
 
 class SoftLabelStore:

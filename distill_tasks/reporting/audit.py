@@ -48,6 +48,8 @@ def say_audit(audit: Audit) -> list[str]:
         lines.append(f"different confidences among {audit.rows:,} answers: {values}")
     if audit.self_agreement is not None:
         lines.append(say_self_agreement(audit.self_agreement))
+    if audit.suspicious_weight < 1:
+        lines.append(_say_weight(audit))
     return lines
 
 
@@ -79,12 +81,13 @@ def note_self_agreement(audit: Audit) -> list[Note]:
     return [] if found is None else [Note(Rank.KNOW, say_self_agreement(found))]
 
 
-def note_suspicious(answers: Sequence[SuspiciousAnswer]) -> list[Note]:
-    """Return a note on the answers to look at, and where they are listed."""
+def note_suspicious(answers: Sequence[SuspiciousAnswer], audit: Audit) -> list[Note]:
+    """Return a note on the answers to look at, where they are listed, and how much they count."""
     if not answers:
         return []
     listed = f"{ANSWERS} of this run lists {len(answers):,} answers of the teacher to look at"
-    return [Note(Rank.FINE, f"{listed}, the most suspicious first; students learn from them all")]
+    learned = "students learn from them all" if audit.suspicious_weight == 1 else _say_weight(audit)
+    return [Note(Rank.FINE, f"{listed}, the most suspicious first; {learned}")]
 
 
 def write_answers(answers: Sequence[SuspiciousAnswer], folder: Path) -> None:
@@ -113,6 +116,11 @@ def _say_accuracy(audit: Audit) -> str:
 
 def _say_share(figure: Figure) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _say_weight(audit: Audit) -> str:
+    rows = f"suspicious answers to {audit.suspicious:,} training rows"
+    return f"{rows} count {audit.suspicious_weight:g} instead of 1 (loss.suspicious_weight)"
 
 
 def _say_censored(found: Censored) -> str:

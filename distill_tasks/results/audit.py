@@ -78,6 +78,10 @@ class Audit:
     """Whether its answers are divided by its label prior; None where nothing was compared."""
     censored: Censored | None = None
     """None where no answer says what it is."""
+    suspicious: int = 0
+    """Training rows whose answer is suspicious."""
+    suspicious_weight: float = 1.0
+    """How much these answers count in training."""
     temperature: float = 1.0
     """Fitted on validation."""
     accuracy: Figure | None = None
@@ -106,6 +110,8 @@ def audit_teacher(run: OpenRun) -> Audit:
         self_agreement=again,
         prior=run.prior,
         censored=find_censored(run),
+        suspicious=sum(text in run.answered.doubted for text in run.corpus.training_rows.texts),
+        suspicious_weight=run.config.loss.suspicious_weight,
         reused=kept,
     )
     if eval_split.gold is None:

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
 from distill_tasks.llm.label_prior import PriorChoice
 from distill_tasks.problems.classification import balance_classes
+from distill_tasks.results.doubts import AnsweredRows
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.scoring.promises import Promise
 from distill_tasks.students import CHEAPEST, Student
@@ -69,6 +72,28 @@ class OpenRun:
         teacher = self.teacher.digest
         return teacher if self.prior is None else self.prior.name_answers(teacher)
 
+    @cached_property
+    def lesson_digest(self) -> str:
+        """The digest of the teacher's answers with their weights, as students learn from them."""
+        if self.answer_weights is None:
+            return self.answers_digest
+        return digest(self.answers_digest, self.answer_weights.tolist())
+
+    @cached_property
+    def answered(self) -> AnsweredRows:
+        """The rows that the teacher answered, and which of its answers are suspicious."""
+        return AnsweredRows(self.corpus, self.labels, keep_near_repeats(self.store, self.corpus))
+
+    @cached_property
+    def answer_weights(self) -> NDArray[np.float32] | None:
+        """How much each answer to a training row (rows,) counts; None if all count one."""
+        weight = self.config.loss.suspicious_weight
+        if weight == 1:
+            return None
+        doubted = self.answered.doubted
+        texts = self.corpus.training_rows.texts
+        return np.array([weight if text in doubted else 1 for text in texts], np.float32)
+
     @property
     def store(self) -> Store:
         """The store of the run."""
@@ -83,8 +108,9 @@ class OpenRun:
 
     @cached_property
     def soft_labels(self) -> SoftLabels:
-        """The teacher's answers to the training rows."""
-        return self.labels.read(self.corpus.training_rows.texts)
+        """The teacher's answers to the training rows, with their weights."""
+        found = self.labels.read(self.corpus.training_rows.texts)
+        return replace(found, weights=self.answer_weights)
 
 
 def start_run(
@@ -110,8 +136,11 @@ def cheapest(config: DistillConfig) -> Student:
 
 def take(training_set: TrainingSet, rows: NDArray[np.int64]) -> TrainingSet:
     """Return a training set with some of its rows."""
-    answers = replace(training_set.soft_labels, logits=training_set.soft_labels.logits[rows])
-    return replace(training_set, rows=training_set.rows.take(rows), soft_labels=answers)
+    return replace(
+        training_set,
+        rows=training_set.rows.take(rows),
+        soft_labels=training_set.soft_labels.take(rows),
+    )
 
 
 def make_training_set(run: OpenRun, seed: int) -> TrainingSet:

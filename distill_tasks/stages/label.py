@@ -13,6 +13,7 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.llm.label_prior import (
     FEWEST_ROWS,
@@ -82,7 +83,9 @@ def drop_unanswered(
     about = f"{left_out:,} rows are left out: the teacher did not answer them"
     note = Note(Rank.KNOW, about)
     kept = replace(rows, splits=splits, findings=(*rows.findings, note))
-    return CorpusReference.keep(Store(config.work_dir), kept, corpus.report)
+    store = Store(config.work_dir)
+    keep_near_repeats(store, kept, larger=rows)
+    return CorpusReference.keep(store, kept, corpus.report)
 
 
 @stage("make the teacher")

@@ -123,7 +123,7 @@ class Search:
         run, shape = self.run, student.shape
         key = digest(
             [CODE_VERSION, describe_machine(), list_versions()],
-            [shape, run.corpus.digest, run.answers_digest],
+            [shape, run.corpus.digest, run.teacher.digest],
             run.config.measure.model_dump(),
         )
         found, kept = run.store.remember(
