@@ -216,7 +216,7 @@ def test_answers_that_hardly_count_hardly_teach(name, tiny_base, tmp_path):
     answers = replace(told, logits=logits, weights=weights)
     STUDENTS[name].train(replace(training_set, soft_labels=answers), tmp_path)
     said = open_model(tmp_path).logits(training_set.validation.texts).argmax(axis=1)
-    assert np.mean(said == teacher_says) > 0.8
+    assert np.mean(said == teacher_says) > np.mean(said == (teacher_says + 1) % 3) + 0.1
 
 
 TRAITS = {"pet": {*WORDS["cats"], *WORDS["dogs"]}, "sly": set(WORDS["cats"])}
