@@ -26,7 +26,7 @@ class SoftLabels:
     teacher: str
     """Digest of the teacher that gave the answers."""
     weights: NDArray[np.float32] | None = None
-    """How much each answer (rows,) counts where it is learned from; None if all count one."""
+    """How much each answer (rows,) counts where it is learned from; None if all count alike."""
 
     def take(self, rows: NDArray[np.int64]) -> SoftLabels:
         """Return the answers to the chosen rows."""

@@ -120,7 +120,7 @@ def _say_share(figure: Figure) -> str:
 
 def _say_weight(audit: Audit) -> str:
     rows = f"suspicious answers to {audit.suspicious:,} training rows"
-    return f"{rows} count {audit.suspicious_weight:g} instead of 1 (loss.suspicious_weight)"
+    return f"{rows} count {audit.suspicious_weight:g} times the others (loss.suspicious_weight)"
 
 
 def _say_censored(found: Censored) -> str:

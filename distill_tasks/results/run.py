@@ -86,7 +86,7 @@ class OpenRun:
 
     @cached_property
     def answer_weights(self) -> NDArray[np.float32] | None:
-        """How much each answer to a training row (rows,) counts; None if all count one."""
+        """How much each answer to a training row (rows,) counts; None if all count alike."""
         weight = self.config.loss.suspicious_weight
         if weight == 1:
             return None
@@ -108,9 +108,9 @@ class OpenRun:
 
     @cached_property
     def soft_labels(self) -> SoftLabels:
-        """The teacher's answers to the training rows, with their weights."""
-        found = self.labels.read(self.corpus.training_rows.texts)
-        return replace(found, weights=self.answer_weights)
+        """The teacher's answers to the training rows, with their weights, one on average."""
+        found, weights = self.labels.read(self.corpus.training_rows.texts), self.answer_weights
+        return found if weights is None else replace(found, weights=weights / weights.mean())
 
 
 def start_run(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill_tasks.config import AUTO, LossConfig
+from distill_tasks.config import AUTO
 from distill_tasks.core.digests import digest
 from distill_tasks.problems.classification import Logits
 from distill_tasks.results.evaluator import Evaluator
@@ -26,6 +26,7 @@ from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.base import TrainingSet
+from distill_tasks.training.loss_settings import LossConfig
 from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
