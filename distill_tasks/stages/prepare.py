@@ -76,8 +76,10 @@ def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
 
     def inspect() -> DataReport:
         tokens = None if reader is None else _count_tokens(reader, corpus)
-        length, near = reader and reader.max_length, keep_near_repeats(store, corpus)
-        return inspect_corpus(corpus, tokens, length, near.place(corpus))
+        length = None if reader is None else reader.max_length
+        return inspect_corpus(
+            corpus, tokens, length, keep_near_repeats(store, corpus).place(corpus)
+        )
 
     return store.remember("data_reports", key, DataReport, inspect)[0]
 
