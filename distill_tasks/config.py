@@ -31,7 +31,8 @@ from distill_tasks.scoring.thresholds import Measurement, Threshold
 from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.teachers import TeacherConfig
-from distill_tasks.training.objective import HIDDEN_TERMS, Objective, Term
+from distill_tasks.training.loss_settings import LossConfig
+from distill_tasks.training.objective import HIDDEN_TERMS
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -39,46 +40,6 @@ if TYPE_CHECKING:
 AUTO: Literal["auto"] = "auto"
 MAX_CANDIDATES, LARGEST_GRID = 200, 10_000
 """Students that a grid may hold unless the user says otherwise, and whatever the user says."""
-
-
-class LossConfig(Settings):
-    """How students weigh the teacher's answers against the gold labels."""
-
-    temperature: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
-        2.0,
-        description="T: softens both distributions before they are compared. `auto` compares a "
-        "few on the cheapest student.",
-    )
-    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
-        0.9,
-        description="Weight of the teacher where a row has gold; gold gets the rest. `auto` "
-        "compares a few on the cheapest student.",
-    )
-    terms: dict[Term, PositiveFloat] = Field(
-        {"kl": 1.0},
-        min_length=1,
-        description="Distillation losses and their weights in the sum, which are used as they are. "
-        "`hidden` and `relations` look inside a transformer that shares the teacher's tokenizer.",
-    )
-    standardize: bool = Field(
-        False, description="Give each row of logits mean 0 and deviation 1 before it is compared."
-    )
-    balance_classes: bool = Field(
-        False, description="Weigh gold rows so that every class counts the same, teacher included."
-    )
-
-    def objective(self, temperature: float, alpha: float) -> Objective:
-        """Return what students lower, at a temperature and α."""
-        return Objective(temperature, alpha, dict(self.terms), self.standardize)
-
-    @property
-    def usual_objective(self) -> Objective:
-        """What students lower as configured, with the usual values in place of `auto`."""
-        temperature, alpha = (
-            type(self).model_fields[name].default if value == AUTO else value
-            for name, value in (("temperature", self.temperature), ("alpha", self.alpha))
-        )
-        return self.objective(temperature, alpha)
 
 
 class OptunaConfig(Settings):

@@ -131,6 +131,10 @@ class ModelAnswer(BaseModel):
     p95_ms: float | None = Field(description="95th percentile of latency in milliseconds.")
     speed_up_p50: float | None = Field(description="The teacher's p50 divided by its own.")
     speed_up_p95: float | None = Field(description="The teacher's p95 divided by its own.")
+    speed_up_p50_over_variant: float | None = Field(
+        description="p50 of the teacher's fastest variant that is as good, divided by its own."
+    )
+    speed_up_p95_over_variant: float | None = Field(description="The same of p95.")
     disk_mb: float | None = Field(description="Size of the served folder in MB.")
     parameters: int | None = Field(description="Its parameters.")
 
@@ -290,6 +294,7 @@ def _list_notes(notes: Sequence[Note]) -> list[NoteAnswer]:
 
 def _answer_model(row: ModelRow) -> ModelAnswer:
     quality, latency, faster = row.quality, row.latency, row.speed_up
+    over_variant = row.speed_up_over_variant
     return ModelAnswer(
         name=row.name,
         outcome=row.outcome,
@@ -304,6 +309,8 @@ def _answer_model(row: ModelRow) -> ModelAnswer:
         p95_ms=latency.p95_ms if latency else None,
         speed_up_p50=faster.p50 if faster else None,
         speed_up_p95=faster.p95 if faster else None,
+        speed_up_p50_over_variant=over_variant.p50 if over_variant else None,
+        speed_up_p95_over_variant=over_variant.p95 if over_variant else None,
         disk_mb=row.disk_mb,
         parameters=row.parameters,
     )

@@ -35,7 +35,10 @@ LATENCIES: dict[str, Callable[[Latency], str]] = {
 
 COLUMNS = ("verdict", "against control", "p95 ms", "speed-up p50", "speed-up p95", "MB")
 """Of the table of a run, those beside the model and its quality."""
-LAST = ("speed-up p50", "against control", "interval", "macro F1", "MB", "speed-up p95", "verdict")
+LAST = (
+    *("speed-up p50", "against control", "interval", "macro F1", "MB", "speed-up p95"),
+    *("agreement", "verdict"),
+)
 """Those that a narrow terminal leaves out, in this order."""
 MOST_NOTES = 5
 """Notes on a run that are printed; the report has them all."""
@@ -126,7 +129,8 @@ def print_outcome(outcome: Outcome) -> None:
 
     findings, choice = outcome.findings, outcome.selection.choice
     rows, quality = list_models(findings), name_quality_columns(findings)
-    shown = ("model", *quality, *COLUMNS)
+    ceiling = ["agreement"] if findings.audit.self_agreement else []
+    shown = ("model", *quality, *COLUMNS, *ceiling)
     out.say(headline(findings), style="bold")
     cells = [show_model(row, findings) for row in rows]
     missing = out.show_table(

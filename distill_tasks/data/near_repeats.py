@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.digests import digest, digest_texts
+
 if TYPE_CHECKING:
+    from distill_tasks.core.store import Store
     from distill_tasks.data.corpus import Corpus
 
 WORD = re.compile(r"\w+")
@@ -17,6 +21,43 @@ SEED = 1
 
 Place = tuple[str, int]
 """A split and a row number in it."""
+
+
+@dataclass(frozen=True)
+class NearRepeats:
+    """Pairs of different texts that share most of their word triples, by their digests."""
+
+    pairs: list[tuple[str, str]]
+
+    def place(self, corpus: Corpus) -> list[tuple[Place, Place]]:
+        """Return the pairs whose texts a corpus has, where it has them first, in its order."""
+        rows = [(name, row) for name, split in corpus.splits.items() for row in range(len(split))]
+        texts = [text for split in corpus.splits.values() for text in split.texts]
+        numbers = {text: n for n, text in reversed(list(enumerate(digest_texts(texts))))}
+        found = [
+            sorted((numbers[one], numbers[other]), reverse=True)
+            for one, other in self.pairs
+            if one in numbers and other in numbers
+        ]
+        return [(rows[first], rows[later]) for later, first in sorted(found)]
+
+
+def keep_near_repeats(store: Store, corpus: Corpus, larger: Corpus | None = None) -> NearRepeats:
+    """Return the near repeats of a corpus, found once for the same texts and kept.
+
+    ``larger`` is a corpus that has all of its texts and more; its near repeats are taken.
+    """
+    texts = sorted(digest_texts(corpus.texts))
+
+    def find() -> NearRepeats:
+        if larger is not None:
+            return keep_near_repeats(store, larger)
+        named = {name: digest_texts(split.texts) for name, split in corpus.splits.items()}
+        pairs = find_near_repeats(corpus)
+        return NearRepeats([(named[a][row], named[b][other]) for (a, row), (b, other) in pairs])
+
+    key = digest(NEAR, PERMUTATIONS, SHINGLE_WORDS, SEED, texts)
+    return store.remember("near_repeats", key, NearRepeats, find)[0]
 
 
 def find_near_repeats(corpus: Corpus) -> list[tuple[Place, Place]]:

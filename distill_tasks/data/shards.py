@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,20 @@ class Shard:
 
     digests: NDArray[np.uint64]
     logits: NDArray[np.float32]
+    censored: NDArray[np.float32]
+    """(rows,) The probability that classes share of which the reply said nothing; NaN: unknown."""
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    @classmethod
+    def join(cls, shards: Collection[Shard]) -> Shard:
+        """Return the rows of several shards as one."""
+        return cls(
+            np.concatenate([shard.digests for shard in shards]),
+            np.concatenate([shard.logits for shard in shards]),
+            np.concatenate([shard.censored for shard in shards]),
+        )
 
     def to_bytes(self) -> bytes:
         """Return the shard as Parquet; raise ValueError if not every row has its logits."""
@@ -47,6 +58,8 @@ class Shard:
             "row": pa.array([names[at : at + LENGTH] for at in range(0, len(names), LENGTH)]),
             "logits": pa.FixedSizeListArray.from_arrays(self.logits.ravel(), self.logits.shape[1]),
         }
+        if not np.isnan(self.censored).all():
+            columns["censored"] = pa.array(self.censored)
         file = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), file, use_dictionary=False)
         written: bytes = file.getvalue().to_pybytes()
@@ -59,7 +72,10 @@ class Shard:
             table: Any = pq.read_table(pa.BufferReader(written))
             logits = table["logits"].combine_chunks().flatten().to_numpy()
             digests = to_numbers(table["row"].to_pylist())
-            return cls(digests, logits.reshape(len(digests), classes))
+            censored = np.full(len(digests), np.nan, np.float32)
+            if "censored" in table.column_names:
+                censored = table["censored"].to_numpy()
+            return cls(digests, logits.reshape(len(digests), classes), censored)
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -171,12 +187,7 @@ class ShardFolder:
         while self._small and sum(map(len, merged.values())) < LARGE_ROWS:
             name = next(iter(self._small))
             merged[name] = self._small.pop(name)
-        written = self._keep(
-            Shard(
-                np.concatenate([shard.digests for shard in merged.values()]),
-                np.concatenate([shard.logits for shard in merged.values()]),
-            )
-        )
+        written = self._keep(Shard.join(merged.values()))
         for name in merged.keys() - {written}:
             with contextlib.suppress(FileNotFoundError):  # another process did
                 self.fs.rm_file(self._locate(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ class SoftLabels:
     classes: tuple[str, ...]
     teacher: str
     """Digest of the teacher that gave the answers."""
+    weights: NDArray[np.float32] | None = None
+    """How much each answer (rows,) counts where it is learned from; None if all count alike."""
+
+    def take(self, rows: NDArray[np.int64]) -> SoftLabels:
+        """Return the answers to the chosen rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, logits=self.logits[rows], weights=weights)
 
 
 class SoftLabelStore:
@@ -40,7 +47,8 @@ class SoftLabelStore:
         self.classes = tuple(classes)
         self._claim_class_order()
         self._index = RowIndex()
-        self._logits = [np.empty((0, len(self.classes)), np.float32)]
+        nothing = np.empty(0, np.float32)
+        self._logits, self._censored = [nothing.reshape(0, len(self.classes))], [nothing]
         for shard in self.files.read(len(self.classes)):
             self._remember(shard)
 
@@ -50,12 +58,23 @@ class SoftLabelStore:
         absent = self._find(distinct) < 0
         return [distinct[row] for row in np.flatnonzero(absent)]
 
-    def add(self, texts: Sequence[str], logits: NDArray[np.float32]) -> None:
-        """Write the answers (rows, classes) to some texts as one shard, by rename."""
+    def add(
+        self,
+        texts: Sequence[str],
+        logits: NDArray[np.float32],
+        censored: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Write the answers (rows, classes) to some texts as one shard, by rename.
+
+        ``censored`` is the probability (rows,) that classes share of which the reply said nothing,
+        NaN where that is not known.
+        """
         if not len(texts):
             return
+        if censored is None:
+            censored = np.full(len(texts), np.nan, np.float32)
         digests = to_numbers(digest_texts(texts))
-        shard = Shard(digests, np.ascontiguousarray(logits, np.float32))
+        shard = Shard(digests, np.ascontiguousarray(logits, np.float32), censored)
         self.files.add(shard)
         self._remember(shard)
 
@@ -64,6 +83,21 @@ class SoftLabelStore:
 
         Raises InputError if the teacher has not answered them all.
         """
+        rows = self._locate(texts)
+        self._logits = [np.concatenate(self._logits)]
+        return SoftLabels(self._logits[0][rows], self.classes, self.teacher)
+
+    def read_censored(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return what was censored (rows,) in the answers to texts; NaN where it is not known.
+
+        Raises InputError as `read` does.
+        """
+        rows = self._locate(texts)
+        self._censored = [np.concatenate(self._censored)]
+        return self._censored[0][rows]
+
+    def _locate(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the places of the answers to texts, or raise InputError if some have none."""
         rows = self._find(texts)
         if (rows < 0).any():
             absent = self.missing(texts)
@@ -71,8 +105,7 @@ class SoftLabelStore:
                 f"Teacher {self.teacher} has no answer to {len(absent)} rows, the first being "
                 f"{absent[0][:60]!r}. Label them first."
             )
-        self._logits = [np.concatenate(self._logits)]
-        return SoftLabels(self._logits[0][rows], self.classes, self.teacher)
+        return rows
 
     def _find(self, texts: Sequence[str]) -> NDArray[np.int64]:
         return self._index.find(to_numbers(digest_texts(texts)))
@@ -80,6 +113,7 @@ class SoftLabelStore:
     def _remember(self, shard: Shard) -> None:
         self._index.add(shard.digests)
         self._logits.append(shard.logits)
+        self._censored.append(shard.censored)
 
     def _claim_class_order(self) -> None:
         """Write the class order, or raise InputError if another one was written before.

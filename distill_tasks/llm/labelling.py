@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import PotstillError
@@ -82,6 +83,19 @@ class Rejected:
 
 
 Answer: TypeAlias = Distribution | Rejected
+
+
+def to_batch(
+    found: Iterable[tuple[int, Answer]], classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return the numbers of the answered rows (rows,), with log-probabilities (rows, classes).
+
+    What comes third is the probability (rows,) that classes share of which a reply says nothing.
+    """
+    answered = {row: one for row, one in found if isinstance(one, Distribution)}
+    logits = np.array([one.log_probabilities for one in answered.values()], np.float32)
+    censored = np.array([one.censored for one in answered.values()], np.float32)
+    return np.array([*answered], np.int64), logits.reshape(-1, classes), censored
 
 
 @dataclass

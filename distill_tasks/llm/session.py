@@ -107,6 +107,12 @@ class Session:
         logger.warning("label: the teacher has changed: %s; it is asked all rows again", change)
         return self._meet(texts, generation=known.generation + 1)
 
+    @property
+    def way(self) -> Way:
+        """How the endpoint is asked, as far as it is known."""
+        identity = self._recall()
+        return self.wanted if identity is None else identity.probe.way
+
     def label(self, texts: Sequence[str]) -> Iterator[tuple[int, Answer]]:
         """Yield the number of each text and its answer, as they come.
 
@@ -145,9 +151,8 @@ class Session:
         ``again`` are texts that are asked a second time. Those that tell in each run whether it
         has changed are counted too.
         """
-        identity, missing = self._recall(), set(self.find_missing(texts))
-        way = self.wanted if identity is None else identity.probe.way
-        labeller = Labeller(Client(self.address, self.ledger), self.prompt, way, self.order)
+        missing = set(self.find_missing(texts))
+        labeller = Labeller(Client(self.address, self.ledger), self.prompt, self.way, self.order)
         known = [text for text in texts if text not in missing] if missing else []
         return estimate(
             [text for text in texts if text in missing],

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from distill_tasks.core.errors import shortlist
 from distill_tasks.core.markup import as_cell
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.llm.label_prior import SURE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distill_tasks.results.audit import Audit, SelfAgreement
+    from distill_tasks.llm.label_prior import PriorChoice
+    from distill_tasks.results.audit import Audit, Censored, SelfAgreement
     from distill_tasks.results.suspicious import SuspiciousAnswer
     from distill_tasks.scoring.intervals import Figure
 
@@ -37,12 +39,29 @@ def say_audit(audit: Audit) -> list[str]:
             f"calibration: ECE {audit.ece_before.value:.3f} as it answers, "
             f"{audit.ece_after.value:.3f} with the fitted temperature {audit.temperature:.2f}"
         )
+    if audit.prior is not None:
+        lines.append(say_prior(audit.prior))
+    if audit.censored is not None and audit.censored.mean:
+        lines.append(_say_censored(audit.censored))
     if audit.confidences <= min(FEW_CONFIDENCES, audit.rows / 2):
         values = f"only {audit.confidences}"
         lines.append(f"different confidences among {audit.rows:,} answers: {values}")
     if audit.self_agreement is not None:
         lines.append(say_self_agreement(audit.self_agreement))
+    if audit.suspicious_weight < 1:
+        lines.append(_say_weight(audit))
     return lines
+
+
+def say_prior(choice: PriorChoice) -> str:
+    """Return whether answers are divided by the label prior, and what that does to their NLL."""
+    change, half = choice.divided_nll - choice.plain_nll, SURE * choice.standard_error
+    change_ends = f"{change:+.3f} [{change - half:+.3f}, {change + half:+.3f}]"
+    nll = f"the NLL of {choice.rows:,} rows of validation"
+    values = f"{choice.divided_nll:.3f} instead of {choice.plain_nll:.3f} ({change_ends})"
+    if choice.divide:
+        return f"its answers are divided by what it answers on average: {nll} is {values}"
+    return f"its answers are not divided by what it answers on average: {nll} would be {values}"
 
 
 def say_self_agreement(found: SelfAgreement) -> str:
@@ -62,12 +81,13 @@ def note_self_agreement(audit: Audit) -> list[Note]:
     return [] if found is None else [Note(Rank.KNOW, say_self_agreement(found))]
 
 
-def note_suspicious(answers: Sequence[SuspiciousAnswer]) -> list[Note]:
-    """Return a note on the answers to look at, and where they are listed."""
+def note_suspicious(answers: Sequence[SuspiciousAnswer], audit: Audit) -> list[Note]:
+    """Return a note on the answers to look at, where they are listed, and how much they count."""
     if not answers:
         return []
     listed = f"{ANSWERS} of this run lists {len(answers):,} answers of the teacher to look at"
-    return [Note(Rank.FINE, f"{listed}, the most suspicious first; students learn from them all")]
+    learned = "students learn from them all" if audit.suspicious_weight == 1 else _say_weight(audit)
+    return [Note(Rank.FINE, f"{listed}, the most suspicious first; {learned}")]
 
 
 def write_answers(answers: Sequence[SuspiciousAnswer], folder: Path) -> None:
@@ -96,6 +116,18 @@ def _say_accuracy(audit: Audit) -> str:
 
 def _say_share(figure: Figure) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _say_weight(audit: Audit) -> str:
+    rows = f"suspicious answers to {audit.suspicious:,} training rows"
+    return f"{rows} count {audit.suspicious_weight:g} times the others (loss.suspicious_weight)"
+
+
+def _say_censored(found: Censored) -> str:
+    return (
+        "probability on classes beyond the list that the endpoint gives: "
+        f"{100 * found.mean:.1f} % on average, {100 * found.p95:.1f} % at the 95th percentile"
+    )
 
 
 def _say_classes(audit: Audit) -> str:

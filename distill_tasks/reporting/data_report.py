@@ -34,10 +34,16 @@ USUAL_CLASS_DIFFERENCE = 0.1
 
 
 def inspect_corpus(
-    corpus: Corpus, tokens: dict[str, NDArray[np.int64]] | None, max_length: int | None
+    corpus: Corpus,
+    tokens: dict[str, NDArray[np.int64]] | None,
+    max_length: int | None,
+    near: Sequence[tuple[Place, Place]] | None = None,
 ) -> DataReport:
-    """Report on a corpus; ``tokens`` are the teacher's tokens of each row (rows,) by split."""
-    near = find_near_repeats(corpus)
+    """Report on a corpus; ``tokens`` are the teacher's tokens of each row (rows,) by split.
+
+    ``near`` are its near repeats, which are found where they are not given.
+    """
+    near = find_near_repeats(corpus) if near is None else near
     splits = []
     for name, split in corpus.splits.items():
         counts = split.rows_per_class(len(corpus.classes)).tolist()

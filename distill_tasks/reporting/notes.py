@@ -46,7 +46,7 @@ def gather_notes(findings: Findings) -> list[Note]:
         *_note_left_out(findings),
         *note_label_errors(findings),
         *note_self_agreement(findings.audit),
-        *note_suspicious(findings.suspicious_answers),
+        *note_suspicious(findings.suspicious_answers, findings.audit),
         *findings.rows.findings,
         *findings.corpus.report.warnings,
     ]

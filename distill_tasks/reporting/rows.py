@@ -122,7 +122,9 @@ def list_models(findings: Findings) -> list[ModelRow]:
     about_teacher = "the model to be replaced"
     rows = [_model_row(findings, TEACHER, about_teacher, held_out.models[TEACHER])]
     if again := findings.audit.self_agreement:
-        ceiling = _model_row(findings, TEACHER_AGAIN, "ceiling: the same teacher asked twice", None)
+        highest = f"{100 * again.highest_agreement:.0f} % at most"
+        about = f"ceiling: the same teacher asked twice; students can agree with it in {highest}"
+        ceiling = _model_row(findings, TEACHER_AGAIN, about, None)
         rows.append(replace(ceiling, agreement=again.share.value))
     for candidate in _sort_candidates(findings):
         name = candidate.name

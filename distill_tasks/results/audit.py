@@ -19,6 +19,7 @@ from distill_tasks.students.controls import WORDS_ON_GOLD, has_words_on_gold
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from distill_tasks.llm.label_prior import PriorChoice
     from distill_tasks.results.run import OpenRun
     from distill_tasks.scoring.scorecard import EvalSplit
 
@@ -50,6 +51,17 @@ class SelfAgreement:
 
 
 @dataclass(frozen=True)
+class Censored:
+    """How much of the probability lies on classes of which replies say nothing."""
+
+    rows: int
+    """Answers of which it is known."""
+    mean: float
+    p95: float
+    """What 95 % of the answers do not exceed."""
+
+
+@dataclass(frozen=True)
 class Audit:
     """What is known of a teacher from its answers to validation, before any student is trained.
 
@@ -62,6 +74,14 @@ class Audit:
     """Different confidences among its answers to them, before any temperature."""
     self_agreement: SelfAgreement | None
     """None where it was not asked twice."""
+    prior: PriorChoice | None = None
+    """Whether its answers are divided by its label prior; None where nothing was compared."""
+    censored: Censored | None = None
+    """None where no answer says what it is."""
+    suspicious: int = 0
+    """Training rows whose answer is suspicious."""
+    suspicious_weight: float = 1.0
+    """How much these answers count in training."""
     temperature: float = 1.0
     """Fitted on validation."""
     accuracy: Figure | None = None
@@ -83,7 +103,17 @@ def audit_teacher(run: OpenRun) -> Audit:
     """Return the audit of a run's teacher; it is asked some training rows again, but only once."""
     evaluator = Evaluator(run, "validation")
     eval_split, (again, kept) = evaluator.eval_split, ask_twice(run)
-    found = Audit(len(eval_split.split), _count_confidences(eval_split), again, reused=kept)
+    confidences = _count_confidences(eval_split)
+    found = Audit(
+        rows=len(eval_split.split),
+        confidences=confidences,
+        self_agreement=again,
+        prior=run.prior,
+        censored=find_censored(run),
+        suspicious=sum(text in run.answered.doubted for text in run.corpus.training_rows.texts),
+        suspicious_weight=run.config.loss.suspicious_weight,
+        reused=kept,
+    )
     if eval_split.gold is None:
         return found
     card, words = evaluator.score_teacher(), None
@@ -109,7 +139,7 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
     Rows that it leaves unanswered either time do not count; None if there are no others.
     """
     texts = _draw(run)
-    key = digest(run.labels.teacher, len(texts))
+    key = digest(run.answers_digest, len(texts))
     known = run.store.manifest("self_agreement", key, "agreed", "rows")
     if known is not None:
         return SelfAgreement(known["agreed"], known["rows"]), True
@@ -119,11 +149,24 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
     rows, second = run.config.teacher.answer_again(texts, context)
     if not len(rows):
         return None, False
+    if run.prior is not None:
+        second = run.prior.apply(second)
     first = run.labels.read([texts[row] for row in rows]).logits
     alike = first.argmax(axis=1) == second.argmax(axis=1)
     found = SelfAgreement(int(alike.sum()), len(rows))
     run.store.keep("self_agreement", key, {"agreed": found.agreed, "rows": found.rows})
     return found, False
+
+
+def find_censored(run: OpenRun) -> Censored | None:
+    """Return how much is censored in the answers to all rows; None where nobody knows."""
+    unanswered = set(run.labels.missing(run.corpus.texts))
+    texts = [text for text in run.corpus.texts if text not in unanswered]
+    values = run.labels.read_censored(texts)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    return Censored(len(known), float(known.mean()), float(np.quantile(known, 0.95)))
 
 
 def _draw(run: OpenRun) -> Sequence[str]:

@@ -105,6 +105,8 @@ def _make_training_set(config: DistillConfig, corpus: Corpus, scratch: Path) -> 
     logits = np.random.default_rng(config.seed).normal(size=shape).astype(np.float32)
     labels = SoftLabelStore(str(scratch / "labels"), teacher.digest, classes)
     labels.add(rows.texts, logits)
+    alike = config.loss.model_copy(update={"suspicious_weight": 1.0})  # nothing is known of these
+    config = config.model_copy(update={"loss": alike})
     run = OpenRun(config, corpus, teacher, labels, objective=config.loss.usual_objective)
     return replace(make_training_set(run, config.seed), work_dir=scratch)
 

@@ -120,7 +120,7 @@ class Evaluator:
             CODE_VERSION,
             key,
             [asdict(one.calibration) for one in predictions],
-            self.run.labels.teacher,
+            self.run.answers_digest,
             asdict(eval_split.teacher.calibration),
             [eval_split.split.digest, eval_split.problem, eval_split.metric],
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_tasks.data.corrections import row_keys
 from distill_tasks.problems.classification import confidence, name_labels
+from distill_tasks.results.doubts import SURE
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.scoring.scorecard import Predictions
 from distill_tasks.serving.served_model import open_model
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from distill_tasks.results.run import OpenRun
     from distill_tasks.scoring.scorecard import EvalSplit
 
-SURE = 0.9
-"""Calibrated confidence from which an answer counts as sure."""
 MOST_ROWS = 1000
 LABELLED = ("train", "validation", "held_out")
 

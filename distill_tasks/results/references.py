@@ -10,6 +10,7 @@ from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.report import DataReport
 from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.llm.label_prior import DividedLabels, PriorChoice
 from distill_tasks.problems.classification import Logits
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.training.checkpoint import Checkpoint
@@ -45,10 +46,14 @@ class LabelsReference:
     seconds: float
     """Time spent on this teacher's answers, including earlier runs."""
     reused: bool
+    prior: PriorChoice | None = None
+    """Whether they are divided by the label prior as they are read; None: nobody compared."""
 
     def open(self) -> SoftLabelStore:
         """Read the store."""
-        return SoftLabelStore(self.root, self.teacher, self.classes)
+        if self.prior is None or not self.prior.divide:
+            return SoftLabelStore(self.root, self.teacher, self.classes)
+        return DividedLabels(self.root, self.teacher, self.classes, self.prior)
 
 
 @dataclass(frozen=True)

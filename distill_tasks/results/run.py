@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.core.digests import digest
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.soft_labels import SoftLabels, SoftLabelStore
+from distill_tasks.llm.label_prior import PriorChoice
 from distill_tasks.problems.classification import balance_classes
+from distill_tasks.results.doubts import AnsweredRows
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.scoring.promises import Promise
 from distill_tasks.students import CHEAPEST, Student
@@ -38,9 +42,14 @@ class Run:
 
     def open(self) -> OpenRun:
         """Return the run with its rows and the teacher's answers opened."""
-        corpus, labels = self.corpus.open(), self.labels.open()
         return OpenRun(
-            self.config, corpus, self.teacher, labels, self.objective, left_out=self.left_out
+            self.config,
+            self.corpus.open(),
+            self.teacher,
+            self.labels.open(),
+            self.objective,
+            left_out=self.left_out,
+            prior=self.labels.prior,
         )
 
 
@@ -54,6 +63,36 @@ class OpenRun:
     labels: SoftLabelStore
     objective: Objective
     left_out: tuple[str, ...] = ()
+    prior: PriorChoice | None = None
+    """What was found about dividing the teacher's answers; None where nothing was compared."""
+
+    @property
+    def answers_digest(self) -> str:
+        """The digest of the teacher's answers as they are read, divided or not."""
+        teacher = self.teacher.digest
+        return teacher if self.prior is None else self.prior.name_answers(teacher)
+
+    @cached_property
+    def lesson_digest(self) -> str:
+        """The digest of the teacher's answers with their weights, as students learn from them."""
+        if self.answer_weights is None:
+            return self.answers_digest
+        return digest(self.answers_digest, self.answer_weights.tolist())
+
+    @cached_property
+    def answered(self) -> AnsweredRows:
+        """The rows that the teacher answered, and which of its answers are suspicious."""
+        return AnsweredRows(self.corpus, self.labels, keep_near_repeats(self.store, self.corpus))
+
+    @cached_property
+    def answer_weights(self) -> NDArray[np.float32] | None:
+        """How much each answer to a training row (rows,) counts; None if all count alike."""
+        weight = self.config.loss.suspicious_weight
+        if weight == 1:
+            return None
+        doubted = self.answered.doubted
+        texts = self.corpus.training_rows.texts
+        return np.array([weight if text in doubted else 1 for text in texts], np.float32)
 
     @property
     def store(self) -> Store:
@@ -69,8 +108,9 @@ class OpenRun:
 
     @cached_property
     def soft_labels(self) -> SoftLabels:
-        """The teacher's answers to the training rows."""
-        return self.labels.read(self.corpus.training_rows.texts)
+        """The teacher's answers to the training rows, with their weights, one on average."""
+        found, weights = self.labels.read(self.corpus.training_rows.texts), self.answer_weights
+        return found if weights is None else replace(found, weights=weights / weights.mean())
 
 
 def start_run(
@@ -96,8 +136,11 @@ def cheapest(config: DistillConfig) -> Student:
 
 def take(training_set: TrainingSet, rows: NDArray[np.int64]) -> TrainingSet:
     """Return a training set with some of its rows."""
-    answers = replace(training_set.soft_labels, logits=training_set.soft_labels.logits[rows])
-    return replace(training_set, rows=training_set.rows.take(rows), soft_labels=answers)
+    return replace(
+        training_set,
+        rows=training_set.rows.take(rows),
+        soft_labels=training_set.soft_labels.take(rows),
+    )
 
 
 def make_training_set(run: OpenRun, seed: int) -> TrainingSet:

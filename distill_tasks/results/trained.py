@@ -160,7 +160,7 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
         for name, split in corpus.splits.items()
         if name in ("train", "validation", "transfer")
     }
-    source: list[object] = [run.teacher.digest, asdict(run.objective)]
+    source: list[object] = [run.lesson_digest, asdict(run.objective)]
     if not trial.distilled:
         start = run.config.teacher.start
         source = ["gold", corpus.classes]

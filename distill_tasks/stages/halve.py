@@ -62,11 +62,12 @@ def halve_grid(run: OpenRun) -> Halving:
     trials = [trial for trial in first_trials(config, run.left_out) if trial.student.in_rungs]
     if not will_halve(config) or len(trials) < 2:
         return Halving(0, [], 0.0, reused=True)
+    loss = config.loss.model_dump(exclude={"suspicious_weight"})  # it is in the lesson's digest
     key = digest(
         [CODE_VERSION, RUNGS, describe_machine()],
         [trial.student.model_dump() for trial in trials],
-        [run.corpus.digest, run.teacher.digest, config.seed, config.select.metric],
-        [config.loss.model_dump(), objective.temperature, objective.alpha],
+        [run.corpus.digest, run.lesson_digest, config.seed, config.select.metric],
+        [loss, objective.temperature, objective.alpha],
         config.measure.model_dump(),
     )
 

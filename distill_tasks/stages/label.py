@@ -13,7 +13,15 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.llm.label_prior import (
+    FEWEST_ROWS,
+    PriorChoice,
+    choose_prior,
+    estimate_prior,
+)
+from distill_tasks.problems.classification import find_known
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.results.teacher import find_labels, make_teacher, teacher_context
 from distill_tasks.stages.stage import stage
@@ -30,12 +38,12 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
     """
     root = find_labels(config)
     answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
+    context = teacher_context(config, corpus, teacher.model, teacher.identity)
     texts = answers.missing(corpus.texts)
     spent = store.manifest("labelling", teacher.digest, "seconds") or {"seconds": 0.0}
     if texts:
         start = time.monotonic()
         logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
-        context = teacher_context(config, corpus, teacher.model, teacher.identity)
         keep_answers(config.teacher.answers(texts, context), texts, answers)
         _settle_evaluation(corpus, answers)
         spent["seconds"] += time.monotonic() - start
@@ -47,6 +55,7 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
         asked=len(texts),
         seconds=spent["seconds"],
         reused=not texts,
+        prior=_choose_prior(corpus, answers) if config.teacher.may_lean(context) else None,
     )
 
 
@@ -74,7 +83,9 @@ def drop_unanswered(
     about = f"{left_out:,} rows are left out: the teacher did not answer them"
     note = Note(Rank.KNOW, about)
     kept = replace(rows, splits=splits, findings=(*rows.findings, note))
-    return CorpusReference.keep(Store(config.work_dir), kept, corpus.report)
+    store = Store(config.work_dir)
+    keep_near_repeats(store, kept, larger=rows)
+    return CorpusReference.keep(store, kept, corpus.report)
 
 
 @stage("make the teacher")
@@ -91,6 +102,21 @@ def label(
 ) -> LabelsReference:
     """Have every row answered by the teacher."""
     return label_rows(config, corpus.open(), teacher)
+
+
+def _choose_prior(corpus: Corpus, answers: SoftLabelStore) -> PriorChoice | None:
+    """Compare answers with those divided by the label prior, the mean answer to training rows.
+
+    None where too few rows of validation have gold and an answer.
+    """
+    validation, training = corpus.splits["validation"], corpus.training_rows.texts
+    unanswered = set(answers.missing(training))
+    said = answers.read([text for text in training if text not in unanswered]).logits
+    told = answers.read(validation.texts).logits
+    known = (told != 0).any(axis=1) & find_known(validation.gold)
+    if known.sum() < FEWEST_ROWS or not len(said):
+        return None
+    return choose_prior(told[known], validation.gold[known], estimate_prior(said))
 
 
 def _settle_evaluation(corpus: Corpus, answers: SoftLabelStore) -> None:

@@ -227,7 +227,7 @@ def _time_answers(
         return 0.0
     began, first, done = 0.0, 0, 0
     context = teacher_context(config, corpus, start)
-    for rows, _ in config.teacher.answers(sample, context):
+    for rows, *_ in config.teacher.answers(sample, context):
         done += len(rows)
         if not began:
             began, first = time.monotonic(), done

@@ -13,6 +13,7 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.memory import find_memory_gb
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.report import DataReport
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.scored import hold_back
@@ -71,12 +72,16 @@ def report_on_data(config: DistillConfig, corpus: Corpus) -> DataReport:
     reader = config.teacher.start
     read = reader and [reader.digest(), reader.max_length]
     key = digest(REPORT_VERSION, corpus.digest, read)
+    store = Store(config.work_dir)
 
     def inspect() -> DataReport:
         tokens = None if reader is None else _count_tokens(reader, corpus)
-        return inspect_corpus(corpus, tokens, None if reader is None else reader.max_length)
+        length = None if reader is None else reader.max_length
+        return inspect_corpus(
+            corpus, tokens, length, keep_near_repeats(store, corpus).place(corpus)
+        )
 
-    return Store(config.work_dir).remember("data_reports", key, DataReport, inspect)[0]
+    return store.remember("data_reports", key, DataReport, inspect)[0]
 
 
 @stage("check and keep the rows", retries=2)

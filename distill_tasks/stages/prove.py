@@ -49,7 +49,7 @@ def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]
     key = digest(
         CODE_VERSION,
         [leading, [student.digest for student in students]],
-        [run.labels.teacher, run.corpus.digest, run.config.select.metric, run.config.seed],
+        [run.answers_digest, run.corpus.digest, run.config.select.metric, run.config.seed],
         [asdict(promise) for promise in run.list_promises()],
         *([WORDS_ON_GOLD] if run.config.registry.candidate == WORDS_ON_GOLD else []),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill_tasks.config import AUTO, LossConfig
+from distill_tasks.config import AUTO
 from distill_tasks.core.digests import digest
 from distill_tasks.problems.classification import Logits
 from distill_tasks.results.evaluator import Evaluator
@@ -26,6 +26,7 @@ from distill_tasks.serving.served_model import open_model
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
 from distill_tasks.students.base import TrainingSet
+from distill_tasks.training.loss_settings import LossConfig
 from distill_tasks.training.objective import Objective
 
 logger = logging.getLogger("potstill")
@@ -53,8 +54,9 @@ def tune_objective(run: OpenRun) -> Tuning:
     if AUTO not in (config.loss.temperature, config.loss.alpha):
         return Tuning(config.loss.usual_objective, "as configured", [], reused=False)
     student = cheapest(config)
-    settings = [student.model_dump(), config.loss.model_dump(), config.select.metric, config.seed]
-    key = digest(CODE_VERSION, settings, run.corpus.digest, run.teacher.digest)
+    loss = config.loss.model_dump(exclude={"suspicious_weight"})  # it is in the lesson's digest
+    settings = [student.model_dump(), loss, config.select.metric, config.seed]
+    key = digest(CODE_VERSION, settings, run.corpus.digest, run.lesson_digest)
     found, kept = run.store.remember(
         "blends", key, Tuning, lambda: _compare_objectives(run, student)
     )
@@ -104,7 +106,7 @@ def draw_learning_curve(run: OpenRun) -> LearningCurve:
         return LearningCurve(student.name, [], None, reused=False)
     settings = [student.model_dump(), asdict(run.objective), config.select.metric]
     weights = [config.loss.balance_classes, config.seed]
-    key = digest(CODE_VERSION, settings, weights, run.corpus.digest, run.teacher.digest)
+    key = digest(CODE_VERSION, settings, weights, run.corpus.digest, run.lesson_digest)
     curve, kept = run.store.remember(
         "curves", key, LearningCurve, lambda: _train_on_parts(run, student)
     )

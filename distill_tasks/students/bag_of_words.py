@@ -17,7 +17,7 @@ from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.progress import Training
 from distill_tasks.core.settings import Spans
 from distill_tasks.serving.served_text import SHORTEST
-from distill_tasks.students.base import Student, TrainingSet
+from distill_tasks.students.base import Student, TrainingSet, find_loss
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.terms import Terms, count_terms, weigh_terms
 from distill_tasks.training.curve import Curve
@@ -240,24 +240,9 @@ def loss_and_slope(
     import torch
 
     student = torch.from_numpy(logits).requires_grad_()
-    loss = _loss(student, training_set)
+    loss = find_loss(student, training_set)
     (slope,) = torch.autograd.grad(loss, student)
     return float(loss.detach()), slope.numpy()
-
-
-def _loss(
-    student: torch.Tensor, training_set: TrainingSet, rows: NDArray[np.int64] | slice = slice(None)
-) -> torch.Tensor:
-    """Return the distillation loss of a student's logits for some rows of the training set."""
-    import torch
-
-    from distill_tasks.training.losses import distillation_loss
-
-    teacher = torch.from_numpy(training_set.soft_labels.logits[rows]).to(student)
-    gold = torch.from_numpy(training_set.rows.gold[rows])
-    weights = training_set.class_weights
-    class_weights = None if weights is None else torch.from_numpy(weights).to(student)
-    return distillation_loss(student, teacher, gold, training_set.objective, class_weights)
 
 
 @dataclass(frozen=True)
@@ -334,7 +319,7 @@ def _learn(network: Network, features: csr_matrix, training_set: TrainingSet) ->
     for epoch in range(1, EPOCHS + 1):
         losses: list[float] = []
         for rows in np.array_split(generator.permutation(features.shape[0]), batches):
-            loss = _loss(network.logits(features[rows]), training_set, rows)
+            loss = find_loss(network.logits(features[rows]), training_set, rows)
             loss.backward()
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()

@@ -24,6 +24,7 @@ from distill_tasks.training.curve import Curve
 from distill_tasks.training.objective import Objective
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHORT_STEPS, SHORT_ROWS = 20, 2048
@@ -181,3 +182,22 @@ def name_model(model: str) -> str:
 def _say(value: float | str | bool | None) -> str:
     """Return a setting as it appears in a student's name."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def find_loss(
+    student: torch.Tensor, training_set: TrainingSet, rows: NDArray[np.int64] | slice = slice(None)
+) -> torch.Tensor:
+    """Return the distillation loss of logits (rows, classes) for some rows of a training set."""
+    import torch
+
+    from distill_tasks.training.losses import distillation_loss
+
+    answers, weights = training_set.soft_labels, training_set.class_weights
+    return distillation_loss(
+        student,
+        torch.from_numpy(answers.logits[rows]).to(student),
+        torch.from_numpy(training_set.rows.gold[rows]),
+        training_set.objective,
+        None if weights is None else torch.from_numpy(weights).to(student),
+        None if answers.weights is None else torch.from_numpy(answers.weights[rows]).to(student),
+    )

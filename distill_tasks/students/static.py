@@ -19,6 +19,7 @@ from distill_tasks.students.base import (
     ShortTraining,
     Student,
     TrainingSet,
+    find_loss,
     name_model,
 )
 from distill_tasks.students.folder import check_served, describe_model
@@ -240,14 +241,8 @@ def _fit(
     config: StaticStudent,
 ) -> list[Curve]:
     """Train with a learning rate that falls linearly to zero."""
-    import torch
+    from distill_tasks.training.losses import check_finite
 
-    from distill_tasks.training.losses import check_finite, distillation_loss
-
-    teacher = torch.from_numpy(training_set.soft_labels.logits)
-    gold = torch.from_numpy(training_set.rows.gold)
-    weights = training_set.class_weights
-    class_weights = None if weights is None else torch.from_numpy(weights)
     optimizers = network.optimizers(config.learning_rate)
     batches_per_epoch = math.ceil(len(tokens) / BATCH_ROWS)
     steps = config.epochs * batches_per_epoch
@@ -258,9 +253,7 @@ def _fit(
             batches = np.array_split(generator.permutation(len(tokens)), batches_per_epoch)
         rows = batches[step % batches_per_epoch]
         logits = network.logits([tokens[row] for row in rows])
-        loss = distillation_loss(
-            logits, teacher[rows], gold[rows], training_set.objective, class_weights
-        )
+        loss = find_loss(logits, training_set, rows)
         check_finite(loss, step + 1, config.learning_rate)
         loss.backward()
         for optimizer in optimizers:

@@ -110,12 +110,13 @@ class TransformerSettings(Student):
 
         untrained = self.begin(training_set)
         rows, validation = training_set.rows, training_set.validation
+        answers = training_set.soft_labels
         kept = training_set.work_dir and training_set.work_dir / TOKENS
         tokens = Tokens(untrained.tokenizer, untrained.max_length, kept)
         curve = train_classifier(
             lambda: self._make_model(untrained),
             untrained.tokenizer,
-            tokens.read_rows(rows.texts, rows.gold, training_set.soft_labels.logits),
+            tokens.read_rows(rows.texts, rows.gold, answers.logits, answers.weights),
             tokens.read_rows(validation.texts, validation.gold),
             self._write_recipe(untrained.max_length, training_set),
             folder,

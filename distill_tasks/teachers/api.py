@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -219,8 +219,16 @@ class ApiTeacher(Teacher):
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""
+        from distill_tasks.llm.labelling import to_batch
+
         with self._session(context) as session:
-            yield from _to_batches(session.label(self._cut(texts)))
+            for found in session.label(self._cut(texts)):
+                yield to_batch([found], len(context.corpus.classes))
+
+    def may_lean(self, context: LabellingContext) -> bool:
+        """Return whether it gives log-probabilities, no votes or stated confidences."""
+        with self._session(context) as session:
+            return session.way.method in ("token_logprobs", "top_logprobs")
 
     @property
     def rows_asked_twice(self) -> int:
@@ -234,6 +242,7 @@ class ApiTeacher(Teacher):
 
         Where the budget does not hold them, there are none, and the log says so.
         """
+        from distill_tasks.llm.labelling import to_batch
         from distill_tasks.llm.ledger import OutOfBudgetError
 
         again: list[Answer] = []
@@ -242,11 +251,8 @@ class ApiTeacher(Teacher):
                 again = session.ask_again(self._cut(texts), ASKED_TWICE)
             except OutOfBudgetError as error:
                 logger.warning("audit: the teacher was not asked twice: %s", error)
-        batches = [*_to_batches(enumerate(again))]
-        if not batches:
-            return np.zeros(0, np.int64), np.zeros((0, len(context.corpus.classes)), np.float32)
-        rows, logits = zip(*batches, strict=True)
-        return np.concatenate(rows), np.concatenate(logits)
+        rows, logits, _ = to_batch(enumerate(again), len(context.corpus.classes))
+        return rows, logits
 
     @contextmanager
     def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:
@@ -319,15 +325,6 @@ class ApiTeacher(Teacher):
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         return [cut_middle(text, self.max_characters) for text in texts]
-
-
-def _to_batches(answers: Iterable[tuple[int, Answer]]) -> Batches:
-    """Yield the distributions of rows as logits, without the rows that have none."""
-    from distill_tasks.llm.distributions import Distribution
-
-    for number, found in answers:
-        if isinstance(found, Distribution):
-            yield np.array([number]), found.log_probabilities[None].astype(np.float32)
 
 
 def _check_sdk() -> None:

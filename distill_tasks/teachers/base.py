@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
-    Batches = Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]
-    """Batches of row numbers (rows,) and logits (rows, classes); a row occurs once at most."""
+    Batches = Iterator[
+        tuple[NDArray[np.int64], NDArray[np.float32]]
+        | tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+    ]
+    """Batches of row numbers (rows,) and logits (rows, classes); a row occurs once at most.
+
+    Where a reply may say nothing of some classes, the probability (rows,) that they share follows.
+    """
 
 logger = logging.getLogger("potstill")
 
@@ -156,6 +162,13 @@ class Teacher(Settings, ABC):
         It is called once in a run, before any answer is read from the store.
         """
         return ""
+
+    def may_lean(self, context: LabellingContext) -> bool:
+        """Return whether it answers with the probabilities of a language model.
+
+        These may lean towards some classes whatever the text says.
+        """
+        return False
 
     @property
     def rows_asked_twice(self) -> int:

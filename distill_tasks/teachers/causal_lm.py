@@ -134,6 +134,10 @@ class CausalLmTeacher(Teacher):
         order = tuple(range(len(context.corpus.classes)))
         return questions.chat.render(questions.prompt.messages(text, order))
 
+    def may_lean(self, context: LabellingContext) -> bool:
+        """Return that it does."""
+        return True
+
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return log-probabilities as its logits, the longest texts first."""
         logger.info("label: %s", choose_device().reason)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from distill_tasks.data.soft_labels import SoftLabelStore
     from distill_tasks.teachers.base import Batches
 
+    Waiting = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+    """A batch that is not yet written; what is censored is NaN where it is not known."""
+
 
 def keep_answers(
     answers: Batches, texts: Sequence[str], store: SoftLabelStore, about: str = "labelling"
@@ -26,25 +29,22 @@ def keep_answers(
     """
     progress, done = Progress(about, "rows"), 0
     progress.start(len(texts))
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    waiting: list[Waiting] = []
     try:
-        for rows, logits in answers:
-            waiting.append((rows, logits))
+        for rows, logits, *told in answers:
+            censored = told[0] if told else np.full(len(rows), np.nan, np.float32)
+            waiting.append((rows, logits, censored))
             done += len(rows)
             progress.reach(done)
-            if sum(len(rows) for rows, _ in waiting) >= SHARD_ROWS:
+            if sum(len(rows) for rows, _, _ in waiting) >= SHARD_ROWS:
                 _write(waiting, texts, store)
     finally:
         _write(waiting, texts, store)
         progress.stop()
 
 
-def _write(
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
-    texts: Sequence[str],
-    store: SoftLabelStore,
-) -> None:
+def _write(waiting: list[Waiting], texts: Sequence[str], store: SoftLabelStore) -> None:
     if waiting:
-        numbers = np.concatenate([rows for rows, _ in waiting])
-        store.add([texts[row] for row in numbers], np.concatenate([x for _, x in waiting]))
+        rows, logits, censored = (np.concatenate(part) for part in zip(*waiting, strict=True))
+        store.add([texts[row] for row in rows], logits, censored)
         waiting.clear()

@@ -38,7 +38,7 @@ PROBED_ROWS = 2
 def ask_first_rows(teacher: Teacher, context: LabellingContext) -> list[Note]:
     """Ask a teacher about the first rows of train, and tell if its answers are one-hot."""
     texts = context.corpus.splits["train"].texts[:PROBED_ROWS]
-    said = [logits for _, logits in teacher.answers(texts, context)]
+    said = [logits for _, logits, *_ in teacher.answers(texts, context)]
     hard = bool(said) and are_one_hot(np.concatenate(said), context.corpus.problem)
     return [ONE_HOT] if hard else []
 

@@ -13,7 +13,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_group
 
 from distill_tasks.core.digests import digest
 from distill_tasks.training.recipe import Recipe
-from distill_tasks.training.tokens import LENGTH, pad
+from distill_tasks.training.tokens import ANSWERS, LENGTH, pad
 
 SORTED_STEPS = 4
 """Steps whose rows are drawn together and sorted by length. With more steps, batches become
@@ -52,10 +52,10 @@ class Collator:
         """Return some rows as one batch."""
         extra: dict[str, Tensor] = {
             key: torch.from_numpy(np.array([row.pop(key) for row in rows]))
-            for key in ("labels", "teacher_logits")
+            for key in ("labels", *ANSWERS)
             if key in rows[0]
         }
-        if "teacher_logits" in extra:
-            extra["teacher_logits"] = extra["teacher_logits"].float()
+        for key in extra.keys() & ANSWERS:
+            extra[key] = extra[key].float()
         columns = {name: [row[name] for row in rows] for name in rows[0] if name != LENGTH}
         return {**pad(self.tokenizer, columns, self.max_length), **extra}

@@ -161,16 +161,20 @@ def distillation_loss(
     labels: Tensor,
     objective: Objective,
     class_weights: Tensor | None = None,
+    answer_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over rows of α·Σ wᵢ·Lᵢ + (1−α)·CE, or of Σ wᵢ·Lᵢ alone without gold.
 
     The Lᵢ are the objective's terms and the wᵢ their weights, which are not normalised; terms that
     compare hidden states are left out. ``student`` and ``teacher`` are logits (rows, classes),
     ``labels`` and ``class_weights`` as in `gold_loss`; the result is a scalar. Every row weighs
-    the same. Raises ValueError for a term that cannot compare several labels.
+    the same, but ``answer_weights`` (rows,) multiply what is learned from the teacher's answers.
+    Raises ValueError for a term that cannot compare several labels.
     Source: Hinton et al. 2015, section 2.
     """
     soft = _soft_loss(student, teacher, labels, objective)
+    if answer_weights is not None:
+        soft = soft * answer_weights
     hard = gold_loss(student, labels, class_weights)
     known = (labels if labels.dim() == 1 else labels[:, 0]) != NO_LABEL
     return torch.where(known, objective.alpha * soft + (1 - objective.alpha) * hard, soft).mean()

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from distill_tasks.core.digests import digest, digest_texts
 from distill_tasks.core.integrity import write_manifest
 from distill_tasks.core.store import Store
-from distill_tasks.training.tokens import LENGTH, encode
+from distill_tasks.training.tokens import ANSWERS, LENGTH, encode
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,16 @@ class Tokens:
         texts: Sequence[str],
         labels: NDArray[np.int64],
         teacher_logits: NDArray[np.float32] | None = None,
+        answer_weights: NDArray[np.float32] | None = None,
     ) -> Dataset:
-        """Return the token ids of training rows, with labels and teacher logits as columns.
+        """Return the token ids of training rows, with labels and the teacher's answers as columns.
 
-        ``labels`` are gold, -1 where it is absent, ``teacher_logits`` (rows, classes).
+        ``labels`` are gold, -1 where it is absent, ``teacher_logits`` (rows, classes),
+        ``answer_weights`` (rows,) how much each of these counts, 1 where they are absent.
         """
         dataset = self.read(texts)
-        for name, column in (("labels", labels), ("teacher_logits", teacher_logits)):
+        columns = zip(("labels", *ANSWERS), (labels, teacher_logits, answer_weights), strict=True)
+        for name, column in columns:
             if column is not None:  # a given fingerprint is faster than hashing the column
                 dataset = dataset.add_column(name, list(column), new_fingerprint=name)
         return dataset

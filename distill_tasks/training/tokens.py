@@ -15,6 +15,8 @@ STEP = 8
 """Batches are padded to a multiple of this, so that there are few shapes and compiled kernels."""
 LENGTH = "length"
 """The column with the number of tokens of each row, by which rows are grouped into batches."""
+ANSWERS = "teacher_logits", "answer_weights"
+"""The columns with the teacher's answer to each row, and with how much it counts."""
 PICKED_ROWS = 32
 """Number of rows on which two ways to tokenise or to answer are compared."""
 

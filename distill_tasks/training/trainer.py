@@ -39,7 +39,7 @@ from distill_tasks.training.losses import check_finite, distillation_loss, gold_
 from distill_tasks.training.multi_gpu import LONGEST_WAIT_S, Barrier, count_ranks, work_together
 from distill_tasks.training.random_weights import seeded
 from distill_tasks.training.recipe import Recipe
-from distill_tasks.training.tokens import LENGTH
+from distill_tasks.training.tokens import ANSWERS, LENGTH
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 
 logger = logging.getLogger("potstill")
@@ -180,7 +180,7 @@ class _DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a batch: distillation with teacher logits, cross-entropy without."""
-        teacher = inputs.pop("teacher_logits", None)
+        teacher, answer_weights = (inputs.pop(name, None) for name in ANSWERS)
         labels = inputs["labels"]
         read = {key: value for key, value in inputs.items() if key != "labels"}
         outputs = self._choose_reader(model)(**read)
@@ -191,7 +191,9 @@ class _DistillationTrainer(Trainer):
         if teacher is None or recipe.objective is None:
             loss = gold_loss(logits, labels, class_weights).mean()
         else:
-            loss = distillation_loss(logits, teacher, labels, recipe.objective, class_weights)
+            loss = distillation_loss(
+                logits, teacher, labels, recipe.objective, class_weights, answer_weights
+            )
             if self.online_teacher is not None:
                 loss = loss + self.online_teacher.loss(read, labels)
         if model.training:

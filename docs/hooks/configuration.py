@@ -75,6 +75,7 @@ WITHOUT_UNIT = {
     "learning_rate",
     "low",
     "seed",
+    "suspicious_weight",
     "temperature",
     "terms",
     "version",

@@ -189,7 +189,7 @@ class Case:
         made = self.made
         context = teacher_context(self.config, self.corpus, made.model, made.identity)
         batches = self.teacher.answers(texts, context)
-        rows, logits = zip(*batches, strict=True)
+        rows, logits, *_ = zip(*batches, strict=True)
         return np.concatenate(rows), np.concatenate(logits)
 
     def digest(self, config: DistillConfig, seed: int = 0) -> str:

@@ -1,11 +1,13 @@
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.measuring.latency import SpeedUp
+from distill_tasks.reporting.rows import ModelRow
 from flows import answers
 from flows.answers import (
     CODES,
@@ -55,6 +57,17 @@ def test_a_run_answers_with_its_champion_and_the_figures_of_every_model(night):
         (note.rank for note in answer.notes), key=list(Rank).index
     )
     assert json.loads(answer.model_dump_json())["message"].startswith("Champion of animals is now")
+
+
+def test_a_model_is_compared_with_the_teacher_as_it_runs_and_with_its_best_variant():
+    nothing = dict.fromkeys(field.name for field in fields(ModelRow))
+    speed = {"speed_up": SpeedUp(40.0, 20.0), "speed_up_over_variant": SpeedUp(10.0, 5.0)}
+    row = ModelRow(**nothing | {"name": "small", "outcome": "chosen"} | speed)
+    model = answers._answer_model(row)
+    assert (model.speed_up_p50, model.speed_up_p95) == (40, 20)
+    assert (model.speed_up_p50_over_variant, model.speed_up_p95_over_variant) == (10, 5)
+    alone = answers._answer_model(replace(row, speed_up_over_variant=None))
+    assert (alone.speed_up_p50_over_variant, alone.speed_up_p95_over_variant) == (None, None)
 
 
 def test_a_run_in_which_nothing_qualified_is_told_apart_on_request(night):

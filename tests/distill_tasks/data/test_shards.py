@@ -169,11 +169,20 @@ def test_a_folder_with_brackets_in_its_name_keeps_its_answers(tmp_path):
 
 
 def test_a_shard_comes_back_from_its_bytes():
-    shard = Shard(to_numbers(digest_texts(["one", "two"])), np.eye(2, 3, dtype=np.float32))
+    digests, logits = to_numbers(digest_texts(["one", "two"])), np.eye(2, 3, dtype=np.float32)
+    shard = Shard(digests, logits, np.array([0.25, np.nan], np.float32))
     back = Shard.parse(shard.to_bytes(), 3)
     np.testing.assert_array_equal(back.digests, shard.digests)
     np.testing.assert_array_equal(back.logits, shard.logits)
+    np.testing.assert_array_equal(back.censored, shard.censored)
     assert Shard.parse(shard.to_bytes(), 2) is None
+
+
+def test_a_shard_of_which_nothing_is_known_to_be_censored_has_the_columns_of_old_ones():
+    digests, logits = to_numbers(digest_texts(["one", "two"])), np.eye(2, 3, dtype=np.float32)
+    written = Shard(digests, logits, np.full(2, np.nan, np.float32)).to_bytes()
+    assert pq.read_table(pa.BufferReader(written)).column_names == ["row", "logits"]
+    assert np.isnan(Shard.parse(written, 3).censored).all()
 
 
 @pytest.mark.parametrize("digests", [["0" * 15], ["0" * 17], ["zz" * 8], ["0" * 8, "0" * 8]])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.data.shards import MOST_SMALL
 from distill_tasks.data.soft_labels import SoftLabelStore
 
 CLASSES = ("cats", "dogs")
@@ -53,6 +54,29 @@ def test_texts_that_differ_by_a_space_are_different_rows(root):
 def test_teachers_do_not_share_answers(root):
     SoftLabelStore(root, "t1", CLASSES).add(["one"], answers(1))
     assert SoftLabelStore(root, "t2", CLASSES).missing(["one"]) == ["one"]
+
+
+def test_what_was_censored_is_kept_beside_answers_that_say_nothing_of_it(root):
+    store = SoftLabelStore(root, "t1", CLASSES)
+    store.add(["old"], answers(1))
+    store.add(["one", "two"], answers(1, 2), np.array([0.25, 0], np.float32))
+    for again in (store, SoftLabelStore(root, "t1", CLASSES)):
+        found = again.read_censored(["two", "old", "one"])
+        np.testing.assert_array_equal(found, [0, np.nan, 0.25])
+        with pytest.raises(InputError, match="no answer to 1 rows"):
+            again.read_censored(["three"])
+
+
+def test_merged_answers_keep_what_was_censored(tmp_path):
+    store = SoftLabelStore(str(tmp_path), "t1", CLASSES)
+    texts = [f"text {number}" for number in range(MOST_SMALL)]
+    for number, text in enumerate(texts):
+        known = None if number % 2 else np.array([number / 100], np.float32)
+        store.add([text], answers(number), known)
+    assert len(list(tmp_path.glob("t1/*.parquet"))) == 1
+    found = SoftLabelStore(str(tmp_path), "t1", CLASSES).read_censored(texts)
+    expected = [np.nan if number % 2 else number / 100 for number in range(MOST_SMALL)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_reading_what_was_never_asked_is_refused(root):

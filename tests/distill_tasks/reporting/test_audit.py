@@ -31,6 +31,7 @@ def test_the_ceiling_stands_beside_the_teacher(noisy):
     teacher, again = list_models(noisy)[:2]
     assert (teacher.name, again.name) == (TEACHER, TEACHER_AGAIN)
     assert (again.agreement, again.quality, again.latency) == (0.94, None, None)
+    assert again.outcome.endswith("asked twice; students can agree with it in 97 % at most")
 
 
 def test_the_ceiling_is_a_note(noisy):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,13 +10,17 @@ from endpoint_script import Script
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import CLASSES, make_rows, write_words
+from scipy.special import softmax
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 
 from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.reporting.audit import say_audit
 from distill_tasks.results.audit import SelfAgreement, audit_teacher
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.trained import digest_training
 
 LICENCE = {"name": "none", "url": "https://example.org/licence", "may_train": "yes"}
 OFTEN = 0.7
@@ -150,6 +156,83 @@ def test_an_ensemble_with_such_a_member_is_asked_twice(tmp_path):
         found = audit_teacher(run).self_agreement
         assert len(endpoint.ledger.entries) == asked + 40
     assert (found.rows, found.agreed < 40) == (40, True)
+
+
+def lean(text, classes):
+    """Say what the words say, with a leaning to the first class of the alphabet."""
+    values = np.array(judge(text, classes)) * [
+        30.0 if name == CLASSES[0] else 1 for name in classes
+    ]
+    return (values / values.sum()).tolist()
+
+
+@pytest.fixture(scope="module")
+def leaning(tmp_path_factory):
+    """A run whose teacher is an endpoint that leans to a class."""
+    with ScriptedEndpoint(lean, Script()) as endpoint:
+        folder = tmp_path_factory.mktemp("leaning")
+        config = write_api(folder, endpoint.url, 300, self_agreement_rows=20)
+        yield open_run(config)
+
+
+def test_answers_that_lean_are_divided_by_the_prior_and_kept_as_they_were(leaning):
+    texts, kept = (
+        leaning.corpus.texts,
+        SoftLabelStore(leaning.store.labels, leaning.teacher.digest, leaning.corpus.classes),
+    )
+    said, own = leaning.labels.read(texts).logits, kept.read(texts).logits
+    assert leaning.prior.divide
+    prior = np.exp(kept.read(leaning.corpus.training_rows.texts).logits).mean(axis=0)
+    np.testing.assert_allclose(leaning.prior.prior, prior, atol=1e-6)
+    np.testing.assert_allclose(softmax(own - np.log(prior), axis=1), np.exp(said), atol=1e-4)
+    gold = leaning.corpus.splits["validation"].gold
+    right = [
+        (
+            labels.read(leaning.corpus.splits["validation"].texts).logits.argmax(axis=1) == gold
+        ).mean()
+        for labels in (kept, leaning.labels)
+    ]
+    assert right[1] > right[0] + 0.2
+
+
+def test_what_learns_from_divided_answers_has_another_name(leaning):
+    trial = Trial(leaning.config.students[0], 0)
+    undivided = replace(leaning, prior=None)
+    assert digest_training(leaning, trial) != digest_training(undivided, trial)
+    left = replace(leaning, prior=replace(leaning.prior, divide=False))
+    assert digest_training(left, trial) == digest_training(undivided, trial)
+
+
+def test_the_audit_says_that_answers_are_divided_and_asks_again_as_they_are_read(leaning):
+    found = audit_teacher(leaning)
+    assert found.prior == leaning.prior
+    assert (found.self_agreement.agreed, found.self_agreement.rows) == (20, 20)
+    (line,) = [line for line in say_audit(found) if "divided" in line]
+    assert line.startswith("its answers are divided by what it answers on average: the NLL of 120 ")
+
+
+@pytest.mark.parametrize("changes", [{"rows": 100}, {"rows": 300, "method": "votes"}])
+def test_few_rows_and_votes_leave_a_leaning_teacher_as_it_is(tmp_path, changes):
+    with ScriptedEndpoint(lean, Script()) as endpoint:
+        config = write_api(tmp_path, endpoint.url, self_agreement_rows=0, **changes)
+        run = open_run(config)
+    assert run.prior is None
+    assert run.answers_digest == run.teacher.digest == run.labels.teacher
+
+
+def test_what_an_endpoint_does_not_list_is_kept_and_told(tmp_path):
+    with ScriptedEndpoint(judge, Script(max_top_logprobs=2, over_cap="cut")) as endpoint:
+        run = open_run(write_api(tmp_path, endpoint.url, 60, self_agreement_rows=0))
+        audit = audit_teacher(run)
+    texts = run.corpus.texts
+    unlisted = np.array([sorted(judge(text, CLASSES))[0] for text in texts])
+    np.testing.assert_allclose(run.labels.read_censored(texts), unlisted, atol=0.02)
+    found = audit.censored
+    assert found.rows == len(texts)
+    assert found.mean == pytest.approx(unlisted.mean(), abs=0.01)
+    assert found.p95 == pytest.approx(np.quantile(unlisted, 0.95), abs=0.01)
+    (line,) = [line for line in say_audit(audit) if "beyond the list" in line]
+    assert f"{100 * found.mean:.1f} % on average" in line
 
 
 def test_a_teacher_whose_budget_is_used_up_is_not_asked_twice(tmp_path, caplog):

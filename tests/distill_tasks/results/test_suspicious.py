@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,15 +7,22 @@ from builders import open_run
 from samples import CLASSES, write_words
 
 from distill_tasks.config import parse_config
-from distill_tasks.reporting.audit import ANSWERS, COLUMNS, write_answers
-from distill_tasks.results.label_errors import SURE
-from distill_tasks.results.suspicious import (
-    AGAINST_GOLD,
-    LOW_MARGIN,
-    NEAR_REPEAT,
-    TIE,
-    find_suspicious,
+from distill_tasks.data.near_repeats import keep_near_repeats
+from distill_tasks.reporting.audit import (
+    ANSWERS,
+    COLUMNS,
+    note_suspicious,
+    say_audit,
+    write_answers,
 )
+from distill_tasks.results.audit import audit_teacher
+from distill_tasks.results.doubts import AGAINST_GOLD, LOW_MARGIN, NEAR_REPEAT, SURE, TIE
+from distill_tasks.results.grid import Trial
+from distill_tasks.results.run import make_training_set
+from distill_tasks.results.suspicious import find_suspicious
+from distill_tasks.results.trained import digest_training
+from distill_tasks.stages.audit import audit_answers
+from distill_tasks.students.controls import without_teacher
 
 LONG = " ".join(f"word{number}" for number in range(40))
 PAIR = (f"{LONG} kitten", f"{LONG} puppy")
@@ -78,6 +87,61 @@ def test_more_reasons_come_first_then_what_contradicts_gold(found):
     single = [next(iter(one.reasons)) for one in found if len(one.reasons) == 1]
     order = (AGAINST_GOLD, NEAR_REPEAT, TIE)
     assert single == sorted(single, key=order.index)
+
+
+@pytest.fixture(scope="module")
+def weighed(folder):
+    """The same run, in which suspicious answers count a quarter."""
+    written = folder[0] | {"loss": {"suspicious_weight": 0.25}}
+    return open_run(parse_config(written, "test"))
+
+
+def test_suspicious_answers_count_less_on_request_and_none_is_left_out(weighed, found):
+    rows, doubted = weighed.corpus.training_rows, {one.text for one in found}
+    weights = make_training_set(weighed, seed=0).soft_labels.weights
+    expected = np.array([0.25 if text in doubted else 1 for text in rows.texts])
+    np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
+    audit = audit_teacher(weighed)
+    assert audit.suspicious == (weights < 1).sum() == 4
+    counted = "suspicious answers to 4 training rows count 0.25 times the others"
+    assert say_audit(audit)[-1].startswith(counted)
+    (note,) = note_suspicious(found, audit)
+    assert counted in note.text
+
+
+def test_what_learns_from_weighed_answers_has_another_name_and_a_control_has_not(folder, weighed):
+    plain, student = open_run(parse_config(folder[0], "test")), weighed.config.students[0]
+    assert plain.soft_labels.weights is None
+    assert plain.lesson_digest == plain.teacher.digest
+    names = {
+        distilled: {digest_training(run, Trial(student, 0, distilled)) for run in (plain, weighed)}
+        for distilled in (True, False)
+    }
+    assert (len(names[True]), len(names[False])) == (2, 1)
+    control = without_teacher(make_training_set(weighed, seed=0), student, None)
+    assert control.soft_labels.weights is None
+
+
+def test_the_audit_lists_them_in_the_folder_of_the_runs(weighed, found, caplog):
+    with caplog.at_level("INFO", logger="potstill"):
+        audit_answers(weighed)
+    table = pd.read_csv(weighed.store.root / ANSWERS, dtype=str)
+    assert table["key"].tolist() == [one.key for one in found]
+    assert f"{len(found)} answers to look at are listed in {weighed.store.root}" in caplog.text
+
+
+def test_near_repeats_are_those_that_were_found_when_the_rows_were_prepared(weighed):
+    """A corpus that lost rows is not searched again: a search would not find the pair in it."""
+    corpus, store = weighed.corpus, weighed.store
+    pairs = keep_near_repeats(store, corpus)
+    (((split, first), (_, second)),) = pairs.place(corpus)
+    assert tuple(corpus.splits[split].texts[row] for row in (first, second)) == PAIR
+    fewer = replace(
+        corpus, splits={**corpus.splits, "train": corpus.splits["train"].take(np.r_[:9])}
+    )
+    assert keep_near_repeats(store, fewer, larger=corpus) == pairs
+    assert keep_near_repeats(store, fewer) == pairs
+    assert pairs.place(fewer) == []
 
 
 def test_held_out_is_not_looked_at(folder, found):

@@ -6,7 +6,7 @@ from builders import open_run
 from samples import write_words
 from scipy.special import log_softmax, softmax
 
-from distill_tasks.config import LossConfig, parse_config
+from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import NO_LABEL, Split
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
@@ -14,6 +14,7 @@ from distill_tasks.results.run import make_training_set, take
 from distill_tasks.results.trained import train_one
 from distill_tasks.stages.tune import draw_learning_curve, tune_objective
 from distill_tasks.students import BagOfWordsStudent
+from distill_tasks.training.loss_settings import LossConfig
 from distill_tasks.training.objective import Objective
 
 OBJECTIVE = Objective(2.0, 0.9)

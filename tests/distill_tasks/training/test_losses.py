@@ -449,6 +449,16 @@ def test_rows_without_gold_learn_from_the_teacher_alone(problem):
 
 
 @problems
+def test_the_weight_of_an_answer_is_that_of_the_teacher_and_not_of_gold(problem):
+    weights = torch.tensor([0.0, 0.25, 1.0])
+    loss = distillation_loss(
+        STUDENT, TEACHER, GOLD[problem], Objective(2, 0.3), answer_weights=weights
+    )
+    soft = (weights * divergence_of(problem)).mean()
+    torch.testing.assert_close(loss, 0.3 * soft + 0.7 * cross_entropy(problem))
+
+
+@problems
 def test_without_any_gold_neither_alpha_nor_class_weights_matter(problem):
     gold = torch.full_like(GOLD[problem], NO_LABEL)
     for alpha in (0.0, 0.5, 1.0):
