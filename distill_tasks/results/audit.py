@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_tasks.core.digests import digest
+from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.teacher import teacher_context
 from distill_tasks.scoring.calibration import Calibration
@@ -115,7 +116,8 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
         return SelfAgreement(known["agreed"], known["rows"]), True
     if not texts:
         return None, True
-    context = teacher_context(run.config, run.corpus, run.teacher.model, run.teacher.identity)
+    corpus = run.corpus if run.asked is None else Corpus.open(run.asked)  # its prompt's examples
+    context = teacher_context(run.config, corpus, run.teacher.model, run.teacher.identity)
     second = run.config.teacher.answer_again(texts, context)
     first = run.labels.read(texts).logits.argmax(axis=1).tolist()
     alike = [one == other for one, other in zip(first, second, strict=True) if other is not None]

@@ -59,6 +59,8 @@ class CorpusReference:
     folder: Path
     report: DataReport
     reused: bool
+    asked: Path | None = None
+    """The folder of all rows, those that the teacher did not label included; None: no row left."""
 
     @classmethod
     def keep(cls, store: Store, corpus: Corpus, report: DataReport) -> CorpusReference:

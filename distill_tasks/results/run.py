@@ -40,7 +40,13 @@ class Run:
         """Return the run with its rows and the teacher's answers opened."""
         corpus, labels = self.corpus.open(), self.labels.open()
         return OpenRun(
-            self.config, corpus, self.teacher, labels, self.objective, left_out=self.left_out
+            self.config,
+            corpus,
+            self.teacher,
+            labels,
+            self.objective,
+            left_out=self.left_out,
+            asked=self.corpus.asked,
         )
 
 
@@ -54,6 +60,8 @@ class OpenRun:
     labels: SoftLabelStore
     objective: Objective
     left_out: tuple[str, ...] = ()
+    asked: Path | None = None
+    """The folder of the rows with which the teacher was asked, where some of them have left."""
 
     @property
     def store(self) -> Store:

@@ -14,6 +14,7 @@ from distill_tasks.problems.classification import (
     DEFAULT_THRESHOLD,
     confidence,
     find_known,
+    find_margins,
     name_labels,
     probabilities,
     to_decisions,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from distill_tasks.data.corpus import Corpus
-    from distill_tasks.problems.classification import Decisions, Probabilities, Problem
+    from distill_tasks.problems.classification import Decisions
     from distill_tasks.results.run import OpenRun
 
 LOOKED_AT = ("train", "validation", "transfer", "scored")
@@ -102,7 +103,7 @@ class _Answered:
         self.sure = calibration.confidence(logits, corpus.problem)
         values = probabilities(logits, corpus.problem, calibration.temperature)
         limits = calibration.thresholds or DEFAULT_THRESHOLD
-        self.margin = _find_margin(values, corpus.problem, limits)
+        self.margin = find_margins(values, corpus.problem, limits)
         gold = np.concatenate([split.gold for split in corpus.splits.values()])
         self.known, self.gold = find_known(gold), to_decisions(gold, len(corpus.classes))
         apart = self.known & (self.decisions != self.gold).any(axis=1) & (self.sure >= SURE)
@@ -160,17 +161,3 @@ def _keep_answered(run: OpenRun) -> Corpus:
             unanswered.add(text)
         splits[name] = split.take(np.array(kept, np.bool_))
     return replace(run.corpus, splits=splits)
-
-
-def _find_margin(
-    values: Probabilities, problem: Problem, thresholds: list[float] | float
-) -> NDArray[np.float64]:
-    """Return the lead (rows,) of the likeliest class by probabilities (rows, classes).
-
-    Of several labels it is how far the nearest one is from its threshold.
-    """
-    if problem == "multi_label":
-        gaps: NDArray[np.float64] = np.abs(values - np.asarray(thresholds)).min(axis=1)
-        return gaps
-    lead: NDArray[np.float64] = np.diff(np.sort(values, axis=1))[:, -1]
-    return lead

@@ -196,14 +196,14 @@ class ApiTeacher(Teacher):
     def probe(self, context: LabellingContext) -> list[Note]:
         """Raise InputError unless the endpoint can be reached, where rows are not answered yet."""
         with self._session(context) as session:
-            if session.find_missing(self._cut(context.corpus.texts)):
+            if session.find_missing(self._cut(context.texts)):
                 session.reach()
         return []
 
     def estimate(self, context: LabellingContext) -> Estimate:
         """Return what the answers cost that are not in the ledger."""
         with self._session(context) as session:
-            return session.estimate(self._cut(context.corpus.texts))
+            return session.estimate(self._cut(context.texts))
 
     def show(self, text: str, context: LabellingContext) -> str:
         """Return the messages of a request about a text."""
@@ -215,7 +215,7 @@ class ApiTeacher(Teacher):
 
         classes, tried = context.corpus.classes, {}
         with self._session(context) as session:
-            session.identify(self._cut(context.corpus.texts))
+            session.identify(self._cut(context.texts))
             session.min_success_ratio = 0.0  # the rejected ones are to be seen
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Rejected):
@@ -229,7 +229,7 @@ class ApiTeacher(Teacher):
     def identify(self, context: LabellingContext) -> str:
         """Return the model that the endpoint says it serves, and how often it has changed."""
         with self._session(context) as session:
-            return session.identify(self._cut(context.corpus.texts)).name
+            return session.identify(self._cut(context.texts)).name
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""
