@@ -13,8 +13,13 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.settings import SampleConfig
 from distill_tasks.reporting.audit import say_audit
 from distill_tasks.results.audit import SelfAgreement, audit_teacher
+from distill_tasks.results.run import start_run
+from distill_tasks.results.teacher import make_teacher
+from distill_tasks.stages.label import drop_unanswered, label_rows
+from distill_tasks.stages.prepare import keep_corpus
 
 LICENCE = {"name": "none", "url": "https://example.org/licence", "may_train": "yes"}
 OFTEN = 0.7
@@ -135,6 +140,22 @@ def test_a_noisy_teacher_is_asked_twice_once_and_agrees_with_itself_as_often_as_
         assert (again.self_agreement, again.reused) == (found, True)
         assert len(endpoint.ledger.entries) == asked + 120
     assert "the teacher agrees with itself in " in say_audit(again)[-1]
+
+
+def test_a_teacher_is_asked_twice_with_the_examples_of_its_prompt_though_they_left_the_corpus(
+    tmp_path,
+):
+    with ScriptedEndpoint(judge, Script()) as endpoint:
+        config = write_api(tmp_path, endpoint.url, 60, prompt={"examples": 3})
+        sample = SampleConfig(rows=20, kind="random")
+        data = config.data.model_copy(update={"sample": sample})
+        config = config.model_copy(update={"data": data})
+        corpus = read_corpus(config.data, config.seed)
+        teacher = make_teacher(config, corpus)
+        labels = label_rows(config, corpus, teacher)
+        reduced = drop_unanswered(config, keep_corpus(config, corpus), labels)
+        found = audit_teacher(start_run(config, reduced, teacher, labels).open())
+    assert found.self_agreement.rows == 20
 
 
 def test_a_teacher_whose_budget_is_used_up_is_not_asked_twice(tmp_path, caplog):
