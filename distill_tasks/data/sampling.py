@@ -15,10 +15,11 @@ from distill_tasks.data.settings import SampleConfig
 def order_texts(corpus: Corpus, sample: SampleConfig, seed: int) -> list[str]:
     """Return the different texts of train and transfer, in the order in which they are taken.
 
-    The order is that of the hashes of seed and text. Unless the sample is `random`, texts with gold
-    come before it, in each part of that order every class by its share and one of each class first:
-    gold is scarce, and whatever learns from it alone is compared with the students. Texts without
-    gold are not grouped, because any groups would be those of a model.
+    It is the order of the hashes of seed and text, so a sample is the beginning of a larger one.
+    Unless the sample is `random`, texts with gold come first: gold is scarce, and the controls that
+    students are compared with learn from it. Of these the first is one of each class, and each
+    further part has every class by its share. Texts without gold are not grouped: a model would
+    have to guess their groups.
     """
     texts = list(dict.fromkeys(corpus.training_rows.texts))
     hashes = dict(zip(texts, digest_texts(f"{seed} {text}" for text in texts), strict=True))
@@ -65,5 +66,6 @@ def check_sample(corpus: Corpus, sample: SampleConfig | None, seed: int) -> list
     notes = [Note(Rank.KNOW, f"{about} transfer out: the teacher does not label them")]
     if gold.has_gold and kept < len(gold):
         lost = f"data.sample leaves out {len(gold) - kept:,} of {len(gold):,} rows with gold"
-        notes.append(Note(Rank.ACT, f"{lost}, so controls learn from fewer than there are"))
+        advice = "students and their controls do not learn from these; raise data.sample.rows"
+        notes.append(Note(Rank.ACT, f"{lost}: {advice}"))
     return notes

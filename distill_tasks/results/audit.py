@@ -116,7 +116,8 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
         return SelfAgreement(known["agreed"], known["rows"]), True
     if not texts:
         return None, True
-    corpus = run.corpus if run.asked is None else Corpus.open(run.asked)  # its prompt's examples
+    # The examples of its prompt may have left the corpus.
+    corpus = run.corpus if run.whole is None else Corpus.open(run.whole)
     context = teacher_context(run.config, corpus, run.teacher.model, run.teacher.identity)
     second = run.config.teacher.answer_again(texts, context)
     first = run.labels.read(texts).logits.argmax(axis=1).tolist()

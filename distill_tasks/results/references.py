@@ -35,7 +35,7 @@ class TeacherReference:
 
 @dataclass(frozen=True)
 class LabelsReference:
-    """The stored answers of the teacher to all rows of the corpus."""
+    """The stored answers of the teacher to the rows that it labels."""
 
     root: str
     teacher: str
@@ -59,8 +59,8 @@ class CorpusReference:
     folder: Path
     report: DataReport
     reused: bool
-    asked: Path | None = None
-    """The folder of all rows, those that the teacher did not label included; None: no row left."""
+    whole: Path | None = None
+    """The folder of the corpus before rows left it; None if none has left."""
 
     @classmethod
     def keep(cls, store: Store, corpus: Corpus, report: DataReport) -> CorpusReference:

@@ -46,7 +46,7 @@ class Run:
             labels,
             self.objective,
             left_out=self.left_out,
-            asked=self.corpus.asked,
+            whole=self.corpus.whole,
         )
 
 
@@ -60,8 +60,8 @@ class OpenRun:
     labels: SoftLabelStore
     objective: Objective
     left_out: tuple[str, ...] = ()
-    asked: Path | None = None
-    """The folder of the rows with which the teacher was asked, where some of them have left."""
+    whole: Path | None = None
+    """The folder of the corpus before rows left it; None if none has left."""
 
     @property
     def store(self) -> Store:

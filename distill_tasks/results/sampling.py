@@ -63,7 +63,7 @@ def list_rounds(
     rows, chosen = min(sample.rows, len(order)), _recall(config, corpus, order)
     yield list_asked(corpus, chosen[:rows])
     while len(chosen) < rows:
-        further = _choose(corpus, order, chosen, answers, config.seed)[: rows - len(chosen)]
+        further = _choose(corpus, order, chosen, answers, seed=config.seed)[: rows - len(chosen)]
         chosen = [*chosen, *further]
         kept = {"texts": digest_texts(chosen)}
         Store(config.work_dir).keep("samples", _digest(config, corpus), kept)
@@ -90,6 +90,7 @@ def _choose(
     order: Sequence[str],
     chosen: Sequence[str],
     answers: SoftLabelStore,
+    *,
     seed: int,
 ) -> list[str]:
     """Return what follows the chosen texts in their round, chosen by the answers before it."""

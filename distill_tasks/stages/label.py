@@ -77,7 +77,7 @@ def drop_unanswered(
         about = f"{left_out:,} rows are left out: the teacher did not answer them"
         kept = replace(kept, findings=(*kept.findings, Note(Rank.KNOW, about)))
     reference = CorpusReference.keep(Store(config.work_dir), kept, corpus.report)
-    return replace(reference, asked=corpus.folder)
+    return replace(reference, whole=corpus.folder)
 
 
 @stage("make the teacher")
