@@ -19,7 +19,7 @@ from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.problems.classification import find_margins, probabilities
 from distill_tasks.scoring.predictions import answer_sorted
 from distill_tasks.serving.served_model import open_model
-from distill_tasks.students import CHEAPEST
+from distill_tasks.students import QUICKEST
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.training.objective import Objective
 
@@ -123,7 +123,7 @@ def _ask_student(
     known = [text for text in labelled if text not in unanswered]
     if not known:
         return np.zeros(len(texts))
-    logger.info("label: %s learns from %d answers what to ask next", CHEAPEST.name, len(known))
+    logger.info("label: %s learns from %d answers what to ask next", QUICKEST.name, len(known))
     rows = corpus.training_rows
     places = {text: row for row, text in enumerate(rows.texts)}
     training_set = TrainingSet(
@@ -137,8 +137,8 @@ def _ask_student(
         problem=corpus.problem,
     )
     with tempfile.TemporaryDirectory() as folder:
-        CHEAPEST.train(training_set, Path(folder))
-        logits = answer_sorted(open_model(folder), texts, CHEAPEST.name)
+        QUICKEST.train(training_set, Path(folder))
+        logits = answer_sorted(open_model(folder), texts, QUICKEST.name)
     return find_margins(probabilities(logits, corpus.problem), corpus.problem)
 
 
