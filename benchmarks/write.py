@@ -24,6 +24,7 @@ ALL = (
     "labelling_client",
     "answers_store",
     "censored",
+    "sampling",
     "rows",
     "verdict_error_rates",
     "promise_error_rates",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distill_tasks.stages.evaluate import evaluate
     from distill_tasks.stages.export import export
     from distill_tasks.stages.halve import halve
-    from distill_tasks.stages.label import label, teach
+    from distill_tasks.stages.label import drop_unanswered, label, teach
     from distill_tasks.stages.measure import measure
     from distill_tasks.stages.plan import fit
     from distill_tasks.stages.prepare import check_config, prepare
@@ -55,6 +55,7 @@ __all__ = [
     "choose",
     "cross_validate",
     "distil",
+    "drop_unanswered",
     "evaluate",
     "export",
     "first_trials",
@@ -97,7 +98,7 @@ _MODULES = {
     "distill_tasks.stages.evaluate": ("evaluate",),
     "distill_tasks.stages.export": ("export",),
     "distill_tasks.stages.halve": ("halve",),
-    "distill_tasks.stages.label": ("label", "teach"),
+    "distill_tasks.stages.label": ("drop_unanswered", "label", "teach"),
     "distill_tasks.stages.measure": ("measure",),
     "distill_tasks.stages.plan": ("fit",),
     "distill_tasks.stages.prepare": ("check_config", "prepare"),

@@ -12,7 +12,7 @@ from distill_tasks.core.run_lock import WAIT_MINUTES
 from distill_tasks.results.references import LabelsReference
 from distill_tasks.results.run import start_run
 from distill_tasks.stages.audit import audit
-from distill_tasks.stages.label import label, teach
+from distill_tasks.stages.label import drop_unanswered, label, teach
 from distill_tasks.stages.prepare import prepare
 from flows.deployed import ConfigOrPath, name_run, open_config, working
 from flows.stage_lists import LABEL
@@ -33,5 +33,6 @@ def label_only(
         corpus = prepare(settings)
         teacher = teach(settings, corpus)
         labels = label(settings, corpus, teacher)
+        corpus = drop_unanswered(settings, corpus, labels)
         audit(start_run(settings, corpus, teacher, labels))
     return labels

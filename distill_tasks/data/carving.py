@@ -77,12 +77,10 @@ def _draw_validation(
 
     Rows of equal text stay together, so that no validation text is also trained on.
     """
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(train.texts))}
-    text_of_row = np.array([numbers[text] for text in train.texts])
-    groups = _stratify(train, text_of_row, classes)
-    chosen = draw_of_each([group.tolist() for _, group in groups], share, seed)
-    small = [f"{name} ({group.size} text)" for name, group in groups if group.size < 2]
-    return np.isin(text_of_row, chosen), small
+    groups = stratify(train, classes)
+    chosen = set(draw_of_each([texts for _, texts in groups], share, seed))
+    small = [f"{name} ({len(texts)} text)" for name, texts in groups if len(texts) < 2]
+    return np.array([text in chosen for text in train.texts], np.bool_), small
 
 
 def draw_of_each(groups: Iterable[Sequence[T]], share: float, seed: int) -> list[T]:
@@ -94,20 +92,20 @@ def draw_of_each(groups: Iterable[Sequence[T]], share: float, seed: int) -> list
     return drawn
 
 
-def _stratify(
-    train: Split, text_of_row: NDArray[np.int64], classes: Sequence[str]
-) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return disjoint groups of text numbers, each with the name of its class.
+def stratify(train: Split, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return disjoint groups of different texts, each with the name of its class.
 
     A text with several labels belongs to the rarest of them. Source: Sechidis, Tsoumakas, Vlahavas
     2011, "On the Stratification of Multi-Label Data", without its quota for each split.
     """
-    texts = int(text_of_row.max()) + 1
+    texts = list(dict.fromkeys(train.texts))
     if not train.has_gold:
-        return [("rows without gold", np.arange(texts))]
-    member = np.zeros((texts, len(classes)), bool)
+        return [("rows without gold", texts)]
+    numbers = {text: number for number, text in enumerate(texts)}
+    text_of_row = np.array([numbers[text] for text in train.texts])
+    member = np.zeros((len(texts), len(classes)), bool)
     np.logical_or.at(member, text_of_row, to_decisions(train.gold, len(classes)))
-    free = np.ones(texts, bool)
+    free = np.ones(len(texts), bool)
     groups = []
     several = train.gold.ndim == 2 or (member.sum(axis=1) > 1).any()
     rarest_first = np.argsort(member.sum(axis=0), kind="stable")
@@ -118,4 +116,4 @@ def _stratify(
             groups.append((classes[int(number)], found))
     if free.any():
         groups.append(("rows with no label", np.flatnonzero(free)))
-    return groups
+    return [(name, [texts[place] for place in found]) for name, found in groups]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ from distill_tasks.core.notes import Note, Rank
 from distill_tasks.problems.classification import NO_LABEL, Decisions, Problem, to_decisions
 
 SPLITS = ("train", "validation", "held_out", "transfer", "scored", "production")
+LEARNT = "train", "transfer"
+"""Splits that students learn from."""
 EVALUATION = "validation", "held_out"
 """Splits whose rows count whether or not the teacher answers them."""
 
@@ -94,7 +97,7 @@ class Corpus:
     @property
     def training_rows(self) -> Split:
         """The rows that students learn from: train with its gold, then transfer without gold."""
-        parts = [self.splits[name] for name in ("train", "transfer") if name in self.splits]
+        parts = [self.splits[name] for name in LEARNT if name in self.splits]
         texts = tuple(text for part in parts for text in part.texts)
         return Split(texts, np.concatenate([part.gold for part in parts]))
 
@@ -106,6 +109,16 @@ class Corpus:
             for name, split in self.splits.items()
         }
         return replace(self, splits=splits, classes=classes)
+
+    def keep_texts(self, texts: Collection[str], names: Collection[str] = SPLITS) -> Corpus:
+        """Return the corpus with these texts alone in some splits; empty splits are left out."""
+        splits = {
+            name: split.take(np.array([text in texts for text in split.texts], np.bool_))
+            if name in names
+            else split
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits={name: split for name, split in splits.items() if len(split)})
 
     def save(self, folder: Path) -> None:
         """Write the splits as parquet, and the classes and findings as JSON."""

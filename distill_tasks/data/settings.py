@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from distill_tasks.core.settings import Settings
 
@@ -97,6 +97,22 @@ def join_fields(template: str, cells: dict[str, str]) -> str:
     return re.sub(r"{([^{}]*)}", lambda found: cells[found[1]], template).strip()
 
 
+class SampleConfig(Settings):
+    """Which rows the teacher labels for students to learn from, where that is not all of them."""
+
+    rows: PositiveInt = Field(
+        description="Different texts of train and transfer that the teacher labels; the others are "
+        "left out. Rows that score students are labelled besides."
+    )
+    kind: Literal["stratified", "random", "uncertain"] = Field(
+        "stratified",
+        description="`stratified` takes rows of train with gold first, as many of each class as "
+        "its share, then others at random; `random` takes any. `uncertain` takes at least three of "
+        "ten as `stratified` does, and for the others those of which a bag of words, trained on "
+        "the answers so far, is least sure.",
+    )
+
+
 WANTED_VALIDATION_ROWS, LEAST_SHARE, GREATEST_SHARE = 200, 0.2, 0.4
 """What `auto` carves from train: so many rows, but neither less nor more than these shares."""
 
@@ -121,6 +137,10 @@ class DataConfig(RowFormat):
         None,
         description="Unlabelled rows that the teacher labels for the students; labels ignored. A "
         "list, or a path with `*`, names several tables.",
+    )
+    sample: SampleConfig | None = Field(
+        None,
+        description="Which rows of train and transfer the teacher labels; when absent, all.",
     )
     corrections: str | None = Field(
         None,

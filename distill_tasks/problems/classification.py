@@ -113,6 +113,20 @@ def confidence(
     return whole
 
 
+def find_margins(
+    values: Probabilities, problem: Problem, thresholds: Sequence[float] | float = DEFAULT_THRESHOLD
+) -> NDArray[np.float64]:
+    """Return the lead (rows,) of the likeliest class by probabilities (rows, classes).
+
+    Of several labels it is how far the nearest one is from its threshold.
+    """
+    if problem == "multi_label":
+        gaps: NDArray[np.float64] = np.abs(values - np.asarray(thresholds)).min(axis=1)
+        return gaps
+    lead: NDArray[np.float64] = np.diff(np.sort(values, axis=1))[:, -1]
+    return lead
+
+
 def name_labels(decisions: Decisions, classes: tuple[str, ...]) -> list[str]:
     """Return the labels of each row as one string, joined by ``|`` if there are several."""
     return [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_tasks.core.digests import digest
+from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.teacher import teacher_context
 from distill_tasks.scoring.calibration import Calibration
@@ -145,7 +146,9 @@ def ask_twice(run: OpenRun) -> tuple[SelfAgreement | None, bool]:
         return SelfAgreement(known["agreed"], known["rows"]), True
     if not texts:
         return None, True
-    context = teacher_context(run.config, run.corpus, run.teacher.model, run.teacher.identity)
+    # The examples of its prompt may have left the corpus.
+    corpus = run.corpus if run.whole is None else Corpus.open(run.whole)
+    context = teacher_context(run.config, corpus, run.teacher.model, run.teacher.identity)
     rows, second = run.config.teacher.answer_again(texts, context)
     if not len(rows):
         return None, False

@@ -12,6 +12,7 @@ from distill_tasks.problems.classification import (
     DEFAULT_THRESHOLD,
     confidence,
     find_known,
+    find_margins,
     probabilities,
     to_decisions,
 )
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.near_repeats import NearRepeats
     from distill_tasks.data.soft_labels import SoftLabelStore
-    from distill_tasks.problems.classification import Probabilities, Problem
 
 LOOKED_AT = ("train", "validation", "transfer", "scored")
 """Held-out is left out: whoever corrected a prompt by its rows would have tuned on them."""
@@ -51,7 +51,7 @@ class AnsweredRows:
         self.sure = calibration.confidence(logits, problem)
         values = probabilities(logits, problem, calibration.temperature)
         limits = calibration.thresholds or DEFAULT_THRESHOLD
-        self.margin = _find_margin(values, problem, limits)
+        self.margin = find_margins(values, problem, limits)
         gold = np.concatenate([split.gold for split in self.corpus.splits.values()])
         self.known, self.gold = find_known(gold), to_decisions(gold, len(corpus.classes))
         apart = self.known & (self.decisions != self.gold).any(axis=1) & (self.sure >= SURE)
@@ -119,17 +119,3 @@ def keep_answered(corpus: Corpus, labels: SoftLabelStore) -> Corpus:
 def _list_above(doubts: NDArray[np.float64], least: float) -> dict[int, float]:
     """Return the doubts (rows,) above a least one, by row number."""
     return {row: doubt for row, doubt in enumerate(doubts.tolist()) if doubt > least}
-
-
-def _find_margin(
-    values: Probabilities, problem: Problem, thresholds: list[float] | float
-) -> NDArray[np.float64]:
-    """Return the lead (rows,) of the likeliest class by probabilities (rows, classes).
-
-    Of several labels it is how far the nearest one is from its threshold.
-    """
-    if problem == "multi_label":
-        gaps: NDArray[np.float64] = np.abs(values - np.asarray(thresholds)).min(axis=1)
-        return gaps
-    lead: NDArray[np.float64] = np.diff(np.sort(values, axis=1))[:, -1]
-    return lead

@@ -36,7 +36,7 @@ class TeacherReference:
 
 @dataclass(frozen=True)
 class LabelsReference:
-    """The stored answers of the teacher to all rows of the corpus."""
+    """The stored answers of the teacher to the rows that it labels."""
 
     root: str
     teacher: str
@@ -64,6 +64,8 @@ class CorpusReference:
     folder: Path
     report: DataReport
     reused: bool
+    whole: Path | None = None
+    """The folder of the corpus before rows left it; None if none has left."""
 
     @classmethod
     def keep(cls, store: Store, corpus: Corpus, report: DataReport) -> CorpusReference:

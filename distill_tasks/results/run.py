@@ -50,6 +50,7 @@ class Run:
             self.objective,
             left_out=self.left_out,
             prior=self.labels.prior,
+            whole=self.corpus.whole,
         )
 
 
@@ -65,6 +66,8 @@ class OpenRun:
     left_out: tuple[str, ...] = ()
     prior: PriorChoice | None = None
     """What was found about dividing the teacher's answers; None where nothing was compared."""
+    whole: Path | None = None
+    """The folder of the corpus before rows left it; None if none has left."""
 
     @property
     def answers_digest(self) -> str:

@@ -10,6 +10,7 @@ from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.results.references import TeacherReference
+from distill_tasks.results.sampling import find_sample
 from distill_tasks.teachers.base import LabellingContext, join_identity
 from distill_tasks.training.checkpoint import Checkpoint
 
@@ -44,9 +45,15 @@ def teacher_context(
     config: DistillConfig, corpus: Corpus, weights: Checkpoint | None = None, identity: str = ""
 ) -> LabellingContext:
     """Return what the teacher of a run has at hand when it answers."""
-    store = Store(config.work_dir)
-    uri = config.tracking.uri
-    return LabellingContext(corpus, config.data, store, weights, uri, identity)
+    return LabellingContext(
+        corpus,
+        config.data,
+        Store(config.work_dir),
+        weights,
+        config.tracking.uri,
+        identity,
+        sample=find_sample(config, corpus),
+    )
 
 
 def digest_teacher(config: DistillConfig, corpus: Corpus) -> str:

@@ -14,6 +14,7 @@ from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.near_repeats import keep_near_repeats
+from distill_tasks.data.sampling import keep_sample
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.llm.label_prior import (
     FEWEST_ROWS,
@@ -23,6 +24,7 @@ from distill_tasks.llm.label_prior import (
 )
 from distill_tasks.problems.classification import find_known
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
+from distill_tasks.results.sampling import find_sample, list_rounds
 from distill_tasks.results.teacher import find_labels, make_teacher, teacher_context
 from distill_tasks.stages.stage import stage
 from distill_tasks.teachers.keeping import keep_answers
@@ -31,20 +33,22 @@ logger = logging.getLogger("potstill")
 
 
 def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
-    """Ask the teacher for every text of the corpus that it has not answered before.
+    """Ask the teacher for every text that it labels and has not answered before.
 
     A row of validation or held-out that it does not answer is kept as one that it knows nothing
     of: all classes are equally likely.
     """
     root = find_labels(config)
     answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
-    context = teacher_context(config, corpus, teacher.model, teacher.identity)
-    texts = answers.missing(corpus.texts)
     spent = store.manifest("labelling", teacher.digest, "seconds") or {"seconds": 0.0}
-    if texts:
-        start = time.monotonic()
-        logger.info("label: asking the teacher for %d of %d rows", len(texts), len(corpus.texts))
-        keep_answers(config.teacher.answers(texts, context), texts, answers)
+    start, asked = time.monotonic(), 0
+    context = teacher_context(config, corpus, teacher.model, teacher.identity)
+    for texts in list_rounds(config, corpus, answers):
+        if due := answers.missing(texts):
+            logger.info("label: asking the teacher for %d of %d rows", len(due), len(texts))
+            keep_answers(config.teacher.answers(due, context), due, answers)
+            asked += len(due)
+    if asked:
         _settle_evaluation(corpus, answers)
         spent["seconds"] += time.monotonic() - start
         store.keep("labelling", teacher.digest, spent)
@@ -52,9 +56,9 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
         root=root,
         teacher=teacher.digest,
         classes=teacher.classes,
-        asked=len(texts),
+        asked=asked,
         seconds=spent["seconds"],
-        reused=not texts,
+        reused=not asked,
         prior=_choose_prior(corpus, answers) if config.teacher.may_lean(context) else None,
     )
 
@@ -62,30 +66,29 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
 def drop_unanswered(
     config: DistillConfig, corpus: CorpusReference, labels: LabelsReference
 ) -> CorpusReference:
-    """Return the corpus without the training rows that the teacher did not answer.
+    """Return the corpus without the training rows that the teacher was not asked, or not answered.
 
     Raises InputError if none of train is left.
     """
     rows = corpus.open()
-    unanswered = set(labels.open().missing(rows.texts))
-    if not unanswered:
+    asked = keep_sample(rows, find_sample(config, rows))
+    unanswered = set(labels.open().missing(asked.texts))
+    if asked is rows and not unanswered:
         return corpus
-    splits = {
-        name: split.take(np.array([text not in unanswered for text in split.texts], np.bool_))
-        for name, split in rows.splits.items()
-    }
-    left_out = sum(map(len, rows.splits.values())) - sum(map(len, splits.values()))
-    if not len(splits["train"]):
+    kept = asked.keep_texts(set(asked.texts) - unanswered)
+    if "train" not in kept.splits:
         raise InputError(
-            f"The teacher answered none of the {len(rows.splits['train']):,} rows of train. "
+            f"The teacher answered none of the {len(asked.splits['train']):,} rows of train. "
             "Look at its answers, and correct the teacher."
         )
-    about = f"{left_out:,} rows are left out: the teacher did not answer them"
-    note = Note(Rank.KNOW, about)
-    kept = replace(rows, splits=splits, findings=(*rows.findings, note))
+    left_out = sum(len(split) - len(kept.splits.get(n, ())) for n, split in asked.splits.items())
+    if left_out:
+        about = f"{left_out:,} rows are left out: the teacher did not answer them"
+        kept = replace(kept, findings=(*kept.findings, Note(Rank.KNOW, about)))
     store = Store(config.work_dir)
     keep_near_repeats(store, kept, larger=rows)
-    return CorpusReference.keep(store, kept, corpus.report)
+    reference = CorpusReference.keep(store, kept, corpus.report)
+    return replace(reference, whole=corpus.folder)
 
 
 @stage("make the teacher")

@@ -18,12 +18,14 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.progress import ProgressFile
 from distill_tasks.core.store import Store
 from distill_tasks.data.corpus import Corpus
+from distill_tasks.data.sampling import keep_sample, list_asked
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.results.cross_validation import list_compared
 from distill_tasks.results.estimates import Pace, Planned, plan_grid
 from distill_tasks.results.grid import Trial, further_trials
 from distill_tasks.results.references import CorpusReference
 from distill_tasks.results.run import cheapest
+from distill_tasks.results.sampling import find_sample
 from distill_tasks.results.teacher import digest_teacher, find_labels, teacher_context
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
@@ -130,7 +132,8 @@ def fit_budget(config: DistillConfig, plan: Plan, budget: BudgetConfig) -> Fit:
 
 def plan_run(config: DistillConfig, corpus: Corpus) -> Plan:
     """Return what a whole run takes at most, as far as the store does not hold it already."""
-    return sum_up(config, plan_grid(config, corpus), _time_teacher(config, corpus))
+    learnt = keep_sample(corpus, find_sample(config, corpus))
+    return sum_up(config, plan_grid(config, learnt), _time_teacher(config, corpus))
 
 
 def sum_up(config: DistillConfig, students: list[Planned], teacher: tuple[float, float]) -> Plan:
@@ -194,7 +197,8 @@ def _time_teacher(config: DistillConfig, corpus: Corpus) -> tuple[float, float]:
     store, train_s = Store(config.work_dir), 0.0
     if not teacher.ready and store.manifest("teachers", key) is None:
         train_s = _time_training(config, corpus)
-    due = SoftLabelStore(find_labels(config), key, corpus.classes).missing(corpus.texts)
+    asked = list_asked(corpus, find_sample(config, corpus))
+    due = SoftLabelStore(find_labels(config), key, corpus.classes).missing(asked)
     return train_s / 60, _time_answers(config, corpus, start, due) / 60
 
 

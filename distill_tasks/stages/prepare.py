@@ -16,9 +16,11 @@ from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.report import DataReport
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.sampling import check_sample, keep_sample
 from distill_tasks.data.scored import hold_back
 from distill_tasks.reporting.data_report import inspect_corpus
 from distill_tasks.results.references import CorpusReference
+from distill_tasks.results.sampling import find_sample
 from distill_tasks.results.teacher import teacher_context
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
@@ -50,8 +52,9 @@ def check_config(config: DistillConfig) -> Corpus:
     found += config.select.check_rows(corpus)
     config.evaluate.check_rows(corpus)
     corpus = replace(corpus, findings=(*corpus.findings, *found))
-    transfer = len(corpus.splits.get("transfer", ()))
-    corpus = hold_back(corpus, config.select.count_scored(transfer), config.seed)
+    corpus = hold_back(corpus, _count_scored(config, corpus), config.seed)
+    found = check_sample(corpus, config.data.sample, config.seed)
+    corpus = replace(corpus, findings=(*corpus.findings, *found))
     _check_control(config, corpus)
     _check_memory(config, corpus)
     _check_reading(config, corpus)
@@ -131,6 +134,13 @@ def _check_reading(config: DistillConfig, corpus: Corpus) -> None:
         check_reading(start, texts)
 
 
+def _count_scored(config: DistillConfig, corpus: Corpus) -> int:
+    """Return how many transfer rows are held back to score students by, of those in a sample."""
+    transfer = len(corpus.splits.get("transfer", ()))
+    sample = config.data.sample
+    return config.select.count_scored(transfer if sample is None else min(transfer, sample.rows))
+
+
 def _check_control(config: DistillConfig, corpus: Corpus) -> None:
     """Check that the cheap control can be trained where it is what will be registered."""
     if config.registry.candidate == WORDS_ON_GOLD and not has_words_on_gold(corpus.splits["train"]):
@@ -142,7 +152,8 @@ def _check_control(config: DistillConfig, corpus: Corpus) -> None:
 
 def _check_memory(config: DistillConfig, corpus: Corpus) -> None:
     """Check that each student can be trained in the memory that is here."""
-    memory_gb, texts = find_memory_gb(), corpus.training_rows.texts
+    learnt = keep_sample(corpus, find_sample(config, corpus))
+    memory_gb, texts = find_memory_gb(), learnt.training_rows.texts
     for student in config.possible_students:
         student.check_memory(texts, len(corpus.classes), memory_gb)
 

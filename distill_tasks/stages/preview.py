@@ -21,7 +21,7 @@ SMOKE_ROWS = 16
 
 @dataclass(frozen=True)
 class Smoke:
-    """How a teacher answers a few rows of train and transfer, drawn at random."""
+    """How a teacher answers a few rows of train and transfer: the first of the sample, or any."""
 
     shown: str
     """What it was asked about the first of them."""
@@ -36,6 +36,6 @@ def estimate_labels(config: DistillConfig, corpus: Corpus) -> Estimate | None:
 def try_teacher(config: DistillConfig, corpus: Corpus) -> Smoke:
     """Ask the teacher about a few rows; its answers are kept as all others are."""
     context, texts = teacher_context(config, corpus), corpus.training_rows.texts
-    order = np.random.default_rng(config.seed).permutation(len(texts))[:SMOKE_ROWS]
-    chosen = [texts[row] for row in order]
+    order = np.random.default_rng(config.seed).permutation(len(texts))
+    chosen = (context.sample or [texts[row] for row in order])[:SMOKE_ROWS]
     return Smoke(config.teacher.show(chosen[0], context), config.teacher.try_rows(chosen, context))

@@ -19,6 +19,8 @@ StudentConfig = Annotated[Family, Field(discriminator="family")]
 
 CHEAPEST: Student = BagOfWordsStudent()
 """The student that the tuning trains if the grid has none that trains in seconds."""
+QUICKEST: Student = BagOfWordsStudent(max_features=10_000, ngrams=1)
+"""The student that is trained again and again to find the texts of which it is least sure."""
 
 SPACES = [make_space(family) for family in get_args(Family)]
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ else:
 
 __all__ = [
     "CHEAPEST",
+    "QUICKEST",
     "SPACES",
     "BagOfWordsStudent",
     "LayersStudent",

@@ -179,18 +179,18 @@ class ApiTeacher(Teacher):
     def probe(self, context: LabellingContext) -> list[Note]:
         """Raise InputError unless the endpoint can be reached, where rows are not answered yet."""
         with self._session(context) as session:
-            if session.find_missing(self._cut(context.corpus.texts)):
+            if session.find_missing(self._cut(context.texts)):
                 session.reach()
         return []
 
     def estimate(self, context: LabellingContext) -> Estimate:
         """Return what the answers cost that are not in the ledger, those for the audit included."""
-        training = list(dict.fromkeys(self._cut(context.corpus.training_rows.texts)))
+        training = list(dict.fromkeys(self._cut(context.training_texts)))
         wanted = min(self.self_agreement_rows, len(training))
         with self._session(context) as session:
             once = session.find_missing(training, ASKED_TWICE)
             due = max(0, wanted - (len(training) - len(once)))
-            return session.estimate(self._cut(context.corpus.texts), once[:due])
+            return session.estimate(self._cut(context.texts), once[:due])
 
     def show(self, text: str, context: LabellingContext) -> str:
         """Return the messages of a request about a text."""
@@ -202,7 +202,7 @@ class ApiTeacher(Teacher):
 
         classes, tried = context.corpus.classes, {}
         with self._session(context, trial=True) as session:
-            session.identify(self._cut(context.corpus.texts))
+            session.identify(self._cut(context.texts))
             for number, found in session.label(self._cut(texts)):
                 if isinstance(found, Rejected):
                     said = f"{found.reason}: {found.replied!r}" if found.replied else found.reason
@@ -215,7 +215,7 @@ class ApiTeacher(Teacher):
     def identify(self, context: LabellingContext) -> str:
         """Return the model that the endpoint says it serves, and how often it has changed."""
         with self._session(context) as session:
-            return session.identify(self._cut(context.corpus.texts)).name
+            return session.identify(self._cut(context.texts)).name
 
     def answers(self, texts: Sequence[str], context: LabellingContext) -> Batches:
         """Return its answers as they come; every reply is in the ledger first."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from distill_tasks.core.digests import digest
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
+from distill_tasks.data.sampling import list_asked
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import SequenceClassifier
 
@@ -60,6 +61,19 @@ class LabellingContext:
     """Where MLflow records the run."""
     identity: str = ""
     """What `Teacher.identify` returned in this run."""
+    sample: Sequence[str] | None = None
+    """The texts of train and transfer that it labels; None if it labels all."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The different texts that it is asked about."""
+        return list_asked(self.corpus, self.sample)
+
+    @property
+    def training_texts(self) -> list[str]:
+        """Those of them that students learn from."""
+        training = set(self.corpus.training_rows.texts)
+        return [text for text in self.texts if text in training]
 
 
 @dataclass(frozen=True)

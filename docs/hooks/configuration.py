@@ -24,6 +24,7 @@ UNITS = {
     "min_retention": "share",
     "min_teacher_accuracy": "share",
     "self_agreement_rows": "rows",
+    "rows": "texts",
     "min_accuracy": "share",
     "min_macro_f1": "share",
     "min_weighted_f1": "share",

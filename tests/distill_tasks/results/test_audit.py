@@ -16,11 +16,16 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from distill_tasks.config import parse_config
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.settings import SampleConfig
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.reporting.audit import say_audit
 from distill_tasks.results.audit import SelfAgreement, audit_teacher
 from distill_tasks.results.grid import Trial
+from distill_tasks.results.run import start_run
+from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import digest_training
+from distill_tasks.stages.label import drop_unanswered, label_rows
+from distill_tasks.stages.prepare import keep_corpus
 
 LICENCE = {"name": "none", "url": "https://example.org/licence", "may_train": "yes"}
 OFTEN = 0.7
@@ -233,6 +238,22 @@ def test_what_an_endpoint_does_not_list_is_kept_and_told(tmp_path):
     assert found.p95 == pytest.approx(np.quantile(unlisted, 0.95), abs=0.01)
     (line,) = [line for line in say_audit(audit) if "beyond the list" in line]
     assert f"{100 * found.mean:.1f} % on average" in line
+
+
+def test_a_teacher_is_asked_twice_with_the_examples_of_its_prompt_though_they_left_the_corpus(
+    tmp_path,
+):
+    with ScriptedEndpoint(judge, Script()) as endpoint:
+        config = write_api(tmp_path, endpoint.url, 60, prompt={"examples": 3})
+        sample = SampleConfig(rows=20, kind="random")
+        data = config.data.model_copy(update={"sample": sample})
+        config = config.model_copy(update={"data": data})
+        corpus = read_corpus(config.data, config.seed)
+        teacher = make_teacher(config, corpus)
+        labels = label_rows(config, corpus, teacher)
+        reduced = drop_unanswered(config, keep_corpus(config, corpus), labels)
+        found = audit_teacher(start_run(config, reduced, teacher, labels).open())
+    assert found.self_agreement.rows == 20
 
 
 def test_a_teacher_whose_budget_is_used_up_is_not_asked_twice(tmp_path, caplog):

@@ -10,8 +10,11 @@ from scipy import special
 from distill_tasks.config import parse_config
 from distill_tasks.data.corpus import Split
 from distill_tasks.data.rows import read_corpus
+from distill_tasks.data.settings import SampleConfig
+from distill_tasks.results.run import make_training_set, start_run
 from distill_tasks.results.teacher import make_teacher
-from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.label import drop_unanswered, label_rows
+from distill_tasks.stages.prepare import keep_corpus
 from distill_tasks.training.classifier import SequenceClassifier
 
 
@@ -69,6 +72,51 @@ def test_only_new_rows_are_asked(either):
     labels = label_all(either, more)
     assert (labels.asked, labels.reused) == (30, False)
     np.testing.assert_array_equal(labels.open().read(corpus.texts).logits, before)
+
+
+@pytest.fixture
+def sampled(saved):
+    """Returns the configuration of the saved teacher with a sample of so many rows."""
+
+    def take(rows, kind="stratified"):
+        data = saved.data.model_copy(update={"sample": SampleConfig(rows=rows, kind=kind)})
+        return saved.model_copy(update={"data": data})
+
+    return take
+
+
+def test_only_a_sample_is_asked_and_what_it_leaves_out_teaches_nobody(sampled):
+    config = sampled(100)
+    corpus = read(config)
+    labels = label_all(config, corpus)
+    assert labels.asked == 100 + len(corpus.evaluation_texts)
+    kept = keep_corpus(config, corpus)
+    reduced = drop_unanswered(config, kept, labels)
+    rows = reduced.open()
+    assert len(rows.training_rows) == 100
+    assert not labels.open().missing(rows.texts)
+    assert rows.splits["train"].digest == corpus.splits["train"].digest  # gold comes first
+    assert rows.splits["validation"].digest == corpus.splits["validation"].digest
+    assert rows.findings == corpus.findings  # `check` says it, and nobody refused to answer
+    run = start_run(config, reduced, make_teacher(config, corpus), labels).open()
+    assert len(make_training_set(run, seed=0).rows) == 100
+
+
+def test_a_larger_sample_asks_only_about_the_further_rows_and_a_smaller_one_nothing(sampled):
+    corpus = read(sampled(100))
+    asked = [label_all(sampled(rows), corpus).asked for rows in (100, 130, 80, 10_000, 100)]
+    everything = len(corpus.training_rows) - 130
+    assert asked[1:] == [30, 0, everything, 0]
+    labels = label_all(sampled(80), corpus)
+    kept = keep_corpus(sampled(80), corpus)
+    assert len(drop_unanswered(sampled(80), kept, labels).open().training_rows) == 80
+
+
+def test_a_sample_of_all_rows_changes_no_corpus(sampled):
+    config = sampled(10_000)
+    corpus = read(config)
+    kept = keep_corpus(config, corpus)
+    assert drop_unanswered(config, kept, label_all(config, corpus)).digest == kept.digest
 
 
 def test_a_row_repeated_in_a_split_is_asked_once(either):

@@ -89,6 +89,15 @@ def test_the_fit_of_a_run_is_kept(tmp_path):
     assert fit.fn(config, corpus).reused
 
 
+def test_a_plan_counts_the_rows_of_a_sample_alone(written):
+    written["students"] = [{"family": "static", "dimensions": 8, "epochs": 3}]
+    whole = parse_config(written, "test")
+    written["data"]["sample"] = {"rows": 80}
+    part = parse_config(written, "test")
+    steps = [plan_run(one, check_config(one)).students[0].steps for one in (whole, part)]
+    assert steps[1] < steps[0]
+
+
 def test_a_student_that_is_left_out_is_not_tried(tmp_path):
     run = open_run(parse_config(write_words(tmp_path), "test"))
     small = replace(run, left_out=(POOR,))

@@ -121,6 +121,24 @@ def test_rows_in_batches_are_answered_by_the_same_teacher_at_their_own_price(ask
     assert spent == pytest.approx(endpoint.ledger.spent)
 
 
+@pytest.mark.parametrize("kind", ["random", "uncertain"])
+def test_an_estimate_counts_a_sample_alone_and_a_second_run_of_it_asks_nothing(
+    asked, endpoint, kind
+):
+    asked["data"]["sample"] = {"rows": 40, "kind": kind}
+    config = parse(asked)
+    corpus = check_config(config)
+    rows = 40 + len(corpus.evaluation_texts)
+    assert estimate_labels(config, corpus).rows == rows
+    assert len(try_teacher(config, corpus).rows) == 16
+    assert label(config).asked == rows
+    assert estimate_labels(config, corpus).rows == 0
+    requests = len(endpoint.ledger)
+    endpoint.script.rates = {Fault.SERVER_ERROR: 1.0}
+    assert label(config).reused
+    assert len(endpoint.ledger) == requests
+
+
 def test_an_ensemble_costs_what_its_members_cost_and_shows_what_they_are_asked(asked):
     alone = parse(asked)
     corpus = check_config(alone)
