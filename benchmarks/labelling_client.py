@@ -37,9 +37,10 @@ from distill_tasks.data.corpus import Corpus, Split
 from distill_tasks.data.settings import RowFormat
 from distill_tasks.data.soft_labels import SoftLabelStore
 from distill_tasks.reporting.tables import markdown_table
-from distill_tasks.teachers.api import ApiTeacher, Licence, Prices
+from distill_tasks.teachers.api import ApiTeacher
 from distill_tasks.teachers.base import LabellingContext
 from distill_tasks.teachers.keeping import keep_answers
+from distill_tasks.teachers.terms import Licence, Prices
 
 ROWS, KILLS = 2_000, 20
 LATENCY_MS, CONCURRENCY = 200, 64

@@ -122,6 +122,11 @@ class DataConfig(RowFormat):
         description="Unlabelled rows that the teacher labels for the students; labels ignored. A "
         "list, or a path with `*`, names several tables.",
     )
+    synthetic: str | None = Field(
+        None,
+        description="File that `potstill synthesize` wrote: further rows to learn from. The "
+        "teacher labels them, and nothing is scored on them; the report says what they bring.",
+    )
     corrections: str | None = Field(
         None,
         description="A run's `review/label_errors.csv` with right labels in its column "

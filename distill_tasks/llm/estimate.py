@@ -50,28 +50,53 @@ def join_estimates(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
+@dataclass(frozen=True)
+class Load:
+    """What requests are taken to hold, before any was counted."""
+
+    requests: int
+    prompt_tokens: float
+    completion_tokens: float
+    most_prompt_tokens: int
+    most_completion_tokens: int
+
+
 def estimate(
     texts: Sequence[str], labeller: Labeller, address: Address, usual: Usual | None, spent: float
 ) -> Estimate:
     """Return what the answers to texts cost; ``usual`` is what earlier calls took."""
     forward = range(len(labeller.prompt.classes))
-    each, answer = labeller.usual_requests, labeller.most_answer_tokens
+    each = labeller.usual_requests
     contents = [
         [message["content"] for message in labeller.prompt.messages(text, forward)]
         for text in texts
     ]
-    most, requests = sum(map(most_tokens, contents)), each * len(texts)
-    prompt, completion = each * sum(map(usual_tokens, contents)), float(requests)
+    requests = each * len(texts)
+    load = Load(
+        requests=requests,
+        prompt_tokens=each * sum(map(usual_tokens, contents)),
+        completion_tokens=float(requests),
+        most_prompt_tokens=each * sum(map(most_tokens, contents)),
+        most_completion_tokens=requests * labeller.most_answer_tokens,
+    )
+    return price(len(texts), load, address, usual=usual, spent=spent)
+
+
+def price(
+    rows: int, load: Load, address: Address, *, usual: Usual | None, spent: float
+) -> Estimate:
+    """Return what a load takes and costs; what calls usually took stands for what is assumed."""
+    requests, prices = load.requests, address.price
+    prompt, completion = load.prompt_tokens, load.completion_tokens
     if usual is not None:
         prompt, completion = requests * usual.prompt_tokens, requests * usual.completion_tokens
-    price = address.price
     return Estimate(
-        rows=len(texts),
+        rows=rows,
         requests=requests,
         prompt_tokens=round(prompt),
         completion_tokens=round(completion),
-        price=price.of(round(prompt), round(completion)),
-        highest=price.of(each * most, requests * answer),
+        price=prices.of(round(prompt), round(completion)),
+        highest=prices.of(load.most_prompt_tokens, load.most_completion_tokens),
         seconds=None if usual is None else _time(requests, prompt + completion, usual, address),
         measured=usual is not None,
         spent=spent,

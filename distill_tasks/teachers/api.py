@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
-from distill_tasks.core.settings import Settings
+from distill_tasks.llm.assignments import WriterPromptConfig
 from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import Orders
-from distill_tasks.llm.prompt import PromptConfig, cut_middle
+from distill_tasks.llm.prompt import cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
+from distill_tasks.teachers.terms import Licence, Prices
 
 if TYPE_CHECKING:
     from distill_tasks.core.notes import Note
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
     from distill_tasks.llm.labelling import Way
-    from distill_tasks.llm.ledger import Price
+    from distill_tasks.llm.ledger import Ledger, Price
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
+    from distill_tasks.llm.writing import Writer
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext
 
@@ -42,27 +44,6 @@ ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
 NO_KEY = "none"
 """What is sent to a server of this machine, which needs no key."""
-
-
-class Prices(Settings):
-    """What the endpoint takes for a million tokens, in any currency."""
-
-    input: float = Field(ge=0, description="For a million tokens of the prompt.")
-    output: float = Field(ge=0, description="For a million tokens of the answer.")
-
-
-class Licence(Settings):
-    """Under which terms the model may be learned from."""
-
-    name: str = Field(min_length=1, description="Name of the licence or the terms of use.")
-    url: str = Field(pattern=r"^https?://", description="Where they can be read.")
-    may_train: Annotated[
-        Literal["yes", "no", "ask"],
-        BeforeValidator(lambda written: {True: "yes", False: "no"}.get(written, written)),
-    ] = Field(
-        description="Whether its answers may train another model: `no` refuses, `ask` needs "
-        "`--accept-licence`."
-    )
 
 
 class ApiTeacher(Teacher):
@@ -80,7 +61,7 @@ class ApiTeacher(Teacher):
         "configuration; a Prefect worker sets the variable from a Secret block.",
     )
     licence: Licence = Field(description="The terms under which it may be learned from.")
-    prompt: PromptConfig = Field(PromptConfig(), description="What it is told.")
+    prompt: WriterPromptConfig = Field(WriterPromptConfig(), description="What it is told.")
     method: Literal["auto", "token_logprobs", "top_logprobs", "votes", "verbalised"] = Field(
         "auto",
         description="How soft labels are got. `auto` takes the first of log-probabilities of given "
@@ -262,14 +243,25 @@ class ApiTeacher(Teacher):
         return [one.best if isinstance(one, Distribution) else None for one in again]
 
     @contextmanager
+    def open_writer(self, context: LabellingContext) -> Iterator[Writer]:
+        """Open the ledger, and what asks for texts and keeps the replies in it."""
+        from distill_tasks.llm.writing import Writer
+
+        assigner = self.prompt.make_assigner(
+            context.corpus,
+            seed=0,
+            most_characters=self.max_characters,
+            spare_tokens=self.answer_tokens,
+        )
+        with self._ledger(context) as ledger:
+            yield Writer(self._address, ledger, assigner)
+
+    @contextmanager
     def _session(self, context: LabellingContext) -> Iterator[Session]:
-        """Open the ledger of this endpoint in the store, and a session that writes in it."""
-        from distill_tasks.llm.ledger import Ledger, Limits
+        """Open the ledger, and a session that writes in it."""
         from distill_tasks.llm.session import Session
 
-        file = Path(context.store.root, "replies", f"{digest(*self._place)}.sqlite")
-        ledger = Ledger(file, Limits(self.max_spend, self.max_requests))
-        try:
+        with self._ledger(context) as ledger:
             yield Session(
                 self._address,
                 ledger,
@@ -281,8 +273,15 @@ class ApiTeacher(Teacher):
                 on_change=self.on_change,
                 min_success_ratio=self.min_success_ratio,
             )
-        finally:
-            ledger.close()
+
+    @contextmanager
+    def _ledger(self, context: LabellingContext) -> Iterator[Ledger]:
+        """Open the ledger of this endpoint in the store."""
+        from distill_tasks.llm.ledger import Ledger, Limits
+
+        file = Path(context.store.root, "replies", f"{digest(*self._place)}.sqlite")
+        with closing(Ledger(file, Limits(self.max_spend, self.max_requests))) as ledger:
+            yield ledger
 
     @property
     def _place(self) -> tuple[str, str]:
