@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
-from make_data import DATA, Ticket, read_phrases
+from make_data import DATA, Ticket, Writer, read_phrases
 
 SURE, TEMPTED, ALIKE = 4.9, 1.4, 0.8
 """Logits of the true class, of the one mentioned beside it and of those alike; others have 0."""
 SPREAD = 1.15
 """Standard deviation of what each logit gains, the same whenever a ticket is asked about."""
+REPEATED, AGAIN = 0.2, ("Thanks!", "Please help.", "Regards")
+"""Share of written tickets that are the one before, and what is added to it."""
 
 
 def judge(text: str, classes: Sequence[str]) -> list[float]:
@@ -41,6 +43,16 @@ def find_ticket(text: str) -> Ticket:
     """Return the ticket of a text, or the one that shares most words with it."""
     known = read_tickets().get(simplify(text))
     return known or find_nearest(simplify(text))
+
+
+def write(label: str, count: int, draw: random.Random) -> list[str]:
+    """Return tickets of a class as a model writes them: now and then much like the one before."""
+    writer = Writer(read_phrases(), draw.getrandbits(32))
+    texts = [writer.write(label).text]
+    while len(texts) < count:
+        again = draw.random() < REPEATED
+        texts.append(f"{texts[-1]} {draw.choice(AGAIN)}" if again else writer.write(label).text)
+    return texts
 
 
 @functools.cache
