@@ -25,7 +25,7 @@ class Sieve:
 
     def __init__(self, corpus: Corpus) -> None:
         self._index, self._known = NearIndex(), dict[str, str]()
-        for name in (*SCORING, *corpus.splits):
+        for name in dict.fromkeys((*SCORING, *corpus.splits)):
             if name in corpus.splits:
                 self._add(name, corpus.splits[name].texts)
         self.removed: Counter[str] = Counter()
