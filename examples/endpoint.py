@@ -7,7 +7,7 @@ record of its spending can be held. Run it beside a client:
 
     python examples/endpoint.py module:function --port 8765 --latency-ms 200 --ledger ledger.jsonl
 
-or open a ``ScriptedEndpoint`` in a test.
+or open a ``ScriptedEndpoint`` in a test. With ``--author module:function`` it writes texts too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aiohttp import web
 from cyclopts import App, Parameter
 from endpoint_batches import Batches
 from endpoint_chat import RejectedError, check, complete, count_prompt, halve, tokenize
-from endpoint_model import Oracle, read_constraint, read_prompt
+from endpoint_model import Author, Model, Oracle, read_constraint, read_prompt
 from endpoint_script import BROKEN, Entry, Fault, Ledger, Script, digest
 
 FAILURES = {
@@ -54,10 +54,11 @@ class ScriptedEndpoint:
         oracle: Oracle,
         script: Script | None = None,
         *,
+        author: Author | None = None,
         port: int = 0,
         ledger: Path | None = None,
     ) -> None:
-        self.oracle = oracle
+        self.model = Model(oracle, author)
         self.script = script or Script()
         self.port = port
         self.ledger = Ledger(ledger)
@@ -159,7 +160,7 @@ class ScriptedEndpoint:
             check(body, entry.prompt_tokens, script)
             if fault in FAILURES:
                 raise RejectedError(*FAILURES[fault])
-            answer = complete(body, prompt, script, self.oracle, fault, number)
+            answer = complete(body, prompt, script, self.model, fault, number)
         except RejectedError as error:
             entry, answer = replace(entry, status=error.status), error.body
         else:
@@ -235,12 +236,11 @@ def run_endpoint(oracle: str, *arguments: str) -> Iterator[str]:
             process.terminate()
 
 
-def load_oracle(name: str) -> Oracle:
+def load_function(name: str) -> Any:
     """Return the function that ``folder/module.py:function`` or ``module:function`` names."""
     path, _, function = name.rpartition(":")
     sys.path.insert(0, str(Path(path).parent.resolve()))
-    oracle: Oracle = getattr(importlib.import_module(Path(path).stem), function)
-    return oracle
+    return getattr(importlib.import_module(Path(path).stem), function)
 
 
 def main() -> None:
@@ -251,11 +251,18 @@ def main() -> None:
     def serve(
         oracle: str,
         *,
+        author: str | None = None,
         port: int = 0,
         ledger: Path | None = None,
         script: Annotated[Script, Parameter(name="*")] = Script(),  # noqa: B008
     ) -> None:
-        endpoint = ScriptedEndpoint(load_oracle(oracle), script, port=port, ledger=ledger)
+        endpoint = ScriptedEndpoint(
+            load_function(oracle),
+            script,
+            author=load_function(author) if author else None,
+            port=port,
+            ledger=ledger,
+        )
         asyncio.run(serve_forever(endpoint))
 
     application()

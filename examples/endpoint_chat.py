@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from endpoint_model import (
-    Oracle,
+    Model,
     Prompt,
     Reply,
     answer_with_code,
     answer_with_confidences,
+    answer_with_texts,
     answer_within,
     judge,
     rank,
@@ -59,8 +60,14 @@ def check(body: dict[str, Any], prompt_tokens: int, script: Script) -> None:
     if (body.get("top_logprobs") or 0) > script.max_top_logprobs and script.over_cap == "refused":
         message = f"Invalid value for 'top_logprobs': must be at most {script.max_top_logprobs}."
         raise RejectedError(400, message, "integer_above_max_value")
-    if read_constraint(body) and script.response_format == "refused":
+    if is_held(body) and script.response_format == "refused":
         raise RejectedError(400, "'response_format' of this type is not supported.")
+
+
+def is_held(body: dict[str, Any]) -> bool:
+    """Return whether the answer is to be held to a grammar."""
+    schema = (body.get("response_format") or {}).get("json_schema")
+    return bool(schema or read_constraint(body))
 
 
 def read_max_tokens(body: dict[str, Any]) -> int:
@@ -69,13 +76,13 @@ def read_max_tokens(body: dict[str, Any]) -> int:
 
 
 def complete(
-    body: dict[str, Any], prompt: Prompt, script: Script, oracle: Oracle, fault: Fault, number: int
+    body: dict[str, Any], prompt: Prompt, script: Script, model: Model, fault: Fault, number: int
 ) -> dict[str, Any]:
     """Return the completion that answers a request, with its usage."""
     draw = random.Random(f"{script.seed}-answer-{number}")  # noqa: S311
     times = 1 if script.ignores_n else int(body.get("n") or 1)
     most = round(read_max_tokens(body) * script.characters_per_token)
-    whole = [reply(body, prompt, script, oracle, fault, draw) for _ in range(times)]
+    whole = [reply(body, prompt, script, model, fault, draw) for _ in range(times)]
     replies = [replace(one, content=one.content[:most]) for one in whole]
     prompt_tokens = count_prompt(body, script)
     completion_tokens = sum(script.count_tokens(one.refusal or one.content) for one in replies)
@@ -108,7 +115,7 @@ def reply(
     body: dict[str, Any],
     prompt: Prompt,
     script: Script,
-    oracle: Oracle,
+    model: Model,
     fault: Fault,
     draw: random.Random,
 ) -> Reply:
@@ -116,9 +123,12 @@ def reply(
     constraint = read_constraint(body) if script.response_format == "honoured" else None
     if fault is Fault.REFUSED:
         return Reply("", refusal=REFUSAL)
+    if prompt.texts and model.author is not None and fault is not Fault.OFF_LIST:
+        held = is_held(body) and script.response_format == "honoured"
+        return answer_with_texts(model.author(prompt.about, prompt.texts, draw), held)
     if not prompt.options or (fault is Fault.OFF_LIST and not constraint):
         return Reply(OFF_LIST_ANSWER, (("I", -0.1),))
-    likely = judge(oracle, prompt, script.flaws, draw)
+    likely = judge(model.oracle, prompt, script.flaws, draw)
     if constraint:
         return answer_within(constraint, prompt, likely)
     if prompt.verbalised:

@@ -19,6 +19,20 @@ from typing import Any
 Oracle = Callable[[str, Sequence[str]], Sequence[float]]
 """Returns the probability of each class (classes,) for one text; the order is the prompt's."""
 
+Author = Callable[[str, int, random.Random], Sequence[str]]
+"""Writes so many texts of a class, by its name; all that is random comes from what it is given."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What stands behind the endpoint: it judges texts, and may write some."""
+
+    oracle: Oracle
+    author: Author | None = None
+
+
+WRITE = re.compile(r"^Write (\d+) new texts of the class (.+?), each", re.MULTILINE)
+"""The line of a prompt that asks for texts: how many, and of which class."""
 OPTION = re.compile(r"^([^\s()]{1,8})\) (.+?)(?:: .*)?$")
 """One line of the prompt that offers a class: `CODE) name: description` or `CODE) name`."""
 TEXT = re.compile(r"<text>(.*?)</text>", re.DOTALL)
@@ -52,6 +66,10 @@ class Prompt:
     text: str
     verbalised: bool
     """Whether it is asked to state confidences."""
+    texts: int = 0
+    """How many texts it is asked to write."""
+    about: str = ""
+    """The class that these are to be of."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +95,8 @@ def read_prompt(messages: Sequence[dict[str, Any]]) -> Prompt:
     asked = next(
         (c for m, c in zip(messages[::-1], contents[::-1], strict=True) if m["role"] == "user"), ""
     )
+    if order := WRITE.search(asked):
+        return Prompt({}, asked, verbalised=False, texts=int(order[1]), about=order[2])
     texts = TEXT.findall(asked)
     text = texts[-1].strip() if texts else asked.strip()
     system = "\n".join(c for m, c in zip(messages, contents, strict=True) if m["role"] == "system")
@@ -155,6 +175,13 @@ def answer_with_confidences(likely: dict[str, float]) -> Reply:
     """State a confidence for each option that has one, in steps of 0.05 as models like to."""
     stated = {code: round(20 * share) / 20 for code, share in likely.items()}
     return Reply(json.dumps({code: share for code, share in stated.items() if share}))
+
+
+def answer_with_texts(texts: Sequence[str], held: bool) -> Reply:
+    """List texts: as one JSON object where a grammar asks for it, else with words around it."""
+    if held:
+        return Reply(json.dumps({"texts": [*texts]}))
+    return Reply(f"Here are {len(texts)} texts:\n\n```json\n{json.dumps([*texts], indent=1)}\n```")
 
 
 def answer_within(allowed: Allowed, prompt: Prompt, likely: dict[str, float]) -> Reply:

@@ -19,6 +19,7 @@ from distill_tasks.results.review import GateReport, Promotion
 from distill_tasks.results.run import start_run
 from distill_tasks.results.selection import Selection
 from distill_tasks.results.teacher import identify_teacher
+from distill_tasks.stages.ablate import ablate
 from distill_tasks.stages.audit import audit
 from distill_tasks.stages.cross_validate import cross_validate
 from distill_tasks.stages.evaluate import evaluate
@@ -97,6 +98,7 @@ def distill(
             selection = select(run, grid, scores, latencies, cross=cross, finalists=finalists)
             tested = grid.of(selection.finalists)
             proof = prove(run, tested, selection.leading)
+            selection = choose(run, selection, proof)
             findings = Findings(
                 run=run,
                 tuning=tuning,
@@ -105,9 +107,10 @@ def distill(
                 validation=scores,
                 held_out=evaluate(run, [*tested, *grid.of([TEACHER])], split="held_out"),
                 latencies=latencies,
-                selection=choose(run, selection, proof),
+                selection=selection,
                 proof=proof,
                 curve=learning_curve(run),
+                ablation=ablate(run, grid, selection) if config.data.synthetic else None,
             )
             written = report(findings, distillation)
             outcome = Outcome(distillation, findings, written)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distill_tasks.core.errors import shortlist
 from distill_tasks.core.notes import sort_notes
 from distill_tasks.core.terminal import Terminal
 from distill_tasks.core.wording import say_count, say_time
+from distill_tasks.data.corpus import SYNTHETIC
 from distill_tasks.scoring.statistics import QUALITY_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from distill_tasks.results.review import Promotion
     from distill_tasks.stages.plan import Plan
     from distill_tasks.stages.preview import Smoke
+    from distill_tasks.stages.synthesize import Synthesis
     from flows.distill import Outcome
     from registry.history import Event
     from registry.prune import Leftover
@@ -94,17 +98,30 @@ def print_smoke(config: DistillConfig, smoke: Smoke) -> None:
     out.say(f"{rejected} of {len(smoke.rows)} have no answer.")
 
 
-def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
-    """Print what the missing answers of a teacher take and cost."""
+def print_synthesis(found: Synthesis, output: Path) -> None:
+    """Print how many texts were written, what was left out, and which classes have few."""
+    out.say(f"Wrote {output}: {len(found.texts):,} of {found.written:,} texts that were written.")
+    for split, rows in found.removed.most_common():
+        what = "another one of them" if split == SYNTHETIC else f"a row of {split}"
+        out.say(f"  left out: {rows:,} that repeat {what}, exactly or nearly")
+    few = {name: n for name, n in found.per_class.items() if n < max(found.per_class.values())}
+    if few:
+        out.say(f"  fewer of {shortlist(f'{name} ({rows})' for name, rows in few.items())}")
+
+
+def print_estimate(
+    config: DistillConfig, estimate: Estimate | None, what: str = "rows are not answered"
+) -> None:
+    """Print what the missing answers of a teacher, or texts by it, take and cost."""
     if estimate is None:
         out.say(
             f"A {config.teacher.kind} teacher costs no requests; `potstill plan` says its time."
         )
         return
+    again = f", and {estimate.again:,} are asked again" if estimate.again else ""
     basis = "as earlier requests did" if estimate.measured else "a token taken as four bytes"
     out.say(
-        f"{estimate.rows:,} rows are not answered, and {estimate.again:,} are asked again: "
-        f"{estimate.requests:,} requests, about "
+        f"{estimate.rows:,} {what}{again}: {estimate.requests:,} requests, about "
         f"{estimate.prompt_tokens:,} tokens in and {estimate.completion_tokens:,} out ({basis}).",
         name=config.name,
     )
@@ -116,7 +133,8 @@ def print_estimate(config: DistillConfig, estimate: Estimate | None) -> None:
         out.say("  time as the endpoint's batches take, each of them a day at most")
         return
     seconds = estimate.seconds
-    out.say(f"  time {'known after --smoke' if seconds is None else f'about {say_time(seconds)}'}")
+    time = "known after the first requests" if seconds is None else f"about {say_time(seconds)}"
+    out.say(f"  time {time}")
 
 
 def print_outcome(outcome: Outcome) -> None:

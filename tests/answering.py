@@ -1,7 +1,8 @@
-"""A function and a registered model that teachers are made of: both count the words of a class."""
+"""What teachers are made of: a function, a registered model, an author; all count class words."""
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from samples import CLASSES, WORDS, make_rows
+from samples import CLASSES, FILLERS, WORDS, make_rows
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -90,3 +91,13 @@ def register(uri: str, folder: Path, name: str, save: Callable[[str], None]) -> 
     version = int(client.create_model_version(name, path.as_uri()).version)
     client.set_registered_model_alias(name, "teacher", str(version))
     return version
+
+
+def write(name: str, count: int, draw: random.Random) -> list[str]:
+    """Return texts of a class as a scripted endpoint writes them, every other one twice."""
+    texts: list[str] = []
+    while len(texts) < count:
+        words = [*draw.sample(WORDS[name], 2), *draw.sample(FILLERS, 6)]
+        draw.shuffle(words)
+        texts += [" ".join(words)] * draw.choice([1, 2])
+    return texts[:count]

@@ -15,8 +15,10 @@ from distill_tasks.core.digests import digest, digest_texts
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.problems.classification import NO_LABEL, Decisions, Problem, to_decisions
 
-SPLITS = ("train", "validation", "held_out", "transfer", "scored", "production")
-LEARNT = "train", "transfer"
+SYNTHETIC = "synthetic"
+"""The split of the rows that a language model wrote."""
+SPLITS = ("train", "validation", "held_out", "transfer", SYNTHETIC, "scored", "production")
+LEARNT = "train", "transfer", SYNTHETIC
 """Splits that students learn from."""
 EVALUATION = "validation", "held_out"
 """Splits whose rows count whether or not the teacher answers them."""
@@ -33,7 +35,8 @@ class Split:
     texts: tuple[str, ...]
     gold: NDArray[np.int64]
     slices: tuple[str, ...] | None = None
-    """The value of the slice column in each row, if one is configured."""
+    """The value of the slice column in each row, if one is configured; of synthetic rows the class
+    that each was written for."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -96,10 +99,14 @@ class Corpus:
 
     @property
     def training_rows(self) -> Split:
-        """The rows that students learn from: train with its gold, then transfer without gold."""
+        """The rows that students learn from: train with its gold, then the others without gold."""
         parts = [self.splits[name] for name in LEARNT if name in self.splits]
         texts = tuple(text for part in parts for text in part.texts)
         return Split(texts, np.concatenate([part.gold for part in parts]))
+
+    def without(self, name: str) -> Corpus:
+        """Return the corpus without one of its splits."""
+        return replace(self, splits={n: rows for n, rows in self.splits.items() if n != name})
 
     def reorder(self, classes: tuple[str, ...]) -> Corpus:
         """Return the same rows with the classes in another order."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.digests import digest, digest_texts
 
 if TYPE_CHECKING:
+    from datasketch import MinHash
+
     from distill_tasks.core.store import Store
     from distill_tasks.data.corpus import Corpus
 
@@ -60,32 +63,47 @@ def keep_near_repeats(store: Store, corpus: Corpus, larger: Corpus | None = None
     return store.remember("near_repeats", key, NearRepeats, find)[0]
 
 
-def find_near_repeats(corpus: Corpus) -> list[tuple[Place, Place]]:
-    """Return pairs of different texts that share most of their word triples, by MinHash.
+class NearIndex:
+    """Texts by their places, in which those that share most word triples with a text are found.
 
-    Of equal texts only the first one is compared. Source: Broder 1997, "On the resemblance and
-    containment of documents".
+    By MinHash; source: Broder 1997, "On the resemblance and containment of documents".
     """
-    from datasketch import MinHash, MinHashLSH
 
+    def __init__(self) -> None:
+        from datasketch import MinHashLSH
+
+        self._index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
+        self._hashes: dict[Place, MinHash] = {}
+
+    def add(self, texts: Mapping[Place, str]) -> list[tuple[Place, list[Place]]]:
+        """Add texts; return the place of each with those, added before, that it nearly repeats."""
+        from datasketch import MinHash
+
+        hashed = MinHash.bulk(map(_shingle, texts.values()), num_perm=PERMUTATIONS, seed=SEED)
+        return [(place, self._add(place, one)) for place, one in zip(texts, hashed, strict=True)]
+
+    def _add(self, place: Place, signature: MinHash) -> list[Place]:
+        near = [
+            other
+            for other in self._index.query(signature)
+            if signature.jaccard(self._hashes[other]) >= NEAR
+        ]
+        self._hashes[place] = signature
+        self._index.insert(place, signature)
+        return near
+
+
+def find_near_repeats(corpus: Corpus) -> list[tuple[Place, Place]]:
+    """Return pairs of different texts that share most of their word triples.
+
+    Of equal texts only the first one is compared.
+    """
     places: dict[str, Place] = {}
     for name, split in corpus.splits.items():
         for row, text in enumerate(split.texts):
             places.setdefault(text, (name, row))
-    hashes = dict(
-        zip(
-            places.values(),
-            MinHash.bulk(map(_shingle, places), num_perm=PERMUTATIONS, seed=SEED),
-            strict=True,
-        )
-    )
-    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
-    pairs = []
-    for place, signature in hashes.items():
-        similar = {other: signature.jaccard(hashes[other]) for other in index.query(signature)}
-        pairs += [(other, place) for other, share in similar.items() if share >= NEAR]
-        index.insert(place, signature)
-    return pairs
+    found = NearIndex().add({place: text for text, place in places.items()})
+    return [(other, place) for place, near in found for other in near]
 
 
 def _shingle(text: str) -> set[bytes]:

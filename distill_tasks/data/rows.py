@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from distill_tasks.core.errors import InputError, did_you_mean, shortlist
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.data.carving import carve_validation
-from distill_tasks.data.corpus import SPLITS, Corpus, Split
+from distill_tasks.data.corpus import SPLITS, SYNTHETIC, Corpus, Split
 from distill_tasks.data.corrections import correct
 from distill_tasks.data.gold import Labels, are_alike, find_conflicts, read_gold
 from distill_tasks.data.settings import DataConfig, RowFormat
+from distill_tasks.data.synthetic import read_synthetic
 from distill_tasks.data.tables import check_column, read_table
 from distill_tasks.data.texts import read_tables, read_texts
 from distill_tasks.problems.classification import LABEL_SEPARATOR, NO_LABEL, Problem
@@ -28,6 +29,7 @@ STRONGER_SPLITS = {
     "validation": ("held_out",),
     "train": ("held_out", "validation"),
     "transfer": ("held_out", "validation", "train"),
+    SYNTHETIC: ("held_out", "validation", "train", "transfer"),
 }
 """For each split, the splits whose rows it may not repeat."""
 
@@ -46,7 +48,7 @@ def read_corpus(
     frames = {
         name: read_tables(table, config.text_columns, name)
         for name in SPLITS
-        if (table := getattr(config, name, None)) is not None
+        if name != SYNTHETIC and (table := getattr(config, name, None)) is not None
     }
     texts = {name: read_texts(frame, config, name) for name, frame in frames.items()}
     judged = {name: frames[name] for name in GOLD_SPLITS if name in frames}
@@ -62,6 +64,8 @@ def read_corpus(
         )
         for name, rows in texts.items()
     }
+    if config.synthetic is not None:
+        splits[SYNTHETIC] = read_synthetic(config.synthetic, order, problem)
     splits, repeats = _remove_repeats(splits, order)
     splits, carved = carve_validation(splits, order, config, seed)
     ordered = {name: splits[name] for name in SPLITS if name in splits}

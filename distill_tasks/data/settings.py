@@ -142,6 +142,11 @@ class DataConfig(RowFormat):
         None,
         description="Which rows of train and transfer the teacher labels; when absent, all.",
     )
+    synthetic: str | None = Field(
+        None,
+        description="File that `potstill synthesize` wrote: further rows to learn from. The "
+        "teacher labels them, and nothing is scored on them; the report says what they bring.",
+    )
     corrections: str | None = Field(
         None,
         description="A run's `review/label_errors.csv` with right labels in its column "

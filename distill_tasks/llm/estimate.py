@@ -56,6 +56,17 @@ def join_estimates(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
+@dataclass(frozen=True)
+class Load:
+    """What requests are taken to hold, before any was counted."""
+
+    requests: int
+    prompt_tokens: float
+    completion_tokens: float
+    most_prompt_tokens: int
+    most_completion_tokens: int
+
+
 def estimate(
     missing: Sequence[str],
     labeller: Labeller,
@@ -108,17 +119,53 @@ class _Sum:
 def _add_up(texts: Sequence[str], labeller: Labeller, usual: Usual | None, price: Price) -> _Sum:
     """Return what the answers to texts take, all of them asked once."""
     forward = range(len(labeller.prompt.classes))
-    each, answer = labeller.usual_requests, labeller.most_answer_tokens
+    each = labeller.usual_requests
     contents = [
         [message["content"] for message in labeller.prompt.messages(text, forward)]
         for text in texts
     ]
-    most, requests = sum(map(most_tokens, contents)), each * len(texts)
-    prompt, completion = each * sum(map(usual_tokens, contents)), float(requests)
+    requests = each * len(texts)
+    load = Load(
+        requests=requests,
+        prompt_tokens=each * sum(map(usual_tokens, contents)),
+        completion_tokens=float(requests),
+        most_prompt_tokens=each * sum(map(most_tokens, contents)),
+        most_completion_tokens=requests * labeller.most_answer_tokens,
+    )
+    return _take(load, usual, price)
+
+
+def _take(load: Load, usual: Usual | None, price: Price) -> _Sum:
+    """Return what a load takes; what calls usually took stands for what is assumed."""
+    prompt, completion = load.prompt_tokens, load.completion_tokens
     if usual is not None:
-        prompt, completion = requests * usual.prompt_tokens, requests * usual.completion_tokens
+        prompt, completion = (
+            load.requests * usual.prompt_tokens,
+            load.requests * usual.completion_tokens,
+        )
+    highest = price.of(load.most_prompt_tokens, load.most_completion_tokens)
     usually = price.of(round(prompt), round(completion))
-    return _Sum(requests, prompt, completion, usually, price.of(each * most, requests * answer))
+    return _Sum(load.requests, prompt, completion, usually, highest)
+
+
+def estimate_load(
+    rows: int, load: Load, address: Address, *, usual: Usual | None, spent: float
+) -> Estimate:
+    """Return what a load takes and costs for so many rows, none of them in batches."""
+    whole = _take(load, usual, address.price)
+    return Estimate(
+        rows=rows,
+        again=0,
+        requests=whole.requests,
+        prompt_tokens=round(whole.prompt_tokens),
+        completion_tokens=round(whole.completion_tokens),
+        price=whole.price,
+        highest=whole.highest,
+        seconds=None if usual is None else _time(whole, usual, address),
+        in_batches=False,
+        measured=usual is not None,
+        spent=spent,
+    )
 
 
 def usual_tokens(contents: Sequence[str]) -> float:

@@ -50,7 +50,10 @@ USUAL = """
 SELECT avg(json_extract(reply, '$.usage.prompt_tokens')),
     avg(json_extract(reply, '$.usage.completion_tokens')), avg(seconds), avg(cost)
 FROM calls WHERE json_extract(reply, '$.usage.prompt_tokens') IS NOT NULL
+AND (request LIKE 'texts-%') = ?
 """
+WRITING = "texts-"
+"""How the name of a request begins that asks for texts, which takes more than one for a label."""
 SUMS = """
 SELECT committed, (SELECT total(coalesce(cost, reserved)) FROM calls) FROM totals
 """
@@ -246,10 +249,13 @@ class Ledger:
             (answered,) = execute("SELECT count(reply) FROM calls").fetchone()
         return Spent(max(committed, 0.0), calls, answered)
 
-    def usual(self) -> Usual | None:
-        """Return what a call usually takes; None before the first reply that counts its tokens."""
+    def usual(self, *, writing: bool = False) -> Usual | None:
+        """Return what a call for a label, or for texts, usually takes.
+
+        None before the first reply that counts its tokens.
+        """
         with self._read() as execute:
-            found = execute(USUAL).fetchone()
+            found = execute(USUAL, (writing,)).fetchone()
         return None if None in found else Usual(*found)
 
     def remember(self, name: str, value: Any) -> None:

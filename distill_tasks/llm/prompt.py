@@ -87,14 +87,9 @@ class PromptConfig(Settings):
         """
         if self.template is None:
             return DEFAULT_TEMPLATE
-        try:
-            written = Path(self.template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no UTF-8"
-            raise InputError(
-                f"teacher.prompt.template {self.template} cannot be read: {reason}. Correct it."
-            ) from None
-        _check_template(written, self.template)
+        about = f"teacher.prompt.template {self.template}"
+        written = read_file(self.template, about)
+        _check_template(written, about)
         return written
 
     def make(
@@ -104,13 +99,7 @@ class PromptConfig(Settings):
 
         Raises InputError for a wrong template, or a description of what is no class.
         """
-        unknown = [name for name in self.descriptions if name not in corpus.classes]
-        if unknown:
-            raise InputError(
-                f"teacher.prompt.descriptions has {unknown[0]!r}"
-                f"{did_you_mean(unknown[0], corpus.classes)}, which is no class of the data: "
-                f"{shortlist(corpus.classes)}."
-            )
+        self.check_descriptions(corpus)
         return Prompt(
             template=self.read_template(),
             about=self.about,
@@ -120,6 +109,16 @@ class PromptConfig(Settings):
             examples=draw_examples(corpus, self.examples, seed),
             wanted=wanted,
         )
+
+    def check_descriptions(self, corpus: Corpus) -> None:
+        """Raise InputError for a description of what is no class of a corpus."""
+        unknown = [name for name in self.descriptions if name not in corpus.classes]
+        if unknown:
+            raise InputError(
+                f"teacher.prompt.descriptions has {unknown[0]!r}"
+                f"{did_you_mean(unknown[0], corpus.classes)}, which is no class of the data: "
+                f"{shortlist(corpus.classes)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class Prompt:
     def messages(self, text: str, order: Sequence[int]) -> list[Message]:
         """Return the chat that asks about one text, with the classes listed in an order."""
         names, constant = self._make_constant(order)
-        asked = self._ask.render(text=_as_content(text), **names).strip()
+        asked = self._ask.render(text=as_content(text), **names).strip()
         return [{"role": "system", "content": constant}, {"role": "user", "content": asked}]
 
     def show(self, text: str) -> str:
@@ -168,7 +167,7 @@ class Prompt:
 
     @cached_property
     def _parts(self) -> tuple[Template, Template]:
-        environment = _open_environment()
+        environment = open_environment()
         tell, ask = split_template(self.template)
         return environment.from_string(tell), environment.from_string(ask)
 
@@ -199,7 +198,7 @@ class Prompt:
             for number, code in codes.items()
         ]
         examples = [
-            {"text": _as_content(text), "code": codes[number]} for text, number in self.examples
+            {"text": as_content(text), "code": codes[number]} for text, number in self.examples
         ]
         return {
             "about": self.about,
@@ -245,44 +244,57 @@ CUT = " [...] "
 """What stands for the middle of a text that was cut."""
 
 
-def _as_content(text: str) -> str:
+def as_content(text: str) -> str:
     """Return a text that cannot end the element it stands in."""
     return re.sub(r"<(?=/?text\b)", "< ", text, flags=re.IGNORECASE)
 
 
-def _open_environment() -> ImmutableSandboxedEnvironment:
+def read_file(path: str, about: str) -> str:
+    """Return a template as written; raise InputError, which begins with ``about``, if not read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8"
+        raise InputError(f"{about} cannot be read: {reason}. Correct it.") from None
+
+
+def open_environment() -> ImmutableSandboxedEnvironment:
+    """Return what renders templates: they call nothing, and name nothing that there is not."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=False)
 
 
-def _check_template(written: str, path: str) -> None:
-    """Raise InputError for a template that is no Jinja, has no two parts, or an unknown name."""
+def find_names(part: str, allowed: Sequence[str], about: str, where: str = "") -> set[str]:
+    """Return what a part of a template names.
+
+    Raises InputError, which begins with ``about``, if it is no Jinja or names what is not allowed.
+    """
     from jinja2 import TemplateSyntaxError, meta
 
-    environment, (told, asked) = _open_environment(), split_template(written)
+    try:
+        names = meta.find_undeclared_variables(open_environment().parse(part))
+    except TemplateSyntaxError as error:
+        raise InputError(
+            f"{about} is no Jinja template: {error.message} (line {error.lineno}). Correct it."
+        ) from None
+    if odd := sorted(names - set(allowed)):
+        raise InputError(
+            f"{about} names {odd[0]!r}{did_you_mean(odd[0], allowed)}; {where}there are "
+            f"{shortlist(allowed)}."
+        )
+    return names
+
+
+def _check_template(written: str, about: str) -> None:
+    """Raise InputError for a template that is no Jinja, has no two parts, or an unknown name."""
+    told, asked = split_template(written)
     if not asked.strip():
         raise InputError(
-            f"teacher.prompt.template {path} has no line {PARTING!r} with the last message, which "
-            "shows the text, below it. Add both."
+            f"{about} has no line {PARTING!r} with the last message, which shows the text, below "
+            "it. Add both."
         )
-    for part, allowed in ((told, CONSTANT), (asked, (*CONSTANT, "text"))):
-        try:
-            names = meta.find_undeclared_variables(environment.parse(part))
-        except TemplateSyntaxError as error:
-            raise InputError(
-                f"teacher.prompt.template {path} is no Jinja template: {error.message} (line "
-                f"{error.lineno}). Correct it."
-            ) from None
-        if odd := sorted(names - set(allowed)):
-            where = f"{'above' if part is told else 'below'} {PARTING!r}"
-            raise InputError(
-                f"teacher.prompt.template {path} names {odd[0]!r}{did_you_mean(odd[0], allowed)}; "
-                f"{where} there are {shortlist(allowed)}."
-            )
-    if "text" not in names:
-        raise InputError(
-            f"teacher.prompt.template {path} never shows the text. Put {{{{ text }}}} below "
-            f"{PARTING!r}."
-        )
+    find_names(told, CONSTANT, about, f"above {PARTING!r} ")
+    if "text" not in find_names(asked, (*CONSTANT, "text"), about, f"below {PARTING!r} "):
+        raise InputError(f"{about} never shows the text. Put {{{{ text }}}} below {PARTING!r}.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from distill_tasks.core.errors import shortlist
 from distill_tasks.core.notes import Note, Rank
+from distill_tasks.data.corpus import LEARNT
 from distill_tasks.data.near_repeats import Place, find_near_repeats
 from distill_tasks.data.report import DataReport, Overlap, SplitReport
 from distill_tasks.scoring.verdicts import FEWEST_ROWS, rows_for, smallest_difference
@@ -68,7 +69,7 @@ def _find_overlaps(corpus: Corpus, near: Sequence[tuple[Place, Place]]) -> list[
     found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}
     for pair in near:
         for (split, row), (scoring, other) in (pair, pair[::-1]):
-            learns = split in ("train", "transfer")
+            learns = split in LEARNT
             if learns and scoring in ("validation", "held_out"):
                 texts = corpus.splits[split].texts[row], corpus.splits[scoring].texts[other]
                 found.setdefault((split, scoring), {}).setdefault(row, texts)

@@ -10,6 +10,7 @@ from distill_tasks.problems.classification import are_one_hot, decide, to_decisi
 from distill_tasks.reporting.audit import note_self_agreement, note_suspicious
 from distill_tasks.reporting.relabelling import note_label_errors
 from distill_tasks.reporting.rows import list_classes
+from distill_tasks.reporting.synthetic import note_synthetic
 from distill_tasks.results.references import TEACHER
 from distill_tasks.scoring.intervals import subtract_shares
 from distill_tasks.students.controls import WORDS_ON_GOLD
@@ -44,6 +45,7 @@ def gather_notes(findings: Findings) -> list[Note]:
         *_note_variants(findings),
         *_note_carvings(findings),
         *_note_left_out(findings),
+        *note_synthetic(findings),
         *note_label_errors(findings),
         *note_self_agreement(findings.audit),
         *note_suspicious(findings.suspicious_answers, findings.audit),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from distill_tasks.results.grid import WITHOUT_SYNTHETIC
 from distill_tasks.results.references import TEACHER
 from distill_tasks.students.controls import CONTROLS
 
@@ -139,6 +140,10 @@ def list_models(findings: Findings) -> list[ModelRow]:
         rows.append(_model_row(findings, variant.name, about, card, variant))
     for name, about, card in _find_controls(held_out):
         rows.append(_model_row(findings, name, f"control: {about}", card))
+    if (ablation := findings.ablation) is not None:
+        name = f"{ablation.student}-{WITHOUT_SYNTHETIC}"
+        about = f"control: {ablation.student} without the {ablation.rows:,} synthetic rows"
+        rows.append(_model_row(findings, name, about, ablation.ablated))
     return rows
 
 

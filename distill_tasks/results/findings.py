@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distill_tasks.results.grid import Grid
     from distill_tasks.results.label_errors import LabelError
     from distill_tasks.results.outcomes import (
+        Ablation,
         Halving,
         Judgement,
         Latencies,
@@ -63,6 +64,8 @@ class Findings:
     selection: Selection
     proof: Proof
     curve: LearningCurve
+    ablation: Ablation | None = None
+    """What synthetic rows bring; None where there are none."""
 
     @property
     def config(self) -> DistillConfig:

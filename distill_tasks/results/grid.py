@@ -16,6 +16,9 @@ from distill_tasks.students.words_on_gold import WordsOnGoldStudent
 
 logger = logging.getLogger("potstill")
 
+WITHOUT_SYNTHETIC = "without-synthetic"
+"""How the name of a student ends that learnt from the real rows alone."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -28,6 +31,8 @@ class Trial:
     """Whether the model of this seed is the one that is served."""
     carving: int = 1
     """Which carving of validation from train it is trained on; the first one is the run's own."""
+    synthetic: bool = True
+    """Whether it also learns from synthetic rows, where there are some."""
 
     @property
     def name(self) -> str:
@@ -36,6 +41,7 @@ class Trial:
             return f"{self.student.name}-carving-{self.carving}"
         own = self.distilled or self.served
         name = self.student.name if own else f"{self.student.name}-on-gold"
+        name = name if self.synthetic else f"{name}-{WITHOUT_SYNTHETIC}"
         return name if self.served else f"{name}-seed-{self.seed}"
 
 

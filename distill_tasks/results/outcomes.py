@@ -152,6 +152,25 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Ablation:
+    """A student and the same one trained without synthetic rows, both on real held-out rows."""
+
+    student: str
+    """As trained, also where one of its variants was chosen."""
+    rows: int
+    """The synthetic rows."""
+    as_intended: int
+    """How many of them the teacher gives the class that they were written for."""
+    whole: Scorecard
+    """The student's, over its seeds."""
+    ablated: Scorecard
+    """That of the same student without them, over the same seeds."""
+    comparison: PairedComparison | None
+    """The first less the second; None where held-out has no gold."""
+    reused: bool
+
+
+@dataclass(frozen=True)
 class Searched:
     """The trials to train: one of each student that is still in the run."""
 

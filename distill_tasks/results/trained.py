@@ -15,6 +15,7 @@ from typing import Any
 from distill_tasks.core.digests import digest, digest_folder
 from distill_tasks.core.errors import PotstillError
 from distill_tasks.core.progress import ProgressFile, TrainingStep
+from distill_tasks.data.corpus import LEARNT, SYNTHETIC
 from distill_tasks.measuring.latency import Latency, MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
 from distill_tasks.results.grid import Trial
@@ -41,6 +42,8 @@ TIMED_CALLS = 20
 
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, unless both were done before."""
+    if not trial.synthetic:
+        run = replace(run, corpus=run.corpus.without(SYNTHETIC))
     store, key = run.store, digest_training(run, trial)
     manifest = store.manifest("students", key, "curve", "seconds", "parameters")
     reused = manifest is not None
@@ -158,7 +161,7 @@ def digest_training(run: OpenRun, trial: Trial) -> str:
     splits = {
         name: split.digest
         for name, split in corpus.splits.items()
-        if name in ("train", "validation", "transfer")
+        if name in (*LEARNT, "validation")
     }
     source: list[object] = [run.lesson_digest, asdict(run.objective)]
     if not trial.distilled:

@@ -59,7 +59,7 @@ class Plan:
     """The other seeds and the controls that each takes as a finalist, by its name."""
     finalists: int
     around: float
-    """Tuning, the learning curve, the cheap control, MLflow and the report."""
+    """Tuning, the learning curve, controls that are no finalist's, MLflow and the report."""
 
     @property
     def grid(self) -> float:
@@ -158,7 +158,10 @@ def sum_up(config: DistillConfig, students: list[Planned], teacher: tuple[float,
             for one, student in zip(students, config.students, strict=True)
         },
         finalists=config.evaluate.finalists,
-        around=(tunings + CURVE) * tried + AROUND_MINUTES + _export_teacher_minutes(config),
+        around=(tunings + CURVE) * tried
+        + AROUND_MINUTES
+        + _export_teacher_minutes(config)
+        + _ablate_minutes(config, students),
     )
 
 
@@ -186,6 +189,13 @@ def _export_teacher_minutes(config: DistillConfig) -> float:
     if config.teacher.start is None:
         return 0.0
     return len(choose_variants(config.export)) * (EXPORT_S + MEASURE_S) / 60
+
+
+def _ablate_minutes(config: DistillConfig, students: Sequence[Planned]) -> float:
+    """Return the minutes of training one student again without synthetic rows, at most."""
+    if config.data.synthetic is None:
+        return 0.0
+    return config.evaluate.seeds * max(one.minutes for one in students)
 
 
 def _time_teacher(config: DistillConfig, corpus: Corpus) -> tuple[float, float]:

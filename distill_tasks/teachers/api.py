@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,9 +16,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import InputError
+from distill_tasks.llm.assignments import WriterPromptConfig
 from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import DIGESTED, Orders
-from distill_tasks.llm.prompt import PromptConfig, cut_middle
+from distill_tasks.llm.prompt import cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
 from distill_tasks.teachers.terms import Licence, Prices, find_price
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from distill_tasks.llm.client import Address
     from distill_tasks.llm.estimate import Estimate
     from distill_tasks.llm.labelling import Answer, Way
+    from distill_tasks.llm.ledger import Ledger
     from distill_tasks.llm.prompt import Prompt
     from distill_tasks.llm.session import Session
+    from distill_tasks.llm.writing import Writer
     from distill_tasks.problems.classification import Problem
     from distill_tasks.teachers.base import Batches, LabellingContext
 
@@ -61,7 +64,7 @@ class ApiTeacher(Teacher):
         "configuration; a Prefect worker sets the variable from a Secret block.",
     )
     licence: Licence = Field(description="The terms under which it may be learned from.")
-    prompt: PromptConfig = Field(PromptConfig(), description="What it is told.")
+    prompt: WriterPromptConfig = Field(WriterPromptConfig(), description="What it is told.")
     method: Literal["auto", "token_logprobs", "top_logprobs", "votes", "verbalised"] = Field(
         "auto",
         description="How soft labels are got. `auto` takes the first of log-probabilities of given "
@@ -255,17 +258,28 @@ class ApiTeacher(Teacher):
         return rows, logits
 
     @contextmanager
+    def open_writer(self, context: LabellingContext) -> Iterator[Writer]:
+        """Open the ledger, and what asks for texts and keeps the replies in it."""
+        from distill_tasks.llm.writing import Writer
+
+        assigner = self.prompt.make_assigner(
+            context.corpus,
+            seed=0,
+            most_characters=self.max_characters,
+            spare_tokens=self.answer_tokens,
+        )
+        with self._ledger(context) as ledger:
+            yield Writer(self._address, ledger, assigner)
+
+    @contextmanager
     def _session(self, context: LabellingContext, *, trial: bool = False) -> Iterator[Session]:
-        """Open the ledger of this endpoint in the store, and a session that writes in it.
+        """Open the ledger, and a session that writes in it.
 
         A trial waits for no batch, and goes on however many rows are rejected.
         """
-        from distill_tasks.llm.ledger import Ledger, Limits
         from distill_tasks.llm.session import Session
 
-        file = Path(context.store.root, "replies", f"{digest(*self._place)}.sqlite")
-        ledger = Ledger(file, Limits(self.max_spend, self.max_requests))
-        try:
+        with self._ledger(context) as ledger:
             yield Session(
                 replace(self._address, batch_price=None) if trial else self._address,
                 ledger,
@@ -277,8 +291,15 @@ class ApiTeacher(Teacher):
                 on_change=self.on_change,
                 min_success_ratio=0.0 if trial else self.min_success_ratio,
             )
-        finally:
-            ledger.close()
+
+    @contextmanager
+    def _ledger(self, context: LabellingContext) -> Iterator[Ledger]:
+        """Open the ledger of this endpoint in the store."""
+        from distill_tasks.llm.ledger import Ledger, Limits
+
+        file = Path(context.store.root, "replies", f"{digest(*self._place)}.sqlite")
+        with closing(Ledger(file, Limits(self.max_spend, self.max_requests))) as ledger:
+            yield ledger
 
     @property
     def _place(self) -> tuple[str, str]:

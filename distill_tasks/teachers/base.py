@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from distill_tasks.core.digests import digest
+from distill_tasks.core.errors import InputError
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.settings import Settings
 from distill_tasks.data.sampling import list_asked
@@ -17,6 +18,8 @@ from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.classifier import SequenceClassifier
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from distill_tasks.data.corpus import Corpus
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.llm.estimate import Estimate
+    from distill_tasks.llm.writing import Writer
     from distill_tasks.problems.classification import Problem
     from distill_tasks.training.curve import Curve
 
@@ -122,6 +126,13 @@ class Teacher(Settings, ABC):
     def try_rows(self, texts: Sequence[str], context: LabellingContext) -> list[Tried]:
         """Return how it answers some texts, rejected ones included; none if that costs nothing."""
         return []
+
+    def open_writer(self, context: LabellingContext) -> AbstractContextManager[Writer]:
+        """Return what writes texts of a class; raise InputError if it writes none."""
+        raise InputError(
+            f"A teacher of kind {self.kind} writes no texts. `potstill synthesize` needs a "
+            "configuration with one of kind api."
+        )
 
     @abstractmethod
     def check(self, columns: RowFormat, problem: Problem) -> tuple[str, ...] | None:

@@ -2,25 +2,31 @@
 
 It looks up what a ticket is about in data/truth.parquet and blurs it: the class that the ticket
 mentions beside its own matter, and classes alike, get a part of the probability, now and then the
-largest. A text it has not seen (yours, or one cut to length) is taken for the ticket that shares
-most words with it.
+largest. It also writes tickets, and knows what it wrote them about. A text it has not seen (yours,
+or one cut to length) is taken for the ticket that shares most words with it.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
-from make_data import DATA, Ticket, read_phrases
+from make_data import DATA, Ticket, Writer, read_phrases
 
 SURE, TEMPTED, ALIKE = 4.9, 1.4, 0.8
 """Logits of the true class, of the one mentioned beside it and of those alike; others have 0."""
 SPREAD = 1.15
 """Standard deviation of what each logit gains, the same whenever a ticket is asked about."""
+WRITTEN = DATA / "written.jsonl"
+"""The tickets that it wrote itself, whose class it knows as well."""
+REPEATED, AGAIN = 0.2, ("Thanks!", "Please help.", "Regards")
+"""Share of written tickets that are the one before, and what is added to it."""
 
 
 def judge(text: str, classes: Sequence[str]) -> list[float]:
@@ -39,8 +45,31 @@ def judge(text: str, classes: Sequence[str]) -> list[float]:
 
 def find_ticket(text: str) -> Ticket:
     """Return the ticket of a text, or the one that shares most words with it."""
-    known = read_tickets().get(simplify(text))
-    return known or find_nearest(simplify(text))
+    key = simplify(text)
+    return read_tickets().get(key) or read_written().get(key) or find_nearest(key)
+
+
+def write(label: str, count: int, draw: random.Random) -> list[str]:
+    """Return tickets of a class as a model writes them: now and then much like the one before."""
+    writer, written = Writer(read_phrases(), draw.getrandbits(32)), read_written()
+    tickets: list[Ticket] = []
+    while len(tickets) < count:
+        if tickets and draw.random() < REPEATED:
+            again = f"{tickets[-1].text} {draw.choice(AGAIN)}"
+            tickets.append(replace(tickets[-1], text=again))
+        else:
+            tickets.append(writer.write(label))
+    written |= {simplify(ticket.text): ticket for ticket in tickets}
+    with WRITTEN.open("a", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(vars(ticket))}\n" for ticket in tickets)
+    return [ticket.text for ticket in tickets]
+
+
+@functools.cache
+def read_written() -> dict[str, Ticket]:
+    """Return the tickets that it wrote itself, also before it was started anew."""
+    lines = WRITTEN.read_text(encoding="utf-8").splitlines() if WRITTEN.exists() else []
+    return {simplify(one["text"]): Ticket(**one) for one in map(json.loads, lines)}
 
 
 @functools.cache

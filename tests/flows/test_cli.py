@@ -32,7 +32,7 @@ from registry.side_by_side import SideBySide
 
 COMMANDS = (
     *("init", "check", "plan", "run", "label", "compare", "promote", "rollback", "predict"),
-    *("export", "ui", "schema"),
+    *("synthesize", "export", "ui", "schema"),
 )
 
 
@@ -290,7 +290,7 @@ def test_a_tracking_server_that_breaks_after_the_check_ends_the_run_in_one_line(
     said = [line.split(":")[0] for line in printed.splitlines()]
     stages = [line for line in said if line.startswith("stage ")]  # told by the clock
     assert [line for line in said if line not in stages] == ["grid", "MLflow", "error"]
-    assert stages == ["stage 1 of 29, 0"]
+    assert stages == ["stage 1 of 30, 0"]
     assert "MLflow: answered 500; retry 1 of 1" in printed
     assert "error: MLflow gave up: API request to " in printed
 
