@@ -39,6 +39,13 @@ class EndpointError(PotstillError):
     """The endpoint does not answer."""
 
 
+class BrokenRequestError(EndpointError):
+    """The endpoint fails at this very request, however often it is sent.
+
+    Some servers answer so what they do not support.
+    """
+
+
 @dataclass(frozen=True)
 class Address:
     """Where an endpoint is and what it is asked for."""
@@ -172,7 +179,9 @@ class Client:
                 self.ledger.release(call)
             if not _may_pass(error):
                 raise InputError(_say_status(error, address)) from None
-            return self._wait(attempt, _say_status(error, address), error.response.headers)
+            broken = BrokenRequestError if error.status_code == 500 else EndpointError
+            said = _say_status(error, address)
+            return self._wait(attempt, said, error.response.headers, broken)
         except openai.APITimeoutError:
             return self._wait(attempt, f"gave no answer within {address.timeout_s:g} s")
         except openai.APIConnectionError as error:
@@ -187,10 +196,16 @@ class Client:
         self.ledger.settle(call, cost, reply, time.monotonic() - began)
         return reply
 
-    def _wait(self, attempt: int, reason: str, headers: Mapping[str, str] | None = None) -> float:
-        """Return the seconds until the next attempt; raise EndpointError after the last one."""
+    def _wait(
+        self,
+        attempt: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        failure: type[EndpointError] = EndpointError,
+    ) -> float:
+        """Return the seconds until the next attempt; raise ``failure`` after the last one."""
         if attempt == ATTEMPTS:
-            raise EndpointError(
+            raise failure(
                 f"{self.address.base_url} {reason}, after {ATTEMPTS} attempts. Everything answered "
                 "is kept; the same command asks only for the rest."
             )
