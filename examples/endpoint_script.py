@@ -69,7 +69,7 @@ class Script:
     """Give Retry-After as an HTTP date, not as seconds."""
 
     logprobs: Literal["given", "ignored", "zeros", "empty", "refused", "fails"] = "given"
-    """`fails` is an HTTP 500 each time, as llama.cpp's Python server answers what it does not do."""
+    """`fails` is an HTTP 500 each time, which llama-cpp-python says of what it does not do."""
     max_top_logprobs: int = 20
     over_cap: Literal["refused", "cut"] = "refused"
     """What happens to a request for more of them."""

