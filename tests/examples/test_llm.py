@@ -1,7 +1,9 @@
 """The example with a real language model behind a real server, where one is built."""
 
+import json
 import os
 import re
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -84,9 +86,12 @@ def test_the_run_says_by_itself_that_this_teacher_is_not_good_enough(config, cap
     assert code == 1
     assert re.search(r"The teacher's accuracy on 20 rows of validation is 0\.\d+", said)
     assert "below evaluate.min_teacher_accuracy 0.8" in said
-    assert "SmolLM2-135M-Instruct gives top_logprobs" in said
     loaded = load_config(config)
     corpus = check_config(loaded)
     assert make_teacher(loaded, corpus).identity == f"{loaded.teacher.model} 1"  # as it was asked
     left = estimate_labels(loaded, corpus)
     assert (left.rows, left.measured) == (0, True)
+    (file,) = (config.parent / "replies").glob("*.sqlite")
+    last = "SELECT reply FROM calls WHERE reply IS NOT NULL ORDER BY id DESC LIMIT 1"
+    reply = json.loads(sqlite3.connect(file).execute(last).fetchone()[0])
+    assert len(reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]) == 20
