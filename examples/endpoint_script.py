@@ -74,7 +74,7 @@ class Script:
     over_cap: Literal["refused", "cut"] = "refused"
     """What happens to a request for more of them."""
     ignores_n: bool = False
-    max_n: int = 128
+    max_n: int = 10_000
     """Answers in one reply; more are refused."""
     response_format: Literal["honoured", "ignored", "refused", "fails"] = "honoured"
     """The same goes for vLLM's structured_outputs."""
