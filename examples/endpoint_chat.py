@@ -31,6 +31,10 @@ REFUSAL = "I'm sorry, but I can't assist with that request."
 TOKEN = re.compile(r" ?\w{1,3}|.", re.DOTALL)
 
 
+UNSUPPORTED = {"refused": 400, "fails": 500}
+"""HTTP statuses by which something is said not to be supported."""
+
+
 class RejectedError(Exception):
     """A request that is answered with an error."""
 
@@ -55,13 +59,17 @@ def check(body: dict[str, Any], prompt_tokens: int, script: Script) -> None:
             f"requested {wanted} tokens. Please reduce the length of the messages or completion."
         )
         raise RejectedError(400, message, "context_length_exceeded")
-    if body.get("logprobs") and script.logprobs == "refused":
-        raise RejectedError(400, "logprobs is not supported with this model.")
+    if body.get("logprobs") and script.logprobs in UNSUPPORTED:
+        status = UNSUPPORTED[script.logprobs]
+        raise RejectedError(status, "logprobs is not supported with this model.")
     if (body.get("top_logprobs") or 0) > script.max_top_logprobs and script.over_cap == "refused":
         message = f"Invalid value for 'top_logprobs': must be at most {script.max_top_logprobs}."
         raise RejectedError(400, message, "integer_above_max_value")
-    if is_held(body) and script.response_format == "refused":
-        raise RejectedError(400, "'response_format' of this type is not supported.")
+    if (body.get("n") or 1) > script.max_n:
+        raise RejectedError(400, f"Invalid value for 'n': must be at most {script.max_n}.")
+    if is_held(body) and script.response_format in UNSUPPORTED:
+        status = UNSUPPORTED[script.response_format]
+        raise RejectedError(status, "'response_format' of this type is not supported.")
 
 
 def is_held(body: dict[str, Any]) -> bool:

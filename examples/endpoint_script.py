@@ -68,12 +68,15 @@ class Script:
     retry_after_date: bool = False
     """Give Retry-After as an HTTP date, not as seconds."""
 
-    logprobs: Literal["given", "ignored", "zeros", "empty", "refused"] = "given"
+    logprobs: Literal["given", "ignored", "zeros", "empty", "refused", "fails"] = "given"
+    """`fails` is an HTTP 500 each time, which llama-cpp-python says of what it does not do."""
     max_top_logprobs: int = 20
     over_cap: Literal["refused", "cut"] = "refused"
     """What happens to a request for more of them."""
     ignores_n: bool = False
-    response_format: Literal["honoured", "ignored", "refused"] = "honoured"
+    max_n: int = 10_000
+    """Answers in one reply; more are refused."""
+    response_format: Literal["honoured", "ignored", "refused", "fails"] = "honoured"
     """The same goes for vLLM's structured_outputs."""
     token_ids: bool = False
     """Whether it has vLLM's /tokenize and logprob_token_ids."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError
-from distill_tasks.llm.failures import EndpointError, Failure
+from distill_tasks.llm.failures import BrokenRequestError, EndpointError, Failure
 from distill_tasks.llm.ledger import FREE, Ledger, Price, most_tokens
 from distill_tasks.llm.prompt import Message
 
@@ -183,7 +183,8 @@ class Client:
                 self.ledger.release(call)
             if not failure.may_pass:
                 raise InputError(self._describe(failure)) from None
-            return self._wait(attempt, self._describe(failure), error.response.headers)
+            broken = BrokenRequestError if failure.status == 500 else EndpointError
+            return self._wait(attempt, self._describe(failure), error.response.headers, broken)
         except openai.APITimeoutError:
             return self._wait(attempt, f"gave no answer within {address.timeout_s:g} s")
         except openai.APIConnectionError as error:
@@ -197,10 +198,16 @@ class Client:
     def _describe(self, failure: Failure) -> str:
         return failure.describe(self.address.base_url, self.address.model)
 
-    def _wait(self, attempt: int, reason: str, headers: Mapping[str, str] | None = None) -> float:
-        """Return the seconds until the next attempt; raise EndpointError after the last one."""
+    def _wait(
+        self,
+        attempt: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        failure: type[EndpointError] = EndpointError,
+    ) -> float:
+        """Return the seconds until the next attempt; raise ``failure`` after the last one."""
         if attempt == ATTEMPTS:
-            raise EndpointError(
+            raise failure(
                 f"{self.address.base_url} {reason}, after {ATTEMPTS} attempts. Everything answered "
                 "is kept; the same command asks only for the rest."
             )

@@ -16,6 +16,13 @@ class EndpointError(PotstillError):
     """The endpoint does not answer."""
 
 
+class BrokenRequestError(EndpointError):
+    """The endpoint fails at this very request, however often it is sent.
+
+    Some servers answer so what they do not support.
+    """
+
+
 @dataclass(frozen=True)
 class Failure:
     """An HTTP status that is no success, and the error object that came with it."""

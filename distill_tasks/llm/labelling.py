@@ -34,6 +34,8 @@ READING_VERSION = 1
 """Raised when the same replies are read as other answers."""
 STATED_TOKENS = 24
 """Tokens for the confidence in one class: its code, a number and what stands around them."""
+SAMPLED: dict[str, Any] = {"temperature": 1}
+"""What votes are asked for with: left to themselves, servers sample at other temperatures."""
 CONSTRAINED_TOKENS = 24
 """Tokens for an answer that the server constrains to an object with one code."""
 
@@ -61,7 +63,7 @@ class Way:
     def options(self) -> dict[str, Any]:
         """What a request says beside the messages."""
         if self.method == "votes":
-            return {"n": self.samples} if self.several and self.samples > 1 else {}
+            return SAMPLED | ({"n": self.samples} if self.several and self.samples > 1 else {})
         if self.method == "verbalised":
             return {"temperature": 0, "response_format": {"type": "json_object"}}
         asked = {"logprobs": True, "top_logprobs": self.top, "temperature": 0}

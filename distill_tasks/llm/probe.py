@@ -9,8 +9,10 @@ from typing import Any
 from distill_tasks.core.errors import InputError
 from distill_tasks.llm.client import Client
 from distill_tasks.llm.distributions import UnusableError, from_top_logprobs
+from distill_tasks.llm.failures import BrokenRequestError
 from distill_tasks.llm.labelling import (
     CONSTRAINED_TOKENS,
+    SAMPLED,
     Method,
     Way,
     describe_constraint,
@@ -20,10 +22,10 @@ from distill_tasks.llm.labelling import (
 )
 from distill_tasks.llm.prompt import Prompt
 
+REFUSALS = UnusableError, InputError, BrokenRequestError
+"""What shows that an endpoint does not give something: some fail instead of refusing."""
 CAPS = 20, 5
 """How many log-probabilities are asked for: what vLLM and OpenAI list, and what others do."""
-SAMPLES = 2
-"""Votes that show whether an endpoint gives several in one reply."""
 
 
 class NoMethodError(InputError):
@@ -64,7 +66,7 @@ async def probe(
             continue
         try:
             found = await attempt()
-        except (UnusableError, InputError) as error:
+        except REFUSALS as error:
             why_not[name] = str(error)
     if found is None:
         raise NoMethodError(await one.say_failure(method, why_not, tries))
@@ -124,7 +126,7 @@ class _Prober:
             way = replace(self.way, method="top_logprobs", top=top, answer_tokens=1)
             try:
                 listed = read_listed(await self.ask(1, **way.options))
-            except InputError as error:
+            except (InputError, BrokenRequestError) as error:
                 refusal = UnusableError("empty", str(error))
                 continue
             from_top_logprobs(listed, self.prompt.codes)
@@ -134,10 +136,10 @@ class _Prober:
     async def try_votes(self) -> Way:
         """Ask for samples, several in one reply where the endpoint gives them."""
         try:
-            reply = await self.ask(self.way.answer_tokens, n=SAMPLES)
-            several = len(read_contents(reply)) == SAMPLES
-        except InputError:
-            reply, several = await self.ask(self.way.answer_tokens), False
+            reply = await self.ask(self.way.answer_tokens, n=self.way.samples, **SAMPLED)
+            several = len(read_contents(reply)) == self.way.samples
+        except (InputError, BrokenRequestError):
+            reply, several = await self.ask(self.way.answer_tokens, **SAMPLED), False
         contents = read_contents(reply)
         if all(find_code(content, self.prompt.codes) is None for content in contents):
             said = contents[0][:60] if contents else ""
@@ -150,7 +152,7 @@ class _Prober:
             reply = await self.ask(
                 CONSTRAINED_TOKENS, response_format=describe_constraint(self.prompt.codes)
             )
-        except InputError:
+        except (InputError, BrokenRequestError):
             return False
         contents = read_contents(reply)
         return bool(contents) and find_code(contents[0], self.prompt.codes) is not None
@@ -169,7 +171,7 @@ class _Prober:
                 try:
                     await attempt()
                     working.append(name)
-                except (UnusableError, InputError):
+                except REFUSALS:
                     continue
         works = f"What works here: {', '.join(working)}." if working else "No other one works."
         return (

@@ -38,7 +38,10 @@ METHODS = {
     "zeros": ({"logprobs": "zeros"}, "votes"),
     "an empty list": ({"logprobs": "empty"}, "votes"),
     "log-probabilities refused": ({"logprobs": "refused"}, "votes"),
+    "log-probabilities fail": ({"logprobs": "fails"}, "votes"),
+    "schemas fail": ({"response_format": "fails"}, "top_logprobs"),
     "several samples ignored": ({"logprobs": "refused", "ignores_n": True}, "votes"),
+    "fewer samples than are wanted": ({"logprobs": "refused", "max_n": 2}, "votes"),
 }
 
 
