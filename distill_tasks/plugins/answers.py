@@ -80,7 +80,7 @@ def say_label(value: Any) -> str:
 def _make_table(output: Any, classes: Sequence[Any] | None) -> pd.DataFrame:
     """Return a model's output as a table."""
     if isinstance(output, pd.DataFrame) and not _holds_records(output):
-        unnamed = list(output.columns) == list(range(len(output.columns)))
+        unnamed = isinstance(output.columns, pd.RangeIndex)
         return _name_columns(output, classes) if unnamed and classes is not None else output
     rows: list[Any] = list(output.to_numpy() if isinstance(output, pd.DataFrame) else output)
     first = rows[0] if rows else ""

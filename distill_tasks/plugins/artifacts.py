@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities import Metric
 from mlflow.models.evaluation.artifacts import ImageEvaluationArtifact, JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationResult
 
@@ -19,8 +21,11 @@ from distill_tasks.plugins.comparison import LATENCIES
 from distill_tasks.plugins.figures import draw_calibration, draw_disagreements
 
 if TYPE_CHECKING:
+    from mlflow.models.evaluation import EvaluationDataset
+
     from distill_tasks.plugins.asking import Asked
     from distill_tasks.plugins.comparison import Comparison
+    from distill_tasks.scoring.intervals import Figure
 
 SUMMARY = "distillation"
 FIGURES_TABLE = "distillation_figures"
@@ -33,12 +38,9 @@ VERDICT = "verdict"
 """The tag with the verdict in words."""
 
 
-def log_comparison(
-    run_id: str, comparison: Comparison, asked: Asked, model_id: str | None
-) -> EvaluationResult:
+def log_comparison(run_id: str, comparison: Comparison, asked: Asked) -> EvaluationResult:
     """Write a comparison to a run, in place of an earlier one, and return it for MLflow."""
     client = mlflow.MlflowClient()
-    mlflow.log_metrics(comparison.metrics, run_id=run_id, model_id=model_id)
     client.set_tag(run_id, VERDICT, comparison.sentence)
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), comparison, asked)
@@ -47,6 +49,17 @@ def log_comparison(
         artifacts = {path.stem: _read(path, home) for path in sorted(Path(folder).iterdir())}
     _show_tables(client, run_id)
     return EvaluationResult(comparison.metrics, artifacts, run_id)
+
+
+def log_metrics(
+    run_id: str, metrics: dict[str, float], model_id: str | None, dataset: EvaluationDataset
+) -> None:
+    """Write metrics to a run, linked to the rows and to the model if it is one of MLflow's."""
+    now_ms = int(time.time() * 1000)
+    on_rows = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
+    linked = {"model_id": model_id, "run_id": run_id, **on_rows} if model_id else {}
+    entities = [Metric(name, value, now_ms, 0, **linked) for name, value in metrics.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=entities)
 
 
 def write_files(folder: Path, comparison: Comparison, asked: Asked) -> None:
@@ -68,7 +81,7 @@ def write_files(folder: Path, comparison: Comparison, asked: Asked) -> None:
     for name, table in tables.items():
         written = table.to_json(orient="split", index=False, force_ascii=False)
         (folder / f"{name}.json").write_text(written, encoding="utf-8")
-    draw_disagreements(asked, folder / "distillation_disagreements_by_class.png")
+    draw_disagreements(asked, folder / "distillation_confusion.png")
     if asked.gold is not None and asked.answers[STUDENT].confidence is not None:
         draw_calibration(asked, folder / "distillation_calibration.png")
 
@@ -76,7 +89,7 @@ def write_files(folder: Path, comparison: Comparison, asked: Asked) -> None:
 def list_figures(comparison: Comparison) -> pd.DataFrame:
     """Return one row for each figure, one column for each model, intervals in brackets."""
     shown = {
-        role: {name: str(figure) for name, figure in figures.items()}
+        role: {name: _show(figure) for name, figure in figures.items()}
         for role, figures in comparison.figures.items()
     }
     for role, latency in comparison.latencies.items():
@@ -102,6 +115,11 @@ def list_disagreements(asked: Asked) -> pd.DataFrame:
     if student.confidence is not None:
         table = table.sort_values("confidence", ascending=False, kind="stable")
     return table.head(MOST_ROWS)
+
+
+def _show(figure: Figure) -> str:
+    """Return a figure with its interval, short enough for the columns of MLflow's page."""
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
 def _read(path: Path, home: str) -> JsonEvaluationArtifact | ImageEvaluationArtifact:

@@ -44,7 +44,7 @@ class DistillationEvaluator(ModelEvaluator):
         Raises MlflowException, in one or two lines, for what cannot be compared.
         """
         from distill_tasks.core.errors import InputError
-        from distill_tasks.plugins.artifacts import log_comparison
+        from distill_tasks.plugins.artifacts import log_comparison, log_metrics
         from distill_tasks.plugins.asking import ask_all
         from distill_tasks.plugins.comparison import compare_all
         from distill_tasks.plugins.request import read_request
@@ -55,8 +55,10 @@ class DistillationEvaluator(ModelEvaluator):
             comparison = compare_all(request, asked)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        linked = None if model_id else getattr(model, "model_id", None)  # else MLflow links it
-        return log_comparison(run_id, comparison, asked, linked)
+        if model_id is None:  # else MLflow logs the metrics itself
+            linked = getattr(model, "model_id", None)
+            log_metrics(run_id, comparison.metrics, linked, dataset)
+        return log_comparison(run_id, comparison, asked)
 
 
 def _read_section(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
