@@ -29,10 +29,11 @@ def store(empty_mlflow, tmp_path_factory):
     mlflow.create_experiment("evaluations", artifact_location=(folder / "artifacts").as_uri())
     mlflow.set_experiment("evaluations")
     known = _model_evaluation_registry._registry
-    there = known.get("distillation")
+    before_us = dict(known)
     known["distillation"] = DistillationEvaluator
     yield
-    known["distillation"] = there or known.pop("distillation")
+    known.clear()
+    known.update(before_us)
     mlflow.set_tracking_uri(before)
 
 
