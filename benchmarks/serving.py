@@ -65,7 +65,7 @@ def main() -> None:
         crown(uri, Path(folder))
         texts = read_official("r8", "test")["text"].tolist()
         with serve(uri, Path(folder)) as (port, server):
-            ask(port, texts[:WARM])
+            warm, _ = ask(port, texts[:WARM])
             before_mb = read_memory(server)
             start = time.perf_counter()
             statuses, taken_ms = ask(port, [texts[n % len(texts)] for n in range(REQUESTS - WARM)])
@@ -87,7 +87,7 @@ def main() -> None:
     print(markdown_table(table), end="\n\n")
     print(say_machine(), end="\n\n")
     figures = {
-        "errors": sum(status != 200 for status in statuses),
+        "errors": sum(status != 200 for status in warm + statuses),
         "malformed_refused": float(np.mean(refused)),
         "memory_growth": round(after_mb / before_mb - 1, 4),
         "requests_per_s": round(len(statuses) / seconds, 1),
@@ -100,7 +100,7 @@ def crown(uri: str, folder: Path) -> None:
     connect(TrackingConfig(uri=uri, experiment="served"))
     rows = read_official("r8", "train")
     classes = tuple(sorted(rows["label"].unique()))
-    gold = rows["label"].map(classes.index).to_numpy()
+    gold = np.array(rows["label"].map(classes.index))
     split = Split(tuple(rows["text"]), gold)
     answers = SoftLabels(4 * np.eye(len(classes), dtype=np.float32)[gold], classes, "gold")
     teacher = Checkpoint(ROOT, None, 96)
