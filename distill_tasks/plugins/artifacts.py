@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 from mlflow.models.evaluation.artifacts import ImageEvaluationArtifact, JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationResult
 
-from distill_tasks.plugins.asking import BASELINE, STUDENT, TEACHER
+from distill_tasks.plugins.asking import STUDENT, TEACHER
 from distill_tasks.plugins.comparison import LATENCIES
 from distill_tasks.plugins.figures import draw_calibration, draw_disagreements
 
@@ -108,9 +108,7 @@ def list_disagreements(asked: Asked) -> pd.DataFrame:
     if student.confidence is not None:
         columns["confidence"] = student.confidence[places]
     inputs = pd.DataFrame(asked.rows).iloc[places].reset_index(drop=True)
-    inputs.columns = [
-        f"{name} (input)" if name in (*columns, BASELINE) else str(name) for name in inputs
-    ]
+    inputs.columns = [f"{name} (input)" if name in columns else str(name) for name in inputs]
     table = pd.concat([pd.DataFrame(columns), inputs], axis=1)
     if student.confidence is not None:
         table = table.sort_values("confidence", ascending=False, kind="stable")
