@@ -54,7 +54,7 @@ def test_labels_are_read_where_probabilities_are_not_all_told(output, labels, co
 
 
 def test_a_class_that_some_batches_leave_out_has_no_probability_there():
-    answers = join_answers([read_answers(ROWS), read_answers([{"c": 1.0}])])
+    answers = join_answers([read_answers(ROWS), read_answers([{"a": 0.0, "c": 1.0}])])
     assert answers.labels.tolist() == ["a", "b", "c"]
     assert answers.probabilities.loc[2].to_dict() == {"a": 0, "b": 0, "c": 1}
 

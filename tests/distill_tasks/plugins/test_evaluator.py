@@ -18,6 +18,11 @@ from distill_tasks.plugins.evaluator import DistillationEvaluator
 TEST = make_rows(120, seed=5)
 QUICK = {"latency_calls": 0}
 
+pytestmark = [  # MLflow's own, on pandas 3 and where it stores scikit-learn's models
+    pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def store(empty_mlflow, tmp_path_factory):
@@ -75,7 +80,6 @@ def student():
     return fit(make_rows(9, seed=2))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_scikit_learn_student_is_compared_with_its_teacher(teacher, student):
     result = evaluate(student[1], teacher=teacher[1], latency_calls=20)
     said, taught = (model.predict(TEST) for model, _ in (student, teacher))
@@ -98,7 +102,6 @@ def test_a_scikit_learn_student_is_compared_with_its_teacher(teacher, student):
     assert 0 < metrics["calibration/ece"] < 1
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_metrics_tables_and_figures_stand_in_the_run_and_on_the_model(teacher, student, tmp_path):
     result = evaluate(student[1], teacher=teacher[1])
     run = mlflow.get_run(result.run_id)
