@@ -22,6 +22,7 @@ DONE = ROOT / ".potstill" / "benchmarks" / "written"
 ALL = (
     "label_scoring",
     "labelling_client",
+    "serving",
     "answers_store",
     "censored",
     "sampling",

@@ -13,7 +13,8 @@ from distill_tasks.teachers import TeacherConfig
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("core", "problems", "data", "scoring", "serving", "training", "llm", "teachers", "students"),
-    *("measuring", "config", "results", "tracking", "reporting", "stages", "registry", "flows"),
+    *("measuring", "plugins", "config", "results", "tracking", "reporting"),
+    *("stages", "registry", "flows"),
 )
 """The packages in the order of their imports: each uses those before it, and no other."""
 SOURCES = [
@@ -24,8 +25,8 @@ MODULES = {
     for path in SOURCES
 }
 USERS = {
-    "prefect": {"stages", "flows"},
-    "mlflow": {"teachers", "tracking", "registry", "serving"},
+    "prefect": {"plugins", "stages", "flows"},
+    "mlflow": {"plugins", "teachers", "tracking", "registry", "serving"},
     "torch": set(ROOMS) - {"core", "problems", "data", "scoring"},
 }
 """Who imports a library."""

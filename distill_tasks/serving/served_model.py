@@ -15,7 +15,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -82,45 +82,57 @@ class ServedModel(ABC):
             raise ValueError(f"The field {wrong[0]!r} is {given[wrong[0]]!r}, not text.")
         return re.sub(r"{([^{}]*)}", lambda found: given[found[1]], self.template).strip()
 
-    def answer(self, texts: Sequence[str | Mapping[str, Any]]) -> list[Answer]:
+    def answer(
+        self,
+        texts: Sequence[str | Mapping[str, Any]],
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> list[Answer]:
         """Return the answer to each text: label, confidence, class probabilities, abstention.
 
-        A model that was trained on several fields takes rows with these by name too. Raises
-        ValueError for anything that is not a list of texts.
+        A model that was trained on several fields takes rows with these by name too. With ``top_k``
+        the probabilities are those of so many classes, the likeliest first. With ``threshold`` the
+        model abstains below this confidence instead of its own. Raises ValueError for anything that
+        is not a list of texts, and for a ``top_k`` or ``threshold`` that makes no sense.
         """
-        if isinstance(texts, str):
-            raise ValueError("One text was given alone. Give a list of strings.")
-        if not isinstance(texts, Collection):
-            raise ValueError(f"{texts!r} is no list of texts. Give a list of strings.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}. Give the number of classes to list, 1 or more.")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}. Give a confidence from 0 to 1.")
+        served_text.check_list(texts)
         if self.fields:
             texts = [self.join(row) if isinstance(row, Mapping) else row for row in texts]
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise ValueError(f"Row {row} holds half a character (a lone surrogate). Fix it.")
+        served_text.check_texts(texts)
         scores = self.logits(cast("Sequence[str]", texts)) / np.float32(self.temperature)
-        if self.problem == "multi_label":
-            return [self._read_off_several(row) for row in sigmoid(scores)]
-        return [self._read_off(row) for row in softmax(scores)]
+        several = self.problem == "multi_label"
+        read_off = self._read_off_several if several else self._read_off
+        answer_from = self.answer_from if threshold is None else threshold
+        answers = []
+        for values in (sigmoid(scores) if several else softmax(scores)).tolist():
+            label, sure = read_off(values)
+            answers.append(Answer(label, sure, self._by_class(values, top_k), sure < answer_from))
+        return answers
 
-    def _read_off(self, probabilities: NDArray[np.float32]) -> Answer:
-        values = probabilities.tolist()
+    def _by_class(self, values: list[float], top_k: int | None) -> dict[str, float]:
+        by_class = dict(zip(self.classes, values, strict=True))
+        if top_k is None:
+            return by_class
+        likeliest = sorted(by_class, key=by_class.__getitem__, reverse=True)
+        return {name: by_class[name] for name in likeliest[:top_k]}
+
+    def _read_off(self, values: list[float]) -> tuple[str, float]:
+        """Return the label of a text, and the probability that it is right."""
         best = max(range(len(values)), key=values.__getitem__)
-        by_class = dict(zip(self.classes, values, strict=True))
-        return Answer(self.classes[best], values[best], by_class, values[best] < self.answer_from)
+        return self.classes[best], values[best]
 
-    def _read_off_several(self, probabilities: NDArray[np.float32]) -> Answer:
-        values = probabilities.tolist()
-        by_class = dict(zip(self.classes, values, strict=True))
+    def _read_off_several(self, values: list[float]) -> tuple[str, float]:
+        """Return the labels of a text, and the probability that all of them are right."""
         there = [value >= limit for value, limit in zip(values, self.thresholds, strict=True)]
-        label = "|".join(
-            name for name, is_there in zip(self.classes, there, strict=True) if is_there
-        )
+        names = [name for name, is_there in zip(self.classes, there, strict=True) if is_there]
         sure = 1.0
         for value, is_there in zip(values, there, strict=True):
             sure *= value if is_there else 1 - value
-        return Answer(label, sure, by_class, sure < self.answer_from)
+        return "|".join(names), sure
 
 
 class TokenModel(ServedModel):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
@@ -28,11 +29,12 @@ class ServedStudent(PythonModel):
         """Return label, confidence, class probabilities and abstention for each text.
 
         The input may be a table or anything pandas can make one of: a list, array or dictionary.
+        The parameters are ``text_column``, and ``top_k`` and ``threshold`` of `answer`.
         """
+        given = params or {}
         try:
-            column = (params or {}).get("text_column", "text")
-            texts = _take_texts(model_input, column, getattr(self.model, "fields", ()))
-            answers = self.model.answer(texts)
+            texts = _take_texts(model_input, given.get("text_column", "text"), self.model.fields)
+            answers = self.model.answer(texts, given.get("top_k"), given.get("threshold"))
         except ValueError as error:  # so that a server responds with status 400 and this message
             raise MlflowException.invalid_parameter_value(str(error)) from None
         return pd.DataFrame(
@@ -46,9 +48,7 @@ def _take_texts(given: Any, column: str, fields: tuple[str, ...] = ()) -> list[A
 
     Raises ValueError if there are several columns, none of that name, or some of the fields alone.
     """
-    if isinstance(given, str):
-        given = [given]
-    table = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given, dtype=object)
+    table = given if isinstance(given, pd.DataFrame) else _make_table(given)
     there = [name for name in fields if name in table]
     if fields and there == list(fields):
         rows: list[Any] = table[there].to_dict("records")
@@ -63,6 +63,22 @@ def _take_texts(given: Any, column: str, fields: tuple[str, ...] = ()) -> list[A
         f"Which column holds the texts? Found {list(table.columns)}, none named {column!r}. Rename "
         "it, name it in the parameter text_column, or give a list of strings."
     )
+
+
+def _make_table(given: Any) -> pd.DataFrame:
+    """Return a table of texts, a text alone, or records, whose cells MLflow's server wraps."""
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, list) and all(isinstance(row, dict) for row in given):
+        given = [{name: _unwrap(cell) for name, cell in row.items()} for row in given]
+    try:
+        return pd.DataFrame(given, dtype=object)
+    except ValueError:
+        raise ValueError("This is no list or table of texts. Give a list of strings.") from None
+
+
+def _unwrap(cell: Any) -> Any:
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
 
 
 def _load_code(path: Path) -> ModuleType:

@@ -1,4 +1,6 @@
-"""The features that a served model reads from a text: token ids, or word and character n-grams.
+"""What a served model takes as texts, and the features that it reads from them.
+
+The features are token ids, or word and character n-grams.
 
 This file lies beside `served_model`, in registered models too, and imports nothing of this project.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,23 @@ WORDS = {
     for digits in (r"\p{N}", r"\p{N}{1,3}")
 }
 """The word patterns of Qwen's and Llama's tokenizers."""
+
+
+def check_list(texts: Any) -> None:
+    """Raise ValueError for what is no list, array or column of texts."""
+    if isinstance(texts, str):
+        raise ValueError("One text was given alone. Give a list of strings.")
+    if not isinstance(texts, Collection):
+        raise ValueError(f"{texts!r} is no list of texts. Give a list of strings.")
+
+
+def check_texts(texts: Iterable[Any]) -> None:
+    """Raise ValueError for the first row that is not text, or holds half a character."""
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"Row {row} is {text!r}, not text. Give a list of strings.")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"Row {row} holds half a character (a lone surrogate). Fix it.")
 
 
 def open_tokenizer(folder: Path, max_length: int) -> Tokenizer:

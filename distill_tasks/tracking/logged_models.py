@@ -24,7 +24,13 @@ CODE = Path(served_model.__file__).parent
 # columns but the first before the model sees them. So a parameter names the column, and the fields
 # of a model that joins several stand in its example and its metadata.
 SIGNATURE = ModelSignature(
-    params=ParamSchema([ParamSpec("text_column", DataType.string, "text")]),
+    params=ParamSchema(
+        [
+            ParamSpec("text_column", DataType.string, "text"),
+            ParamSpec("top_k", DataType.long, None),
+            ParamSpec("threshold", DataType.double, None),
+        ]
+    ),
     outputs=Schema(
         [
             ColSpec(DataType.string, "label"),

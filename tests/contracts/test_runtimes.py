@@ -5,6 +5,7 @@ it is given.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -371,6 +372,33 @@ def test_below_the_confidence_to_answer_from_the_model_abstains(describe, name):
     never = describe(name, calibration={"answer_from": NEVER}).answer(TEXTS)
     assert all(answer.abstain for answer in never)
     assert [answer.label for answer in never] == [answer.label for answer in answers]
+
+
+# What an answer lists, and when it abstains, as asked
+
+
+@settings(deadline=None, max_examples=15)
+@given(top_k=st.integers(1, 5), threshold=st.floats(0, 1))
+def test_every_runtime_lists_the_likeliest_classes_and_abstains_as_asked(model, top_k, threshold):
+    plain, asked = model.answer(TEXTS), model.answer(TEXTS, top_k=top_k, threshold=threshold)
+    for whole, answer in zip(plain, asked, strict=True):
+        likeliest = sorted(whole.probabilities.items(), key=lambda pair: -pair[1])[:top_k]
+        assert list(answer.probabilities.items()) == likeliest
+        assert (answer.label, answer.confidence) == (whole.label, whole.confidence)
+        assert answer.abstain == (whole.confidence < threshold)
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"top_k": 0}, "top_k is 0. Give the number of classes to list, 1 or more."),
+        ({"threshold": 1.5}, "threshold is 1.5. Give a confidence from 0 to 1."),
+        ({"threshold": float("nan")}, "threshold is nan."),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(model, asked, complaint):
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        model.answer(TEXTS, **asked)
 
 
 # A student that is served otherwise than it was trained fails

@@ -9,7 +9,9 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import init
 from samples import (
     CLASSES,
     FAMILIES,
@@ -145,6 +147,54 @@ def test_another_column_of_texts_can_be_named(champions):
     assert answers.label.tolist() == model.predict(TEXTS).label.tolist()
 
 
+@pytest.mark.parametrize("name", SERVED)
+def test_parameters_say_how_many_classes_are_listed_and_when_to_abstain(champions, name):
+    model = mlflow.pyfunc.load_model(champions[name])
+    plain = model.predict(TEXTS)
+    asked = model.predict(TEXTS, params={"top_k": 1, "threshold": 1})
+    assert [list(row) for row in asked.probabilities] == [[label] for label in plain.label]
+    assert asked.abstain.tolist() == [sure < 1 for sure in plain.confidence]
+    assert asked.confidence.tolist() == plain.confidence.tolist()
+
+
+NO_TABLE = "This is no list or table of texts. Give a list of strings."
+MALFORMED = {
+    b"{": "valid JSON",
+    b'["a"]': "exactly one of the input fields",
+    b'{"inputs": "a text alone"}': NO_TABLE,
+    b'{"inputs": [[["a"]]]}': NO_TABLE,
+    b'{"inputs": {"text": "a"}}': NO_TABLE,
+    b'{"inputs": [{"text": "a"}, {"body": "b"}]}': "Row 1 is nan, not text.",
+    b'{"inputs": [true]}': "Row 0 is True, not text.",
+    b'{"inputs": ["a"], "params": {"top_k": 0}}': "top_k is 0. Give the number of classes",
+    b'{"inputs": ["a"], "params": {"top_k": "two"}}': "convert `<class 'str'>` to `DataType.long`",
+    b'{"inputs": ["a"], "params": {"threshold": 2}}': "threshold is 2.0. Give a confidence",
+    b'{"dataframe_records": []}': "Which column holds the texts? Found [], none named 'text'.",
+}
+
+
+@pytest.fixture(scope="module")
+def post(champions):
+    """Ask what `mlflow models serve` runs, without a server around it."""
+    scoring = init(mlflow.pyfunc.load_model(champions[WORDS_STUDENT]))
+    client = TestClient(scoring, raise_server_exceptions=False)
+    headers = {"Content-Type": "application/json"}
+    return lambda body: client.post("/invocations", content=body, headers=headers)
+
+
+@pytest.mark.parametrize(("body", "complaint"), MALFORMED.items(), ids=map(str, MALFORMED))
+def test_a_malformed_body_is_the_callers_mistake_and_told_what_to_give(post, body, complaint):
+    answer = post(body)
+    assert answer.status_code == 400
+    assert complaint in answer.json()["message"]
+
+
+def test_records_are_read_by_the_name_of_their_field(post, champions):
+    (said,) = post(b'{"inputs": [{"id": "a puppy", "text": "purr kitten"}]}').json()["predictions"]
+    model = mlflow.pyfunc.load_model(champions[WORDS_STUDENT])
+    assert said["label"] == model.predict(["purr kitten"]).label[0]
+
+
 def test_the_champion_needs_nothing_of_this_project(champions, elsewhere):
     asked = (STATIC, WORDS_STUDENT, LAYERS_ONNX, LAYERS)  # the one that takes torch in is the last
     said = elsewhere(*(champions[name] for name in asked))
@@ -183,7 +233,7 @@ def test_two_versions_in_one_process_each_run_their_own_code(house, tmp_path, mo
     for name in ("served_pyfunc.py", "served_model.py", "served_text.py"):
         shutil.copy(logged_models.CODE / name, tmp_path)
     code = (tmp_path / "served_model.py").read_text()
-    changed = code.replace("return Answer(self.classes[best]", 'return Answer("newer"')
+    changed = code.replace("return self.classes[best]", 'return "newer"')
     assert changed != code
     (tmp_path / "served_model.py").write_text(changed)
     with monkeypatch.context() as patch:

@@ -179,12 +179,16 @@ def test_a_plain_list_of_texts_is_answered_as_in_this_process(served):
 
 def test_answers_asked_for_at_once_are_those_asked_for_in_turn(served):
     name, address = served
-    texts = list(make_rows(40, seed=9)["text"])
-    with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda text: post(address, {"inputs": [text]}), texts))
+    texts = list(make_rows(200, seed=9)["text"])
+    asked = {"params": {"top_k": 1}}
+    with ThreadPoolExecutor(50) as pool:
+        replies = list(pool.map(lambda text: post(address, {"inputs": [text]} | asked), texts))
     assert {status for status, _ in replies} == {200}
     labels = [said["predictions"][0]["label"] for _, said in replies]
     assert labels == here(name, texts).label.tolist()
+    assert [list(said["predictions"][0]["probabilities"]) for _, said in replies] == [
+        [label] for label in labels
+    ]
 
 
 WRONG = {
@@ -200,6 +204,9 @@ WRONG = {
         "Which column holds the texts? Found ['id', 'body'], none named 'text'.",
     ),
     "another format": ({"texts": ["purr"]}, "exactly one of the input fields"),
+    "a text alone": ({"inputs": "purr"}, "This is no list or table of texts."),
+    "no classes": ({"inputs": ["purr"], "params": {"top_k": 0}}, "top_k is 0. Give the number"),
+    "no confidence": ({"inputs": ["purr"], "params": {"threshold": 2}}, "threshold is 2.0. Give"),
 }
 
 

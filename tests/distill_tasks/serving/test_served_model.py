@@ -153,6 +153,11 @@ def test_served_answers_are_those_that_were_scored(logits, problem, temperature,
     np.testing.assert_allclose([answer.confidence for answer in answers], sure, atol=1e-5)
     assume(np.abs(sure - 0.7).min() > 1e-5)
     assert [answer.abstain for answer in answers] == (sure < 0.7).tolist()
+    asked = model.answer(["text"] * 4, top_k=1, threshold=0.0)
+    assert [answer.label for answer in asked] == [answer.label for answer in answers]
+    for answer, row in zip(asked, logits, strict=True):
+        assert list(answer.probabilities) == [CLASSES[row.argmax()]]
+        assert not answer.abstain
 
 
 @settings(deadline=None, max_examples=40)
