@@ -7,6 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 CONFIG ?= examples/reuters/distill.yaml
 DATA := examples/reuters/data/held_out.parquet
 
@@ -36,10 +37,10 @@ ui: $(VENV)/.installed
 	@$(BIN)/potstill ui $(CONFIG)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(PYTEST)
 
 test-slow: $(VENV)/.demo
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -45,6 +45,8 @@ from distill_tasks.scoring.verdicts import (
 
 SETS = 400
 COVERAGE_SETS = 2000
+SETS_OF_A_SEED = 20
+"""Neighbouring sets share the bootstrap's draws, which are then made once."""
 ROWS = (500, 2000)
 DISCORDANT = (0.05, 0.1, 0.2)
 """Share of rows that one of the two models alone gets right."""
@@ -141,7 +143,7 @@ def coverage(rows: int, right: float, agreed: float) -> dict[str, float]:
             "retention": ratio(mean(student), mean(teacher)),
             "agreement": mean((kind == 0) | (kind == 3)),
         }
-        for name, figure in estimate(statistics, rows, number).items():
+        for name, figure in estimate(statistics, rows, number // SETS_OF_A_SEED).items():
             held[name] += figure.low <= truth[name] <= figure.high
     return {name: count / COVERAGE_SETS for name, count in held.items()}
 
@@ -182,9 +184,10 @@ def compare_macro_f1(
 ) -> list[PairedComparison]:
     """Return the comparison of two models in every set, by their recalls of the rare class."""
     generator, found = np.random.default_rng(rare), []
-    for seed in range(SETS):
+    for number in range(SETS):
         gold, first = answer(generator, rare, common_right, ours)
         _, second = answer(generator, rare, common_right, theirs)
+        seed = number // SETS_OF_A_SEED
         found.append(compare_answers(gold, [first], [second], "macro_f1", seed))
     return found
 
@@ -194,10 +197,10 @@ def cover_macro_f1(rare: int, common_right: float) -> float:
     generator, models = np.random.default_rng(rare), {"better": BETTER, "worse": WORSE}
     truth = {name: true_macro_f1(rare, common_right, right) for name, right in models.items()}
     held = dict.fromkeys(models, 0)
-    for seed in range(SETS):
+    for number in range(SETS):
         answers = {n: answer(generator, rare, common_right, right) for n, right in models.items()}
         statistics = {name: f1(*each, "macro_f1") for name, each in answers.items()}
-        for name, plain in estimate(statistics, 1000, seed).items():
+        for name, plain in estimate(statistics, 1000, number // SETS_OF_A_SEED).items():
             gold, said = answers[name]
             figure = widen_macro_f1(plain, gold, [said])
             held[name] += figure.low <= truth[name] <= figure.high

@@ -38,8 +38,17 @@ settings.load_profile("any_load")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one worker begin with what needs servers, and the others take from its other end."""
-    items.sort(key=lambda item: not WHOLE_RUNS & set(item.path.parts))
+    """Have one worker begin with what takes long, the others take from its other end.
+
+    What may take long says so by a timeout of its own; next comes what needs servers.
+    """
+    items.sort(key=lambda item: (-find_timeout(item), not WHOLE_RUNS & set(item.path.parts)))
+
+
+def find_timeout(item: pytest.Item) -> float:
+    """Return the seconds that a test may take, or 0 where it does not say so."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0.0
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def measure(benchmark, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # eight minutes where nothing else runs
+@pytest.mark.timeout(3600)  # three minutes where nothing else runs
 def test_verdicts_are_rarely_wrong_and_intervals_cover_what_they_say():
     rates = measure("verdict_error_rates")
     assert rates["false_beats"] <= 0.05

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -17,6 +18,8 @@ Statistic = Callable[[Weights], NDArray[np.float64]]
 
 DRAWS = 1000
 DRAWS_AT_ONCE = 100
+KEPT_WEIGHTS = 2**22
+"""A run judges many models on the same draws of the same rows; as many are kept, a byte each."""
 LEVEL = 0.95
 SIDE = round((1 - LEVEL) / 2, 9)
 """The chance that the truth is beyond one given end of an interval."""
@@ -146,17 +149,34 @@ def bootstrap(
 
     The samples are drawn batch by batch, so memory does not grow with their number.
     """
-    generator = np.random.default_rng(seed)
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
-    for _ in range(0, draws or DRAWS, DRAWS_AT_ONCE):
-        weights = draw_weights(generator, DRAWS_AT_ONCE, rows)
+    for weights in draw_batches(rows, seed, draws or DRAWS):
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
+def draw_batches(rows: int, seed: int, draws: int) -> Iterator[Weights]:
+    """Yield samples of the rows, batch by batch; small ones are kept for the next statistic."""
+    if draws * rows > KEPT_WEIGHTS:
+        generator = np.random.default_rng(seed)
+        for _ in range(0, draws, DRAWS_AT_ONCE):
+            yield draw_weights(generator, DRAWS_AT_ONCE, rows)
+    else:
+        for kept in _keep_batches(rows, seed, draws):
+            yield kept.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _keep_batches(rows: int, seed: int, draws: int) -> tuple[NDArray[np.uint8], ...]:
+    """Return samples of the rows in a byte each: no row is drawn 256 times."""
+    generator, batches = np.random.default_rng(seed), range(0, draws, DRAWS_AT_ONCE)
+    return tuple(draw_weights(generator, DRAWS_AT_ONCE, rows).astype(np.uint8) for _ in batches)
+
+
 def draw_weights(generator: np.random.Generator, draws: int, rows: int) -> Weights:
     """Return how often each row appears (draws, rows) in samples drawn with replacement."""
-    picks = generator.integers(rows, size=(draws, rows))
-    flat = picks + rows * np.arange(draws)[:, None]
-    return np.bincount(flat.ravel(), minlength=draws * rows).reshape(draws, rows).astype(np.float32)
+    weights = np.empty((draws, rows), np.float32)
+    for sample in weights:
+        sample[:] = np.bincount(generator.integers(rows, size=rows), minlength=rows)
+    return weights

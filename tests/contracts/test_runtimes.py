@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,9 +71,17 @@ def make_dialogues(side, count, seed):
 
 
 @pytest.fixture(scope="module")
-def serve(tiny_base, tmp_path_factory):
+def serve(once, tiny_base):
     """Return what is served of a base whose tokenizer cuts on one side, made once."""
-    return cache(lambda side: make_served(side, tiny_base, tmp_path_factory.mktemp(side)))
+
+    def serve(side):
+        folder = once(f"served-{side}", lambda folder: make_served(side, tiny_base, folder))
+        folders = {name: folder / name for name in SERVED}
+        validation = make_dialogues(side, 40, 2)
+        base = folder / "base"
+        return SimpleNamespace(side=side, base=base, folders=folders, validation=validation)
+
+    return serve
 
 
 def make_served(side, tiny_base, folder):
@@ -107,7 +114,6 @@ def make_served(side, tiny_base, folder):
     for name in EXPORTED:
         export_variant(folders["layers"], name, graph, [], folders[name])
         graph = folders["onnx"] / GRAPH
-    return SimpleNamespace(side=side, base=base, folders=folders, validation=validation)
 
 
 @pytest.fixture(params=["left", "right"])

@@ -1,6 +1,7 @@
-import shutil
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,24 +54,22 @@ def everything_of(config):
     }
 
 
-@pytest.fixture(params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
-def written(request, written):
-    """The small configuration, tracked by a real server; in the slow suite by sqlite alone too."""
-    if request.param == "sqlite":
-        return written
+@pytest.fixture
+def written(request, written, mlflow_server):
+    """The small configuration, tracked by a real server, which keeps all in sqlite itself."""
     name = request.node.originalname[:60]
-    tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": name}
+    tracking = {"uri": mlflow_server, "experiment": name}
     return written | {"tracking": tracking, "registry": {"model": name, "first": "any"}}
 
 
-@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
-def first(request, tmp_path):
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def first(request, tiny_base, tmp_path_factory):
     """A first run: the one that all tests share, and in the slow suite one on a real server too."""
     if request.param == "sqlite":
         return request.getfixturevalue("night")
     tracking = {"uri": request.getfixturevalue("mlflow_server"), "experiment": "night"}
-    base = request.getfixturevalue("tiny_base")
-    return run_night(tmp_path, base, tracking=tracking, registry={"model": "night", "first": "any"})
+    folder, registry = tmp_path_factory.mktemp("night"), {"model": "night", "first": "any"}
+    return run_night(folder, tiny_base, tracking=tracking, registry=registry)
 
 
 def test_a_second_run_makes_nothing_again_and_shows_it(first):
@@ -201,18 +200,29 @@ def test_two_runs_cannot_work_in_one_folder(quick):
         distill(config, wait_minutes=0)
 
 
-def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(quick):
-    config = parse_config(quick | {"evaluate": {"controls": False}}, "test")
-    distill(config)
+@pytest.fixture
+def promoted(first, tmp_path):
+    """A first run whose aliases a test may move: of the shared one, a copy of its MLflow."""
+    config = first.config
+    if not config.tracking.uri.startswith("sqlite"):
+        return config
+    source, copy = Path(config.work_dir).with_name("mlflow.db"), tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(source)) as kept, closing(sqlite3.connect(copy)) as mine:
+        kept.backup(mine)  # whole, even where another test writes to it
+    tracking = config.tracking.model_copy(update={"uri": f"sqlite:///{copy}"})
+    return config.model_copy(update={"tracking": tracking})
+
+
+def test_promote_reviews_the_challenger_and_dry_run_changes_nothing(promoted):
     with pytest.raises(InputError, match="no challenger"):
-        promote(config)
-    client = mlflow.MlflowClient(config.tracking.uri)
-    model = config.registry.model
+        promote(promoted)
+    client = mlflow.MlflowClient(promoted.tracking.uri)
+    model = promoted.registry.model
     client.set_registered_model_alias(model, "challenger", "1")
     client.delete_registered_model_alias(model, "champion")
-    assert promote(config, dry_run=True).champion == 1
+    assert promote(promoted, dry_run=True).champion == 1
     assert "champion" not in aliases_of(client, model)
-    assert promote(config).moved
+    assert promote(promoted).moved
     assert aliases_of(client, model) == {"champion": 1}
 
 
@@ -252,12 +262,13 @@ def test_a_version_waits_for_a_person_who_decides_by_tag_or_by_form(quick):
 
 
 def test_neither_labels_asked_alone_nor_trained_students_are_made_again(quick):
-    config = parse_config(quick, "test")
+    quick |= {"evaluate": {"controls": False}}
+    student, other = ({"family": "bag_of_words", "max_features": size} for size in (50, 10))
+    config = parse_config(quick | {"students": [student]}, "test")
     assert label_only(config).asked == 300
     distill(config)
     assert state_of("ask the teacher") == "Cached"
-    students = [*quick["students"], {"family": "bag_of_words", "max_features": 10}]
-    distill(parse_config(quick | {"students": students}, "test"))
+    distill(parse_config(quick | {"students": [student, other]}, "test"))
     states = dict(task_states(last_flow_run()))
     assert states["train bag-of-words-50"] == "Cached"
     assert states["train bag-of-words-10"] == "Completed"
@@ -329,8 +340,8 @@ class Seeded:
         return [student.name for student in self.config.students]
 
 
-@pytest.fixture(scope="module", params=["server", pytest.param("sqlite", marks=pytest.mark.slow)])
-def seeded(request, tiny_base, empty_mlflow, tmp_path_factory):
+@pytest.fixture(scope="module")
+def seeded(tiny_base, mlflow_server, tmp_path_factory):
     """A finalist with seeds and controls, one that lost, and one whose loss is no number soon."""
     folder = tmp_path_factory.mktemp("seeded")
     written = make_quick(write_settings(folder, write_splits(folder), tiny_base), folder)
@@ -342,12 +353,8 @@ def seeded(request, tiny_base, empty_mlflow, tmp_path_factory):
         # The teacher was never trained, so words on gold are surely better.
         "evaluate": {"seeds": 2, "finalists": 1, "weak_teacher": "go_on"},
     }
-    if request.param == "sqlite":
-        shutil.copy(empty_mlflow, folder / "mlflow.db")
-    else:
-        uri = request.getfixturevalue("mlflow_server")
-        changes |= {"tracking": {"uri": uri, "experiment": "seeded"}}
-        changes |= {"registry": {"model": "seeded", "first": "any"}}
+    changes |= {"tracking": {"uri": mlflow_server, "experiment": "seeded"}}
+    changes |= {"registry": {"model": "seeded", "first": "any"}}
     config = parse_config(written | changes, "test")
     outcome = distill(config)
     return Seeded(config, outcome, everything_of(config), task_states(last_flow_run()))

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 
 import pandas as pd
 import pytest
@@ -13,6 +12,7 @@ from samples import CLASSES, make_rows, save_answers
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.markup import as_markdown
 from flows.distill import distill
 
 MARK = "hunter2MARKEDSECRET0123456789abcdef"
@@ -97,14 +97,12 @@ def test_a_secret_in_the_configuration_reaches_neither_prefect_nor_mlflow(quick,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["sqlite", "server"])
-def test_secrets_of_the_environment_are_written_nowhere(brief, store, tmp_path):
+def test_secrets_of_the_environment_are_written_nowhere(brief, tmp_path):
     """Neither by the run nor by the server that it speaks to with a password."""
     folder = tmp_path / "server"
     folder.mkdir()
-    with serve_mlflow(folder) if store == "server" else nullcontext() as address:
-        if address:
-            brief["tracking"] = {"uri": address}
+    with serve_mlflow(folder) as address:
+        brief["tracking"] = {"uri": address}
         done = run("run", brief, tmp_path, **ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert "Champion of animals is now version 1" in done.stdout
@@ -136,8 +134,6 @@ def test_names_that_want_to_be_markup_end_no_run_on_an_ascii_terminal(brief, dat
     assert "Champion of animals is now version 1" in done.stdout
     assert "\x1b" not in done.stdout
     (page,) = tmp_path.rglob("report.md")
-    assert (
-        r"refund \[/complaint\] \[click\](http&#58;//evil.example)"
-        in page.read_text(encoding="utf-8")
-        or True
-    )
+    written = page.read_text(encoding="utf-8")
+    assert as_markdown(NAME) in written
+    assert "[click](http:" not in written

@@ -73,7 +73,7 @@ def environment(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     command = [folder / "bin/python", "-m", "pip", "install"]
-    command += ["--quiet", "--disable-pip-version-check"]
+    command += ["--quiet", "--disable-pip-version-check", "--no-compile"]
     for name in MODELS:
         command += ["-r", mlflow.pyfunc.get_model_dependencies(f"models:/{name}@{CHAMPION}")]
     known = os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt")}

@@ -1,4 +1,4 @@
-"""The whole command line against MLflow servers as teams run them: by password, on PostgreSQL."""
+"""The whole command line against an MLflow server as teams run one: by password, on PostgreSQL."""
 
 import os
 import subprocess
@@ -16,17 +16,16 @@ USER, PASSWORD = "admin", "correct horse battery"
 LOGIN = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
 
-@pytest.fixture(params=["password", "postgres"])
-def server(request, tmp_path):
-    """The address of a server, and what its users have in their environment."""
-    if request.param == "password":
-        secrets = {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
-        secrets["MLFLOW_AUTH_ADMIN_USERNAME"] = USER
-        with serve_mlflow(tmp_path, options=BASIC_AUTH, environment=secrets) as address:
-            yield address, LOGIN
-    else:
-        with serve_postgres() as database, serve_mlflow(tmp_path, database) as address:
-            yield address, {}
+@pytest.fixture
+def server(tmp_path):
+    """The address of a server that asks for a password and keeps all in PostgreSQL."""
+    secrets = {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
+    secrets["MLFLOW_AUTH_ADMIN_USERNAME"] = USER
+    with (
+        serve_postgres() as database,
+        serve_mlflow(tmp_path, database, BASIC_AUTH, secrets) as address,
+    ):
+        yield address
 
 
 def run(folder, environment, *command):
@@ -43,41 +42,39 @@ def run(folder, environment, *command):
 
 
 def test_a_server_takes_the_whole_way_from_rows_to_roll_back(quick, server, tmp_path):
-    address, login = server
-    quick |= {"tracking": {"uri": address, "experiment": "night"}}
+    quick |= {"tracking": {"uri": server, "experiment": "night"}}
     quick["evaluate"] = {"controls": False}
     poor, good = ([{"family": "bag_of_words", "max_features": size}] for size in (3, 200))
     path = tmp_path / "distill.yaml"
     for students, champion in ((poor, 1), (good, 2)):
         path.write_text(yaml.safe_dump(quick | {"students": students}))
-        code, said = run(tmp_path, login, "run", path)
+        code, said = run(tmp_path, LOGIN, "run", path)
         assert code == 0, said
         assert f"Champion of animals is now version {champion} " in said
-        assert f"{address}/#/experiments/" in said
+        assert f"{server}/#/experiments/" in said
     rows = tmp_path / "held_out.csv"
     pd.read_parquet(quick["data"]["held_out"]).to_csv(rows, index=False)
     pair = ["models:/animals@champion", "models:/animals@previous"]
-    code, said = run(tmp_path, login, "compare", *pair, "--on", rows, "--tracking-uri", address)
+    code, said = run(tmp_path, LOGIN, "compare", *pair, "--on", rows, "--tracking-uri", server)
     assert code == 0, said
     assert f"BEATS: accuracy of {pair[0]} minus that of {pair[1]} is" in said
     for champion, previous in ((1, 2), (2, 1)):
-        code, said = run(tmp_path, login, "rollback", path)
+        code, said = run(tmp_path, LOGIN, "rollback", path)
         assert code == 0, said
         assert f"is now version {champion} (rolled back); previous: version {previous}." in said
-    code, said = run(tmp_path, login, "promote", path, "--version", 1)
+    code, said = run(tmp_path, LOGIN, "promote", path, "--version", 1)
     assert code == 1, said
     assert "Nothing was promoted: NO BEATS" in said
     serve = "import mlflow; print(mlflow.pyfunc.load_model('models:/animals@champion')"
     serve += ".predict(['purr kitten']).label[0])"
     known = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    known |= login | {"MLFLOW_TRACKING_URI": address}
+    known |= LOGIN | {"MLFLOW_TRACKING_URI": server}
     answer = subprocess.run(
         [sys.executable, "-c", serve], env=known, capture_output=True, text=True
     )
     assert answer.stdout.split()[-1] == "cats", answer.stderr
     files = [found for found in tmp_path.rglob("*") if found.is_file()]
     assert not [found for found in files if PASSWORD.encode() in found.read_bytes()]
-    if login:
-        code, said = run(tmp_path, {}, "check", path)
-        assert code == 2, said
-        assert "MLFLOW_TRACKING_USERNAME" in said
+    code, said = run(tmp_path, {}, "check", path)
+    assert code == 2, said
+    assert "MLFLOW_TRACKING_USERNAME" in said

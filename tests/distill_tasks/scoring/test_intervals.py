@@ -168,8 +168,8 @@ def test_the_lowest_gaps_are_the_low_ends_of_every_paired_difference():
 
 
 def test_memory_does_not_grow_with_the_draws(monkeypatch):
-    rows = 5000
-    peaks = []
+    rows, peaks = 25_000, []
+    assert 200 * rows > intervals.KEPT_WEIGHTS
     for draws in (200, 1000):
         monkeypatch.setattr(intervals, "DRAWS", draws)
         tracemalloc.start()
@@ -178,6 +178,14 @@ def test_memory_does_not_grow_with_the_draws(monkeypatch):
         tracemalloc.stop()
         assert len(found) == draws
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_draws_that_are_kept_are_those_that_would_be_drawn(monkeypatch):
+    values = {"mean": mean_of(np.random.default_rng(0).normal(size=300))}
+    first, kept = (bootstrap(values, 300, seed=1)["mean"] for _ in range(2))
+    monkeypatch.setattr(intervals, "KEPT_WEIGHTS", 0)
+    drawn = bootstrap(values, 300, seed=1)["mean"]
+    assert first.tolist() == kept.tolist() == drawn.tolist()
 
 
 def test_a_figure_shows_its_interval():
