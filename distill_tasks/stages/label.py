@@ -52,6 +52,7 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
         _settle_evaluation(corpus, answers)
         spent["seconds"] += time.monotonic() - start
         store.keep("labelling", teacher.digest, spent)
+    learnt = keep_sample(corpus, find_sample(config, corpus))
     return LabelsReference(
         root=root,
         teacher=teacher.digest,
@@ -59,7 +60,7 @@ def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference)
         asked=asked,
         seconds=spent["seconds"],
         reused=not asked,
-        prior=_choose_prior(corpus, answers) if config.teacher.may_lean(context) else None,
+        prior=_choose_prior(learnt, answers) if config.teacher.may_lean(context) else None,
     )
 
 
