@@ -203,7 +203,7 @@ def print_history(model: str, events: Sequence[Event], looks: Mapping[str, int])
     if not rows:
         out.say(f"{model} has no history yet.")
         return
-    out.show_table(f"{model}: {say_count(len(rows), 'event')}", rows, last=("by", "look"))
+    out.show_table(f"{model}: {say_count(len(rows), 'event')}", rows)
     for digest, number in looks.items():
         left = f"{alpha_left(number):.2g} of alpha left"
         out.say(f"  held-out rows {digest}: looked at {say_count(number, 'time')}, {left}")

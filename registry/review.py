@@ -34,7 +34,7 @@ PENDING = "pending"
 APPROVED: Literal["approved"] = "approved"
 REJECTED: Literal["rejected"] = "rejected"
 DECISIONS = (APPROVED, REJECTED)
-UNNAMED = "whoever set the tag in MLflow"
+UNNAMED = "somebody in MLflow"
 
 
 @dataclass(frozen=True)

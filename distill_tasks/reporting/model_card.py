@@ -75,6 +75,7 @@ def write_card(
         f"# {as_markdown(candidate.name)} of {as_markdown(findings.config.name)}",
         _introduce(findings, candidate),
         f"**Champion?** {as_markdown(say_review(review))}" if review else "",
+        _place_comparison(review) if review and looks else "",
         f"**Looks at the held-out rows:** {as_markdown(looks)}" if looks else "",
         f"**Promises on held-out:** {_list_promises(findings, candidate)}",
         as_markdown(say_words(findings)) if judgement else "",
@@ -90,6 +91,16 @@ def write_card(
         f"{CALL}\n\n{_show_call(findings)}",
     ]
     return _shorten([part for part in parts if part])
+
+
+def _place_comparison(review: Review) -> str:
+    """Return where a reviewer finds the version beside the champion, text by text."""
+    assert review.gate is not None  # or there were no looks
+    place = f"versions/{review.promotion.model}/{review.gate.version}/comparison"
+    return (
+        f"**Beside the champion:** {as_markdown(f'{place}/comparison.html')} among the artifacts of "
+        "the source run, with every text that one of the two alone gets right."
+    )
 
 
 def _space(table: list[Cells]) -> str:

@@ -120,7 +120,7 @@ def test_a_version_that_failed_needs_an_override_from_the_tag(house, pair):
     assert "or the tag review.override" in tags["review.note"]
     say(house, pair[1], review_override="new law", review="approved")
     decision = read_decision(house.client, pair[1])
-    assert decision == Decision("approved", "whoever set the tag in MLflow", "", "new law")
+    assert decision == Decision("approved", "somebody in MLflow", "", "new law")
 
 
 def test_a_rejected_version_challenges_no_more_and_may_be_approved_later(house, model, pair):
