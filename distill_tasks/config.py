@@ -27,7 +27,7 @@ from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.settings import EvaluateConfig, SelectConfig
-from distill_tasks.scoring.thresholds import Measurement, Threshold
+from distill_tasks.scoring.thresholds import Thresholds
 from distill_tasks.students import SpaceConfig, Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
 from distill_tasks.teachers import TeacherConfig
@@ -147,8 +147,8 @@ class RegistryConfig(Settings):
         description="Who makes a version champion that passed the gate: the run itself, the run "
         "once a person has approved the version, or nobody.",
     )
-    thresholds: dict[Measurement, Threshold] = Field(
-        {},
+    thresholds: Thresholds = Field(
+        Thresholds(),
         description="Further conditions by metric, in the words of MLflow's MetricThreshold; all "
         "must hold beside the gate's own rule.",
     )

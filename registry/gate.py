@@ -62,7 +62,7 @@ def judge(
     """
     client = MlflowClient(config.tracking.uri)
     rule = [config.select.metric, config.registry.allowed_drop, config.measure.model_dump()]
-    rule += [threshold.model_dump() for _, threshold in sorted(config.registry.thresholds.items())]
+    rule += [config.registry.thresholds.model_dump(exclude_none=True)]
     basis = digest(CODE_VERSION, held_out.digest, rule)
     champion = aliases_of(client, registered.model).get(CHAMPION)
     plain = GateReport(registered.version, champion, basis, promote=False, reason="")

@@ -98,8 +98,8 @@ def _place_comparison(review: Review) -> str:
     assert review.gate is not None  # or there were no looks
     place = f"versions/{review.promotion.model}/{review.gate.version}/comparison"
     return (
-        f"**Beside the champion:** {as_markdown(f'{place}/comparison.html')} among the artifacts of "
-        "the source run, with every text that one of the two alone gets right."
+        f"**Beside the champion:** {as_markdown(f'{place}/comparison.html')} of the source run, "
+        "with every text that one of the two alone gets right."
     )
 
 

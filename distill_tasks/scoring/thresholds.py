@@ -41,15 +41,34 @@ class Threshold(Settings):
         return self
 
 
+class Thresholds(Settings):
+    """Conditions by what they are about."""
+
+    quality: Threshold | None = Field(None, description="About `select.metric`.")
+    macro_f1: Threshold | None = Field(None, description="About macro F1.")
+    p50_ms: Threshold | None = Field(None, description="About the median latency in ms.")
+    p95_ms: Threshold | None = Field(None, description="About the p95 latency in ms.")
+
+    def list_asked(self) -> dict[Measurement, Threshold]:
+        """Return the conditions that there are."""
+        named: dict[Measurement, Threshold | None] = {
+            "quality": self.quality,
+            "macro_f1": self.macro_f1,
+            "p50_ms": self.p50_ms,
+            "p95_ms": self.p95_ms,
+        }
+        return {name: asked for name, asked in named.items() if asked is not None}
+
+
 def find_missed(
-    thresholds: Mapping[Measurement, Threshold],
+    thresholds: Thresholds,
     challenger: Mapping[Measurement, float],
     champion: Mapping[Measurement, float],
 ) -> list[str]:
     """Return in words each condition that a challenger's values do not meet."""
     return [
         missed
-        for name, asked in thresholds.items()
+        for name, asked in thresholds.list_asked().items()
         for missed in _find_missed(name, asked, challenger[name], champion[name])
     ]
 

@@ -72,13 +72,17 @@ UNITS = {
 """What keys that are quantities are counted or measured in."""
 WITHOUT_UNIT = {
     "alpha",
+    "batch",
     "high",
     "learning_rate",
     "low",
+    "min_absolute_change",
+    "min_relative_change",
     "seed",
     "suspicious_weight",
     "temperature",
     "terms",
+    "threshold",
     "version",
     "weight",
 }

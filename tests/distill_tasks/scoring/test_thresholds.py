@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from distill_tasks.scoring.thresholds import Threshold, find_missed
+from distill_tasks.scoring.thresholds import Threshold, Thresholds, find_missed
 
 CHAMPION = {"quality": 0.90, "macro_f1": 0.80, "p50_ms": 2.0, "p95_ms": 4.0}
 CHALLENGER = {"quality": 0.92, "macro_f1": 0.78, "p50_ms": 1.0, "p95_ms": 4.0}
@@ -22,7 +22,7 @@ CHALLENGER = {"quality": 0.92, "macro_f1": 0.78, "p50_ms": 1.0, "p95_ms": 4.0}
     ],
 )
 def test_a_condition_is_met_or_says_by_how_much_it_is_not(metric, asked, missed):
-    found = find_missed({metric: Threshold(**asked)}, CHALLENGER, CHAMPION)
+    found = find_missed(Thresholds(**{metric: asked}), CHALLENGER, CHAMPION)
     assert found == ([missed] if missed else [])
 
 
