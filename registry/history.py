@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +22,6 @@ from mlflow.utils.git_utils import get_git_commit
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.core.wording import say_count
 from distill_tasks.scoring.looks import ALPHA, Look
-from distill_tasks.stages.flow_run import announce, current_flow_run
 from distill_tasks.tracking.store import make_experiment
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def _find_flow_run() -> str | None:
+    if "prefect" not in sys.modules:  # it takes a second to load, and there is no flow run then
+        return None
+    from distill_tasks.stages.flow_run import current_flow_run
+
+    return current_flow_run()
+
+
 def name_user() -> str:
     """Return the name of the user of this process."""
     try:
@@ -94,7 +102,7 @@ class Event:
     """Which look at the held-out rows the verdict was."""
     run: str | None = None
     by: str = field(default_factory=name_user)
-    flow_run: str | None = field(default_factory=current_flow_run)
+    flow_run: str | None = field(default_factory=_find_flow_run)
     commit: str | None = field(default_factory=lambda: get_git_commit(str(Path.cwd())))
     at: str = field(default_factory=_now)
     """UTC, ISO 8601."""
@@ -146,6 +154,8 @@ class History:
             return
         event = replace(event, why=event.why[:MOST_CHARACTERS])
         self.client.set_tag(self.run_id, event.key, json.dumps(asdict(event)))
+        from distill_tasks.stages.flow_run import announce
+
         announce(ANNOUNCED[event.kind], self.model, asdict(event))
 
     def read(self) -> list[Event]:

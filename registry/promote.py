@@ -189,7 +189,7 @@ def describe_move(model: str, move: Move, reason: str, dry_run: bool) -> Promoti
     )
 
 
-@stage("promote version {registered.version} if it may", retries=2)
+@stage("promote version {registered.version} if it won", retries=2)
 def promote(
     config: DistillConfig,
     registered: Registered,

@@ -46,6 +46,7 @@ from distill_tasks.results.run import OpenRun, start_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import TIMED_CALLS
 from distill_tasks.scoring.calibration import calibrate
+from distill_tasks.scoring.looks import spend
 from distill_tasks.scoring.predictions import ask_sorted
 from distill_tasks.scoring.scorecard import EvalSplit, Predictions, score
 from distill_tasks.scoring.verdicts import compare_answers
@@ -74,7 +75,7 @@ from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.device import choose_device
 from distill_tasks.training.objective import Objective
 from distill_tasks.training.recipe import Recipe
-from registry import gate
+from registry import judging
 from registry.served import Asked
 
 DIGITS = 3
@@ -230,19 +231,21 @@ def show_verdicts(given: Given):
     speakers = Speaker(3.0, 1), Speaker(2.0, 2), Speaker(2.9, 3)
     answers = [decide(speaker.logits(rows.texts), "single_label") for speaker in speakers]
     found = []
-    for metric, (ours, theirs) in product(("accuracy", "macro_f1"), product(answers, repeat=2)):
-        comparison = compare_answers(gold, [ours], [theirs], metric)
+    pairs = product(("accuracy", "macro_f1"), (1, 40), product(answers, repeat=2))
+    for metric, look, (ours, theirs) in pairs:
+        level = 2 * spend(look)
+        comparison = compare_answers(gold, [ours], [theirs], metric, significance=level)
         for p95_ms, noise in ((8.0, 0.05), (8.0, 0.3), (8.9, 0.01), (9.1, 0.01)):
             latencies = make_latency(p95_ms, noise), make_latency(10.0)
-            found.append([comparison, gate.decide(comparison, *latencies, 0.01, metric)[0]])
+            found.append([comparison, judging.decide(comparison, *latencies, 0.01, metric)[0]])
     labels = [[CLASSES[number]] for number in answers[0].argmax(axis=1)]
     asked, right = (
         Asked("models:/m/1", speakers[0], labels, [1.0] * len(labels)),
         (answers[0] & gold).any(1).mean(),
     )
     for difference in (0.0015, 0.0025):
-        measured = gate.Measured(rows.digest, "accuracy", float(right) + difference)
-        found.append(gate.find_change(asked, measured, rows, CLASSES) is not None)
+        measured = judging.Measured(rows.digest, "accuracy", float(right) + difference)
+        found.append(judging.find_change(asked, measured, rows, CLASSES) is not None)
     return found
 
 

@@ -76,7 +76,9 @@ def test_schema_prints_the_committed_schema(capsys):
 def test_two_models_are_printed_side_by_side(capsys):
     timed = make_latency(2), make_latency(8)
     gap = PairedComparison(Figure(0.05, 0.01, 0.09, 40), 0.01, Verdict.BEATS)
-    pair = SideBySide(("new", "old"), "accuracy", (0.95, 0.9), (0.9, 0.8), 0.875, gap, timed, 40)
+    pair = SideBySide(
+        ("new", "old"), "accuracy", (0.95, 0.9), (0.9, 0.8), 0.875, gap, timed, 40, ()
+    )
     print_side_by_side(pair)
     printed = capsys.readouterr().out
     rows = [re.findall(r"[^\s│┃]+", line) for line in printed.splitlines()]

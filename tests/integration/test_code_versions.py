@@ -31,7 +31,7 @@ GUARDED = {
     "distill_tasks.students.token_vectors.VECTORS_VERSION": (1, "c6c844e20465cbbe"),
     "distill_tasks.teachers.causal_lm.CODE_VERSION": (1, "f17cacb0b0a2dc47"),
     "distill_tasks.teachers.finetune.CODE_VERSION": (5, "9a9898277ae6f027"),
-    "registry.gate.CODE_VERSION": (2, "92e6d245e99070c8"),
+    "registry.gate.CODE_VERSION": (3, "ae03828bc102777a"),
 }
 """Each version, and the digest of what its code made when that was written down."""
 

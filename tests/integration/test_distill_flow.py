@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def everything_of(config):
-    client = mlflow.MlflowClient(config.tracking.uri)
+    client = open_store(config.tracking)
     experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
     return {
         "runs": sorted(run.info.run_name for run in client.search_runs([experiment])),

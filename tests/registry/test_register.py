@@ -25,12 +25,11 @@ def version(house):
 
 def test_a_version_says_what_goes_in_and_what_comes_out(version):
     signature = mlflow.models.get_model_info(f"models:/cards/{version.version}").signature
-    (column,) = signature.params
-    assert (column.name, str(column.dtype), column.default) == (
-        "text_column",
-        "DataType.string",
-        "text",
-    )
+    assert [(one.name, str(one.dtype), one.default) for one in signature.params] == [
+        ("text_column", "DataType.string", "text"),
+        ("top_k", "DataType.long", None),
+        ("threshold", "DataType.double", None),
+    ]
     assert signature.outputs.input_names() == ["label", "confidence", "probabilities", "abstain"]
 
 
