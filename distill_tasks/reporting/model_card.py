@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distill_tasks.results.review import Review
     from distill_tasks.results.selection import Candidate
 
+TIMES = {"p50 ms": "p50_ms", "p95 ms": "p95_ms"}
 FIGURES = {
     "quality/accuracy": QUALITY_NAMES["accuracy"],
     "quality/macro_f1": QUALITY_NAMES["macro_f1"],
@@ -221,10 +222,13 @@ def tabulate_card(
     """
     gate = review.gate if review else None
     rows = [*_list_figures(findings, candidate), *_list_times(findings, candidate)]
-    if gate is None or gate.champion is None:
+    if gate is None or gate.champion is None or gate.challenger is None:
         return rows
-    champion = list_standing(gate.champion, gate)
-    return [row | {name_champion(gate): champion.get(row["held-out"], NOTHING)} for row in rows]
+    champion, ours = (list_standing(one, gate) for one in (gate.champion, gate.challenger))
+    cells = dict.fromkeys((row["held-out"] for row in rows), NOTHING) | champion
+    for name in TIMES:  # of another run than this version's own
+        cells[name] += f" (this version then {ours[name]})"
+    return [row | {name_champion(gate): cells[row["held-out"]]} for row in rows]
 
 
 def _list_figures(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
@@ -244,7 +248,7 @@ def _list_figures(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
 
 def _list_times(findings: Findings, candidate: Candidate) -> Iterator[Cells]:
     ours, teacher = candidate.latency, findings.latencies.by_name.get(TEACHER)
-    for name, key in {"p50 ms": "p50_ms", "p95 ms": "p95_ms"}.items():
+    for name, key in TIMES.items():
         low, high = ours.intervals[key]
         yield {
             "held-out": name,
