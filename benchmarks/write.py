@@ -23,6 +23,8 @@ ALL = (
     "label_scoring",
     "labelling_client",
     "serving",
+    "registry_size",
+    "promotions",
     "answers_store",
     "censored",
     "sampling",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from distill_tasks.results.selection import Candidate
 
 TIMES = {"p50 ms": "p50_ms", "p95 ms": "p95_ms"}
+"""Latencies of the card, by their name there."""
 FIGURES = {
     "quality/accuracy": QUALITY_NAMES["accuracy"],
     "quality/macro_f1": QUALITY_NAMES["macro_f1"],
