@@ -121,6 +121,7 @@ def carry_out(
     if decision.decision == REJECTED:
         return Review(reject(client, registered, decision))
     note_approval(client, registered, decision)
+    give_another_chance(client, registered)
     review = gate_and_promote(config, corpus, registered, approval=decision)
     if review.promotion.moved or review.promotion.reused:
         close_review(client, registered, decision, f"Promoted: {decision}.")

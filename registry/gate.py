@@ -74,7 +74,10 @@ def judge(
     tags = tags_of(client, registered)
     if tags.get(VERDICT) == Verdict.NO_BEATS:
         reason = "NO BEATS: held-out says that the same student is as good without its teacher"
-        return replace(plain, reason=reason)
+        refused = replace(plain, reason=reason)
+        if not dry_run:
+            keep_gate(client, registered, refused)
+        return refused
     if ROLLED_BACK in tags:
         again = f"`potstill promote distill.yaml --version {registered.version}`"
         reason = f"it was rolled back; {again} tries it again"

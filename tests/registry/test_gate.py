@@ -18,6 +18,7 @@ from distill_tasks.data.corpus import Split
 from distill_tasks.scoring.intervals import Figure
 from distill_tasks.scoring.verdicts import PairedComparison, Verdict
 from distill_tasks.serving.served_model import open_model
+from registry.aliases import tags_of
 from registry.gate import judge, read_gate
 from registry.judging import decide
 from registry.promote import promote_version
@@ -243,7 +244,8 @@ def test_a_student_that_is_as_good_without_its_teacher_is_never_promoted(house, 
     assert report.reason.startswith("NO BEATS: held-out says")
     assert not promote_version(house.client, challenger, report).moved
     assert house.aliases(model) == before
-    assert read_gate(house.client, challenger) is None
+    assert replace(read_gate(house.client, challenger), reused=False) == report
+    assert tags_of(house.client, challenger)["gate"] == "failed"
     assert judged(house, house.register(model, LAYERS_ONNX, INCONCLUSIVE)).promote
 
 
