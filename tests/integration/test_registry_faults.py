@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import mlflow
 import pytest
-from samples import LAYERS, STATIC, WORDS_STUDENT
+from samples import LAYERS, LAYERS_ONNX, STATIC, WORDS_STUDENT
 
-from registry.aliases import MOVE, Registered
+from registry import register as registering
+from registry.aliases import MOVE, Registered, read_versions
 from registry.history import CHANGES, History
 from registry.promote import finish_promotion, promote_version, roll_back
 from registry.review import Decision, decide_review, find_decided, note_approval, reject
@@ -64,6 +65,11 @@ class Scene:
             self.house.crown(self.model, name)
         self.gate = self.house.allow(self.house.register(self.model, WORDS_STUDENT))
 
+    def register(self, client):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registering, "MlflowClient", lambda _uri: client)
+            self.house.register(self.model, LAYERS_ONNX)
+
     def promote(self, client):
         if finish_promotion(client, self.model) is None:
             promote_version(client, self.challenger, self.gate)
@@ -86,6 +92,7 @@ class Scene:
 
 
 AFTER = {
+    "register": {"champion": 2, "previous": 1, "challenger": 4},
     "promote": {"champion": 3, "previous": 2},
     "roll_back": {"champion": 1, "previous": 2, "challenger": 3},
     "approve": {"champion": 3, "previous": 2},
@@ -128,6 +135,8 @@ def check_after(scene, command):
     """Fail unless the command is done and stands in the history once."""
     assert scene.house.aliases(scene.model) == AFTER[command]
     assert MOVE not in scene.house.client.get_registered_model(scene.model).tags
+    versions = read_versions(scene.house.client, scene.model)
+    assert len(versions) == (4 if command == "register" else 3)
     changes = [
         event
         for event in History(scene.house.client, scene.model).read()
