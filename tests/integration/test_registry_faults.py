@@ -13,6 +13,8 @@ from registry.history import CHANGES, History
 from registry.promote import finish_promotion, promote_version, roll_back
 from registry.review import Decision, decide_review, find_decided, note_approval, reject
 
+pytestmark = pytest.mark.parametrize("house", ["server"], indirect=True)
+
 WRITES = ("set_", "delete_", "create_", "log_", "update_", "transition_")
 
 
