@@ -184,7 +184,7 @@ class Client:
             if not failure.may_pass:
                 raise InputError(self._describe(failure)) from None
             broken = BrokenRequestError if failure.status == 500 else EndpointError
-            return self._wait(attempt, self._describe(failure), error.response.headers, broken)
+            return self._wait(attempt, f"answered {failure}", error.response.headers, broken)
         except openai.APITimeoutError:
             return self._wait(attempt, f"gave no answer within {address.timeout_s:g} s")
         except openai.APIConnectionError as error:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -21,7 +19,7 @@ from distill_tasks.llm.codes import choose_codes
 from distill_tasks.llm.orders import DIGESTED, Orders
 from distill_tasks.llm.prompt import cut_middle
 from distill_tasks.teachers.base import Teacher, Tried
-from distill_tasks.teachers.terms import Licence, Prices, find_price
+from distill_tasks.teachers.terms import Licence, Prices, find_price, read_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,8 +43,6 @@ MOST_STATED = 52
 """Classes for which a confidence each is stated in one answer."""
 ASKED_TWICE = "twice"
 """The name of the second answers in the ledger."""
-NO_KEY = "none"
-"""What is sent to a server of this machine, which needs no key."""
 
 
 class ApiTeacher(Teacher):
@@ -135,7 +131,7 @@ class ApiTeacher(Teacher):
                 f"teacher.licence {self.licence.name} says may_train: no, so nothing may be "
                 f"distilled from {self.model}. Use a model whose terms allow it."
             )
-        self._read_key()
+        read_key(self.api_key_env, self.base_url)
         self.prompt.read_template()
         _check_sdk()
 
@@ -318,25 +314,13 @@ class ApiTeacher(Teacher):
         return Address(
             base_url=self.base_url,
             model=self.model,
-            key=self._read_key(),
+            key=read_key(self.api_key_env, self.base_url),
             price=find_price(self.prices),
             batch_price=find_price(self.prices, in_batch=True) if self.batch else None,
             timeout_s=self.timeout_s,
             concurrency=self.concurrency,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
-        )
-
-    def _read_key(self) -> str:
-        """Return the key; raise InputError if there is none and the endpoint is elsewhere."""
-        key = os.environ.get(self.api_key_env, "").strip()
-        if key:
-            return key
-        if urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
-            return NO_KEY
-        raise InputError(
-            f"The environment has no {self.api_key_env}, the key of {self.base_url}. Set it, or "
-            "name the variable that holds the key as teacher.api_key_env."
         )
 
     def _make_prompt(self, corpus: Corpus) -> Prompt:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
+from distill_tasks.core.errors import InputError
 from distill_tasks.core.settings import Settings
 
 if TYPE_CHECKING:
     from distill_tasks.llm.ledger import Price
+
+
+NO_KEY = "none"
+"""What is sent to a server of this machine, which needs no key."""
 
 
 class Prices(Settings):
@@ -43,4 +50,20 @@ class Licence(Settings):
     ] = Field(
         description="Whether its answers may train another model: `no` refuses, `ask` needs "
         "`--accept-licence`."
+    )
+
+
+def read_key(variable: str, base_url: str) -> str:
+    """Return the key of an endpoint from the environment.
+
+    Raises InputError if there is none and the endpoint is not on this machine.
+    """
+    key = os.environ.get(variable, "").strip()
+    if key:
+        return key
+    if urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+        return NO_KEY
+    raise InputError(
+        f"The environment has no {variable}, the key of {base_url}. Set it, or name the variable "
+        "that holds the key as teacher.api_key_env."
     )

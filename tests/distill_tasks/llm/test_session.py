@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from answering import judge
-from endpoint_model import Flaws
+from endpoint_model import Flaws, Model
 from endpoint_script import Fault
 from samples import CLASSES
 from sessions import TEXTS, TRUTH, decide, label
@@ -112,7 +112,7 @@ def pick(text, classes):
     ],
 )
 def test_sixty_classes_have_numbers_for_codes(open_session, endpoint, script, method):
-    endpoint.oracle = pick
+    endpoint.model = Model(pick)
     for setting, value in script.items():
         setattr(endpoint.script, setting, value)
     session = open_session(classes=MANY)
@@ -258,7 +258,7 @@ def test_what_may_be_spent_is_never_exceeded(open_session, endpoint):
 def test_a_changed_model_is_told_and_not_mixed(open_session, endpoint):
     label(open_session(), TEXTS[:50])
     assert open_session().identify(TEXTS).generation == 1
-    endpoint.oracle = lambda text, classes: np.roll(judge(text, classes), 1).tolist()
+    endpoint.model = Model(lambda text, classes: np.roll(judge(text, classes), 1).tolist())
     with pytest.raises(ChangedTeacherError, match="of 50 rows that it answered before"):
         open_session().identify(TEXTS)
     open_session().identify(TEXTS[:50])  # nothing to ask: nobody is asked
