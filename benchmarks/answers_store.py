@@ -14,6 +14,10 @@ JSON object, in which FS is `file` or `memory`:
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import resource
 import subprocess

@@ -15,6 +15,10 @@ The table has the same for models that disagree about more rows and fewer.
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import sys
 from collections.abc import Iterator

@@ -9,6 +9,10 @@ and, as its last line, one JSON object: ``gate_adds_s`` and ``promotion_adds_s``
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import logging
 import statistics

@@ -12,6 +12,10 @@ end. Prints a table for people and, as its last line, one JSON object:
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import os
 import signal
