@@ -59,7 +59,7 @@ def provided(monkeypatch, empty_mlflow, tmp_path):
 
 
 def start_run():
-    with mlflow.start_run() as run:
+    with mlflow.start_run(experiment_id="0") as run:
         tags = mlflow.get_run(run.info.run_id).data.tags
     return {name: value for name, value in tags.items() if name.startswith("prefect.")}
 
