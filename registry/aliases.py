@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -14,6 +15,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from pydantic import TypeAdapter
 
 from distill_tasks.core.errors import InputError, shortlist
+from distill_tasks.results.review import Promotion
 from registry.history import Event, History
 from registry.marks import mark_champion
 
@@ -58,6 +60,22 @@ class Move:
     previous: int | None
     event: Event | None = None
     """Its line in the history; None for a move that this project did not begin."""
+
+
+def stay(
+    registered: Registered, aliases: Mapping[str, int], reason: str, *, waits: bool = False
+) -> Promotion:
+    """Return that the aliases of a model stay as they are, whatever was asked of a version."""
+    champion = aliases.get(CHAMPION)
+    return Promotion(
+        registered.model,
+        champion,
+        aliases.get(PREVIOUS),
+        moved=False,
+        reason=reason,
+        reused=champion == registered.version,
+        waits=waits,
+    )
 
 
 def choose_version(client: MlflowClient, name: str, version: int | None) -> Registered:

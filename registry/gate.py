@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import asdict, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,17 +15,15 @@ from distill_tasks.results.review import GateReport, State
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.stages.stage import stage
 from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of
-from registry.comparison import write_comparison
 from registry.history import Event, History, Kind, find_hand_move
 from registry.judging import Case, compare
-from registry.records import find_run, keep_record, place_record, read_record
+from registry.records import keep_record, read_record
 from registry.served import ask
 
 if TYPE_CHECKING:
     from distill_tasks.config import DistillConfig
     from distill_tasks.data.corpus import Split
     from distill_tasks.results.references import CorpusReference
-    from registry.side_by_side import SideBySide
 
 logger = logging.getLogger("potstill")
 
@@ -85,8 +80,7 @@ def judge(
     earlier = read_gate(client, registered)
     if earlier and _still_counts(earlier, champion, basis):
         return earlier
-    case = Case(config, client, registered, held_out, classes, dry_run)
-    report = compare(case, plain, ignore if dry_run else partial(keep_comparison, case))
+    report = compare(Case(config, client, registered, held_out, classes, dry_run), plain)
     if not dry_run:
         keep_gate(client, registered, report)
     return report
@@ -126,18 +120,6 @@ def _still_counts(earlier: GateReport, champion: int | None, basis: str) -> bool
     """
     refused = earlier.verdict is not None and not earlier.promote
     return refused and (earlier.compared_to, earlier.basis) == (champion, basis)
-
-
-def keep_comparison(case: Case, pair: SideBySide, report: GateReport) -> None:
-    """Keep the page, the table and the picture of a comparison with the run of a version."""
-    run_id = find_run(case.client, case.registered)
-    with tempfile.TemporaryDirectory() as scratch:
-        write_comparison(pair, case.held_out, case.classes, report, Path(scratch))
-        case.client.log_artifacts(run_id, scratch, place_record(case.registered, "comparison"))
-
-
-def ignore(_pair: SideBySide, _report: GateReport) -> None:
-    """Keep nothing of a comparison."""
 
 
 def keep_gate(client: MlflowClient, registered: Registered, report: GateReport) -> None:

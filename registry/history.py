@@ -150,18 +150,18 @@ class History:
 
     def append(self, event: Event) -> None:
         """Add an event, unless one of its id is there already, and let Prefect know."""
-        if any(event.id == known.id for known in self.read()):
+        runs = self._runs()
+        if any(event.id == known.id for known in _read_events(runs)):
             return
         event = replace(event, why=event.why[:MOST_CHARACTERS])
-        self.client.set_tag(self.run_id, event.key, json.dumps(asdict(event)))
+        self.client.set_tag(self._choose_run(runs), event.key, json.dumps(asdict(event)))
         from distill_tasks.stages.flow_run import announce
 
         announce(ANNOUNCED[event.kind], self.model, asdict(event))
 
     def read(self) -> list[Event]:
         """Return all events, the oldest first."""
-        rows = {key: text for key, text in self._rows().items() if key.startswith(EVENT)}
-        return [Event(**json.loads(rows[key])) for key in sorted(rows)]
+        return _read_events(self._runs())
 
     def take_look(self, rows: Split, comparison: str) -> Look:
         """Return the number of a look at held-out rows, which is counted before it is taken.
@@ -170,12 +170,14 @@ class History:
         after a kill. Two processes at once may both skip a number, and never share one.
         """
         key = f"{LOOK}{rows.digest}.{comparison}"
-        known = self._rows().get(key, "")
+        runs = self._runs()
+        known = _join_lines(runs).get(key, "")
         if known.isdigit():
             return Look(int(known), len(rows))
-        self.client.set_tag(self.run_id, key, "reserved")
+        run_id = self._choose_run(runs)
+        self.client.set_tag(run_id, key, "reserved")
         number = self.count_looks(rows.digest)
-        self.client.set_tag(self.run_id, key, str(number))
+        self.client.set_tag(run_id, key, str(number))
         return Look(number, len(rows))
 
     def coming_look(self, rows: Split) -> Look:
@@ -206,7 +208,7 @@ class History:
         A number that two processes skipped counts as taken.
         """
         numbers: dict[str, list[str]] = {}
-        for key, number in self._rows().items():
+        for key, number in _join_lines(self._runs()).items():
             if key.startswith(LOOK):
                 numbers.setdefault(key.removeprefix(LOOK).split(".")[0], []).append(number)
         return {
@@ -217,23 +219,24 @@ class History:
     @property
     def run_id(self) -> str:
         """The run that new lines are written to, which is made if there is none."""
-        runs = [run for run in self._runs() if run.info.lifecycle_stage == "active"]
-        if runs:
-            return str(runs[0].info.run_id)
+        return self._choose_run(self._runs())
+
+    def _choose_run(self, runs: Sequence[Run]) -> str:
+        """Return the first run of a history that is not in the bin; make one if there is none."""
+        active = [run for run in runs if run.info.lifecycle_stage == "active"]
+        if active:
+            return str(active[0].info.run_id)
         experiment = make_experiment(self.client, EXPERIMENT)
         tags = {MODEL: self.model, "mlflow.user": name_user()}
         run = self.client.create_run(experiment, run_name=self.model, tags=tags)
         self.client.set_terminated(run.info.run_id)
         return str(run.info.run_id)
 
-    def _rows(self) -> dict[str, str]:
-        """Return the lines of all runs that hold this history, those in the bin included.
+    def _runs(self) -> list[Run]:
+        """Return all runs that hold this history, those in the bin included.
 
         There are two where two processes wrote the first lines at the same time.
         """
-        return {key: value for run in self._runs() for key, value in run.data.tags.items()}
-
-    def _runs(self) -> list[Run]:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return []
@@ -246,3 +249,14 @@ class History:
                 order_by=["attributes.start_time ASC"],
             )
         )
+
+
+def _join_lines(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the lines that the runs of a history hold."""
+    return {key: value for run in runs for key, value in run.data.tags.items()}
+
+
+def _read_events(runs: Sequence[Run]) -> list[Event]:
+    """Return the events that the runs of a history hold, the oldest first."""
+    lines = _join_lines(runs)
+    return [Event(**json.loads(lines[key])) for key in sorted(lines) if key.startswith(EVENT)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.digests import digest
@@ -16,8 +17,9 @@ from distill_tasks.scoring.statistics import quality
 from distill_tasks.scoring.thresholds import find_missed
 from distill_tasks.scoring.verdicts import Verdict, name_scarce
 from registry.aliases import CHALLENGER, CONTROL, STUDENT, VERDICT, Registered, tags_of
+from registry.comparison import write_comparison
 from registry.history import History
-from registry.records import read_record
+from registry.records import find_run, place_record, read_record
 from registry.served import UnopenedError, ask, join_classes
 from registry.side_by_side import compare_asked, read_gold
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from distill_tasks.measuring.latency import Latency
     from distill_tasks.scoring.looks import Look
     from distill_tasks.scoring.statistics import Quality
-    from distill_tasks.scoring.thresholds import Measurement
     from distill_tasks.scoring.verdicts import PairedComparison
     from registry.served import Asked
     from registry.side_by_side import SideBySide
@@ -46,9 +47,6 @@ differently."""
 CLEARLY_FASTER = 0.9
 """A challenger is faster if its p95 latency is below this share of the champion's, and the
 difference exceeds that between two measurements of either model in the same run."""
-
-
-Keep = Callable[["SideBySide", GateReport], None]
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,8 @@ class Case:
         return history.take_look(self.held_out, comparison)
 
 
-def compare(case: Case, plain: GateReport, keep: Keep) -> GateReport:
-    """Return a gate report with the comparison of a version and the champion filled in.
-
-    ``keep`` is given the two models side by side, where they were compared, and the report.
-    """
+def compare(case: Case, plain: GateReport) -> GateReport:
+    """Return a gate report with the comparison of a version and the champion filled in."""
     challenger = ask(case.registered.uri, case.held_out)
     measured = read_measured(case.client, case.registered)
     changed = measured and find_change(challenger, measured, case.held_out, case.classes)
@@ -124,8 +119,17 @@ def compare(case: Case, plain: GateReport, keep: Keep) -> GateReport:
     scarce = "" if judged.promote else name_scarce(gold, case.classes, judged.metric)
     said = (judged.reason, scarce, "" if judged.promote else look.renewal)
     judged = replace(judged, reason="; ".join(part for part in said if part))
-    keep(pair, judged)
+    if not case.dry_run:
+        _keep_comparison(case, pair, judged)
     return judged
+
+
+def _keep_comparison(case: Case, pair: SideBySide, report: GateReport) -> None:
+    """Keep the page, the table and the picture of a comparison with the run of a version."""
+    run_id = find_run(case.client, case.registered)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_comparison(pair, case.held_out, case.classes, report, Path(scratch))
+        case.client.log_artifacts(run_id, scratch, place_record(case.registered, "comparison"))
 
 
 def _rule(config: DistillConfig, plain: GateReport, pair: SideBySide) -> GateReport:
@@ -134,7 +138,7 @@ def _rule(config: DistillConfig, plain: GateReport, pair: SideBySide) -> GateRep
     assert pair.comparison is not None  # gold is there
     promote, reason = decide(pair.comparison, *pair.latencies, rules.allowed_drop, metric)
     ours, theirs = stand(pair)
-    missed = find_missed(rules.thresholds, _name_values(ours), _name_values(theirs))
+    missed = find_missed(rules.thresholds, asdict(ours), asdict(theirs))
     return replace(
         plain,
         promote=promote and not missed,
@@ -145,15 +149,6 @@ def _rule(config: DistillConfig, plain: GateReport, pair: SideBySide) -> GateRep
         challenger=ours,
         champion=theirs,
     )
-
-
-def _name_values(standing: Standing) -> dict[Measurement, float]:
-    return {
-        "quality": standing.quality,
-        "macro_f1": standing.macro_f1,
-        "p50_ms": standing.p50_ms,
-        "p95_ms": standing.p95_ms,
-    }
 
 
 def _name_other_classes(challenger: Asked, reigning: Asked, champion: Registered) -> str:

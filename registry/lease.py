@@ -100,10 +100,10 @@ def _read(client: MlflowClient, model: str) -> dict[str, Ticket]:
     tickets = {
         key: Ticket(**json.loads(text)) for key, text in tags.items() if key.startswith(LEASE)
     }
-    for key, ticket in tickets.items():
-        if ticket.is_over:
-            client.delete_registered_model_tag(model, key)
-    return {key: ticket for key, ticket in tickets.items() if not ticket.is_over}
+    for key in [key for key, ticket in tickets.items() if ticket.is_over]:
+        client.delete_registered_model_tag(model, key)
+        del tickets[key]
+    return tickets
 
 
 def _write(client: MlflowClient, model: str, key: str, number: int) -> None:

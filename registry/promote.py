@@ -19,6 +19,7 @@ from registry.aliases import (
     find_unfinished,
     finish_move,
     move_aliases,
+    stay,
 )
 from registry.gate import read_gate
 from registry.history import Event, History, find_former, name_user
@@ -52,11 +53,9 @@ def promote_version(
     PotstillError if no comparison is on record.
     """
     aliases = aliases_of(client, registered.model)
-    champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     allowed = gate.promote or (approval is not None and bool(approval.override))
-    if not allowed or champion == registered.version:
-        reused = champion == registered.version
-        return Promotion(registered.model, champion, previous, False, gate.reason, reused)
+    if not allowed or aliases.get(CHAMPION) == registered.version:
+        return stay(registered, aliases, gate.reason)
     if dry_run:
         _check_basis(client, registered, gate, kept=gate)
         move = _plan(client, registered, gate, approval)
@@ -212,11 +211,8 @@ def _hold_back(
     client: MlflowClient, registered: Registered, gate: GateReport, waits: bool
 ) -> Promotion:
     """Return that a version stays what it is, whatever its gate report says."""
-    aliases = aliases_of(client, registered.model)
-    champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     reason = gate.reason
     if gate.promote:
         held = "waits for a review" if waits else "registry.promote is never"
         reason = f"version {registered.version} passed the gate and {held}: {reason}"
-    reused = champion == registered.version
-    return Promotion(registered.model, champion, previous, False, reason, reused, waits=waits)
+    return stay(registered, aliases_of(client, registered.model), reason, waits=waits)

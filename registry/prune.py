@@ -20,7 +20,7 @@ from distill_tasks.tracking.runs import DISTILLATION
 from distill_tasks.tracking.store import find_experiment
 from registry.aliases import CHAMPION, STUDENT, aliases_of, list_versions
 from registry.history import CHANGES, History
-from registry.review import DECISIONS, DONE, PENDING, REVIEW
+from registry.review import PENDING, REVIEW, read_word
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,8 +87,7 @@ def _find_kept(
 
 
 def _waits(tags: dict[str, str]) -> bool:
-    word = tags.get(REVIEW)
-    return word == PENDING or (word in DECISIONS and word != tags.get(DONE))
+    return tags.get(REVIEW) == PENDING or read_word(tags) is not None
 
 
 def _describe_version(client: MlflowClient, version: ModelVersion) -> Leftover:

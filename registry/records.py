@@ -12,6 +12,7 @@ from registry.history import History
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from registry.aliases import Registered
 
@@ -40,7 +41,7 @@ def read_record(client: MlflowClient, registered: Registered, name: str) -> dict
         return dict(json.loads(words))
     if words is None:
         return None
-    run_id = version.run_id or History(client, registered.model).run_id
+    run_id = _find_run(client, version)
     with tempfile.TemporaryDirectory() as scratch:
         path = client.download_artifacts(run_id, f"{place_record(registered, name)}.json", scratch)
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
@@ -48,8 +49,11 @@ def read_record(client: MlflowClient, registered: Registered, name: str) -> dict
 
 def find_run(client: MlflowClient, registered: Registered) -> str:
     """Return the run that holds the files of a version: its own, or that of the history."""
-    version = client.get_model_version(registered.model, str(registered.version))
-    return str(version.run_id or History(client, registered.model).run_id)
+    return _find_run(client, client.get_model_version(registered.model, str(registered.version)))
+
+
+def _find_run(client: MlflowClient, version: ModelVersion) -> str:
+    return str(version.run_id or History(client, version.name).run_id)
 
 
 def place_record(registered: Registered, name: str) -> str:

@@ -16,6 +16,8 @@ from registry.gate import STATE
 from registry.history import Event, History
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlflow import MlflowClient
 
     from distill_tasks.results.review import GateReport
@@ -98,8 +100,8 @@ def read_decision(client: MlflowClient, registered: Registered) -> Decision | No
     by a tag that says so.
     """
     tags = tags_of(client, registered)
-    word = tags.get(REVIEW, PENDING).strip().lower()
-    if word in (PENDING, tags.get(DONE)):
+    word = read_word(tags)
+    if word is None:
         return None
     if word not in DECISIONS:
         meant = did_you_mean(word, DECISIONS)
@@ -119,10 +121,19 @@ def read_decision(client: MlflowClient, registered: Registered) -> Decision | No
     return decision
 
 
+def read_word(tags: Mapping[str, str]) -> str | None:
+    """Return what a person wrote for a decision that was not carried out; None if nothing."""
+    word = tags.get(REVIEW, PENDING).strip().lower()
+    return None if word in (PENDING, tags.get(DONE)) else word
+
+
 def find_decided(client: MlflowClient, model: str) -> list[tuple[Registered, Decision]]:
     """Return every version of a model that a person decided about, the oldest first."""
     found = client.search_model_versions(f"name = '{model}' and tags.`{REVIEW}` LIKE '%'")
-    versions = [Registered(model, n, reused=True) for n in sorted(int(v.version) for v in found)]
+    written = sorted(
+        int(version.version) for version in found if read_word(version.tags) is not None
+    )
+    versions = [Registered(model, number, reused=True) for number in written]
     decided = [(version, read_decision(client, version)) for version in versions]
     return [(version, decision) for version, decision in decided if decision is not None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from distill_tasks.llm.client import BYTES_PER_TOKEN, Address
 from distill_tasks.llm.labelling import Labeller
@@ -85,20 +85,10 @@ def estimate(
     price = address.batch_price or address.price
     first = _add_up([*missing, *again], labeller, usual, price)
     whole = first + _add_up(compared, labeller, usual, address.price)
+    found = _describe(whole, len(missing), address, usual=usual, spent=spent)
+    found = replace(found, again=len(again) + len(compared))
     in_batches = address.batch_price is not None
-    return Estimate(
-        rows=len(missing),
-        again=len(again) + len(compared),
-        requests=whole.requests,
-        prompt_tokens=round(whole.prompt_tokens),
-        completion_tokens=round(whole.completion_tokens),
-        price=whole.price,
-        highest=whole.highest,
-        seconds=None if usual is None or in_batches else _time(whole, usual, address),
-        in_batches=in_batches,
-        measured=usual is not None,
-        spent=spent,
-    )
+    return replace(found, in_batches=True, seconds=None) if in_batches else found
 
 
 @dataclass(frozen=True)
@@ -153,6 +143,13 @@ def estimate_load(
 ) -> Estimate:
     """Return what a load takes and costs for so many rows, none of them in batches."""
     whole = _take(load, usual, address.price)
+    return _describe(whole, rows, address, usual=usual, spent=spent)
+
+
+def _describe(
+    whole: _Sum, rows: int, address: Address, *, usual: Usual | None, spent: float
+) -> Estimate:
+    """Return the estimate of requests that are sent one by one."""
     return Estimate(
         rows=rows,
         again=0,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from distill_tasks.core.settings import Settings
 
-Measurement = Literal["quality", "macro_f1", "p50_ms", "p95_ms"]
-"""What a condition may be about: `select.metric`, macro F1, and latency in milliseconds."""
-LOWER_IS_BETTER: tuple[Measurement, ...] = ("p50_ms", "p95_ms")
+LOWER_IS_BETTER = ("p50_ms", "p95_ms")
 
 
 class Threshold(Settings):
@@ -49,31 +46,22 @@ class Thresholds(Settings):
     p50_ms: Threshold | None = Field(None, description="About the median latency in ms.")
     p95_ms: Threshold | None = Field(None, description="About the p95 latency in ms.")
 
-    def list_asked(self) -> dict[Measurement, Threshold]:
-        """Return the conditions that there are."""
-        named: dict[Measurement, Threshold | None] = {
-            "quality": self.quality,
-            "macro_f1": self.macro_f1,
-            "p50_ms": self.p50_ms,
-            "p95_ms": self.p95_ms,
-        }
-        return {name: asked for name, asked in named.items() if asked is not None}
-
 
 def find_missed(
     thresholds: Thresholds,
-    challenger: Mapping[Measurement, float],
-    champion: Mapping[Measurement, float],
+    challenger: Mapping[str, float],
+    champion: Mapping[str, float],
 ) -> list[str]:
-    """Return in words each condition that a challenger's values do not meet."""
+    """Return in words each condition that a challenger's values, by name, do not meet."""
     return [
         missed
-        for name, asked in thresholds.list_asked().items()
+        for name, asked in thresholds
+        if asked is not None
         for missed in _find_missed(name, asked, challenger[name], champion[name])
     ]
 
 
-def _find_missed(name: Measurement, asked: Threshold, ours: float, theirs: float) -> Iterator[str]:
+def _find_missed(name: str, asked: Threshold, ours: float, theirs: float) -> Iterator[str]:
     sign = -1 if name in LOWER_IS_BETTER else 1
     gain = theirs - ours if name in LOWER_IS_BETTER else ours - theirs
     if asked.threshold is not None and sign * (ours - asked.threshold) < 0:

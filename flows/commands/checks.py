@@ -1,4 +1,4 @@
-"""Checks of configuration and servers before a command starts its work."""
+"""Checks before a command starts its work: configuration, servers, whether there is any."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import InputError
+from flows.answers import Answer, answer_nothing_to_do
+from flows.printing import out
 
 
 def load_checked(path: Path, accept_licence: bool = False) -> DistillConfig:
@@ -45,3 +47,10 @@ def check_prefect() -> None:
             f"PREFECT_API_URL {url} cannot be reached: {reason}. Start that server, correct the "
             "address, or unset it for a server of the run's own."
         )
+
+
+def say_nothing_to_do(command: str, message: str, json: bool) -> Answer:
+    """Return that there is nothing to do yet, and say why unless JSON is asked for."""
+    if not json:
+        out.say(message)
+    return answer_nothing_to_do(command, message)

@@ -14,12 +14,11 @@ from flows.answers import (
     PROMOTE_CODES,
     Answer,
     answer_comparison,
-    answer_nothing_to_do,
     name_ending,
 )
-from flows.commands.checks import load_checked
+from flows.commands.checks import load_checked, say_nothing_to_do
 from flows.commands.options import Config, DetailedExitCodes, DryRun, Json, WaitMinutes
-from flows.printing import out, print_notes, print_promotion, print_side_by_side
+from flows.printing import print_notes, print_promotion, print_side_by_side
 from flows.version_answers import answer_promotion
 
 
@@ -47,7 +46,7 @@ def compare(
 
     absent = find_absent(client, first) or find_absent(client, second)
     if absent is not None:
-        return _say_nothing_to_do("compare", f"Nothing to compare: {absent}.", json)
+        return say_nothing_to_do("compare", f"Nothing to compare: {absent}.", json)
     from distill_tasks.data.rows import read_rows
     from distill_tasks.data.settings import RowFormat
     from distill_tasks.measuring.latency import MeasureConfig
@@ -91,7 +90,7 @@ def promote(
     client = open_checked(written.tracking)
     absent = find_missing(client, written.registry.model, CHALLENGER)
     if version is None and absent is not None:
-        return _say_nothing_to_do("promote", f"Nothing to promote: {absent}.", json)
+        return say_nothing_to_do("promote", f"Nothing to promote: {absent}.", json)
     settings = load_checked(config)
     from flows.promote import promote as promote_flow
 
@@ -101,9 +100,3 @@ def promote(
     ending = name_ending(promotion, dry_run)
     codes = DETAILED_CODES if detailed_exit_codes else PROMOTE_CODES
     return answer_promotion("promote", promotion, ending, codes.get(ending, 0))
-
-
-def _say_nothing_to_do(command: str, message: str, json: bool) -> Answer:
-    if not json:
-        out.say(message)
-    return answer_nothing_to_do(command, message)

@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from distill_tasks.core.errors import InputError
-from flows.answers import Answer, Ending, answer_nothing_to_do
+from flows.answers import Answer, Ending
+from flows.commands.checks import say_nothing_to_do
 from flows.commands.options import DryRun, Json
 from flows.printing import out, print_history, print_promotion
 from flows.version_answers import EventAnswer, HistoryAnswer, ReviewAnswer, answer_promotion
@@ -91,10 +92,7 @@ def rollback(
     if absent is None and to is None:
         absent = find_missing(client, name, PREVIOUS)
     if absent is not None:
-        message = f"Nothing to roll back to: {absent}."
-        if not json:
-            out.say(message)
-        return answer_nothing_to_do("rollback", message)
+        return say_nothing_to_do("rollback", f"Nothing to roll back to: {absent}.", json)
     from registry.history import name_user
     from registry.promote import Wish, roll_back
 
