@@ -136,19 +136,38 @@ def give_another_chance(client: MlflowClient, registered: Registered) -> None:
 def move_aliases(client: MlflowClient, name: str, move: Move) -> None:
     """Make one version champion and another previous.
 
-    The move is recorded first, so that `finish_move` can complete it after a kill at any point.
+    The move is recorded first, so that `finish_move` can complete it after a kill at any point;
+    `cross_out` ends it.
     """
     client.set_registered_model_tag(name, MOVE, json.dumps(asdict(move)))
     _carry_out(client, name, move)
 
 
 def finish_move(client: MlflowClient, name: str) -> Move | None:
-    """Complete a change of champion that was interrupted; return it if there was one."""
+    """Complete a change of champion that was interrupted; return it if there was one.
+
+    `cross_out` ends it.
+    """
     move = find_unfinished(client, name)
     if move is not None:
         logger.warning("%s: an interrupted %s is completed", name, move.kind)
         _carry_out(client, name, move)
     return move
+
+
+def cross_out(client: MlflowClient, name: str, move: Move | None) -> None:
+    """Forget a move that was carried out: the last of all writes, after the lease is given back.
+
+    A kill before it has the same command complete the move; a kill after it leaves nothing to do.
+    Between them a second roll back would undo the first. A move that another process has begun
+    since stays.
+    """
+    written = get_model(client, name).tags.get(MOVE)
+    if move is None or written is None:
+        return
+    known = TypeAdapter(Move).validate_json(written)
+    if replace(known, previous=move.previous) == move:  # a person may have deleted the previous
+        client.delete_registered_model_tag(name, MOVE)
 
 
 def find_unfinished(client: MlflowClient, name: str) -> Move | None:
@@ -192,8 +211,6 @@ def _carry_out(client: MlflowClient, name: str, move: Move) -> None:
     mark_champion(client, name, move.champion)
     if move.event is not None:
         History(client, name).append(move.event)
-    if MOVE in get_model(client, name).tags:
-        client.delete_registered_model_tag(name, MOVE)
 
 
 def get_model(client: MlflowClient, name: str) -> RegisteredModel:

@@ -16,6 +16,7 @@ from registry.aliases import (
     Move,
     Registered,
     aliases_of,
+    cross_out,
     find_unfinished,
     finish_move,
     move_aliases,
@@ -64,6 +65,7 @@ def promote_version(
         _check_basis(client, registered, gate, kept=read_gate(client, registered))
         move = _plan(client, registered, gate, approval)
         move_aliases(client, registered.model, move)
+    cross_out(client, registered.model, move)
     return describe_move(registered.model, move, gate.reason, dry_run)
 
 
@@ -109,6 +111,7 @@ def finish_promotion(client: MlflowClient, model: str, dry_run: bool = False) ->
     if move is not None and not dry_run:
         with lease(client, model):
             move = finish_move(client, model)  # another process may have completed it by now
+        cross_out(client, model, move)
     if move is None:
         return None
     return describe_completed(model, move, dry_run)
@@ -143,10 +146,13 @@ def roll_back(
     with lease(client, model):
         completed = finish_move(client, model)
         if completed is not None and completed.kind == "roll back":
-            return describe_completed(model, completed, dry_run)
-        move = _plan_back(client, model, wish)
-        move_aliases(client, model, move)
-    return describe_move(model, move, wish.why, dry_run)
+            move, found = completed, describe_completed(model, completed, dry_run)
+        else:
+            move = _plan_back(client, model, wish)
+            move_aliases(client, model, move)
+            found = describe_move(model, move, wish.why, dry_run)
+    cross_out(client, model, move)
+    return found
 
 
 def _plan_back(client: MlflowClient, model: str, wish: Wish) -> Move:

@@ -18,6 +18,7 @@ from registry.aliases import (
     VERDICT,
     Registered,
     aliases_of,
+    cross_out,
     finish_move,
 )
 from registry.history import Event, History
@@ -48,7 +49,8 @@ def register_candidate(
     client = MlflowClient(config.tracking.uri)
     _make_model(client, config)
     with lease(client, config.registry.model):
-        finish_move(client, config.registry.model)
+        move = finish_move(client, config.registry.model)
+    cross_out(client, config.registry.model, move)
     registered = find_version(client, config.registry.model, candidate.student.digest)
     if registered is None:
         registered = _make_version(client, findings, candidate, report, distillation)
