@@ -22,7 +22,7 @@ from distill_tasks.stages.preview import estimate_labels
 FOLDER = Path(__file__).parents[2] / "examples" / "llm"
 BUILD = "POTSTILL_BUILD_LLAMA"
 """The variable that has the server built where it is not: ten minutes, too much for CI."""
-ROWS = {"train": 20, "validation": 20, "transfer": 10}
+ROWS = {"train": 100, "validation": 20, "transfer": 10}
 HELD_OUT_ROWS = 10
 
 pytestmark = pytest.mark.slow

@@ -61,7 +61,7 @@ def test_a_server_takes_the_whole_way_from_rows_to_roll_back(quick, server, tmp_
     for champion, previous in ((1, 2), (2, 1)):
         code, said = run(tmp_path, LOGIN, "rollback", path)
         assert code == 0, said
-        assert f"is now version {champion} (rolled back); previous: version {previous}." in said
+        assert f"is now version {champion} (no reason given); previous: version {previous}." in said
     code, said = run(tmp_path, LOGIN, "promote", path, "--version", 1)
     assert code == 1, said
     assert "Nothing was promoted: NO BEATS" in said
