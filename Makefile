@@ -1,5 +1,6 @@
 # make demo   real text, a real teacher, a champion in the registry
 # make test   the default test suite
+# make up     a production on this machine: Prefect, MLflow, a worker, all deployments; make down
 # make docs   the documentation as pages, in site/
 # make ui     MLflow's UI on what the demo wrote, or CONFIG=... did
 # make bench  every benchmark that its code has outdated, or NAME=... alone
@@ -13,12 +14,12 @@ DATA := examples/reuters/data/held_out.parquet
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint ui schema docs notebook readme bench clean
+.PHONY: demo up down test test-slow lint ui schema docs notebook readme bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,docs,llm,onnx,optuna]"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable ".[dev,docs,llm,onnx,optuna,production]"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.installed requirements-demo.txt
@@ -35,6 +36,12 @@ demo: $(DATA)
 
 ui: $(VENV)/.installed
 	@$(BIN)/potstill ui $(CONFIG)
+
+up: $(DATA)
+	@$(BIN)/python production/local.py up
+
+down: $(VENV)/.installed
+	@$(BIN)/python production/local.py down
 
 test: $(VENV)/.installed
 	$(PYTEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,9 +16,11 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
+from distill_tasks.core.credentials import refuse_credentials
 from distill_tasks.core.errors import InputError, shortlist
 from distill_tasks.core.mistakes import explain_first
 from distill_tasks.core.settings import Settings, count_grid, expand_grid
@@ -92,14 +95,18 @@ class BudgetConfig(Settings):
 
 
 LOCAL_UI = "http://127.0.0.1:5000"
+TRACKING_URI = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+"""Where MLflow records unless a configuration says it; MLflow changes the variable later."""
 
 
 class TrackingConfig(Settings):
     """Where runs and models are recorded."""
 
     uri: str = Field(
-        "sqlite:///mlflow.db",
-        description="MLflow tracking URI: a database or a server, without a password.",
+        default_factory=lambda: TRACKING_URI,
+        validate_default=True,
+        description="MLflow tracking URI: a database or a server, without a password; when absent, "
+        "that of MLFLOW_TRACKING_URI in the environment, or sqlite:///mlflow.db.",
     )
     experiment: str = Field("potstill", min_length=1, description="MLflow experiment.")
     ui: str | None = Field(
@@ -108,6 +115,18 @@ class TrackingConfig(Settings):
         description="Address of MLflow's UI, in links and for `potstill ui`; when absent, the "
         f"server in `uri`, or {LOCAL_UI} for a database.",
     )
+
+    @classmethod
+    def at(cls, uri: str | None) -> Self:
+        """Return the tracking at an address, or where a configuration that names none has it."""
+        return cls() if uri is None else cls(uri=uri)
+
+    @field_validator("uri")
+    @classmethod
+    def _refuse_password(cls, uri: str) -> str:
+        """Refuse a password that the environment brings: what is written was looked at before."""
+        refuse_credentials({"tracking.uri": uri})
+        return uri
 
     @property
     def is_server(self) -> bool:
@@ -211,7 +230,7 @@ class DistillConfig(Settings):
         None, description="What the run may take; when absent, the whole grid is trained."
     )
     cost: CostConfig | None = Field(None, description="Prices; when absent, none are reported.")
-    tracking: TrackingConfig = Field(TrackingConfig(), description="MLflow tracking.")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="MLflow tracking.")
     registry: RegistryConfig = Field(description="MLflow Model Registry.")
 
     @property

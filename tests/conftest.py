@@ -59,6 +59,12 @@ def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return lambda name, make: make_once(shared / name, make)
 
 
+@pytest.fixture(autouse=True)
+def no_tracking_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out where MLflow wrote in an earlier test: it is the default of commands."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_base(once: Once) -> Path:
     """A random BERT of 4 layers × 32 with a word-level vocabulary, as a local folder."""

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from distill_tasks.core.errors import InputError
+from flows.commands.options import TrackingUri
 from flows.printing import out
 
 
@@ -23,7 +24,7 @@ def export(
         Parameter(help="Repository of the hub, as ORG/NAME; the token is HF_TOKEN."),
     ] = None,
     public: Annotated[bool, Parameter(help="Make a new repository public.", negative="")] = False,
-    tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Copy a champion with its code, requirements and card (README.md) to a folder.
 
@@ -35,7 +36,7 @@ def export(
     from distill_tasks.tracking.store import check_tracking, open_store
 
     name, version = _split(name, version)
-    tracking = TrackingConfig(uri=tracking_uri)
+    tracking = TrackingConfig.at(tracking_uri)
     check_tracking(tracking)
     from registry.export import check_push, export_version, push_folder
 

@@ -8,6 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter, validators
 
 Config = Annotated[Path, Parameter(help="The distill.yaml.")]
+TrackingUri = Annotated[
+    str | None,
+    Parameter(
+        help="MLflow tracking URI; else that of a distill.yaml that is given, MLFLOW_TRACKING_URI, "
+        "or sqlite:///mlflow.db."
+    ),
+]
 DryRun = Annotated[bool, Parameter(help="Say what would happen and change nothing.", negative="")]
 WaitMinutes = Annotated[
     float,

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from distill_tasks.core.errors import InputError
+from flows.commands.options import TrackingUri
 from flows.printing import out
 
 
@@ -24,7 +25,7 @@ def predict(
         Parameter(help="Column of the texts; may be given several times. `text`, by default."),
     ] = (),
     overwrite: Annotated[bool, Parameter(help="Replace what is there.", negative="")] = False,
-    tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Write a file's rows with the label, its confidence and whether the model abstains.
 
@@ -36,7 +37,7 @@ def predict(
     from distill_tasks.tracking.store import check_tracking, open_store
 
     refuse_output(file, output, overwrite)
-    tracking = TrackingConfig(uri=tracking_uri)
+    tracking = TrackingConfig.at(tracking_uri)
     check_tracking(tracking)
     from registry.predict import predict_file
     from registry.served import open_served

@@ -17,7 +17,14 @@ from flows.answers import (
     name_ending,
 )
 from flows.commands.checks import load_checked, say_nothing_to_do
-from flows.commands.options import Config, DetailedExitCodes, DryRun, Json, WaitMinutes
+from flows.commands.options import (
+    Config,
+    DetailedExitCodes,
+    DryRun,
+    Json,
+    TrackingUri,
+    WaitMinutes,
+)
 from flows.printing import print_notes, print_promotion, print_side_by_side
 from flows.version_answers import answer_promotion
 
@@ -31,14 +38,14 @@ def compare(
     label_column: Annotated[str, Parameter(help="Gold labels; may be absent.")] = "label",
     label_separator: Annotated[str | None, Parameter(help="As in data.label_separator.")] = None,
     merge_labels: Annotated[bool, Parameter(help="As data.merge_labels.", negative="")] = False,
-    tracking_uri: Annotated[str, Parameter(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+    tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> Answer:
     """Compare two registered models on the same rows, quality and latency, in one run.
 
     Example: potstill compare models:/reuters-r8@champion models:/reuters-r8@challenger --on r.csv
     """
-    tracking = TrackingConfig(uri=tracking_uri)
+    tracking = TrackingConfig.at(tracking_uri)
     from distill_tasks.tracking.store import open_checked
     from registry.addresses import find_absent
 

@@ -9,16 +9,12 @@ from cyclopts import Parameter
 from distill_tasks.core.errors import InputError
 from flows.answers import Answer, Ending
 from flows.commands.checks import say_nothing_to_do
-from flows.commands.options import DryRun, Json
+from flows.commands.options import DryRun, Json, TrackingUri
 from flows.printing import out, print_history, print_promotion
 from flows.version_answers import EventAnswer, HistoryAnswer, ReviewAnswer, answer_promotion
 
 Model = Annotated[
     str, Parameter(help="The registered model's name, or a distill.yaml that names it.")
-]
-TrackingUri = Annotated[
-    str | None,
-    Parameter(help="MLflow tracking URI; that of the distill.yaml, or sqlite:///mlflow.db."),
 ]
 By = Annotated[str | None, Parameter(help="Who decides; the user of this process by default.")]
 

@@ -1,5 +1,8 @@
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -10,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill_tasks.config import load_config, parse_config, write_schema
+from distill_tasks import config
+from distill_tasks.config import TrackingConfig, load_config, parse_config, write_schema
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.yaml_file import read_yaml
 from distill_tasks.stages.prepare import check_config
@@ -517,3 +521,18 @@ def test_a_preset_completes_a_configuration(plain, preset):
     config = parse_config(plain | read_yaml(preset), str(preset))
     assert config.budget.minutes > 0
     assert config.evaluate.finalists <= len(config.students) <= 12
+
+
+def test_where_mlflow_records_by_default_is_what_its_variable_says():
+    show = "from distill_tasks.config import TrackingConfig; print(TrackingConfig().uri)"
+    for uri in ("", "https://mlflow.example.org"):
+        known = os.environ | {"MLFLOW_TRACKING_URI": uri}
+        done = subprocess.run([sys.executable, "-c", show], env=known, stdout=-1, text=True)
+        assert done.stdout.strip() == (uri or "sqlite:///mlflow.db")
+
+
+def test_a_password_in_the_variable_of_mlflow_is_refused(monkeypatch):
+    monkeypatch.setattr(config, "TRACKING_URI", "https://ann:geheim@mlflow.example.org")
+    with pytest.raises(InputError, match=r"`tracking.uri` holds a password") as caught:
+        TrackingConfig()
+    assert "geheim" not in str(caught.value)
