@@ -37,9 +37,11 @@ ITERATIONS = 50
 PAIRS_GB, FEWEST_PAIRS = 2.0, 5
 """Memory for the history of L-BFGS, which consists of pairs of arrays of all weights, and the
 least number of pairs."""
-LAYER_COPIES, ROW_COPIES = 8, 20
-"""Arrays held at once beside the pairs: of all weights in float32, and (rows, classes) in float64;
-as measured (docs/decisions.md)."""
+LAYER_COPIES, ROW_COPIES, KEPT_COPIES = 8, 20, 4
+"""Arrays held at once beside the pairs: of all weights in float32; (rows, classes) in float64 for
+the rows whose loss is computed at once, as measured (docs/decisions.md); and in float32 for all."""
+LOSS_ROWS = 65_536
+"""Rows whose loss is computed at once; up to so many rows are one piece."""
 EPOCHS, BATCH_ROWS, LEARNING_RATE = 10, 64, 1e-2
 """Learning rate of Adam, which trains students with a hidden layer."""
 SPREAD = 0.1
@@ -122,7 +124,8 @@ class BagOfWordsStudent(Student):
             return 4 * LAYER_COPIES * terms * self.hidden_units / 1e9
         weights = terms * classes
         copies = LAYER_COPIES + 2 * count_pairs(weights)
-        return (4 * copies * weights + 8 * ROW_COPIES * rows * classes) / 1e9
+        at_once = 8 * ROW_COPIES * min(rows, LOSS_ROWS) * classes
+        return (4 * copies * weights + at_once + 4 * KEPT_COPIES * rows * classes) / 1e9
 
     def train(self, training_set: TrainingSet, folder: Path) -> list[Curve]:
         """Train the student into ``folder`` as numpy weights and return its training curve.
@@ -213,11 +216,9 @@ def fit_linear(features: csr_matrix, training_set: TrainingSet) -> tuple[Weights
     values, by_term = weights.detach().numpy(), features.T.tocsr()
 
     def loss_and_gradient() -> float:
-        scores = features @ values[:-1] + values[-1]
-        loss, slope = loss_and_slope(scores.astype(np.float64), training_set)
+        loss, slope = loss_and_slope(features @ values[:-1] + values[-1], training_set)
         decay = WEIGHT_DECAY * values
         decay[-1] = 0
-        slope = slope.astype(np.float32)
         gradient = np.vstack([by_term @ slope, slope.sum(axis=0)]) + decay
         weights.grad = torch.from_numpy(gradient)
         return loss + 0.5 * float((decay * values).sum())
@@ -234,15 +235,27 @@ def fit_linear(features: csr_matrix, training_set: TrainingSet) -> tuple[Weights
 
 
 def loss_and_slope(
-    logits: NDArray[np.float64], training_set: TrainingSet
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the distillation loss of logits (rows, classes) and its derivative by the logits."""
+    scores: NDArray[np.float32], training_set: TrainingSet
+) -> tuple[float, NDArray[np.float32]]:
+    """Return the distillation loss of logits (rows, classes) and its derivative by the logits.
+
+    It is computed in float64, and in pieces of rows, which bounds its memory; a term that compares
+    rows with each other takes all of them at once.
+    """
     import torch
 
-    student = torch.from_numpy(logits).requires_grad_()
-    loss = find_loss(student, training_set)
-    (slope,) = torch.autograd.grad(loss, student)
-    return float(loss.detach()), slope.numpy()
+    total = len(scores)
+    piece = total if "dist" in training_set.objective.terms else LOSS_ROWS
+    loss, slope = 0.0, np.empty_like(scores)
+    for begin in range(0, total, piece):
+        rows = slice(begin, begin + piece)
+        student = torch.from_numpy(scores[rows].astype(np.float64)).requires_grad_()
+        share = len(student) / total
+        mean = find_loss(student, training_set, rows)
+        (steep,) = torch.autograd.grad(mean, student)
+        loss += share * float(mean.detach())
+        slope[rows] = share * steep.numpy()
+    return loss, slope
 
 
 @dataclass(frozen=True)

@@ -473,3 +473,14 @@ def test_less_than_none_is_refused(written, key):
     written["students"] = [{"family": "bag_of_words", key: -1}]
     with pytest.raises(InputError, match=rf"students\.0\.{key}.*at least 0"):
         parse_config(written, "test")
+
+
+@pytest.mark.parametrize("terms", [{"kl": 1.0}, {"dist": 1.0}])
+def test_the_loss_in_pieces_is_that_of_all_rows(training_set, monkeypatch, terms):
+    training_set = replace(training_set, objective=replace(training_set.objective, terms=terms))
+    scores = np.random.default_rng(0).normal(size=training_set.soft_labels.logits.shape)
+    loss, slope = loss_and_slope(scores.astype(np.float32), training_set)
+    monkeypatch.setattr(bag_of_words, "LOSS_ROWS", 7)
+    in_pieces, steep = loss_and_slope(scores.astype(np.float32), training_set)
+    assert in_pieces == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(steep, slope, rtol=1e-6, atol=1e-12)
