@@ -276,6 +276,8 @@ def place(path, value):
         case ["data", "train", "hub"]:
             table = {"hub": "a/b", "revision": "c", "split": "train", name: value}
             return {"data": {"train": table}}
+        case ["execution", kind]:
+            return {"execution": {"kind": kind, name: value}}
         case ["cost"]:
             return {"cost": {"machine_hour": 1, name: value}}
     part = {name: value}
