@@ -137,7 +137,7 @@ class _Seat:
                 if isinstance(found, Outcome):
                     return found
                 pass_on(found)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             reason = say_end(process.wait())
             self.end()
             raise LostError(f"its process {reason}") from None
@@ -155,9 +155,12 @@ class _Seat:
 
     def end(self) -> None:
         """End the process at once."""
-        if self._watch is not None:
-            self._watch.end()
+        process, watch = self._process, self._watch
         self._process = self._watch = None
+        if process is not None and watch is not None:
+            watch.end()
+            with contextlib.suppress(OSError), process:  # which closes its pipes
+                pass
 
     def _begin(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(  # noqa: S603  # our own code

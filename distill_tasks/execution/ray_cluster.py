@@ -90,7 +90,10 @@ class RayExecution(Execution):
             return
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
-            own = {"include_dashboard": False, "object_store_memory": OWN_STORE_BYTES}
+            own: dict[str, Any] = {
+                "include_dashboard": False,
+                "object_store_memory": OWN_STORE_BYTES,
+            }
             ray.init("local", **own, **quiet)
         else:
             ray.init(self.address, **quiet)
