@@ -90,11 +90,8 @@ class RayExecution(Execution):
             return
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address is None:
-            own: dict[str, Any] = {
-                "include_dashboard": False,
-                "object_store_memory": OWN_STORE_BYTES,
-            }
-            ray.init("local", **own, **quiet)
+            room = OWN_STORE_BYTES
+            ray.init("local", include_dashboard=False, object_store_memory=room, **quiet)
         else:
             ray.init(self.address, **quiet)
         try:
@@ -150,7 +147,11 @@ class RayWorkers(Workers):
             found: Outcome = ray.get(task)
             return found
         except ray.exceptions.RayTaskError as error:  # before or after our function
-            raise InputError(f"A node cannot do what it is sent: {say_reason(error)}.") from None
+            reason = str(error).strip().splitlines()[-1]  # below the traceback of the node
+            raise InputError(
+                f"A node of the cluster cannot do what it is sent: {reason}. "
+                "Install the same potstill on all nodes; `potstill check` compares them."
+            ) from None
         except ray.exceptions.RayError as error:
             if self._stopped.is_set():  # so that a stopped task crashed, and did not fail
                 raise KeyboardInterrupt from None
