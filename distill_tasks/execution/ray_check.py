@@ -6,6 +6,8 @@ import fcntl
 import os
 import platform
 import socket
+import subprocess
+import sys
 import tempfile
 import uuid
 from contextlib import suppress
@@ -22,20 +24,25 @@ if TYPE_CHECKING:
 
 REACH_S = 5.0
 """How long the head of a cluster may take to answer."""
+ANSWER_S = 30.0
+"""How long it may take to connect to it, where other work keeps the machine busy."""
+CONNECT = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
 NODE_S = 60.0
 """How long a node may take to start a process and look at a file."""
 
 
 def check_cluster(execution: RayExecution, store: Path) -> None:
     """Raise InputError for the first thing that would keep a cluster from training students."""
+    import ray
+
     _check_reached(str(execution.address))
     check_locks(store)
     try:
         with execution.connected():
             nodes = _list_nodes(execution)
             _check_nodes(nodes, store)
-    except (ConnectionError, RuntimeError, ValueError) as error:  # versions, or no head at all
-        raise InputError(
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(  # no head, other versions of Ray or Python, or no token
             f"execution.address {execution.address}: {say_reason(error)}. "
             "Start the cluster with the versions of this machine, or correct the address."
         ) from None
@@ -61,16 +68,23 @@ def look(folder: str, path: str) -> tuple[dict[str, str], str | None, bool]:
 
 
 def _check_reached(address: str) -> None:
-    """Check that something listens, since Ray itself would try for minutes."""
-    if address == "auto":
-        return
+    """Check that Ray listens there, in another process, since it would try for minutes itself."""
+    todo = "Start the cluster (`ray start --head`), or correct the address."
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), REACH_S).close()
+        if host:
+            socket.create_connection((host, int(port)), REACH_S).close()
+        subprocess.run(  # noqa: S603  # our own code
+            [sys.executable, "-c", CONNECT, address], capture_output=True, timeout=ANSWER_S
+        )
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"execution.address {address} cannot be reached: {say_reason(error)}. "
-            "Start the cluster (`ray start --head`), or correct the address."
+            f"execution.address {address} cannot be reached: {say_reason(error)}. {todo}"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"execution.address {address} does not answer as a Ray cluster within {ANSWER_S:g} "
+            f"seconds. {todo}"
         ) from None
 
 
