@@ -32,7 +32,7 @@ BASE = {
     "registry": {"model": "tickets"},
 }
 """What a fragment of a configuration is completed with."""
-FOREIGN = {".", "cd", "curl", "export", "git", "mlflow", "pip", "python"}
+FOREIGN = {".", "cd", "curl", "export", "git", "mlflow", "pip", "python", "ray"}
 """Commands of others, which are taken as they are."""
 
 

@@ -10,7 +10,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from logging.handlers import QueueHandler
@@ -122,9 +122,18 @@ HERE = Here()
 class Execution(Settings, ABC):
     """Where trainings run; nothing that comes out may depend on it."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether all is done in the run's own process, one after another."""
+        return False
+
+    def start(self, tasks: int) -> AbstractContextManager[Workers]:
+        """Return workers for so many tasks, which end with the block, whatever ends it."""
+        return nullcontext(HERE) if self.is_here or not tasks else self.start_workers(tasks)
+
     @abstractmethod
-    def start(self) -> AbstractContextManager[Workers]:
-        """Return workers that end with the block, whatever ends it."""
+    def start_workers(self, tasks: int) -> AbstractContextManager[Workers]:
+        """Return workers in processes of their own."""
 
     def check(self, store: Path) -> None:
         """Raise InputError if the workers cannot work, or cannot share a store with this run."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +21,6 @@ from pydantic import Field
 from distill_tasks.core.orphans import Watch
 from distill_tasks.execution.base import (
     GRACE_S,
-    HERE,
     Execution,
     LostError,
     Outcome,
@@ -54,28 +53,27 @@ class LocalExecution(Execution):
         if self.workers > 1:
             check_locks(store)
 
-    def start(self) -> AbstractContextManager[Workers]:
+    @property
+    def is_here(self) -> bool:
+        """Whether there is one worker, which is the run's own process."""
+        return self.workers == 1
+
+    @contextmanager
+    def start_workers(self, tasks: int) -> Iterator[Workers]:
         """Return the processes, each of which starts when it is first needed."""
-        if self.workers == 1:
-            return contextlib.nullcontext(HERE)
-        return _started(self.workers)
-
-
-@contextmanager
-def _started(count: int) -> Iterator[Workers]:
-    workers = LocalProcesses(count)
-    try:
-        yield workers
-    finally:
-        workers.stop()
+        workers = LocalProcesses(min(self.workers, tasks), among=self.workers)
+        try:
+            yield workers
+        finally:
+            workers.stop()
 
 
 class LocalProcesses(Workers):
     """Processes of this machine that end with this one, even if it is ended by kill -9."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, among: int) -> None:
         self.at_once = at_once
-        self._seats = [_Seat(share_machine(n, at_once, os.environ)) for n in range(at_once)]
+        self._seats = [_Seat(share_machine(n, among, os.environ)) for n in range(at_once)]
         self._free: queue.SimpleQueue[_Seat] = queue.SimpleQueue()
         for seat in self._seats:
             self._free.put(seat)

@@ -10,17 +10,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import distill_tasks
 from distill_tasks.core.digests import digest, digest_file
 from distill_tasks.core.errors import InputError, say_reason
 from distill_tasks.execution.base import can_lock, check_locks
-
-if TYPE_CHECKING:
-    from distill_tasks.execution.ray_cluster import RayExecution
+from distill_tasks.execution.ray_connection import connect
 
 REACH_S = 5.0
 """How long the head of a cluster may take to answer."""
@@ -31,19 +30,22 @@ NODE_S = 60.0
 """How long a node may take to start a process and look at a file."""
 
 
-def check_cluster(execution: RayExecution, store: Path) -> None:
-    """Raise InputError for the first thing that would keep a cluster from training students."""
+def check_cluster(address: str, needs: Mapping[str, float], store: Path) -> None:
+    """Raise InputError for the first thing that would keep a cluster from training students.
+
+    ``needs`` are the cores and GPUs of one student, by Ray's names for them.
+    """
     import ray
 
-    _check_reached(str(execution.address))
+    _check_reached(address)
     check_locks(store)
     try:
-        with execution.connected():
-            nodes = _list_nodes(execution)
+        with connect(address):
+            nodes = _list_nodes(address, needs)
             _check_nodes(nodes, store)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(  # no head, other versions of Ray or Python, or no token
-            f"execution.address {execution.address}: {say_reason(error)}. "
+            f"execution.address {address}: {say_reason(error)}. "
             "Start the cluster with the versions of this machine, or correct the address."
         ) from None
 
@@ -88,19 +90,18 @@ def _check_reached(address: str) -> None:
         ) from None
 
 
-def _list_nodes(execution: RayExecution) -> dict[str, str]:
+def _list_nodes(address: str, needs: Mapping[str, float]) -> dict[str, str]:
     """Return the address of each node by its id; one of them must have room for a student."""
     import ray
 
     listed: Any = ray.nodes  # it has no types
     nodes = [node for node in listed() if node["Alive"]]
-    needs = {"CPU": execution.num_cpus, "GPU": execution.num_gpus}
     if not any(
         all(node["Resources"].get(name, 0) >= needed for name, needed in needs.items())
         for node in nodes
     ):
         raise InputError(
-            f"None of the {len(nodes)} nodes at {execution.address} has {needs['CPU']} cores and "
+            f"None of the {len(nodes)} nodes at {address} has {needs['CPU']:g} cores and "
             f"{needs['GPU']:g} GPUs for a student. Lower execution.num_cpus or num_gpus."
         )
     return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}

@@ -25,6 +25,8 @@ from distill_tasks.execution.base import (
     attempt,
     insist,
 )
+from distill_tasks.execution.ray_check import check_cluster
+from distill_tasks.execution.ray_connection import connect
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -34,8 +36,6 @@ logger = logging.getLogger("potstill")
 MOST_AT_ONCE = 64
 """Tasks submitted at once; those that no node has room for wait in Ray's queue."""
 SECONDS_BETWEEN_LOOKS = 0.5
-OWN_STORE_BYTES = 10**8
-"""Memory of a Ray of our own for objects, which are references alone."""
 
 R = TypeVar("R")
 
@@ -60,54 +60,32 @@ class RayExecution(Execution):
 
     def check(self, store: Path) -> None:
         """Check that Ray is there, its nodes are as this one is, and that they share the store."""
-        from distill_tasks.execution.ray_check import check_cluster
-
         if find_spec("ray") is None:
             raise InputError(
                 "execution.kind is ray, which is not installed. "
                 "`pip install 'potstill[ray]'`, or take execution out."
             )
         if self.address is not None:
-            check_cluster(self, store)
+            check_cluster(self.address, {"CPU": self.num_cpus, "GPU": self.num_gpus}, store)
 
     @contextmanager
-    def start(self) -> Iterator[Workers]:
+    def start_workers(self, tasks: int) -> Iterator[Workers]:
         """Connect to the cluster inside the block, or start one that ends with it."""
-        with self.connected():
-            workers = RayWorkers(self)
+        with connect(self.address):
+            workers = RayWorkers(self, min(tasks, MOST_AT_ONCE))
             try:
                 yield workers
             finally:
                 workers.stop()
 
-    @contextmanager
-    def connected(self) -> Iterator[None]:
-        """Connect to the cluster inside the block, unless this process is connected already."""
-        import ray
-
-        if ray.is_initialized():
-            yield
-            return
-        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if self.address is None:
-            room = OWN_STORE_BYTES
-            ray.init("local", include_dashboard=False, object_store_memory=room, **quiet)
-        else:
-            ray.init(self.address, **quiet)
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
 
 class RayWorkers(Workers):
     """Tasks of a Ray cluster that this process is connected to."""
 
-    at_once = MOST_AT_ONCE
-
-    def __init__(self, execution: RayExecution) -> None:
+    def __init__(self, execution: RayExecution, at_once: int) -> None:
         import ray
 
+        self.at_once = at_once
         needs = {"num_cpus": execution.num_cpus, "num_gpus": execution.num_gpus}
         decorate: Any = ray.remote(max_retries=0, **needs)  # its types count arguments
         self._remote = decorate(work)

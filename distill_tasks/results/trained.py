@@ -110,7 +110,7 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
-    kept = store.manifest("halts", part, "seconds")
+    kept = find_part(run, trial, share)
     known = kept is not None
     if kept is None:
         if whole:
@@ -122,6 +122,19 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     if not known:
         store.keep("halts", part, kept)
     return PartOfTraining(share, model, logits, kept["seconds"])
+
+
+def find_part(run: OpenRun, trial: Trial, share: float) -> dict[str, Any] | None:
+    """Return what is kept of a training that was stopped at a share, or None."""
+    return run.store.manifest("halts", digest(digest_training(run, trial), share), "seconds")
+
+
+def train_partly_there(run: Run, trial: Trial, share: float) -> None:
+    """Train one student up to a share in the process that this is called in.
+
+    What that comes to is in the store, where `train_partly` finds it.
+    """
+    train_partly(run.open(), trial, share)
 
 
 def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:

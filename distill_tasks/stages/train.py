@@ -23,8 +23,9 @@ def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Gr
 
     As many are trained at once as the configuration says. What is stored already is read here.
     """
-    with run.config.execution.start() as workers:
-        stored = find_trained(run.open(), trials) if workers is not HERE else set()
+    execution = run.config.execution
+    stored = set() if execution.is_here else find_trained(run.open(), trials)
+    with execution.start(len(trials) - len(stored)) as workers:
 
         def train_somewhere(trial: Trial) -> StudentReference:
             return train(run, trial, HERE if trial.name in stored else workers)

@@ -19,7 +19,7 @@ from distill_tasks.execution.local import LocalExecution, share_machine
 
 @pytest.fixture(scope="module")
 def workers():
-    with LocalExecution(workers=2).start() as started:
+    with LocalExecution(workers=2).start(4) as started:
         yield started
 
 
@@ -45,8 +45,10 @@ def wait_until(happened, seconds=20):
         time.sleep(0.05)
 
 
-def test_one_worker_is_this_process():
-    with LocalExecution().start() as alone:
+def test_one_worker_is_this_process_and_so_are_any_without_work():
+    with LocalExecution(workers=2).start(0) as idle:
+        assert idle is HERE
+    with LocalExecution().start(4) as alone:
         assert alone is HERE
         assert alone.call(os.getpid) == os.getpid()
 
@@ -99,7 +101,7 @@ def test_an_interrupted_run_has_its_processes_leave_a_checkpoint(tmp_path):
             ended.append(type(error))
 
     def interrupt():
-        with LocalExecution(workers=2).start() as started:
+        with LocalExecution(workers=2).start(4) as started:
             threading.Thread(target=work, args=[started]).start()
             wait_for(tmp_path / "process")
             raise KeyboardInterrupt
@@ -117,7 +119,7 @@ import sys
 from pathlib import Path
 import errands
 from distill_tasks.execution.local import LocalExecution
-with LocalExecution(workers=2).start() as workers:
+with LocalExecution(workers=2).start(4) as workers:
     workers.call(errands.stop_well, Path(sys.argv[1]))
 """
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def workers():
     """A Ray of the run's own."""
-    with known_to_nodes(), RayExecution().start() as started:
+    with known_to_nodes(), RayExecution().start(4) as started:
         yield started
 
 
