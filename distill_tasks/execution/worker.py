@@ -6,6 +6,7 @@ output, each pickled by the process at the other end, which is the run's own.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -14,6 +15,7 @@ import threading
 from typing import Any
 
 from distill_tasks.core.process import set_up_process
+from distill_tasks.core.terminal import terminal
 from distill_tasks.execution.base import LineSender, attempt
 
 
@@ -22,6 +24,7 @@ def main() -> None:
     set_up_process()
     tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
+    terminal.file = io.StringIO()  # the run's own process shows how far things are
     lock = threading.Lock()
 
     def send(found: Any) -> None:
