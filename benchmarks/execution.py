@@ -54,7 +54,7 @@ WAYS: dict[str, ExecutionConfig] = {
 def main() -> None:
     """Print the table and the JSON line."""
     logging.disable(logging.WARNING)
-    os.environ["RAY_worker_niceness"] = "0"  # else other work on the machine goes before Ray's
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # else other work on the machine goes before Ray's
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
     digests = set()
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def train(run: Run, execution: ExecutionConfig, work: str) -> tuple[float, Grid]
     with execution.start(len(trials)) as workers:
         grid = Grid().add(
             trials,
-            lambda trial: workers.call(train_there, run, trial),
+            lambda trial: workers.call(trial.name, train_there, run, trial),
             workers.at_once,
         )
     return time.perf_counter() - start, grid

@@ -98,10 +98,10 @@ class Workers(ABC):
     """How many calls may be waited for at once, each by a thread of its own."""
 
     @abstractmethod
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, about: str, function: Callable[..., R], *arguments: Any) -> R:
         """Return what a function of some module returns, or raise what it raises.
 
-        What it makes goes into the store; arguments and result are references, small enough to be
+        ``about`` says in the log what is done. What it makes goes into the store; arguments and result are references, small enough to be
         passed between processes.
         """
 
@@ -111,7 +111,7 @@ class Here(Workers):
 
     at_once = 1
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, about: str, function: Callable[..., R], *arguments: Any) -> R:  # noqa: ARG002
         """Call the function."""
         return function(*arguments)
 

@@ -79,9 +79,9 @@ class LocalProcesses(Workers):
             self._free.put(seat)
         self._stopped = False
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, about: str, function: Callable[..., R], *arguments: Any) -> R:
         """Call the function in a process that has nothing else to do."""
-        result: R = insist(function.__name__, lambda: self._ask((function, arguments)))
+        result: R = insist(about, lambda: self._ask((function, arguments)))
         return result
 
     def stop(self) -> None:

@@ -134,8 +134,9 @@ def _ask_nodes(nodes: list[str], path: str) -> dict[str, Any]:
 
     def ask(node: str) -> Any:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        decorate: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        return decorate(look).remote(str(Path.cwd()), path)
+        remote: Any = ray.remote  # its types count arguments
+        task = remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(look)
+        return task.remote(str(Path.cwd()), path)
 
     try:
         answers = ray.get([ask(node) for node in nodes], timeout=NODE_S)

@@ -87,19 +87,19 @@ class RayWorkers(Workers):
 
         self.at_once = at_once
         needs = {"num_cpus": execution.num_cpus, "num_gpus": execution.num_gpus}
-        decorate: Any = ray.remote(max_retries=0, **needs)  # its types count arguments
-        self._remote = decorate(work)
+        remote: Any = ray.remote  # its types count arguments
+        self._remote = remote(max_retries=0, **needs)(work)
         self._running: set[ObjectRef[Outcome]] = set()
         self._stopped = threading.Event()
 
-    def call(self, function: Callable[..., R], *arguments: Any) -> R:
+    def call(self, about: str, function: Callable[..., R], *arguments: Any) -> R:
         """Have the cluster call the function, again on another node where one was lost."""
         where = str(Path.cwd()), logger.getEffectiveLevel()
 
         def once() -> Outcome:
             return self._collect(self._remote.remote(where, function, arguments))
 
-        result: R = insist(function.__name__, once)
+        result: R = insist(about, once)
         return result
 
     def stop(self) -> None:

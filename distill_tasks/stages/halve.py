@@ -66,7 +66,8 @@ def halve(run: Run) -> Halving:
 
         def train_somewhere(trial: Trial, share: float) -> PartOfTraining:
             if workers is not HERE and find_part(opened, trial, share) is None:
-                workers.call(train_partly_there, run, trial, share)
+                about = f"halve {trial.student.name}"
+                workers.call(about, train_partly_there, run, trial, share)
             return train_partly(opened, trial, share)
 
         return halve_grid(opened, train_somewhere, workers.at_once)

@@ -129,7 +129,10 @@ def label_in_shards(
     with config.execution.start(len(shards)) as workers:
 
         def ask(prefix: str) -> int:
-            return workers.call(label_shard, config, corpus, teacher, prefix)
+            rows: int = workers.call(
+                f"label shard {prefix}", label_shard, config, corpus, teacher, prefix
+            )
+            return rows
 
         return sum(map_at_once(ask, shards, workers.at_once))
 

@@ -15,7 +15,7 @@ from distill_tasks.stages.stage import stage
 @stage("train {trial.name}")
 def train(run: Run, trial: Trial, workers: Workers = HERE) -> StudentReference:
     """Train one student, in this process unless workers are given."""
-    return workers.call(train_there, run, trial)
+    return workers.call(f"train {trial.name}", train_there, run, trial)
 
 
 def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Grid:

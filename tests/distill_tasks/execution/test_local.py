@@ -50,7 +50,7 @@ def test_one_worker_is_this_process_and_so_are_any_without_work():
         assert idle is HERE
     with LocalExecution().start(4) as alone:
         assert alone is HERE
-        assert alone.call(os.getpid) == os.getpid()
+        assert alone.call("getpid", os.getpid) == os.getpid()
 
 
 def test_two_work_at_once_in_processes_of_their_own_and_their_lines_are_said_here(
@@ -58,7 +58,9 @@ def test_two_work_at_once_in_processes_of_their_own_and_their_lines_are_said_her
 ):
     folders = [tmp_path / str(number) for number in range(4)]
     with caplog.at_level(logging.INFO, "potstill"):
-        found = map_at_once(lambda one: workers.call(errands.say_where, one), folders, 2)
+        found = map_at_once(
+            lambda one: workers.call("say_where", errands.say_where, one), folders, 2
+        )
     processes = {where["process"] for where in found}
     assert 1 <= len(processes) <= 2
     assert str(os.getpid()) not in processes
@@ -71,14 +73,14 @@ def test_two_work_at_once_in_processes_of_their_own_and_their_lines_are_said_her
 
 def test_an_error_is_raised_here_as_it_was_there(workers):
     with pytest.raises(InputError, match="too few rows") as caught:
-        workers.call(errands.refuse, "too few rows")
+        workers.call("refuse", errands.refuse, "too few rows")
     assert "in refuse" in "".join(caught.value.__notes__)
     with pytest.raises(PotstillError, match="UnsendableError: library: went wrong"):
-        workers.call(errands.fail_oddly)
+        workers.call("fail_oddly", errands.fail_oddly)
 
 
 def test_what_was_killed_is_begun_again_and_the_reason_is_said(workers, tmp_path, caplog):
-    assert workers.call(errands.die, tmp_path, 2) == 3
+    assert workers.call("die", errands.die, tmp_path, 2) == 3
     lines = [record.getMessage() for record in caplog.records]
     killed = "its process was killed (SIGKILL), as the system does when memory runs out"
     assert lines == [f"die: {killed}; it is begun again"] * 2
@@ -86,9 +88,9 @@ def test_what_was_killed_is_begun_again_and_the_reason_is_said(workers, tmp_path
 
 def test_what_is_killed_again_and_again_is_given_up(workers, tmp_path):
     with pytest.raises(LostError, match=r"its process was killed .*, 3 times"):
-        workers.call(errands.die, tmp_path, 9)
+        workers.call("die", errands.die, tmp_path, 9)
     assert len(list(tmp_path.iterdir())) == 3
-    assert workers.call(os.getpid) != os.getpid()  # the next task is not affected
+    assert workers.call("getpid", os.getpid) != os.getpid()  # the next task is not affected
 
 
 def test_an_interrupted_run_has_its_processes_leave_a_checkpoint(tmp_path):
@@ -96,7 +98,7 @@ def test_an_interrupted_run_has_its_processes_leave_a_checkpoint(tmp_path):
 
     def work(started):
         try:
-            started.call(errands.stop_well, tmp_path)
+            started.call("stop_well", errands.stop_well, tmp_path)
         except KeyboardInterrupt as error:
             ended.append(type(error))
 
@@ -120,7 +122,7 @@ from pathlib import Path
 import errands
 from distill_tasks.execution.local import LocalExecution
 with LocalExecution(workers=2).start(4) as workers:
-    workers.call(errands.stop_well, Path(sys.argv[1]))
+    workers.call("stop_well", errands.stop_well, Path(sys.argv[1]))
 """
 
 

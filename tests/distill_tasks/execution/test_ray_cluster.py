@@ -27,7 +27,9 @@ def test_tasks_work_in_processes_of_their_own_and_their_lines_are_said_here(
     monkeypatch.chdir(tmp_path)
     folders = [tmp_path / str(number) for number in range(4)]
     with caplog.at_level(logging.INFO, "potstill"):
-        found = map_at_once(lambda one: workers.call(errands.say_where, one), folders, 4)
+        found = map_at_once(
+            lambda one: workers.call("say_where", errands.say_where, one), folders, 4
+        )
     assert str(os.getpid()) not in {where["process"] for where in found}
     assert {where["folder"] for where in found} == {str(tmp_path)}
     assert {where["threads"] for where in found} == {"1"}
@@ -37,13 +39,13 @@ def test_tasks_work_in_processes_of_their_own_and_their_lines_are_said_here(
 
 def test_an_error_is_raised_here_as_it_was_there(workers):
     with pytest.raises(InputError, match="too few rows"):
-        workers.call(errands.refuse, "too few rows")
+        workers.call("refuse", errands.refuse, "too few rows")
     with pytest.raises(PotstillError, match="UnsendableError: library: went wrong"):
-        workers.call(errands.fail_oddly)
+        workers.call("fail_oddly", errands.fail_oddly)
 
 
 def test_what_was_killed_is_begun_again_and_the_reason_is_said(workers, tmp_path, caplog):
-    assert workers.call(errands.die, tmp_path, 1) == 2
+    assert workers.call("die", errands.die, tmp_path, 1) == 2
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("die: its process was lost: ")
     assert line.endswith("; it is begun again")
