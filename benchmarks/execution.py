@@ -88,7 +88,7 @@ def main() -> None:
 def make_run(folder: Path) -> Run:
     """Return a run whose rows a saved teacher has answered."""
     base = save_encoder(folder / "encoder")
-    static = {"family": "static", "model": base, "dimensions": [64, 96, 128, 160], "epochs": 24}
+    static = {"family": "static", "model": base, "dimensions": [64, 96, 128, 160], "epochs": 16}
     words = {"family": "bag_of_words", "max_features": [3000, 3500, 4000, 4500]}
     written = {
         "name": "execution",

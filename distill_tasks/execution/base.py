@@ -101,8 +101,8 @@ class Workers(ABC):
     def call(self, about: str, function: Callable[..., R], *arguments: Any) -> R:
         """Return what a function of some module returns, or raise what it raises.
 
-        ``about`` says in the log what is done. What it makes goes into the store; arguments and result are references, small enough to be
-        passed between processes.
+        ``about`` says in the log what is done. What it makes goes into the store; arguments and
+        result are references, small enough to be passed between processes.
         """
 
 

@@ -14,8 +14,8 @@ import sys
 import threading
 from typing import Any
 
+from distill_tasks.core.live import terminal
 from distill_tasks.core.process import set_up_process
-from distill_tasks.core.terminal import terminal
 from distill_tasks.execution.base import LineSender, attempt
 
 
