@@ -63,4 +63,5 @@ def stop_well(folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     (folder / "process").write_text(str(os.getpid()))
-    time.sleep(120)
+    for _ in range(2400):
+        time.sleep(0.05)

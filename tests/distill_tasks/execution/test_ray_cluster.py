@@ -2,6 +2,8 @@
 
 import logging
 import os
+import threading
+import time
 
 import errands
 import pytest
@@ -49,3 +51,28 @@ def test_what_was_killed_is_begun_again_and_the_reason_is_said(workers, tmp_path
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("die: its process was lost: ")
     assert line.endswith("; it is begun again")
+
+
+@pytest.mark.usefixtures("workers")
+def test_an_interrupted_run_has_its_tasks_leave_a_checkpoint(tmp_path):
+    ended = []
+
+    def work(started):
+        try:
+            started.call("stop_well", errands.stop_well, tmp_path)
+        except KeyboardInterrupt as error:
+            ended.append(type(error))
+
+    def interrupt():
+        with RayExecution().start(1) as started:
+            threading.Thread(target=work, args=[started]).start()
+            while not (tmp_path / "process").is_file():
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert (tmp_path / "checkpoint").read_text() == "SIGINT"
+    for _ in range(100):  # the thread looks twice a second
+        time.sleep(0.05 * (not ended))
+    assert ended == [KeyboardInterrupt]
