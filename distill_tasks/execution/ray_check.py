@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import distill_tasks
 from distill_tasks.core.digests import digest, digest_file
 from distill_tasks.core.errors import InputError, say_reason
 from distill_tasks.execution.base import can_lock, check_locks
@@ -52,7 +51,7 @@ def check_cluster(address: str, needs: Mapping[str, float], store: Path) -> None
 
 def describe_here() -> dict[str, str]:
     """Return what must be the same on all nodes."""
-    package = Path(distill_tasks.__file__).parent
+    package = Path(__file__).parents[1]
     code = {str(path.relative_to(package)): path for path in sorted(package.rglob("*.py"))}
     return {
         "Python": platform.python_version(),

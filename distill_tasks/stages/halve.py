@@ -67,7 +67,7 @@ def halve(run: Run) -> Halving:
         def train_somewhere(trial: Trial, share: float) -> PartOfTraining:
             if workers is not HERE and find_part(opened, trial, share) is None:
                 about = f"halve {trial.student.name}"
-                workers.call(about, train_partly_there, run, trial, share)
+                workers.call(about, partial(train_partly_there, run, trial, share))
             return train_partly(opened, trial, share)
 
         return halve_grid(opened, train_somewhere, workers.at_once)

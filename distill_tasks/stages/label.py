@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -129,9 +130,8 @@ def label_in_shards(
     with config.execution.start(len(shards)) as workers:
 
         def ask(prefix: str) -> int:
-            rows: int = workers.call(
-                f"label shard {prefix}", label_shard, config, corpus, teacher, prefix
-            )
+            shard = partial(label_shard, config, corpus, teacher, prefix=prefix)
+            rows: int = workers.call(f"label shard {prefix}", shard)
             return rows
 
         return sum(map_at_once(ask, shards, workers.at_once))
