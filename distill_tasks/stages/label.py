@@ -116,7 +116,7 @@ def label(
 ) -> LabelsReference:
     """Have every row answered by the teacher, by several processes at once where it may be."""
     began, asked = time.monotonic(), label_in_shards(config, corpus, teacher)
-    return label_rows(config, corpus.open(), teacher, asked, began)
+    return label_rows(config, corpus.open(), teacher, asked=asked, began=began)
 
 
 def label_in_shards(
@@ -130,8 +130,8 @@ def label_in_shards(
     with config.execution.start(len(shards)) as workers:
 
         def ask(prefix: str) -> int:
-            shard = partial(label_shard, config, corpus, teacher, prefix=prefix)
-            rows: int = workers.call(f"label shard {prefix}", shard)
+            ask_one = partial(label_shard, config, corpus, teacher=teacher, prefix=prefix)
+            rows: int = workers.call(f"label shard {prefix}", ask_one)
             return rows
 
         return sum(map_at_once(ask, shards, workers.at_once))
