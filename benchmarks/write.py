@@ -26,6 +26,7 @@ ALL = (
     "registry_size",
     "promotions",
     "answers_store",
+    "execution",
     "censored",
     "sampling",
     "rows",

@@ -26,6 +26,7 @@ from distill_tasks.core.mistakes import explain_first
 from distill_tasks.core.settings import Settings, count_grid, expand_grid
 from distill_tasks.core.yaml_file import read_yaml
 from distill_tasks.data.settings import DataConfig
+from distill_tasks.execution import ExecutionConfig, LocalExecution
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
@@ -228,6 +229,9 @@ class DistillConfig(Settings):
     select: SelectConfig = Field(SelectConfig(), description="The choice among the students.")
     budget: BudgetConfig | None = Field(
         None, description="What the run may take; when absent, the whole grid is trained."
+    )
+    execution: ExecutionConfig = Field(
+        LocalExecution(), description="Where students are trained; what comes out is the same."
     )
     cost: CostConfig | None = Field(None, description="Prices; when absent, none are reported.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="MLflow tracking.")

@@ -32,7 +32,7 @@ BASE = {
     "registry": {"model": "tickets"},
 }
 """What a fragment of a configuration is completed with."""
-FOREIGN = {".", "cd", "curl", "export", "git", "mlflow", "pip", "python"}
+FOREIGN = {".", "cd", "curl", "export", "git", "mlflow", "pip", "python", "ray"}
 """Commands of others, which are taken as they are."""
 
 
@@ -276,6 +276,8 @@ def place(path, value):
         case ["data", "train", "hub"]:
             table = {"hub": "a/b", "revision": "c", "split": "train", name: value}
             return {"data": {"train": table}}
+        case ["execution", kind]:
+            return {"execution": {"kind": kind, name: value}}
         case ["cost"]:
             return {"cost": {"machine_hour": 1, name: value}}
     part = {name: value}

@@ -13,7 +13,7 @@ from distill_tasks.teachers import TeacherConfig
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("core", "problems", "data", "scoring", "serving", "training", "llm", "teachers", "students"),
-    *("measuring", "plugins", "config", "results", "tracking", "reporting"),
+    *("execution", "measuring", "plugins", "config", "results", "tracking", "reporting"),
     *("stages", "registry", "flows"),
 )
 """The packages in the order of their imports: each uses those before it, and no other."""

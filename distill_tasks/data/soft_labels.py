@@ -145,6 +145,11 @@ class SoftLabelStore:
         return None
 
 
+def digest_prefix(text: str) -> str:
+    """Return the first of the hexadecimal characters of a text's digest."""
+    return digest_texts([text])[0][0]
+
+
 class RowIndex:
     """Finds rows by their digests, which are kept as sorted numbers: 16 bytes a row."""
 

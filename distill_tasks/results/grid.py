@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.errors import NothingQualifiesError, say_error, stop_if_disk_full
+from distill_tasks.execution.base import map_at_once
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import Run
 from distill_tasks.students import Student
@@ -69,23 +70,33 @@ class Grid:
         """Return everything made for the named students: seeds, controls, variants."""
         return [student for student in self.students if student.student in names]
 
-    def add(self, trials: Sequence[Trial], train: Callable[[Trial], StudentReference]) -> Grid:
+    def add(
+        self,
+        trials: Sequence[Trial],
+        train: Callable[[Trial], StudentReference],
+        at_once: int = 1,
+    ) -> Grid:
         """Return the grid with further trials trained; a student with a failed trial is left out.
 
+        So many are trained ``at_once``, by threads of their own.
         Raises NothingQualifiesError if no student is left.
         """
-        students, failed = [*self.students], dict(self.failed)
-        for trial in trials:
+        failed = dict(self.failed)
+
+        def try_one(trial: Trial) -> StudentReference | None:
             name = trial.student.name
             if name in failed:
-                continue
+                return None
             try:
-                students.append(train(trial))
+                return train(trial)
             except Exception as error:  # noqa: BLE001  # one failed training must not end the run
                 stop_if_disk_full(error)
                 failed[name] = f"its training failed: {trial.name}: {say_error(error)}"
                 logger.warning("train %s: left out, %s", name, failed[name])
-        whole = [student for student in students if student.student not in failed]
+                return None
+
+        trained = [one for one in map_at_once(try_one, trials, at_once) if one is not None]
+        whole = [one for one in (*self.students, *trained) if one.student not in failed]
         if not any(student.distilled for student in whole):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise NothingQualifiesError(f"No student could be trained. {reasons}")

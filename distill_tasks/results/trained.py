@@ -21,7 +21,7 @@ from distill_tasks.measuring.stopwatch import Served, time_served
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.kept import identify, keep_served
 from distill_tasks.results.references import PartOfTraining, StudentReference
-from distill_tasks.results.run import OpenRun, make_training_set
+from distill_tasks.results.run import OpenRun, Run, make_training_set
 from distill_tasks.scoring.predictions import AnswerStore
 from distill_tasks.students.base import TrainingSet
 from distill_tasks.students.controls import without_teacher
@@ -42,8 +42,7 @@ TIMED_CALLS = 20
 
 def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     """Train one student into the store and calibrate it, unless both were done before."""
-    if not trial.synthetic:
-        run = replace(run, corpus=run.corpus.without(SYNTHETIC))
+    run = _without_synthetic(run, trial)
     store, key = run.store, digest_training(run, trial)
     manifest = store.manifest("students", key, "curve", "seconds", "parameters")
     reused = manifest is not None
@@ -84,6 +83,21 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     )
 
 
+def find_trained(run: OpenRun, trials: Iterable[Trial]) -> set[str]:
+    """Return the names of the trials that the store holds whole."""
+    names = set()
+    for trial in trials:
+        key = digest_training(_without_synthetic(run, trial), trial)
+        if run.store.manifest("students", key) is not None:
+            names.add(trial.name)
+    return names
+
+
+def train_there(run: Run, trial: Trial) -> StudentReference:
+    """Train one student in the process that this is called in, of whatever machine."""
+    return train_one(run.open(), trial)
+
+
 def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     """Train one student up to a share of its training, from which `train_one` continues.
 
@@ -96,7 +110,7 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     whole, part = store.manifest("students", key) is not None, digest(key, share)
     folder = store.folder("students", key) if whole else store.draft("students", key)
     model = folder / SERVED
-    kept = store.manifest("halts", part, "seconds")
+    kept = find_part(run, trial, share)
     known = kept is not None
     if kept is None:
         if whole:
@@ -108,6 +122,19 @@ def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:
     if not known:
         store.keep("halts", part, kept)
     return PartOfTraining(share, model, logits, kept["seconds"])
+
+
+def find_part(run: OpenRun, trial: Trial, share: float) -> dict[str, Any] | None:
+    """Return what is kept of a training that was stopped at a share, or None."""
+    return run.store.manifest("halts", digest(digest_training(run, trial), share), "seconds")
+
+
+def train_partly_there(run: Run, trial: Trial, share: float) -> None:
+    """Train one student up to a share in the process that this is called in.
+
+    What that comes to is in the store, where `train_partly` finds it.
+    """
+    train_partly(run.open(), trial, share)
 
 
 def time_shapes(run: OpenRun, folders: dict[str, Path]) -> dict[str, Latency]:
@@ -146,6 +173,13 @@ def join_losses(epochs: list[Curve], steps: Iterable[TrainingStep]) -> list[Curv
             point["train/rows_per_s"] = step.rows_per_s
         points[step.step] = points.get(step.step, {}) | point
     return [points[step] for step in sorted(points)]
+
+
+def _without_synthetic(run: OpenRun, trial: Trial) -> OpenRun:
+    """Return the run with the rows that a trial learns from."""
+    if trial.synthetic:
+        return run
+    return replace(run, corpus=run.corpus.without(SYNTHETIC))
 
 
 def _make_trial_set(run: OpenRun, trial: Trial) -> TrainingSet:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -11,13 +13,19 @@ from distill_tasks.config import AUTO, DistillConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine
 from distill_tasks.core.errors import say_error, stop_if_disk_full
+from distill_tasks.execution.base import HERE, map_at_once
 from distill_tasks.measuring.latency import find_band, tie
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial, first_trials
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining
 from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.results.trained import time_shapes, train_partly
+from distill_tasks.results.trained import (
+    find_part,
+    time_shapes,
+    train_partly,
+    train_partly_there,
+)
 from distill_tasks.scoring.intervals import lowest_gaps, plain_value
 from distill_tasks.scoring.scorecard import Predictions, quality_statistic
 from distill_tasks.stages.stage import stage
@@ -36,6 +44,10 @@ FEWEST_STUDENTS = 7
 """From so many on, ``auto`` halves."""
 
 
+TrainPartly = Callable[[Trial, float], PartOfTraining]
+"""Trains a student up to a share of its training."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A student on a rung."""
@@ -49,18 +61,34 @@ class Contender:
 @stage("stop weak students early")
 def halve(run: Run) -> Halving:
     """Stop students on the way."""
-    return halve_grid(run.open())
+    opened, competing = run.open(), list_competing(run.config, run.left_out)
+    with run.config.execution.start(len(competing)) as workers:
+
+        def train_somewhere(trial: Trial, share: float) -> PartOfTraining:
+            if workers is not HERE and find_part(opened, trial, share) is None:
+                about = f"halve {trial.student.name}"
+                workers.call(about, partial(train_partly_there, run, trial, share))
+            return train_partly(opened, trial, share)
+
+        return halve_grid(opened, train_somewhere, workers.at_once)
 
 
-def halve_grid(run: OpenRun) -> Halving:
+def list_competing(config: DistillConfig, left_out: Collection[str] = ()) -> list[Trial]:
+    """Return the trials of students that can be stopped on the way; none if nobody is."""
+    trials = [trial for trial in first_trials(config, left_out) if trial.student.in_rungs]
+    return trials if will_halve(config) and len(trials) > 1 else []
+
+
+def halve_grid(run: OpenRun, train: TrainPartly | None = None, at_once: int = 1) -> Halving:
     """Train the grid rung by rung, and stop whom another student surely beats at no more latency.
 
     Students compete that can be stopped; the others train in seconds. One that fails here stays
-    in, so that its training says why.
+    in, so that its training says why. ``train`` is called for so many ``at_once``; by default
+    students train in this process.
     """
     config, objective = run.config, run.objective
-    trials = [trial for trial in first_trials(config, run.left_out) if trial.student.in_rungs]
-    if not will_halve(config) or len(trials) < 2:
+    trials = list_competing(config, run.left_out)
+    if not trials:
         return Halving(0, [], 0.0, reused=True)
     loss = config.loss.model_dump(exclude={"suspicious_weight"})  # it is in the lesson's digest
     key = digest(
@@ -72,7 +100,7 @@ def halve_grid(run: OpenRun) -> Halving:
     )
 
     def race() -> Halving:
-        halving = SuccessiveHalving(run, Evaluator(run, "validation"))
+        halving = SuccessiveHalving(run, Evaluator(run, "validation"), train, at_once)
         for share in RUNGS:
             halving.reach(share, trials)
         return halving.finish()
@@ -84,9 +112,17 @@ def halve_grid(run: OpenRun) -> Halving:
 class SuccessiveHalving:
     """The students of one grid on their way."""
 
-    def __init__(self, run: OpenRun, evaluator: Evaluator) -> None:
+    def __init__(
+        self,
+        run: OpenRun,
+        evaluator: Evaluator,
+        train: TrainPartly | None = None,
+        at_once: int = 1,
+    ) -> None:
         self.run = run
         self.evaluator = evaluator
+        self.train = train or partial(train_partly, run)
+        self.at_once = at_once
         self.latencies: dict[str, float] = {}
         self.parts: dict[str, PartOfTraining] = {}
         self.stops: dict[str, Stop] = {}
@@ -94,15 +130,12 @@ class SuccessiveHalving:
     def reach(self, share: float, trials: list[Trial]) -> None:
         """Train all who still run up to a share of their training, and stop whom others beat."""
         running = [trial for trial in trials if trial.student.name not in self.stops]
-        parts = {}
-        for trial in running:
-            name = trial.student.name
-            logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
-            try:
-                parts[name] = train_partly(self.run, trial, share)
-            except Exception as error:  # noqa: BLE001  # its own training says why
-                stop_if_disk_full(error)
-                logger.warning("halve %s: %s", name, say_error(error))
+        trained = map_at_once(partial(self._try_one, share), running, self.at_once)
+        parts = {
+            trial.student.name: part
+            for trial, part in zip(running, trained, strict=True)
+            if part is not None
+        }
         if not parts:
             return
         self.parts |= parts
@@ -121,6 +154,16 @@ class SuccessiveHalving:
         """Return who was stopped and what that saved."""
         whole_s = sum(part.seconds / part.share for part in self.parts.values())
         return Halving(len(self.parts), list(self.stops.values()), whole_s, reused=False)
+
+    def _try_one(self, share: float, trial: Trial) -> PartOfTraining | None:
+        name = trial.student.name
+        logger.info("halve %s: to %.3g %% of its training", name, 100 * share)
+        try:
+            return self.train(trial, share)
+        except Exception as error:  # noqa: BLE001  # its own training says why
+            stop_if_disk_full(error)
+            logger.warning("halve %s: %s", name, say_error(error))
+            return None
 
     def _predictions(self, part: PartOfTraining) -> Predictions:
         return Predictions(part.validation, self.evaluator.calibrate(part.validation))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from distill_tasks.data.corpus import Corpus
 from distill_tasks.data.near_repeats import keep_near_repeats
 from distill_tasks.data.sampling import keep_sample
 from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.execution.base import map_at_once
 from distill_tasks.llm.label_prior import (
     FEWEST_ROWS,
     PriorChoice,
@@ -23,6 +25,7 @@ from distill_tasks.llm.label_prior import (
     estimate_prior,
 )
 from distill_tasks.problems.classification import find_known
+from distill_tasks.results.labelling import can_shard, label_shard, list_shards
 from distill_tasks.results.references import CorpusReference, LabelsReference, TeacherReference
 from distill_tasks.results.sampling import find_sample, list_rounds
 from distill_tasks.results.teacher import find_labels, make_teacher, teacher_context
@@ -32,16 +35,23 @@ from distill_tasks.teachers.keeping import keep_answers
 logger = logging.getLogger("potstill")
 
 
-def label_rows(config: DistillConfig, corpus: Corpus, teacher: TeacherReference) -> LabelsReference:
+def label_rows(
+    config: DistillConfig,
+    corpus: Corpus,
+    teacher: TeacherReference,
+    asked: int = 0,
+    began: float | None = None,
+) -> LabelsReference:
     """Ask the teacher for every text that it labels and has not answered before.
 
     A row of validation or held-out that it does not answer is kept as one that it knows nothing
-    of: all classes are equally likely.
+    of: all classes are equally likely. ``asked`` says about how many rows it was asked already,
+    since ``began``.
     """
     root = find_labels(config)
     answers, store = SoftLabelStore(root, teacher.digest, teacher.classes), Store(config.work_dir)
     spent = store.manifest("labelling", teacher.digest, "seconds") or {"seconds": 0.0}
-    start, asked = time.monotonic(), 0
+    start = time.monotonic() if began is None else began
     context = teacher_context(config, corpus, teacher.model, teacher.identity)
     for texts in list_rounds(config, corpus, answers):
         if due := answers.missing(texts):
@@ -104,8 +114,27 @@ def teach(
 def label(
     config: DistillConfig, corpus: CorpusReference, teacher: TeacherReference
 ) -> LabelsReference:
-    """Have every row answered by the teacher."""
-    return label_rows(config, corpus.open(), teacher)
+    """Have every row answered by the teacher, by several processes at once where it may be."""
+    began, asked = time.monotonic(), label_in_shards(config, corpus, teacher)
+    return label_rows(config, corpus.open(), teacher, asked=asked, began=began)
+
+
+def label_in_shards(
+    config: DistillConfig, corpus: CorpusReference, teacher: TeacherReference
+) -> int:
+    """Have workers ask the teacher, shard by shard, and return about how many rows.
+
+    There are none where one process asks about everything.
+    """
+    shards = list_shards(config, corpus, teacher) if can_shard(config) else []
+    with config.execution.start(len(shards)) as workers:
+
+        def ask(prefix: str) -> int:
+            ask_one = partial(label_shard, config, corpus, teacher=teacher, prefix=prefix)
+            rows: int = workers.call(f"label shard {prefix}", ask_one)
+            return rows
+
+        return sum(map_at_once(ask, shards, workers.at_once))
 
 
 def _choose_prior(corpus: Corpus, answers: SoftLabelStore) -> PriorChoice | None:

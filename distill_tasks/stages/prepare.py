@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ def check_config(config: DistillConfig) -> Corpus:
     Raises InputError for the first thing that would fail later.
     """
     Store(config.work_dir).check_writable()
+    config.execution.check(Path(config.work_dir))
     choose_variants(config.export)
     if config.search.optuna is not None:
         check_optuna()

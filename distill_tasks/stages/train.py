@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distill_tasks.execution.base import HERE, Workers
 from distill_tasks.results.grid import Grid, Trial
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import Run
-from distill_tasks.results.trained import train_one
+from distill_tasks.results.trained import find_trained, train_there
 from distill_tasks.stages.stage import stage
 
 
 @stage("train {trial.name}")
-def train(run: Run, trial: Trial) -> StudentReference:
-    """Train one student."""
-    return train_one(run.open(), trial)
+def train(run: Run, trial: Trial, workers: Workers = HERE) -> StudentReference:
+    """Train one student, in this process unless workers are given."""
+    return workers.call(f"train {trial.name}", train_there, run, trial)
 
 
 def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Grid:
-    """Train students one after another, each a task of its own, and return the grid with them."""
-    return (grid or Grid()).add(trials, lambda trial: train(run, trial))
+    """Train students, each a task of its own, and return the grid with them.
+
+    As many are trained at once as the configuration says. What is stored already is read here.
+    """
+    execution = run.config.execution
+    stored = set() if execution.is_here else find_trained(run.open(), trials)
+    with execution.start(len(trials) - len(stored)) as workers:
+
+        def train_somewhere(trial: Trial) -> StudentReference:
+            return train(run, trial, HERE if trial.name in stored else workers)
+
+        return (grid or Grid()).add(trials, train_somewhere, workers.at_once)

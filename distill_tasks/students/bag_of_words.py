@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
@@ -21,6 +20,7 @@ from distill_tasks.students.base import Student, TrainingSet, find_loss
 from distill_tasks.students.folder import check_served, describe_model
 from distill_tasks.students.terms import Terms, count_terms, weigh_terms
 from distill_tasks.training.curve import Curve
+from distill_tasks.training.device import one_thread
 from distill_tasks.training.random_weights import seeded
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class BagOfWordsStudent(Student):
         texts = training_set.rows.texts
         kinds = self._read_terms(texts)
         features = hstack([kind.features for kind in kinds], format="csr")
-        with _one_thread():
+        with one_thread():
             if self.hidden_units:
                 weights, curve = fit_network(features, self.hidden_units, training_set)
             else:
@@ -185,23 +185,6 @@ def _answer(features: csr_matrix, weights: Weights) -> NDArray[np.float32]:
 def count_pairs(weights: int) -> int:
     """Return the length of the history of L-BFGS: all steps, fewer for millions of weights."""
     return min(ITERATIONS, max(FEWEST_PAIRS, int(PAIRS_GB * 1e9 / (8 * weights))))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use a single thread inside the block.
-
-    The vectors are short: a second thread saves half a second if a core is idle, and may cost many
-    seconds if none is. The result then does not depend on the number of threads either.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit_linear(features: csr_matrix, training_set: TrainingSet) -> tuple[Weights, list[Curve]]:

@@ -35,6 +35,7 @@ from distill_tasks.students.token_vectors import (
 )
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.curve import Curve
+from distill_tasks.training.device import one_thread
 from distill_tasks.training.random_weights import seeded
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class StaticStudent(Student):
             hidden = torch.nn.Linear(embeddings.shape[1], HIDDEN_UNITS)
             output = torch.nn.Linear(HIDDEN_UNITS, len(training_set.classes))
         network = Network(bag, hidden, output)
-        curve = _fit(network, tokens, training_set, self)
+        with one_thread():
+            curve = _fit(network, tokens, training_set, self)
         network.save(folder)
         tokenizer.save(str(folder / "tokenizer.json"))
         describe_model(

@@ -98,6 +98,9 @@ class Teacher(Settings, ABC):
     ready: ClassVar[bool] = True
     """Whether it can answer without training; a teacher that is not ready is trained first."""
 
+    in_shards: ClassVar[bool] = False
+    """Whether several processes may ask it at once, each about rows of its own."""
+
     @property
     def start(self) -> Checkpoint | None:
         """The model that exists before the run; None if the teacher has no weights here.
@@ -220,6 +223,8 @@ class Teacher(Settings, ABC):
 
 class LocalTeacher(Teacher):
     """A teacher with weights on this machine, from which students can start; it can be timed."""
+
+    in_shards = True
 
     @property
     @abstractmethod

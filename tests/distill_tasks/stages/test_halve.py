@@ -8,11 +8,13 @@ from builders import open_run
 from samples import make_rows, write_settings, write_splits
 
 from distill_tasks.config import parse_config
+from distill_tasks.execution import LocalExecution
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.outcomes import Halving, Stop
 from distill_tasks.results.references import PartOfTraining
-from distill_tasks.results.run import OpenRun
+from distill_tasks.results.run import OpenRun, start_run
+from distill_tasks.results.teacher import make_teacher
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.scorecard import Predictions
 from distill_tasks.stages.halve import (
@@ -20,9 +22,12 @@ from distill_tasks.stages.halve import (
     RUNGS,
     Contender,
     SuccessiveHalving,
+    halve,
     halve_grid,
     will_halve,
 )
+from distill_tasks.stages.label import label_rows
+from distill_tasks.stages.prepare import check_config, keep_corpus
 from distill_tasks.students import LayersStudent
 
 GOOD, RUINED = (f"layers-2-epochs-4-learning-rate-{rate}" for rate in ("0.0003", "0.5"))
@@ -99,6 +104,19 @@ def test_a_grid_is_halved_and_never_twice(grid, run):
     assert names == [GOOD, "bag-of-words-50"]
     again = halve_grid(run)
     assert again == replace(found, reused=True)
+
+
+@pytest.mark.slow
+def test_who_is_stopped_does_not_depend_on_where_students_train(grid, tmp_path):
+    where = {"work_dir": str(tmp_path), "execution": LocalExecution(workers=2)}
+    config = grid.model_copy(update=where)
+    corpus = check_config(config)
+    teacher = make_teacher(config, corpus)
+    labels = label_rows(config, corpus, teacher)
+    beside = start_run(config, keep_corpus(config, corpus), teacher, labels)
+    found = halve.fn(beside)
+    assert list(found.reasons) == [RUINED]
+    assert found == replace(halve_grid(beside.open()), reused=False)
 
 
 def test_a_student_that_fails_on_the_way_is_left_to_its_own_training(grid, run, tmp_path, caplog):
