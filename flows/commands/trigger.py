@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
-from distill_tasks.core.errors import InputError
+from distill_tasks.core.credentials import mask_credentials
+from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.overrides import parse_overrides
 from flows.answers import Answer, Ending
 from flows.commands.options import Json, Set
 from flows.printing import out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from prefect.client.orchestration import SyncPrefectClient
 
     from flows.trigger import Deployed
@@ -58,7 +63,6 @@ def trigger(
     """
     if timeout_minutes is not None and not wait:
         raise InputError("--timeout says how long to wait. Add --wait, or leave it out.")
-    overrides = parse_overrides(set_ or ())
     from flows.trigger import (
         NoWorkerError,
         await_worker,
@@ -66,9 +70,10 @@ def trigger(
         find_deployment,
         open_server,
     )
-    from flows.trigger_answers import Shown, answer_unfinished
+    from flows.trigger_answers import Shown, answer_unfinished, summarize
 
-    with open_server() as client:
+    with _summarized(deployment), open_server() as client:
+        overrides = parse_overrides(set_ or ())
         found = find_deployment(client, deployment)
         parameters = check_parameters(found, config, overrides)
         try:
@@ -78,7 +83,7 @@ def trigger(
         else:
             timeout_s = None if timeout_minutes is None else 60 * timeout_minutes
             answer, shown = _run(client, found, parameters, wait=wait, timeout_s=timeout_s)
-    _add_summary(answer, shown)
+        _add(summarize(answer, shown))
     if not json and answer.outcome not in (Ending.NO_WORKER, Ending.TIMED_OUT):
         out.say(answer.message)
     return answer
@@ -122,11 +127,20 @@ def _name_break(error: BaseException, run_id: str) -> tuple[Ending, str]:
     return ending, str(error)
 
 
-def _add_summary(answer: TriggerAnswer, shown: Shown) -> None:
-    """Append the outcome to the file that CI shows, where there is one."""
-    from flows.trigger_answers import summarize
+@contextmanager
+def _summarized(deployment: str) -> Iterator[None]:
+    """Add what is wrong, where something is, to the summary too."""
+    try:
+        yield
+    except PotstillError as error:
+        said = as_markdown(mask_credentials(str(error)))
+        _add(f"## {as_markdown(deployment)}: not started, or not followed\n\n{said}\n")
+        raise
 
+
+def _add(section: str) -> None:
+    """Append a section to the file that CI shows, where there is one."""
     path = os.environ.get(SUMMARY)
     if path:
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(summarize(answer, shown))
+            file.write(section)
