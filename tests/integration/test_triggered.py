@@ -105,7 +105,7 @@ def site(tmp_path_factory, tiny_base, empty_mlflow):
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     serve = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -148,7 +148,7 @@ def in_shell(site, script, **environment):
 
 
 def in_time(site, script, **environment):
-    """Run a step that triggers a run; keep the seconds beside those from its creation to its end."""
+    """Run a step that triggers a run; keep what it takes beside the run's own time."""
     begun = datetime.now(UTC)
     done = in_shell(site, script, **environment)
     took_s = (datetime.now(UTC) - begun).total_seconds()
@@ -171,7 +171,7 @@ def states_of(run):
     with get_client(sync_client=True) as client:
         one = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         tasks = client.read_task_runs(flow_run_filter=one)
-    return [(task.name.split("-")[0], task.state_name) for task in tasks]
+    return [(task.task_key.split(".")[-1].split("-")[0], task.state_name) for task in tasks]
 
 
 def steps():
