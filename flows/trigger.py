@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -245,24 +245,11 @@ def follow(
     Raises TimedOutError after so many seconds, and NoWorkerError if no worker is left before the
     run has begun: it goes on, or waits, all the same.
     """
-    lines = _Lines(run_id)
-    begun = answered = checked = time.monotonic()
+    begun = checked = time.monotonic()
     cancel = f"Cancel it with `prefect flow-run cancel {run_id}`."
-    while True:
-        try:
-            run = client.read_flow_run(run_id)
-            lines.tell(client, run)
-            answered = time.monotonic()
-        except (httpx.TransportError, PrefectHTTPStatusError) as error:
-            if time.monotonic() - answered > SECONDS_WITHOUT_SERVER:
-                raise PotstillError(
-                    f"The Prefect server does not answer any more, so the end of {run_id} is not "
-                    f"known: {error}"
-                ) from None
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            continue
+    for run in _look(client, run_id):
         if run.state is not None and run.state.is_final():
-            return run
+            break
         now = time.monotonic()
         if timeout_s is not None and now - begun > timeout_s:
             raise TimedOutError(
@@ -272,9 +259,29 @@ def follow(
         waits = run.state is not None and run.state.is_scheduled()
         if waits and now - checked > SECONDS_BETWEEN_WORKER_CHECKS:
             checked = now
-            absence = _find_absence(client, deployed.about)
-            if absence is not None:
-                raise NoWorkerError(f"{deployed.name}: {absence} The run waits for it. {cancel}")
+            with suppress(httpx.TransportError, PrefectHTTPStatusError):
+                absence = _find_absence(client, deployed.about)
+                if absence is not None:
+                    said = f"{deployed.name}: {absence} The run waits for it. {cancel}"
+                    raise NoWorkerError(said)
+    return run
+
+
+def _look(client: SyncPrefectClient, run_id: UUID) -> Iterator[FlowRun]:
+    """Yield a run again and again, and log what is new of it; a server may be away for a while."""
+    lines, answered = _Lines(run_id), time.monotonic()
+    while True:
+        try:
+            run = client.read_flow_run(run_id)
+            lines.tell(client, run)
+            answered = time.monotonic()
+            yield run
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if time.monotonic() - answered > SECONDS_WITHOUT_SERVER:
+                raise PotstillError(
+                    f"The Prefect server does not answer any more, so the end of {run_id} is not "
+                    f"known: {error}"
+                ) from None
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 

@@ -14,7 +14,7 @@ from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.core.markup import as_markdown
 from distill_tasks.core.overrides import parse_overrides
-from flows.answers import Answer, Ending
+from flows.answers import CODES, Answer, Ending
 from flows.commands.options import Json, Set
 from flows.printing import out
 
@@ -84,8 +84,8 @@ def trigger(
             timeout_s = None if timeout_minutes is None else 60 * timeout_minutes
             answer, shown = _run(client, found, parameters, wait=wait, timeout_s=timeout_s)
         _add(summarize(answer, shown))
-    if not json and answer.outcome not in (Ending.NO_WORKER, Ending.TIMED_OUT):
-        out.say(answer.message)
+    if not json and CODES.get(answer.outcome, 0) in (0, CODES[Ending.INTERRUPTED]):
+        out.say(answer.message)  # anything worse is said as an error
     return answer
 
 
