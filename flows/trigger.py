@@ -297,11 +297,10 @@ class _Lines:
     def tell(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """Log what is new; lines of other loggers than ours stay with Prefect."""
         for line in client.read_logs(self._ask()):
-            if line.id in self._told or line.name != "potstill":
-                continue
+            if line.name == "potstill" and line.id not in self._told:
+                logger.log(line.level, "%s", line.message)
             self._told.add(line.id)
             self._since = line.timestamp
-            logger.log(line.level, "%s", line.message)
         if run.state is not None and run.state.id != self._state:
             self._state = run.state.id
             said = f": {mask_credentials(run.state.message)}" if run.state.message else ""
