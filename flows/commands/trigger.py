@@ -105,13 +105,13 @@ def _run(
     link = link_run(run.id)
     if not wait:
         message = f"{found.name} was started: {link}"
-        return answer_unfinished(found.name, Ending.STARTED, message, run, link), Shown()
+        return answer_unfinished(found.name, Ending.STARTED, message, run=run, link=link), Shown()
     logger.info("%s was started: %s", found.name, link)
     try:
         run = follow(client, found, run.id, timeout_s)
     except (NoWorkerError, TimedOutError, KeyboardInterrupt) as error:
         ending, message = _name_break(error, str(run.id))
-        return answer_unfinished(found.name, ending, message, run, link), Shown()
+        return answer_unfinished(found.name, ending, message, run=run, link=link), Shown()
     shown = read_shown(client, run)
     return answer_trigger(found.name, run, link, shown), shown
 
