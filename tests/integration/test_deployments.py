@@ -228,6 +228,8 @@ def test_a_worker_runs_a_deployment_to_its_end(quick, tmp_path):
         (run,) = client.read_flow_runs(deployment_filter=of_name("on-demand"))
         mine = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
         lines = [log.message for log in client.read_logs(mine) if log.name == "potstill"]
+        version = client.read_deployment_by_name("distill/on-demand").version
+    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?|unknown", version)
     assert run.state.is_completed(), run.state
     assert (run.name, run.state.name) == ("animals", "Promoted")
     first = "no champion yet: version 1 is the first"
