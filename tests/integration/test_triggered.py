@@ -56,7 +56,11 @@ def running(command, folder, environment):
             yield service
         finally:
             os.killpg(service.pid, signal.SIGTERM)
-            service.wait(60)
+            try:
+                service.wait(30)
+            except subprocess.TimeoutExpired:  # a worker waits for a server that went first
+                os.killpg(service.pid, signal.SIGKILL)
+                service.wait()
 
 
 def wait_for(found, seconds):
