@@ -74,8 +74,7 @@ def distill(
 ) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    ``config`` may be a path, and ``overrides`` set some of its keys anew, as in
-    ``{"students.0.layers": [1, 2]}``. Another run in the same ``work_dir`` is waited for.
+    ``config`` may be a path, ``overrides`` have dotted keys. A run in the same store is waited for.
     """
     config = open_config(config, accept_licence, overrides)
     with working(config, "distill", wait_minutes, DISTILL):
