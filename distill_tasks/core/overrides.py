@@ -53,7 +53,7 @@ def _replace(node: Any, parts: list[str], depth: int, value: Any) -> Any:
         inner = node or {}
         return {**inner, part: _replace(inner.get(part), parts, depth + 1, value)}
     key, here = ".".join(parts), ".".join(parts[:depth])
-    if not isinstance(node, list):
+    if not isinstance(node, list | tuple):
         raise InputError(
             f"Override `{key}`: `{here}` is {node!r:.{LONGEST_FOUND}}, which has nothing inside. "
             f"Set `{here}` itself."

@@ -87,7 +87,7 @@ def list_answers():
         kind
         for kind in {**vars(answers), **vars(version_answers), **vars(trigger_answers)}.values()
         if isinstance(kind, type) and issubclass(kind, answers.BaseModel)
-        if kind is not answers.BaseModel
+        if kind.__module__.startswith("flows.")
     ]
 
 
