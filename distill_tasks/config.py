@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -22,7 +23,8 @@ from pydantic import (
 
 from distill_tasks.core.credentials import refuse_credentials
 from distill_tasks.core.errors import InputError, shortlist
-from distill_tasks.core.mistakes import explain_first
+from distill_tasks.core.mistakes import explain_first, list_unknown_keys
+from distill_tasks.core.overrides import override
 from distill_tasks.core.settings import Settings, count_grid, expand_grid
 from distill_tasks.core.yaml_file import read_yaml
 from distill_tasks.data.settings import DataConfig
@@ -306,19 +308,29 @@ def _refuse_grid(students: int, tried: str, most: int) -> str:
     )
 
 
-def load_config(path: Path | str) -> DistillConfig:
-    """Read a configuration from YAML.
+def load_config(path: Path | str, overrides: Mapping[str, Any] | None = None) -> DistillConfig:
+    """Read a configuration from YAML, with ``overrides`` by dotted key, as `override` takes them.
 
     Raises InputError for a missing file, broken YAML, or a key or value that is not allowed.
     """
+    return parse_config(read_settings(path), str(path), overrides)
+
+
+def read_settings(path: Path | str) -> dict[str, Any]:
+    """Return a configuration file as plain data, which is not yet validated."""
     written = read_yaml(Path(path))
     if not isinstance(written, dict):
         raise InputError(f"{path} holds no settings. See examples/reuters/distill.yaml.")
-    return parse_config(written, str(path))
+    return written
 
 
-def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
+def parse_config(
+    written: dict[str, Any], source: str, overrides: Mapping[str, Any] | None = None
+) -> DistillConfig:
     """Return the configuration of plain data, or raise InputError naming its first mistake."""
+    if overrides:
+        written = override(written, overrides)
+        source = f"{source} with {shortlist(overrides)} set"
     try:
         return DistillConfig.model_validate(written)
     except ValidationError as error:
@@ -327,6 +339,16 @@ def parse_config(written: dict[str, Any], source: str) -> DistillConfig:
         raise InputError(f"{source}: {explain_first(mistakes, written, schema)}") from None
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def find_unknown_keys(written: dict[str, Any]) -> list[str]:
+    """Return the keys of plain data that a configuration does not have, with what may be meant."""
+    try:
+        DistillConfig.model_validate(written)
+    except ValidationError as error:
+        mistakes = [dict(found) for found in error.errors()]
+        return list_unknown_keys(mistakes, written, DistillConfig.model_json_schema())
+    return []
 
 
 def write_schema() -> str:

@@ -4,7 +4,7 @@ Without it the deployment finds approved versions when its schedule next runs it
 truth, since MLflow's webhooks are not kept where nobody answers. In the environment:
 WEBHOOK_SECRET, the webhook's secret, and what Prefect needs (PREFECT_API_URL).
 
-    python examples/review_webhook.py promote/review --port 8090
+    python examples/review_webhook.py promote/promote --port 8090
     mlflow.MlflowClient().create_webhook(
         "review", "https://this-machine:8090", ["model_version_tag.set"], secret=…)
 """
@@ -73,7 +73,7 @@ def main() -> None:
     from prefect.deployments import run_deployment
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("deployment", help="FLOW/DEPLOYMENT, as in promote/review")
+    parser.add_argument("deployment", help="FLOW/DEPLOYMENT, as in promote/promote")
     parser.add_argument("--port", type=int, default=8090)
     asked = parser.parse_args()
     secret = os.environ["WEBHOOK_SECRET"]

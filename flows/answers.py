@@ -35,9 +35,12 @@ class Ending(StrEnum):
     WOULD_KEEP = "would_stay_challenger"
     WOULD_ROLL_BACK = "would_be_rolled_back"
     NOTHING_TO_DO = "nothing_to_do"
+    STARTED = "started"
     NOTHING_QUALIFIED = "nothing_qualified"
     WRONG_INPUT = "wrong_input"
     INTERRUPTED = "interrupted"
+    TIMED_OUT = "timed_out"
+    NO_WORKER = "no_worker"
     FAILED = "failed"
 
 
@@ -45,6 +48,8 @@ CODES = {
     Ending.FAILED: 1,
     Ending.NOTHING_QUALIFIED: 1,
     Ending.WRONG_INPUT: 2,
+    Ending.TIMED_OUT: 6,
+    Ending.NO_WORKER: 7,
     Ending.INTERRUPTED: 130,  # 128 + SIGINT, as shells have it
 }
 """Exit codes by how a command ended; 0 for all others."""
@@ -54,14 +59,15 @@ DETAILED_CODES = CODES | {
     Ending.NOTHING_QUALIFIED: 4,
     Ending.WAITING: 5,
 }
-"""Exit codes with `--detailed-exit-codes`."""
+"""Exit codes with `--detailed-exit-codes`, and of `trigger`."""
 PROMOTE_CODES = CODES | {Ending.KEPT: 1, Ending.WAITING: 1}
 """Exit codes of `promote`, whose only task is the promotion that was refused."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, or no candidate qualified, or promote was refused, 2 wrong "
     "input, 130 interrupted. With --detailed-exit-codes, run and promote end with 3 where the "
     "challenger was not promoted, with 4 where no candidate qualified, and with 5 where a version "
-    "waits for a person's review."
+    "waits for a person's review. So does trigger --wait, and with 6 where the run had not ended "
+    "in time, with 7 where no worker was there."
 )
 
 
@@ -275,6 +281,8 @@ def answer_nothing_to_do(command: str, message: str) -> Answer:
 
 def name_ending(promotion: Promotion, dry_run: bool = False) -> Ending:
     """Return how an attempt at a promotion ended."""
+    if promotion.idle:
+        return Ending.NOTHING_TO_DO
     if promotion.moved:
         return Ending.PROMOTED
     if promotion.would_move:

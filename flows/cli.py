@@ -26,12 +26,16 @@ from flows.commands.prune import prune
 from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
 from flows.commands.synthesize import synthesize
+from flows.commands.trigger import trigger
 from flows.commands.ui import ui
 from flows.commands.versions import history, review, rollback
 from flows.version_answers import PromotionAnswer
 
 ABOUT = "Distil a large teacher into the small model that goes to production, and prove it may."
-UNFORTUNATE = {Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED}
+UNFORTUNATE = {
+    *(Ending.FAILED, Ending.WRONG_INPUT, Ending.NOTHING_QUALIFIED),
+    *(Ending.TIMED_OUT, Ending.NO_WORKER),
+}
 """What is said as an error."""
 
 logger = logging.getLogger("potstill")
@@ -47,7 +51,7 @@ def schema() -> None:
 
 
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
-    *(init, check, plan, run, label, synthesize),
+    *(init, check, plan, run, label, synthesize, trigger),
     *(compare, promote, review, rollback, history),
     *(predict, export, prune, ui, schema),
 )

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, PlainValidator, Tag
 
-from distill_tasks.config import DistillConfig, load_config
+from distill_tasks.config import DistillConfig, load_config, parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import Store
 from distill_tasks.stages.progress_artifacts import show_trainings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from distill_tasks.core.run_progress import Stage
 
@@ -28,30 +28,58 @@ def _is_path(written: object) -> str:
     return "path" if isinstance(written, str | Path) else "whole"
 
 
+def _keep_as_written(config: DistillConfig | dict[str, Any]) -> DistillConfig | dict[str, Any]:
+    """Leave a configuration to the flow, which validates it with its overrides."""
+    if not isinstance(config, DistillConfig | dict):
+        raise ValueError("must be a configuration or the path of one")
+    return config
+
+
 ConfigOrPath = Annotated[
-    Annotated[DistillConfig, Tag("whole")] | Annotated[Path, Tag("path")],
+    Annotated[
+        DistillConfig | dict[str, Any],
+        PlainValidator(_keep_as_written, json_schema_input_type=DistillConfig),
+        Tag("whole"),
+    ]
+    | Annotated[Path, Tag("path")],
     Discriminator(_is_path),
 ]
 """A configuration, or the path of one. The discriminator has errors speak of what was meant."""
 
 
-def open_config(config: DistillConfig | Path | str, accept_licence: bool = False) -> DistillConfig:
-    """Return a configuration, read from the working directory where its path was given.
+def open_config(
+    config: DistillConfig | dict[str, Any] | Path | str,
+    accept_licence: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> DistillConfig:
+    """Return a configuration with its overrides, read from the working directory if it is a path.
 
-    Raises InputError if the teacher's licence asks to be accepted and is not.
+    Raises InputError if one of them is not allowed, or if the teacher's licence asks to be accepted
+    and is not.
     """
-    found = config if isinstance(config, DistillConfig) else load_config(Path(config))
+    found = _read(config, overrides)
     found.teacher.check_licence(accept_licence)
     return found
 
 
+def _read(
+    config: DistillConfig | dict[str, Any] | Path | str, overrides: Mapping[str, Any] | None
+) -> DistillConfig:
+    if isinstance(config, dict):
+        return parse_config(config, "the configuration", overrides)
+    if not isinstance(config, DistillConfig):
+        return load_config(Path(config), overrides)
+    return parse_config(config.model_dump(), config.name, overrides) if overrides else config
+
+
 def name_run() -> str:
-    """Return the name of the present flow run: that of its configuration, or of a bad file."""
-    config = flow_run.parameters["config"]
+    """Return the name of the present flow run: that of its configuration, or of a bad one."""
+    given = flow_run.parameters
+    config = given["config"]
     try:
-        return open_config(config, accept_licence=True).name
+        return open_config(config, True, given.get("overrides")).name
     except InputError:  # the flow says it
-        return Path(config).name
+        return str(config.get("name", "?")) if isinstance(config, dict) else Path(config).name
 
 
 @contextmanager

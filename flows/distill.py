@@ -7,6 +7,7 @@ from distill_tasks.core.process import set_up_process
 set_up_process()  # a worker loads this file alone
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from prefect import flow
 
@@ -66,13 +67,16 @@ class Outcome:
 
 @flow(name="distill", flow_run_name=name_run)
 def distill(
-    config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES, accept_licence: bool = False
+    config: ConfigOrPath,
+    wait_minutes: float = WAIT_MINUTES,
+    accept_licence: bool = False,
+    overrides: dict[str, Any] | None = None,
 ) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    ``config`` may be a path. Another run in the same ``work_dir`` is waited for.
+    ``config`` may be a path, ``overrides`` have dotted keys. A run in the same store is waited for.
     """
-    config = open_config(config, accept_licence)
+    config = open_config(config, accept_licence, overrides)
     with working(config, "distill", wait_minutes, DISTILL):
         corpus = prepare(config)
         identity = identify_teacher(config, corpus.open())

@@ -6,6 +6,8 @@ from distill_tasks.core.process import set_up_process
 
 set_up_process()  # a worker loads this file alone
 
+from typing import Any
+
 from prefect import flow
 
 from distill_tasks.core.run_lock import WAIT_MINUTES
@@ -20,15 +22,19 @@ from flows.stage_lists import LABEL
 
 @flow(name="label", flow_run_name=name_run)
 def label_only(
-    config: ConfigOrPath, wait_minutes: float = WAIT_MINUTES, accept_licence: bool = False
+    config: ConfigOrPath,
+    wait_minutes: float = WAIT_MINUTES,
+    accept_licence: bool = False,
+    overrides: dict[str, Any] | None = None,
 ) -> LabelsReference:
     """Label all rows of a configuration; a later distillation reads the same store.
 
-    ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most. ``accept_licence`` accepts the
-    terms of a teacher that asks for it.
+    ``config`` is a configuration, or the path of one from the working directory; ``overrides`` set
+    some of its keys anew, as in ``{"seed": 7}``. Another run in the same ``work_dir`` is waited
+    for, for so many minutes at most. ``accept_licence`` accepts the terms of a teacher that asks
+    for it.
     """
-    settings = open_config(config, accept_licence)
+    settings = open_config(config, accept_licence, overrides)
     with working(settings, "label", wait_minutes, LABEL):
         corpus = prepare(settings)
         teacher = teach(settings, corpus)

@@ -6,7 +6,7 @@ from distill_tasks.core.process import set_up_process
 
 set_up_process()  # a worker loads this file alone
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect import flow
 from prefect.flow_runs import pause_flow_run
@@ -32,6 +32,7 @@ from registry.review import (
     close_review,
     decide_review,
     find_decided,
+    find_nothing,
     note_approval,
     reject,
     reopen_review,
@@ -63,14 +64,16 @@ def promote(
     dry_run: bool = False,
     wait_minutes: float = WAIT_MINUTES,
     ask: bool = False,
+    overrides: dict[str, Any] | None = None,
 ) -> Promotion:
     """Carry out what people decided; judge a version, by default the challenger, and promote it.
 
-    ``config`` is a configuration, or the path of one from the working directory. Another run in
-    the same ``work_dir`` is waited for, for so many minutes at most. ``ask`` pauses the run, for a
-    day at most, with a form for the review that a version waits for.
+    ``config`` is a configuration, or the path of one from the working directory; ``overrides`` set
+    some of its keys anew, as in ``{"registry.allowed_drop": 0}``. Another run in the same
+    ``work_dir`` is waited for, for so many minutes at most. ``ask`` pauses the run, for a day at
+    most, with a form for the review that a version waits for.
     """
-    settings = open_config(config)
+    settings = open_config(config, overrides=overrides)
     review = _review(settings, version, dry_run, wait_minutes)
     if ask and review.promotion.waits and review.gate is not None:
         reviewed = Registered(settings.registry.model, review.gate.version, reused=True)
@@ -98,8 +101,11 @@ def _review(
 
 def review_versions(config: DistillConfig, version: int | None, dry_run: bool) -> Review:
     """Carry out what people decided about versions; if nothing, judge one on the present rows."""
-    corpus = prepare(config)
     client = open_store(config.tracking)
+    idle = find_nothing(client, config.registry.model) if version is None else None
+    if idle is not None:
+        return Review(idle)
+    corpus = prepare(config)
     completed = finish_promotion(client, config.registry.model, dry_run)
     if completed is not None:
         return Review(completed)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Literal
 
 from distill_tasks.core.errors import InputError, did_you_mean
 from distill_tasks.results.review import Promotion
-from registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, Registered, aliases_of, tags_of
+from registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    Registered,
+    aliases_of,
+    find_missing,
+    tags_of,
+)
 from registry.gate import STATE
 from registry.history import Event, History
 
@@ -177,3 +185,15 @@ def _set_tags(client: MlflowClient, registered: Registered, tags: dict[str, str]
     """Set tags of a version in their order: the last is what others wait for."""
     for name, text in tags.items():
         client.set_model_version_tag(registered.model, str(registered.version), name, text)
+
+
+def find_nothing(client: MlflowClient, name: str) -> Promotion | None:
+    """Return why there is nothing to judge, as before the first distillation; None if there is."""
+    try:
+        why, aliases = find_missing(client, name, CHALLENGER), aliases_of(client, name)
+    except InputError as error:  # no model of that name yet
+        why, aliases = str(error), {}
+    if why is None or (aliases and find_decided(client, name)):
+        return None
+    champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+    return Promotion(name, champion, previous, moved=False, reason=why, reused=False, idle=True)

@@ -131,6 +131,23 @@ def explain_first(
     return _explain([mistake for mistake in read if mistake.place == first]) + more
 
 
+def list_unknown_keys(
+    mistakes: list[dict[str, Any]], written: dict[str, Any], schema: dict[str, Any]
+) -> list[str]:
+    """Return every key that is not known, each once and with the nearest one that is."""
+    locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
+    read = [
+        _read(mistake, location, schema)
+        for mistake, location in zip(mistakes, locations, strict=True)
+    ]
+    unknown = [
+        f"`{'.'.join(one.place)}`{did_you_mean(one.place[-1], one.node.get('properties', {}))}"
+        for one in read
+        if one.is_unknown_key
+    ]
+    return list(dict.fromkeys(unknown))
+
+
 def _as_written(locations: list[list[int | str]], written: dict[str, Any]) -> list[list[str]]:
     """Return error locations with the students numbered as in the configuration file."""
     students = written.get("students")

@@ -21,15 +21,27 @@ def read_yaml(path: Path) -> Any:
     a repeated key, and nesting or aliases that go too deep.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  # it is safe
+        return _parse(path.read_text(encoding="utf-8"), str(path), "YAML file")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} does not exist. Give the path of a distill.yaml.") from None
-    except RecursionError:
-        raise InputError(f"{path} is nested too deeply to be read.") from None
-    except yaml.MarkedYAMLError as error:
-        raise InputError(f"{path} is no YAML file: {_say(error)}") from None
-    except (yaml.YAMLError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(f"{path!s:.200} is no YAML file: {' '.join(str(error).split())}") from None
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Return what a text in YAML holds, as plain data; raises InputError as `read_yaml` does."""
+    return _parse(text, source, "YAML")
+
+
+def _parse(text: str, source: str, form: str) -> Any:
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506  # it is safe
+    except RecursionError:
+        raise InputError(f"{source} is nested too deeply to be read.") from None
+    except yaml.MarkedYAMLError as error:
+        raise InputError(f"{source} is no {form}: {_say(error)}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{source:.200} is no {form}: {' '.join(str(error).split())}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -76,6 +76,8 @@ class Promotion:
     """Whether this was a dry run of a move."""
     waits: bool = False
     """Whether the version passed the gate, and a person has to approve it."""
+    idle: bool = False
+    """Whether there was no version to judge."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Review:
     @property
     def name(self) -> str:
         """The outcome in a word or two."""
+        if self.promotion.idle:
+            return "Nothing to do"
         if self.promotion.moved:
             return "Promoted"
         if self.promotion.would_move:
@@ -100,6 +104,8 @@ class Review:
     def __str__(self) -> str:
         """Return the outcome in a sentence without a full stop."""
         champion, reason = self.promotion.champion, self.promotion.reason
+        if self.promotion.idle:
+            return reason
         if self.gate is None:
             return f"version {champion} is champion: {reason}"
         if self.promotion.reused:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.overrides import parse_overrides
 from flows.answers import Answer, answer_nothing_to_do
 from flows.printing import out
 
 
-def load_checked(path: Path, accept_licence: bool = False) -> DistillConfig:
+def load_written(path: Path, texts: Sequence[str] | None) -> DistillConfig:
+    """Read a configuration with what `--set` says in place of some of its settings."""
+    return load_config(path, parse_overrides(texts or ()))
+
+
+def load_checked(
+    path: Path, accept_licence: bool = False, texts: Sequence[str] | None = None
+) -> DistillConfig:
     """Read and check a configuration, before a flow and its server are started."""
     from distill_tasks.stages.prepare import check_config
 
-    settings = load_config(path)
+    settings = load_written(path, texts)
     settings.teacher.check_licence(accept_licence)
     check_prefect()
     check_config(settings)

@@ -32,6 +32,15 @@ Json = Annotated[
         negative="",
     ),
 ]
+Set = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        help="A setting for this once, `key=value`: the dotted key as in `students.0.layers`, the "
+        "value as YAML. Again for each.",
+        negative="",
+    ),
+]
 Estimate = Annotated[
     bool,
     Parameter(help="Say what the missing answers would cost, and ask nothing.", negative=""),

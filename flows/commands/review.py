@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from distill_tasks.config import TrackingConfig, load_config
+from distill_tasks.config import TrackingConfig
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from flows.answers import (
     DETAILED_CODES,
@@ -16,12 +16,13 @@ from flows.answers import (
     answer_comparison,
     name_ending,
 )
-from flows.commands.checks import load_checked, say_nothing_to_do
+from flows.commands.checks import load_checked, load_written, say_nothing_to_do
 from flows.commands.options import (
     Config,
     DetailedExitCodes,
     DryRun,
     Json,
+    Set,
     TrackingUri,
     WaitMinutes,
 )
@@ -81,6 +82,7 @@ def promote(
     config: Config,
     *,
     version: Annotated[int | None, Parameter(help="Version; the challenger by default.")] = None,
+    set_: Set = None,
     dry_run: DryRun = False,
     wait_minutes: WaitMinutes = WAIT_MINUTES,
     json: Json = False,
@@ -90,7 +92,7 @@ def promote(
 
     Example: potstill promote examples/reuters/distill.yaml --dry-run
     """
-    written = load_config(config)
+    written = load_written(config, set_)
     from distill_tasks.tracking.store import open_checked
     from registry.aliases import CHALLENGER, find_missing
 
@@ -98,7 +100,7 @@ def promote(
     absent = find_missing(client, written.registry.model, CHALLENGER)
     if version is None and absent is not None:
         return say_nothing_to_do("promote", f"Nothing to promote: {absent}.", json)
-    settings = load_checked(config)
+    settings = load_checked(config, texts=set_)
     from flows.promote import promote as promote_flow
 
     promotion = promote_flow(settings, version, dry_run, wait_minutes)

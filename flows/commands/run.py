@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from distill_tasks.config import DistillConfig, load_config
 from distill_tasks.core.errors import NothingQualifiesError
 from distill_tasks.core.run_lock import WAIT_MINUTES
 from flows.answers import (
@@ -17,13 +16,14 @@ from flows.answers import (
     answer_plan,
     answer_run,
 )
-from flows.commands.checks import check_prefect, load_checked
+from flows.commands.checks import check_prefect, load_checked, load_written
 from flows.commands.options import (
     AcceptLicence,
     Config,
     DetailedExitCodes,
     Estimate,
     Json,
+    Set,
     Smoke,
     WaitMinutes,
 )
@@ -38,20 +38,21 @@ from flows.printing import (
 )
 
 if TYPE_CHECKING:
+    from distill_tasks.config import DistillConfig
     from distill_tasks.core.notes import Note
     from distill_tasks.data.corpus import Corpus
 
 logger = logging.getLogger("potstill")
 
 
-def check(config: Config, *, json: Json = False) -> Answer:
+def check(config: Config, *, set_: Set = None, json: Json = False) -> Answer:
     """Check configuration, rows, teacher and MLflow before any expensive work.
 
     Example: potstill check examples/reuters/distill.yaml
     """
     from distill_tasks.stages.prepare import check_config, report_on_data
 
-    settings = load_config(config)
+    settings = load_written(config, set_)
     check_prefect()
     corpus = check_config(settings)
     notes = [*corpus.findings, *report_on_data(settings, corpus).warnings]
@@ -69,7 +70,7 @@ def _note_looks(config: DistillConfig, corpus: Corpus) -> list[Note]:
     return history.note_looks(corpus.splits["held_out"])
 
 
-def plan(config: Config, *, json: Json = False) -> Answer:
+def plan(config: Config, *, set_: Set = None, json: Json = False) -> Answer:
     """Say how many students a run would train, how large they are and how long they take.
 
     Each shape of student is tried for 20 steps, and the teacher on 160 rows; nothing is kept.
@@ -79,7 +80,7 @@ def plan(config: Config, *, json: Json = False) -> Answer:
     from distill_tasks.stages.plan import plan_run
     from distill_tasks.stages.prepare import check_config
 
-    settings = load_config(config)
+    settings = load_written(config, set_)
     corpus = check_config(settings)
     planned = plan_run(settings, corpus)
     if not json:
@@ -90,6 +91,7 @@ def plan(config: Config, *, json: Json = False) -> Answer:
 def run(
     config: Config,
     *,
+    set_: Set = None,
     wait_minutes: WaitMinutes = WAIT_MINUTES,
     json: Json = False,
     detailed_exit_codes: DetailedExitCodes = False,
@@ -99,7 +101,7 @@ def run(
 
     Example: potstill run examples/reuters/distill.yaml
     """
-    settings = load_checked(config, accept_licence)
+    settings = load_checked(config, accept_licence, set_)
     from distill_tasks.stages.halve import will_halve
     from flows.distill import Outcome, distill
 
@@ -119,6 +121,7 @@ def run(
 def label(
     config: Config,
     *,
+    set_: Set = None,
     estimate: Estimate = False,
     smoke: Smoke = False,
     wait_minutes: WaitMinutes = WAIT_MINUTES,
@@ -129,9 +132,9 @@ def label(
     Example: potstill label examples/reuters/distill.yaml --estimate
     """
     if estimate or smoke:
-        _preview(load_config(config), wait_minutes, accept_licence, smoke=smoke)
+        _preview(load_written(config, set_), wait_minutes, accept_licence, smoke=smoke)
         return
-    settings = load_checked(config, accept_licence)
+    settings = load_checked(config, accept_licence, set_)
     from flows.label import label_only
 
     labels = label_only(settings, wait_minutes, accept_licence)
