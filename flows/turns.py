@@ -145,7 +145,8 @@ def _wait(
                 f"Another run distils {model}: {who}. Wait for it, or raise --wait-minutes."
             )
         if who != told:
-            tell(f"waiting up to {(deadline - now) / 60:.3g} minutes for {who}: it distils {model}")
+            minutes = round((deadline - now) / 60, 1)
+            tell(f"waiting up to {minutes:g} minutes for {who}: it distils {model}")
             told = who
         if now - seen > FREED_AFTER_S:
             limit.free()
@@ -172,10 +173,18 @@ def _kept(lease: UUID, flow_run: str) -> Iterator[None]:
 
 def _renew(lease: UUID, flow_run: str, over: threading.Event) -> None:
     """Renew a lease again and again; where Prefect is away, the work goes on without it."""
+    renewed = True
     while not over.wait(RENEWED_EVERY_S):
-        with get_client(sync_client=True) as client:
-            attempt("renew a lease", lambda: client.renew_concurrency_lease(lease, LEASE_S))
-        label_run(flow_run, _last_until())
+        try:
+            with get_client(sync_client=True) as client:
+                client.renew_concurrency_lease(lease, LEASE_S)
+        except Exception as error:  # noqa: BLE001  # httpx's, Prefect's own
+            if renewed:
+                logger.warning("Prefect does not renew the run's turn: %s", say_error(error))
+            renewed = False
+        else:
+            renewed = True
+            label_run(flow_run, _last_until())
 
 
 def _release(lease: UUID, flow_run: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -38,15 +39,19 @@ def hold():
 hold()
 """
 
+held, over = threading.Event(), threading.Event()
+
 
 @flow(name="distill")
-def take_turn(model, wait_minutes=1.0, meanwhile=lambda: None):
-    """Take a turn as a distillation does."""
+def take_turn(model, wait_minutes=1.0, long=False):
+    """Take a turn as a distillation does; a long one is held until it is over."""
     wait = Wait()
     begin_run(f"distill {model}")
     with turn(model, wait_minutes, wait.tell):
         wait.end()
-        meanwhile()
+        if long:
+            held.set()
+            assert over.wait(60)
 
 
 @pytest.fixture
@@ -61,29 +66,24 @@ def limit_of(model):
 
 @pytest.mark.usefixtures("quick_looks")
 def test_a_second_run_waits_and_its_state_says_for_whom():
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        held.set()
-        assert over.wait(60)
-
-    first = threading.Thread(target=take_turn, args=("birds", 1.0, hold))
-    first.start()
-    assert held.wait(60)
-    second = threading.Thread(target=take_turn, args=("birds",))
-    second.start()
-    deadline = time.monotonic() + 30
-    while (waiting := last_flow_run()).state.name != "Waiting":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert waiting.state.is_running()
-    said = waiting.state.message
-    assert said.startswith("waiting up to 1 minutes for distill birds (process ")
-    assert said.endswith("UTC): it distils birds")
-    with pytest.raises(InputError, match=r"Another run distils birds: distill birds \(process"):
-        take_turn("birds", wait_minutes=0)
-    take_turn("fish", wait_minutes=0)  # another model waits for nobody
-    over.set()
+    with ExitStack() as at_the_end:
+        at_the_end.callback(over.set)
+        first = threading.Thread(target=take_turn, args=("birds", 1.0, True))
+        first.start()
+        assert held.wait(60)
+        second = threading.Thread(target=take_turn, args=("birds",))
+        second.start()
+        deadline = time.monotonic() + 30
+        while (waiting := last_flow_run()).state.name != "Waiting":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert waiting.state.is_running()
+        said = waiting.state.message
+        assert said.startswith("waiting up to 1 minutes for distill birds (process ")
+        assert said.endswith("UTC): it distils birds")
+        with pytest.raises(InputError, match=r"Another run distils birds: distill birds \(process"):
+            take_turn("birds", wait_minutes=0)
+        take_turn("fish", wait_minutes=0)  # another model waits for nobody
     for thread in (first, second):
         thread.join(60)
     with get_client(sync_client=True) as client:
