@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -15,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed, Running
 
 from distill_tasks.core.errors import say_error
@@ -120,6 +123,26 @@ def _show(state: State[None]) -> None:
         return
     with get_client(sync_client=True) as client:
         attempt("show a state", lambda: client.set_flow_run_state(UUID(mine), state))
+
+
+def say_no_prefect(error: BaseException) -> str | None:
+    """Return one line for the error of a Prefect server that did not answer, None for others."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, HTTPError) and _is_of_prefect(found):
+            return (
+                f"Prefect gave up: {say_error(found)}. Look after that server; the same command "
+                "then goes on from here."
+            )
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def _is_of_prefect(error: HTTPError) -> bool:
+    api = PREFECT_API_URL.value()
+    with suppress(RuntimeError):  # it is of no request
+        return bool(api) and str(error.request.url).startswith(str(api))
+    return False
 
 
 def attempt(what: str, work: Callable[[], object]) -> None:

@@ -8,16 +8,18 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.context import get_settings_context
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_states import last_flow_run
 
 from distill_tasks.core.errors import InputError
 from flows import turns
-from flows.flow_runs import Wait, begin_run
+from flows.flow_runs import Wait, begin_run, say_no_prefect
 from flows.turns import turn
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -146,3 +148,14 @@ def test_outside_of_a_flow_there_is_nothing_to_wait_for():
     with get_client(sync_client=True) as client:
         known = client.read_global_concurrency_limits(limit=100)
     assert "potstill toads" not in [limit.name for limit in known]
+
+
+def test_a_prefect_that_does_not_answer_is_one_line_and_no_other_server_is_meant():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        for address, meant in (("http://127.0.0.1:9/api/health", True), ("http://[::1]:9", False)):
+            with pytest.raises(httpx.ConnectError) as caught:
+                httpx.get(address)
+            said = say_no_prefect(caught.value)
+            assert (said is not None) is meant
+            assert not said or said.startswith("Prefect gave up: ConnectError")
+    assert say_no_prefect(ValueError("x")) is None

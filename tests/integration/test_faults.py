@@ -1,4 +1,4 @@
-"""kill -9 of a whole run at twenty random moments, each followed by the same command."""
+"""What happens at night: runs are killed, servers go away, two runs work at once."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow.entities import Run
+from mlflow_server import find_port, serve_mlflow
 from prefect.client.orchestration import get_client
 from prefect.context import get_settings_context
 from samples import make_quick, write_settings, write_splits
 
 from distill_tasks.core.integrity import MANIFEST
+from distill_tasks.core.retries import RETRIES
 from distill_tasks.core.store import check_whole
 from distill_tasks.reporting.tables import markdown_table
 from distill_tasks.tracking.tags import INTERRUPTIONS
@@ -80,17 +82,22 @@ class Scene:
         assert running.returncode == 0, said
         return said
 
-    def kill_at(self, stage: int, delay_s: float) -> str | None:
-        """Run the command and kill all of it a while after a stage began; say in which.
-
-        Returns None if it had come to its end before.
-        """
+    def start_until(self, stage: int) -> tuple[subprocess.Popen[str], str]:
+        """Start the command and return it once it has come to a stage, and in which it is."""
         running, where = self.start(), "before its first stage"
         for line in running.stderr:
             if found := STAGE.match(line):
                 where = f"stage {found[1]}: {line.rpartition(': ')[2].strip()}"
                 if int(found[1]) >= stage:
                     break
+        return running, where
+
+    def kill_at(self, stage: int, delay_s: float) -> str | None:
+        """Run the command and kill all of it a while after a stage began; say in which.
+
+        Returns None if it had come to its end before.
+        """
+        running, where = self.start_until(stage)
         threading.Thread(target=running.stderr.read, daemon=True).start()
         time.sleep(delay_s)
         if running.poll() is not None:
@@ -129,25 +136,29 @@ class Scene:
             "history": [event.kind for event in History(client, model).read()],
         }
 
-    def check_store(self) -> None:
-        """Check that all in the store is whole, and that the teacher was asked each row once."""
+    def check_store(self, asked_once: bool = True) -> None:
+        """Check that all in the store is whole, and that the teacher answered each row."""
         work = Path(self.settings["work_dir"])
         for left in ("*.partial", "*.damaged"):
             assert not list(work.rglob(left))
         for path in work.glob(f"*/*/{MANIFEST}"):
             check_whole(path.parent)
-        shards = [
-            pq.read_table(path)["row"].to_pylist() for path in work.glob("labels/*/*.parquet")
-        ]
-        asked = [row for shard in shards for row in shard]
-        assert len(asked) == len(set(asked)) == 300
+        shards = map(pq.read_table, work.glob("labels/*/*.parquet"))
+        asked = [row for shard in shards for row in shard["row"].to_pylist()]
+        assert len(set(asked)) == 300
+        assert len(asked) == 300 or not asked_once
 
 
 @pytest.fixture
-def scenes(tmp_path, empty_mlflow, mlflow_server, prefect_server):  # noqa: ARG001  # it serves
+def own(tmp_path):
+    """The environment of a run with a temporary Prefect."""
+    return {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": ""}
+
+
+@pytest.fixture
+def scenes(tmp_path, empty_mlflow, mlflow_server, prefect_server, own):  # noqa: ARG001  # it serves
     """Scenes by turns on sqlite with a temporary Prefect, and on servers that are shared."""
     shared = get_settings_context().settings.to_environment_variables(exclude_unset=True)
-    own = {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": ""}
 
     def make():
         for number in itertools.count():
@@ -187,3 +198,49 @@ def test_kill_9_at_twenty_moments_leaves_what_an_undisturbed_run_does(scenes, ca
     with capsys.disabled():
         print(f"\n{markdown_table(rows)}")
     assert lost_flow_runs() == []
+
+
+def test_an_mlflow_that_goes_away_is_waited_for_aloud(tmp_path, empty_mlflow, own):
+    """For two minutes at most, which tests/distill_tasks/core/test_retries.py adds up."""
+    port, folder = find_port(), tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_mlflow, folder / "server.db")
+    scene = Scene(tmp_path / "away", f"http://127.0.0.1:{port}", own | {RETRIES: "1"}, "server")
+    with serve_mlflow(folder, port=port):
+        running, _ = scene.start_until(stage=10)
+    said = running.communicate(timeout=120)[1]
+    assert running.returncode == 1, said
+    assert "error: MLflow gave up: " in said
+    assert "Traceback" not in said
+    scene.environment[RETRIES] = "6"
+    with serve_mlflow(folder, port=port):
+        running, _ = scene.start_until(stage=10)
+    for line in running.stderr:
+        if line.startswith("MLflow: ") and "retry 2 of 6" in line:
+            break
+    with serve_mlflow(folder, port=port):
+        said = running.communicate(timeout=300)[1]
+        assert running.returncode == 0, said
+        found = scene.describe()
+    assert found["versions"] == 1
+    assert {status for _, status in found["runs"]} == {"FINISHED"}
+    assert max(found["runs"].values()) == 1
+    scene.check_store()
+
+
+def test_two_models_are_distilled_at_once_from_one_store_of_labels(tmp_path, empty_mlflow, own):
+    scenes = []
+    for name in ("birds", "newts"):
+        shutil.copy(empty_mlflow, tmp_path / f"{name}.db")
+        scenes.append(Scene(tmp_path / name, f"sqlite:///{tmp_path}/{name}.db", own, "at once"))
+        work = Path(scenes[-1].settings["work_dir"])
+        work.mkdir()
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (work / "labels").symlink_to(tmp_path / "labels")
+    both = [(scene, scene.start()) for scene in scenes]
+    for scene, running in both:
+        said = running.communicate(timeout=300)[1]
+        assert running.returncode == 0, said
+        assert scene.describe()["versions"] == 1
+        scene.check_store(asked_once=False)  # rows that both asked at the same moment stand twice
+    assert len({scene.describe()["champion"] for scene in scenes}) == 1
