@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("potstill")
 
 KILLED = "ended without a word, as by kill -9 or where memory runs out"
-INTERRUPTED = "KILLED", "FAILED"
-"""The states of runs that were interrupted."""
+OUTCOMES = "NothingQualifiesError", "WeakTeacherError"
+"""Failures that are what a run came to: nothing interrupted it."""
 
 
 def close_lost_runs(client: MlflowClient, experiment_id: str, store: str) -> None:
@@ -41,15 +41,16 @@ def close_lost_runs(client: MlflowClient, experiment_id: str, store: str) -> Non
         if _has_newer_twin(client, experiment_id, run):
             client.delete_run(run.info.run_id)
             continue
-        process = ProcessName.parse(run.data.tags.get(PROCESS, ""))
-        who = process.words if process else "its process"
-        client.set_tag(run.info.run_id, FAILURE, f"{who} {KILLED}")
+        if run.data.tags.get(ROLE) == "summary":
+            process = ProcessName.parse(run.data.tags.get(PROCESS, ""))
+            who = process.words if process else "its process"
+            client.set_tag(run.info.run_id, FAILURE, f"{who} {KILLED}")
         client.set_terminated(run.info.run_id, "KILLED")
 
 
 def note_continuation(client: MlflowClient, run: Run) -> None:
     """Say on a run that was interrupted that this process goes on with it."""
-    if run.info.status not in INTERRUPTED:
+    if not _was_interrupted(run):
         return
     tags, now = run.data.tags, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     reason = tags.get(FAILURE, "it says no reason")
@@ -60,17 +61,22 @@ def note_continuation(client: MlflowClient, run: Run) -> None:
     logger.info("MLflow: going on with run %s: %s", run.info.run_id, reason)
 
 
-def link_interrupted(client: MlflowClient, run: Run) -> None:
+def link_interrupted(client: MlflowClient, run: Run, store: str) -> None:
     """Tie the last run of the same name in the same store to this one, if it was interrupted."""
-    query = f"tags.`{STORE}` = '{run.data.tags[STORE]}' AND tags.`{ROLE}` = 'summary'"
+    query = f"tags.`{STORE}` = '{store}' AND tags.`{ROLE}` = 'summary'"
     query += f" AND attributes.run_name = '{run.info.run_name}'"
     found = client.search_runs([run.info.experiment_id], query, max_results=2)
     earlier = next((one for one in found if one.info.run_id != run.info.run_id), None)
-    if earlier is None or earlier.info.status not in INTERRUPTED:
+    if earlier is None or not _was_interrupted(earlier):
         return
     if CONTINUED_BY not in earlier.data.tags:
         client.set_tag(run.info.run_id, CONTINUES, earlier.info.run_id)
         client.set_tag(earlier.info.run_id, CONTINUED_BY, run.info.run_id)
+
+
+def _was_interrupted(run: Run) -> bool:
+    reason = run.data.tags.get(FAILURE, "")
+    return run.info.status in ("KILLED", "FAILED") and not reason.startswith(OUTCOMES)
 
 
 def _has_newer_twin(client: MlflowClient, experiment_id: str, run: Run) -> bool:

@@ -78,12 +78,12 @@ def tracked(config: DistillConfig, corpus: Corpus, identity: str = "") -> Iterat
     client, store = mlflow.MlflowClient(), Store(config.work_dir).identity
     close_lost_runs(client, experiment_id, store)
     run_id, finished = find_or_start(experiment_id, name, "summary", config.name, store=store)
-    _go_on(client, run_id)
-    if not finished:
-        _log_config(client, run_id, config)
-        client.log_dict(run_id, asdict(read_environment()), "environment.json")
-        log_datasets(run_id, describe_datasets(corpus))
     try:
+        _go_on(client, run_id, store)
+        if not finished:
+            _log_config(client, run_id, config)
+            client.log_dict(run_id, asdict(read_environment()), "environment.json")
+            log_datasets(run_id, describe_datasets(corpus))
         yield Distillation(name, experiment_id, run_id, config.tracking.ui_address, store, finished)
     except BaseException as error:
         _end_as_failed(client, run_id, error)
@@ -92,13 +92,14 @@ def tracked(config: DistillConfig, corpus: Corpus, identity: str = "") -> Iterat
     close_lost_runs(client, experiment_id, store)
 
 
-def _go_on(client: MlflowClient, run_id: str) -> None:
+def _go_on(client: MlflowClient, run_id: str, store: str) -> None:
     """Mark a summary run as running in this process, unless it had come to its end."""
     run = client.get_run(run_id)
-    if run.info.status == "FINISHED":
+    if run.info.status == "FINISHED" and LOGGED in run.data.tags:
         return
     note_continuation(client, run)
-    link_interrupted(client, run)
+    link_interrupted(client, run, store)
+    client.set_tag(run_id, STORE, store)
     client.set_tag(run_id, PROCESS, str(ProcessName.here()))
     client.update_run(run_id, status="RUNNING")
 
