@@ -74,7 +74,7 @@ def distill(
     where a Prefect server is shared, is waited for.
     """
     config = open_config(config, accept_licence)
-    with working(config, "distill", wait_minutes, DISTILL, config.registry.model):
+    with working(config, "distill", wait_minutes, DISTILL, model=config.registry.model):
         corpus = prepare(config)
         identity = identify_teacher(config, corpus.open())
         with tracked(config, corpus.open(), identity) as distillation:

@@ -77,7 +77,7 @@ class Limit:
         holder = ConcurrencyLeaseHolder(type="flow_run", id=UUID(self.flow_run))
         try:
             answer = self.client.increment_concurrency_slots_with_lease(
-                [self.name], 1, "concurrency", LEASE_S, holder
+                [self.name], 1, "concurrency", LEASE_S, holder=holder
             )
         except HTTPStatusError as error:
             if error.response.status_code == codes.LOCKED:
