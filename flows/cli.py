@@ -115,7 +115,7 @@ def _answer(arguments: list[str]) -> Answer | None:
         is_input = isinstance(error, InputError | CycloptsError)
         answer = _give_up(arguments, Ending.WRONG_INPUT if is_input else Ending.FAILED, str(error))
     except Exception as error:
-        reason = say_unanswered(error)
+        reason = say_unanswered(error) or _say_no_prefect(error)
         if reason is None:
             raise
         answer = _give_up(arguments, Ending.FAILED, reason)
@@ -124,6 +124,13 @@ def _answer(arguments: list[str]) -> Answer | None:
     elif answer is not None and answer.outcome in UNFORTUNATE:
         errors.say(f"error: {mask_credentials(answer.message)}", style="red")
     return answer
+
+
+def _say_no_prefect(error: Exception) -> str | None:
+    """Return one line for the error of a Prefect server that did not answer, None for others."""
+    from flows.flow_runs import say_no_prefect
+
+    return say_no_prefect(error)
 
 
 def _give_up(arguments: list[str], ending: Ending, reason: str) -> Answer:

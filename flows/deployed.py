@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from distill_tasks.config import DistillConfig, load_config, parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import Store
 from distill_tasks.stages.progress_artifacts import show_trainings
+from flows.flow_runs import Wait, begin_run
+from flows.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,18 +87,42 @@ def name_run() -> str:
 
 @contextmanager
 def working(
-    config: DistillConfig, command: str, wait_minutes: float, stages: Sequence[Stage]
+    config: DistillConfig,
+    command: str,
+    wait_minutes: float,
+    stages: Sequence[Stage],
+    model: str | None = None,
 ) -> Iterator[None]:
     """Hold the store for a flow inside the block, and show its log lines and how far it is.
 
-    Raises InputError if another run still works in the store after so many minutes.
+    ``model`` is the registered model that only this run may distil meanwhile. Raises InputError if
+    another run still works in the store, or on the model, after so many minutes.
     """
     with (
-        Store(config.work_dir).lock(f"{command} {config.name}", wait_minutes),
-        show_lines(),
+        alone(config, f"{command} {config.name}", wait_minutes, model),
         show_trainings(config.work_dir, stages),
     ):
         yield
+
+
+@contextmanager
+def alone(
+    config: DistillConfig, work: str, wait_minutes: float, model: str | None = None
+) -> Iterator[None]:
+    """Wait until no other run works in the store or on the model, then keep them from it."""
+    wait, deadline = Wait(), time.monotonic() + 60 * wait_minutes
+    with show_lines():
+        begin_run(work)
+        with (
+            nullcontext() if model is None else turn(model, wait_minutes, wait.tell),
+            Store(config.work_dir).lock(work, _minutes_until(deadline), wait.tell),
+        ):
+            wait.end()
+            yield
+
+
+def _minutes_until(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0) / 60
 
 
 @contextmanager

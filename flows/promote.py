@@ -15,12 +15,11 @@ from pydantic import Field
 
 from distill_tasks.config import DistillConfig
 from distill_tasks.core.run_lock import WAIT_MINUTES
-from distill_tasks.core.store import Store
 from distill_tasks.results.review import Promotion, Review
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.report import show_gate
 from distill_tasks.tracking.store import open_store
-from flows.deployed import ConfigOrPath, name_run, open_config, show_lines
+from flows.deployed import ConfigOrPath, alone, name_run, open_config
 from flows.outcome import end_as
 from registry.aliases import Registered, choose_version, give_another_chance
 from registry.gate import gate
@@ -94,8 +93,7 @@ def ask_person(review: Review) -> Decision:
 def _review(
     config: DistillConfig, version: int | None, dry_run: bool, wait_minutes: float
 ) -> Review:
-    waiting = Store(config.work_dir).lock(f"promote {config.registry.model}", wait_minutes)
-    with waiting, show_lines():
+    with alone(config, f"promote {config.registry.model}", wait_minutes):
         return review_versions(config, version, dry_run)
 
 

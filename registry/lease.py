@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.errors import PotstillError
+from distill_tasks.core.processes import lives
 from registry.aliases import get_model
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Ticket:
         """Whether its holder is gone: its time is up, or it ran here and its process has ended."""
         if time.time() > self.until:
             return True
-        return self.host == socket.gethostname() and not _lives(self.process)
+        return self.host == socket.gethostname() and not lives(self.process)
 
 
 @contextmanager
@@ -109,13 +110,3 @@ def _read(client: MlflowClient, model: str) -> dict[str, Ticket]:
 def _write(client: MlflowClient, model: str, key: str, number: int) -> None:
     ticket = Ticket(socket.gethostname(), os.getpid(), number, time.time() + LASTS_S)
     client.set_registered_model_tag(model, key, json.dumps(asdict(ticket)))
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True

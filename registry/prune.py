@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from distill_tasks.core.store import Store
 from distill_tasks.core.wording import say_count
-from distill_tasks.tracking.runs import DISTILLATION
 from distill_tasks.tracking.store import find_experiment
+from distill_tasks.tracking.tags import DISTILLATION
 from registry.aliases import CHAMPION, STUDENT, aliases_of, list_versions
 from registry.history import CHANGES, History
 from registry.review import PENDING, REVIEW, read_word

@@ -27,9 +27,13 @@ def serve_mlflow(
     database: str | None = None,
     options: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[str]:
-    """Serve a fresh MLflow over a database, by default sqlite in a folder; yield its address."""
-    port = find_port()
+    """Serve MLflow over a database, by default sqlite in a folder; yield its address.
+
+    Served again from the same folder, at the same port, it has what it had when it was killed.
+    """
+    port = port or find_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
         *("--host", "127.0.0.1", "--port", str(port)),

@@ -13,16 +13,16 @@ logger = logging.getLogger("potstill")
 
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 """MLflow's environment variable with the number of retries."""
-RETRIES_WITHIN_A_MINUTE = "5"
-"""The number of retries for which MLflow waits 0, 4, 8, 16 and 32 s."""
+RETRIES_FOR_TWO_MINUTES = "6"
+"""The number of retries for which MLflow waits 0, 4, 8, 16, 32 and 64 s."""
 
 
 def limit_retries() -> None:
-    """Make MLflow retry requests for about a minute, and log each retry.
+    """Make MLflow retry requests for two minutes, and log each retry.
 
     The environment variable, if set, decides the number of retries.
     """
-    os.environ.setdefault(RETRIES, RETRIES_WITHIN_A_MINUTE)
+    os.environ.setdefault(RETRIES, RETRIES_FOR_TWO_MINUTES)
     urllib3_logger = logging.getLogger("urllib3.util.retry")  # only this logger reports retries
     if not any(isinstance(handler, _RetryLines) for handler in urllib3_logger.handlers):
         urllib3_logger.setLevel(logging.DEBUG)

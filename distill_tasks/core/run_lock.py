@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,19 +26,21 @@ SECONDS_BETWEEN_TRIES = 1.0
 
 
 @contextmanager
-def hold(root: Path, run: str, wait_minutes: float) -> Iterator[None]:
+def hold(
+    root: Path, run: str, wait_minutes: float, tell: Callable[[str], object] = logger.warning
+) -> Iterator[None]:
     """Lock a folder for one run inside the block; the lock ends with the process, however it ends.
 
-    ``run`` describes the run to others that wait. Raises InputError if another run still holds the
-    lock after ``wait_minutes``.
+    ``run`` describes the run to others that wait, ``tell`` hears for whom this one does. Raises
+    InputError if another run still holds the lock after ``wait_minutes``.
     """
     with (root / LOCK).open("a+") as file:
-        _wait(file, root, time.monotonic() + 60 * wait_minutes)
+        _wait(file, root, time.monotonic() + 60 * wait_minutes, tell)
         _write_holder(file, run)
         yield
 
 
-def _wait(file: IO[str], root: Path, deadline: float) -> None:
+def _wait(file: IO[str], root: Path, deadline: float, tell: Callable[[str], object]) -> None:
     announced = ""
     while not _try(file):
         holder = _read_holder(file)
@@ -50,7 +52,7 @@ def _wait(file: IO[str], root: Path, deadline: float) -> None:
             )
         if holder != announced:
             minutes = f"{left_s / 60:.3g} minutes"
-            logger.warning("waiting up to %s for %s, which works in %s", minutes, holder, root)
+            tell(f"waiting up to {minutes} for {holder}, which works in {root}")
             announced = holder
         time.sleep(min(SECONDS_BETWEEN_TRIES, left_s))
 

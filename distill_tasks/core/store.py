@@ -155,15 +155,20 @@ class Store:
             ) from None
 
     @contextmanager
-    def lock(self, run: str = "a run", wait_minutes: float = 0) -> Iterator[None]:
+    def lock(
+        self,
+        run: str = "a run",
+        wait_minutes: float = 0,
+        tell: Callable[[str], object] = logger.warning,
+    ) -> Iterator[None]:
         """Lock the store for one run inside the block; the lock ends with the process.
 
-        ``run`` describes the run to others that wait. What earlier runs left half written is
-        removed. Raises InputError if another run still works in the same folder after
-        ``wait_minutes``, and DiskFullError if the disk becomes full.
+        ``run`` describes the run to others that wait, ``tell`` hears for whom this one does. What
+        earlier runs left half written is removed. Raises InputError if another run still works in
+        the same folder after ``wait_minutes``, and DiskFullError if the disk becomes full.
         """
         self.check_writable()
-        with hold(self.root, run, wait_minutes):
+        with hold(self.root, run, wait_minutes, tell):
             try:
                 self._sweep()
                 yield

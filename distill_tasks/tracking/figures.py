@@ -35,11 +35,15 @@ def describe_datasets(corpus: Corpus) -> dict[str, Any]:
 
 def log_datasets(run_id: str, datasets: Mapping[str, Any]) -> None:
     """Link a run to the splits it used."""
-    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    with mlflow.start_run(run_id=run_id):
-        untagged: list[dict[str, str] | None] = [None] * len(datasets)
-        mlflow.log_inputs([*datasets.values()], [*datasets], untagged)
+    inputs = [
+        DatasetInput(Dataset(**found.to_dict()), [InputTag(MLFLOW_DATASET_CONTEXT, name)])
+        for name, found in datasets.items()
+    ]
+    MlflowClient().log_inputs(run_id, inputs)
 
 
 def log_metrics(
@@ -48,8 +52,7 @@ def log_metrics(
     """Log metrics, tied to the model and the dataset that they were measured on."""
     import mlflow
 
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(dict(metrics), model_id=model_id, dataset=dataset)
+    mlflow.log_metrics(dict(metrics), run_id=run_id, model_id=model_id, dataset=dataset)
 
 
 def log_params(run_id: str, params: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ from distill_tasks.tracking.figures import (
 )
 from distill_tasks.tracking.logged_models import find_student, log_student, log_teacher
 from distill_tasks.tracking.names import GAIN, MOST_WORDS, SPEED_UP, name_metrics
-from distill_tasks.tracking.runs import DISTILLATION, find_or_start, finish
+from distill_tasks.tracking.runs import find_or_start, finish, mark_written
+from distill_tasks.tracking.tags import DISTILLATION
 from distill_tasks.tracking.views import VERDICT, Qualities, share_views
 
 if TYPE_CHECKING:
@@ -82,7 +83,12 @@ def log_models(findings: Findings, distillation: Distillation) -> ModelRuns:
         student = students.get(name)
         role = name if student is None else _name_role(student)
         run_id, logged = find_or_start(
-            distillation.experiment_id, distillation.digest, role, name, parent=distillation.run_id
+            distillation.experiment_id,
+            distillation.digest,
+            role,
+            name,
+            store=distillation.store,
+            parent=distillation.run_id,
         )
         run_ids[name] = run_id
         finished = finished and logged
@@ -120,7 +126,7 @@ def log_summary(
     qualities = Qualities(findings.metric, name_on_validation(findings))
     share_views(distillation.experiment_id, distillation.digest, qualities)
     if not findings.grid.failed:  # the next run trains failed students again
-        finish(run_id)
+        mark_written(run_id)
 
 
 def keep_outcome(distillation: Distillation, outcome: str) -> None:

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import read_environment, variables
+from distill_tasks.core.processes import ProcessName
 from distill_tasks.core.retries import RETRIES, shorten
 from distill_tasks.core.store import Store
 from distill_tasks.results.teacher import digest_teacher
 from distill_tasks.teachers.base import join_identity
 from distill_tasks.tracking.figures import describe_datasets, log_datasets, log_params
+from distill_tasks.tracking.interrupted import (
+    close_lost_runs,
+    link_interrupted,
+    note_continuation,
+)
 from distill_tasks.tracking.links import run_link, view_link
 from distill_tasks.tracking.store import connect
+from distill_tasks.tracking.tags import DISTILLATION, FAILURE, KEY, LOGGED, PROCESS, ROLE, STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,21 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-DISTILLATION = "distillation"
-"""The tag that all runs of one distillation share."""
-KEY = "potstill.key"
-"""The tag by which a run is found again, so that a killed run is continued, not duplicated."""
-LOGGED = "potstill.logged"
-"""The tag of a run whose figures are all written."""
-
-STORE = "potstill.store"
-"""The tag with the identity of the store in which a summary run works."""
-
-FAILURE = "potstill.failure"
-"""The tag with the reason why a summary run failed."""
-
-KILLED = "its process ended without a word, as by kill -9 or where memory runs out"
-
 
 @dataclass(frozen=True)
 class Distillation:
@@ -53,6 +45,8 @@ class Distillation:
     run_id: str
     ui: str
     """The address of MLflow's UI."""
+    store: str
+    """The identity of the store in which it works."""
     finished: bool
     """Whether an earlier run has written everything already."""
 
@@ -81,20 +75,36 @@ def tracked(config: DistillConfig, corpus: Corpus, identity: str = "") -> Iterat
         corpus.digest,
         join_identity(digest_teacher(config, corpus), identity),
     )
-    run_id, finished = find_or_start(experiment_id, name, "summary", config.name)
     client, store = mlflow.MlflowClient(), Store(config.work_dir).identity
-    _end_lost_runs(client, experiment_id, store, name)
-    if not finished:
-        _log_config(client, run_id, config)
-        client.log_dict(run_id, asdict(read_environment()), "environment.json")
-        log_datasets(run_id, describe_datasets(corpus))
-        client.set_tag(run_id, STORE, store)
-        client.update_run(run_id, status="RUNNING")
+    close_lost_runs(client, experiment_id, store)
+    run_id, finished = find_or_start(experiment_id, name, "summary", config.name, store=store)
     try:
-        yield Distillation(name, experiment_id, run_id, config.tracking.ui_address, finished)
+        _go_on(client, run_id, store)
+        if not finished:
+            _log_config(client, run_id, config)
+            client.log_dict(run_id, asdict(read_environment()), "environment.json")
+            log_datasets(run_id, describe_datasets(corpus))
+        yield Distillation(name, experiment_id, run_id, config.tracking.ui_address, store, finished)
     except BaseException as error:
         _end_as_failed(client, run_id, error)
         raise
+    _end_well(client, run_id)
+    close_lost_runs(client, experiment_id, store)
+
+
+def _go_on(client: MlflowClient, run_id: str, store: str) -> None:
+    """Mark a summary run as running in this process, unless it had come to its end."""
+    run = client.get_run(run_id)
+    if run.info.status == "FINISHED" and LOGGED in run.data.tags:
+        return
+    note_continuation(client, run)
+    link_interrupted(client, run, store)
+    client.set_tag(run_id, STORE, store)
+    client.set_tag(run_id, PROCESS, str(ProcessName.here()))
+    client.update_run(run_id, status="RUNNING")
+
+
+def _end_well(client: MlflowClient, run_id: str) -> None:
     run = client.get_run(run_id)
     if FAILURE in run.data.tags:
         client.delete_tag(run_id, FAILURE)
@@ -102,50 +112,49 @@ def tracked(config: DistillConfig, corpus: Corpus, identity: str = "") -> Iterat
         client.set_terminated(run_id, "FINISHED")
 
 
-def _end_lost_runs(client: MlflowClient, experiment_id: str, store: str, mine: str) -> None:
-    """Mark summary runs of other distillations in this store that are still running as killed.
-
-    This distillation holds the lock of the store, so the processes of the others must have ended.
-    """
-    lost = client.search_runs(
-        [experiment_id], f"attributes.status = 'RUNNING' AND tags.`{STORE}` = '{store}'"
-    )
-    for distillation in {run.data.tags[DISTILLATION] for run in lost} - {mine}:
-        running = f"attributes.status = 'RUNNING' AND tags.`{DISTILLATION}` = '{distillation}'"
-        for run in client.search_runs([experiment_id], running):
-            client.set_tag(run.info.run_id, FAILURE, KILLED)
-            client.set_terminated(run.info.run_id, "KILLED")
-
-
 def find_or_start(
-    experiment_id: str, distillation: str, role: str, name: str, *, parent: str | None = None
+    experiment_id: str,
+    distillation: str,
+    role: str,
+    name: str,
+    *,
+    store: str = "",
+    parent: str | None = None,
 ) -> tuple[str, bool]:
     """Return the id of a distillation's run with a role, and whether it is completely written.
 
-    A new one stands below the run ``parent`` in MLflow's list.
+    A new one is running until it is finished, and stands below the run ``parent`` in MLflow's list.
+    ``store`` is where it works: the next run there closes it if its process ends before.
     """
     import mlflow
+    from mlflow.tracking.context.registry import resolve_tags
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    key = f"{distillation}/{role}"
-    found = mlflow.MlflowClient().search_runs(
+    client, key = mlflow.MlflowClient(), f"{distillation}/{role}"
+    found = client.search_runs(
         [experiment_id], filter_string=f"tags.`{KEY}` = '{key}'", max_results=1
     )
     if found:
         return str(found[0].info.run_id), found[0].data.tags.get(LOGGED) == "true"
-    tags = {KEY: key, DISTILLATION: distillation, "potstill.role": role.split("/")[0]}
+    tags = {KEY: key, DISTILLATION: distillation, ROLE: role.split("/")[0], STORE: store}
     tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-    with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=tags) as run:
-        return str(run.info.run_id), False
+    made = client.create_run(experiment_id, tags=resolve_tags(tags), run_name=name)
+    return str(made.info.run_id), False
+
+
+def mark_written(run_id: str) -> None:
+    """Mark a run as completely written; a summary still waits for what becomes of its student."""
+    import mlflow
+
+    mlflow.MlflowClient().set_tag(run_id, LOGGED, "true")
 
 
 def finish(run_id: str) -> None:
-    """Mark a run as completely written."""
+    """Mark a run as completely written, and end it."""
     import mlflow
 
-    client = mlflow.MlflowClient()
-    client.set_tag(run_id, LOGGED, "true")
-    client.set_terminated(run_id, "FINISHED")
+    mark_written(run_id)
+    mlflow.MlflowClient().set_terminated(run_id, "FINISHED")
 
 
 def _end_as_failed(client: MlflowClient, run_id: str, failure: BaseException) -> None:

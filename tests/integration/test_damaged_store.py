@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,8 @@ def small_disk(tmp_path):
 
     yield mount
     if os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
+        # MLflow keeps its database open for as long as the process lives.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.slow
@@ -106,6 +108,27 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(plain, small_disk, op
     killed.write_bytes(b"half a shard")
     assert distill(config).promotion.moved
     assert not list(disk.rglob("*.partial"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("spare_kb", [4, 100])
+def test_a_full_disk_under_mlflow_is_one_line_too(plain, small_disk, empty_mlflow, spare_kb):
+    disk = small_disk(f"size={empty_mlflow.stat().st_size // 1024 + spare_kb}k")
+    shutil.copy(empty_mlflow, disk / "mlflow.db")
+    tracking = {"uri": f"sqlite:///{disk}/mlflow.db", "experiment": "full"}
+    config = parse_config(plain | {"tracking": tracking}, "test")
+    for _ in range(2):
+        with pytest.raises(DiskFullError, match=r"^The disk is full") as raised:
+            distill(config)
+        assert len(str(raised.value).splitlines()) == 1
+    subprocess.run(["mount", "-o", "remount,size=64M", str(disk)], check=True)
+    assert distill(config).promotion.moved
+    client = mlflow.MlflowClient(config.tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("full").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    assert len(client.search_model_versions("name = 'animals'")) == 1
 
 
 @pytest.mark.usefixtures("prefect_server")

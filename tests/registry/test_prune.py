@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from samples import LAYERS, STATIC, WORDS_STUDENT
 
-from distill_tasks.tracking.runs import DISTILLATION
+from distill_tasks.tracking.tags import DISTILLATION
 from registry.aliases import read_versions
 from registry.prune import find_leftovers
 

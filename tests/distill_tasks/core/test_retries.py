@@ -33,7 +33,7 @@ def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(judged, mo
     )
 
 
-def test_retries_end_within_a_minute_unless_the_environment_says_otherwise(house, monkeypatch):
+def test_retries_outlast_two_minutes_unless_the_environment_says_otherwise(house, monkeypatch):
     from mlflow.utils.request_utils import JitteredRetry
 
     monkeypatch.delenv(RETRIES, raising=False)
@@ -42,7 +42,8 @@ def test_retries_end_within_a_minute_unless_the_environment_says_otherwise(house
     while retry.total:
         retry = retry.increment("GET", "/", error=ConnectionError("refused"))
         waits.append(retry.get_backoff_time())
-    assert waits == [0, 4, 8, 16, 32]
+    assert waits == [0, 4, 8, 16, 32, 64]
+    assert sum(waits) > 120
     monkeypatch.setenv(RETRIES, "9")
     connect(house.config.tracking)
     assert os.environ[RETRIES] == "9"

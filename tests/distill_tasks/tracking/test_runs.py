@@ -1,3 +1,5 @@
+import os
+
 import mlflow
 import pytest
 from samples import FAMILIES, TEACHER_VARIANTS, VARIANTS
@@ -13,8 +15,7 @@ SERVED = (*FAMILIES, *VARIANTS)
 
 
 def runs_of(house):
-    query = f"tags.distillation = '{house.distillation.digest}'"
-    return house.client.search_runs([house.distillation.experiment_id], query)
+    return runs_with(house, house.distillation.digest)
 
 
 def test_summary_teacher_controls_and_each_student_have_one_finished_run(house):
@@ -71,6 +72,10 @@ def name_config(house, name, **changes):
     return house.config.model_copy(update={"name": name, **changes})
 
 
+def tags(house, run_id):
+    return house.client.get_run(run_id).data.tags
+
+
 def test_a_run_whose_process_is_gone_is_killed_by_the_next_one_of_its_store(house, tmp_path):
     """As kill -9 leaves them: nothing after the first lines of `tracked` ever happens."""
     config, elsewhere = (
@@ -79,8 +84,7 @@ def test_a_run_whose_process_is_gone_is_killed_by_the_next_one_of_its_store(hous
     )
     opened = [tracked(each, house.corpus) for each in (config, elsewhere)]
     left, other = (each.__enter__() for each in opened)
-    inner, _ = find_or_start(left.experiment_id, left.digest, "student/a", "a")
-    house.client.update_run(inner, status="RUNNING")
+    inner = start_student(left)
 
     def status(run_id):
         return house.client.get_run(run_id).info.status
@@ -89,13 +93,51 @@ def test_a_run_whose_process_is_gone_is_killed_by_the_next_one_of_its_store(hous
     with tracked(name_config(house, "next"), house.corpus) as following:
         assert status(following.run_id) == "RUNNING"
         assert {status(left.run_id), status(inner)} == {"KILLED"}
-        assert "kill -9" in house.client.get_run(left.run_id).data.tags["potstill.failure"]
+        assert "kill -9" in tags(house, left.run_id)["potstill.failure"]
+        assert f"process {os.getpid()} on " in tags(house, left.run_id)["potstill.failure"]
         assert status(other.run_id) == "RUNNING"  # in a store that nobody here has locked
+        assert "potstill.continues" not in tags(house, following.run_id)  # another name
     with tracked(config, house.corpus) as again:
         assert (again.run_id, status(left.run_id)) == (left.run_id, "RUNNING")
     assert status(left.run_id) == "FINISHED"
-    assert "potstill.failure" not in house.client.get_run(left.run_id).data.tags
+    told = tags(house, left.run_id)
+    assert "potstill.failure" not in told
+    assert told["potstill.interruptions"] == "1"
+    assert "kill -9" in told["potstill.last_interruption"]
     opened[1].__exit__(None, None, None)
+
+
+def start_student(distillation):
+    where = distillation.experiment_id, distillation.digest, "student/a", "a"
+    return find_or_start(*where, store=distillation.store)[0]
+
+
+def test_an_interrupted_run_and_the_one_on_other_rows_name_each_other(house):
+    lost, later = (name_config(house, "nightly", seed=seed) for seed in (1, 2))
+    opened = tracked(lost, house.corpus)
+    left = opened.__enter__()
+    for _ in range(2):  # the second time it is only repeated
+        with tracked(later, house.corpus) as following:
+            pass
+    assert tags(house, left.run_id)["potstill.continued_by"] == following.run_id
+    assert tags(house, following.run_id)["potstill.continues"] == left.run_id
+    assert house.client.get_run(left.run_id).info.status == "KILLED"
+    assert "potstill.continued_by" not in tags(house, following.run_id)
+
+
+def test_a_run_that_a_retried_request_made_twice_is_there_once(house):
+    config = name_config(house, "twice")
+    with tracked(config, house.corpus) as first:
+        older = start_student(first)
+        known = house.client.get_run(older)
+        newer = house.client.create_run(first.experiment_id, tags=known.data.tags).info.run_id
+    left = {run.info.run_id: run.info.status for run in runs_with(house, first.digest)}
+    assert left == {first.run_id: "FINISHED", newer: "KILLED"}
+
+
+def runs_with(house, distillation):
+    query = f"tags.distillation = '{distillation}'"
+    return house.client.search_runs([house.distillation.experiment_id], query)
 
 
 def test_a_distillation_that_raises_after_its_report_ends_well_once_it_is_repeated(house):
