@@ -10,6 +10,7 @@ import numpy as np
 from mlflow import MlflowClient
 from pydantic import TypeAdapter
 
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.digests import digest
 from distill_tasks.results.review import GateReport, State
 from distill_tasks.scoring.verdicts import Verdict
@@ -92,7 +93,17 @@ def gate(
 ) -> GateReport:
     """Judge a version against the champion."""
     rows = corpus.open()
-    return judge(config, rows.splits["held_out"], registered, rows.classes, dry_run)
+    report = judge(config, rows.splits["held_out"], registered, rows.classes, dry_run)
+    log_decision(
+        "gate",
+        "champion_already" if report.compared_to == report.version else report.state,
+        model=registered.model,
+        version=report.version,
+        compared_to=report.compared_to,
+        verdict=report.verdict,
+        reason=report.reason,
+    )
+    return report
 
 
 def note_hand_move(client: MlflowClient, model: str, champion: int | None) -> None:
