@@ -25,6 +25,7 @@ from flows.commands.predict import predict
 from flows.commands.prune import prune
 from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
+from flows.commands.status import status
 from flows.commands.synthesize import synthesize
 from flows.commands.ui import ui
 from flows.commands.versions import history, review, rollback
@@ -49,7 +50,7 @@ def schema() -> None:
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(init, check, plan, run, label, synthesize),
     *(compare, promote, review, rollback, history),
-    *(predict, export, prune, ui, schema),
+    *(status, predict, export, prune, ui, schema),
 )
 
 

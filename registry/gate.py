@@ -15,7 +15,15 @@ from distill_tasks.core.digests import digest
 from distill_tasks.results.review import GateReport, State
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.stages.stage import stage
-from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of
+from registry.aliases import (
+    CHAMPION,
+    ROLLED_BACK,
+    STATE,
+    VERDICT,
+    Registered,
+    aliases_of,
+    tags_of,
+)
 from registry.history import Event, History, Kind, find_hand_move
 from registry.judging import Case, compare
 from registry.records import keep_record, read_record
@@ -35,8 +43,6 @@ JUDGED: dict[State, Kind] = {
     "failed": "gate failed",
     "inconclusive": "gate inconclusive",
 }
-STATE = "gate"
-"""Tag of a version for people: whether it passed the gate."""
 GATE = "gate"
 """The record of a version's last comparison against the champion; a tag says it in words."""
 

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Literal
 from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.errors import InputError, did_you_mean
 from distill_tasks.results.review import Promotion
-from registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, Registered, aliases_of, tags_of
-from registry.gate import STATE
+from registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    STATE,
+    Registered,
+    aliases_of,
+    tags_of,
+)
 from registry.history import Event, History
 
 if TYPE_CHECKING:

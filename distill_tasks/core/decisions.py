@@ -26,7 +26,7 @@ def log_decision(stage: str, outcome: str, *, reason: str = "", **about: Value) 
 
     ``about`` says of what: a candidate, or a model and its version. What is None is left out.
     """
-    known: dict[str, Value] = {"stage": stage, "outcome": outcome, **about, "reason": reason}
+    known = {"stage": stage, "outcome": outcome, **about, "reason": reason or None}
     logger.info("%s", write_decision({key: one for key, one in known.items() if one is not None}))
 
 
