@@ -19,6 +19,7 @@ from distill_tasks.core.process import set_up_process
 from distill_tasks.core.retries import limit_retries, say_unanswered
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from flows.answers import CODES, EXIT_CODES, Answer, Ending
+from flows.commands.automations import automations
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
@@ -50,7 +51,7 @@ def schema() -> None:
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(init, check, plan, run, label, synthesize),
     *(compare, promote, review, rollback, history),
-    *(status, predict, export, prune, ui, schema),
+    *(status, automations, predict, export, prune, ui, schema),
 )
 
 

@@ -1,4 +1,4 @@
-"""What `potstill status` answers, as an object with documented keys."""
+"""What `potstill status` and `automations` answer, as objects with documented keys."""
 
 from __future__ import annotations
 
@@ -89,3 +89,20 @@ class StatusAnswer(Answer):
     previous: int | None = Field(description="Version to which `rollback` returns.")
     challenger: int | None = Field(description="Version that is challenger.")
     waiting: list[WaitingAnswer] = Field(description="Versions that wait for somebody.")
+
+
+class AutomationAnswer(BaseModel):
+    """One automation of Prefect."""
+
+    name: str = Field(description="Its name.")
+    about: str = Field(description="When it tells people.")
+    change: str = Field(
+        description="`created`, `updated`, `as it was`, or `would be created or updated`."
+    )
+
+
+class AutomationsAnswer(Answer):
+    """What `automations` prints."""
+
+    applied: bool = Field(description="Whether the server has them now.")
+    automations: list[AutomationAnswer] = Field(description="What people are told.")
