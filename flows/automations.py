@@ -71,33 +71,33 @@ def list_notices(silence: timedelta = SILENCE) -> list[Notice]:
     """Return what people are told; after ``silence``, that no nightly run has completed."""
     return [
         Notice(
-            "potstill: a run failed",
-            f"A flow run of {', '.join(FLOWS)} failed or crashed.",
-            _watch_runs(["FAILED", "CRASHED"], "flow", list(FLOWS)),
-            f"Potstill: {RUN} ended as {{{{ flow_run.state.name }}}}",
-            "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
+            name="potstill: a run failed",
+            about=f"A flow run of {', '.join(FLOWS)} failed or crashed.",
+            trigger=_watch_runs(["FAILED", "CRASHED"], "flow", list(FLOWS)),
+            subject=f"Potstill: {RUN} ended as {{{{ flow_run.state.name }}}}",
+            body="{{ flow_run.state.message }}\n{{ flow_run|ui_url }}",
         ),
         Notice(
-            "potstill: the gate refused",
-            "A version did not pass the gate; the champion stays.",
-            _watch_models("potstill.gate.failed"),
-            f"Potstill: {VERSION} did not pass the gate",
-            "{{ event.payload.why }}",
+            name="potstill: the gate refused",
+            about="A version did not pass the gate; the champion stays.",
+            trigger=_watch_models("potstill.gate.failed"),
+            subject=f"Potstill: {VERSION} did not pass the gate",
+            body="{{ event.payload.why }}",
         ),
         Notice(
-            "potstill: a version waits for review",
-            "A version passed the gate, and a person has to approve it.",
-            _watch_models("potstill.review.pending"),
-            f"Potstill: {VERSION} waits for a review",
-            "{{ event.payload.why }}. Set its tag `review` in MLflow, or: potstill review "
+            name="potstill: a version waits for review",
+            about="A version passed the gate, and a person has to approve it.",
+            trigger=_watch_models("potstill.review.pending"),
+            subject=f"Potstill: {VERSION} waits for a review",
+            body="{{ event.payload.why }}. Set its tag `review` in MLflow, or: potstill review "
             "{{ event.resource.name }} --version {{ event.payload.version }} --approve",
         ),
         Notice(
-            "potstill: no nightly run",
-            f"No run of the deployment {NIGHTLY} completed for {_say_hours(silence)}.",
-            _watch_silence(silence),
-            f"Potstill: no run of {NIGHTLY} completed for {_say_hours(silence)}",
-            "Look whether its worker and its schedule are there.",
+            name="potstill: no nightly run",
+            about=f"No run of the deployment {NIGHTLY} completed for {_say_hours(silence)}.",
+            trigger=_watch_silence(silence),
+            subject=f"Potstill: no run of {NIGHTLY} completed for {_say_hours(silence)}",
+            body="Look whether its worker and its schedule are there.",
         ),
     ]
 
