@@ -19,12 +19,14 @@ from distill_tasks.core.process import set_up_process
 from distill_tasks.core.retries import limit_retries, say_unanswered
 from distill_tasks.core.terminal import Terminal, degrade_characters
 from flows.answers import CODES, EXIT_CODES, Answer, Ending
+from flows.commands.automations import automations
 from flows.commands.export import export
 from flows.commands.init import init
 from flows.commands.predict import predict
 from flows.commands.prune import prune
 from flows.commands.review import compare, promote
 from flows.commands.run import check, label, plan, run
+from flows.commands.status import status
 from flows.commands.synthesize import synthesize
 from flows.commands.trigger import trigger
 from flows.commands.ui import ui
@@ -53,7 +55,7 @@ def schema() -> None:
 COMMANDS: tuple[Callable[..., Answer | None], ...] = (
     *(init, check, plan, run, label, synthesize, trigger),
     *(compare, promote, review, rollback, history),
-    *(predict, export, prune, ui, schema),
+    *(status, automations, predict, export, prune, ui, schema),
 )
 
 

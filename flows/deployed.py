@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from pydantic import Discriminator, PlainValidator, Tag
 
 from distill_tasks.config import DistillConfig, load_config, parse_config
+from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import Store
 from distill_tasks.stages.progress_artifacts import show_trainings
@@ -105,6 +107,15 @@ def working(
         yield
 
 
+class _MaskedLines(APILogHandler):
+    """Sends log lines to Prefect, without the passwords in addresses that libraries repeat."""
+
+    def prepare(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return a line as Prefect keeps it."""
+        kept = super().prepare(record)
+        return kept | {"message": mask_credentials(kept["message"])}
+
+
 @contextmanager
 def alone(
     config: DistillConfig, work: str, wait_minutes: float, model: str | None = None
@@ -130,12 +141,13 @@ def show_lines() -> Iterator[None]:
     """Have the log lines of Potstill reach the flow run's log inside the block.
 
     Prefect gives the loggers of `PREFECT_LOGGING_EXTRA_LOGGERS` its handler and no level, so that
-    they would drop everything below a warning; the handler is added here where that is unset. The
-    command line has handlers of its own.
+    they would drop everything below a warning; the handler is added here where that is unset.
+    Beside the handlers of the command line it is added only for a server that outlives the command.
     """
     level, handler = logger.level, None
-    if not logger.handlers:
-        handler = APILogHandler()
+    told = any(isinstance(one, APILogHandler) for one in logger.handlers)
+    if not told and (PREFECT_API_URL.value() or not logger.handlers):
+        handler = _MaskedLines()
         logger.addHandler(handler)
     if level == logging.NOTSET:
         logger.setLevel(logging.INFO)

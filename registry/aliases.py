@@ -30,6 +30,8 @@ VERDICT = "potstill.verdict"
 """Tag with the verdict on a version's student against the same student without a teacher."""
 CONTROL = "CONTROL"
 """The value of that tag where the version is the cheap control, which has no teacher."""
+STATE = "gate"
+"""Tag of a version for people: whether it passed the gate."""
 STUDENT = "potstill.student"
 """Tag with the digest of a version's student, by which the version is found again."""
 VERSIONS_AT_ONCE = 1_000

@@ -10,11 +10,20 @@ import numpy as np
 from mlflow import MlflowClient
 from pydantic import TypeAdapter
 
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.digests import digest
 from distill_tasks.results.review import GateReport, State
 from distill_tasks.scoring.verdicts import Verdict
 from distill_tasks.stages.stage import stage
-from registry.aliases import CHAMPION, ROLLED_BACK, VERDICT, Registered, aliases_of, tags_of
+from registry.aliases import (
+    CHAMPION,
+    ROLLED_BACK,
+    STATE,
+    VERDICT,
+    Registered,
+    aliases_of,
+    tags_of,
+)
 from registry.history import Event, History, Kind, find_hand_move
 from registry.judging import Case, compare
 from registry.records import keep_record, read_record
@@ -34,8 +43,6 @@ JUDGED: dict[State, Kind] = {
     "failed": "gate failed",
     "inconclusive": "gate inconclusive",
 }
-STATE = "gate"
-"""Tag of a version for people: whether it passed the gate."""
 GATE = "gate"
 """The record of a version's last comparison against the champion; a tag says it in words."""
 
@@ -92,7 +99,17 @@ def gate(
 ) -> GateReport:
     """Judge a version against the champion."""
     rows = corpus.open()
-    return judge(config, rows.splits["held_out"], registered, rows.classes, dry_run)
+    report = judge(config, rows.splits["held_out"], registered, rows.classes, dry_run)
+    log_decision(
+        "gate",
+        "champion_already" if report.compared_to == report.version else report.state,
+        model=registered.model,
+        version=report.version,
+        compared_to=report.compared_to,
+        verdict=report.verdict,
+        reason=report.reason,
+    )
+    return report
 
 
 def note_hand_move(client: MlflowClient, model: str, champion: int | None) -> None:

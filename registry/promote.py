@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.errors import InputError, PotstillError
-from distill_tasks.results.review import Promotion
+from distill_tasks.results.review import Promotion, Review
 from distill_tasks.stages.stage import stage
 from registry.aliases import (
     CHAMPION,
@@ -152,6 +153,9 @@ def roll_back(
             move_aliases(client, model, move)
             found = describe_move(model, move, wish.why, dry_run)
     cross_out(client, model, move)
+    log_decision(
+        "rollback", "rolled_back", model=model, version=move.champion, by=wish.by, reason=wish.why
+    )
     return found
 
 
@@ -204,6 +208,25 @@ def promote(
     dry_run: bool = False,
 ) -> Promotion:
     """Promote a version if its gate report allows it, and people, where the configuration asks."""
+    promotion = _promote_as_configured(config, registered, gate, approval, dry_run)
+    log_decision(
+        "promote",
+        Review(promotion, gate).name.lower().replace(" ", "_"),
+        model=registered.model,
+        version=registered.version,
+        champion=promotion.champion,
+        reason=promotion.reason,
+    )
+    return promotion
+
+
+def _promote_as_configured(
+    config: DistillConfig,
+    registered: Registered,
+    gate: GateReport,
+    approval: Decision | None,
+    dry_run: bool,
+) -> Promotion:
     client = MlflowClient(config.tracking.uri)
     mode = config.registry.promote
     if mode == "auto" or (mode == "review" and approval is not None):

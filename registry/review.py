@@ -9,18 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.errors import InputError, did_you_mean
 from distill_tasks.results.review import Promotion
 from registry.aliases import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
+    STATE,
     Registered,
     aliases_of,
     find_missing,
     tags_of,
 )
-from registry.gate import STATE
 from registry.history import Event, History
 
 if TYPE_CHECKING:
@@ -152,14 +153,15 @@ def note_approval(client: MlflowClient, registered: Registered, decision: Decisi
     why = "; ".join(part for part in said if part)
     event = Event("approved", registered.version, why or "no reason given", by=decision.by)
     History(client, registered.model).append(event)
+    _log(registered, event)
 
 
 def reject(client: MlflowClient, registered: Registered, decision: Decision) -> Promotion:
     """Carry out a rejection: the version is challenger no more, and its history says why."""
     why = decision.why or "no reason given"
-    History(client, registered.model).append(
-        Event("rejected", registered.version, why, by=decision.by)
-    )
+    event = Event("rejected", registered.version, why, by=decision.by)
+    History(client, registered.model).append(event)
+    _log(registered, event)
     aliases = aliases_of(client, registered.model)
     if aliases.get(CHALLENGER) == registered.version:
         client.delete_registered_model_alias(registered.model, CHALLENGER)
@@ -167,6 +169,17 @@ def reject(client: MlflowClient, registered: Registered, decision: Decision) -> 
     reason = f"version {registered.version} was {decision}"
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     return Promotion(registered.model, champion, previous, False, reason, reused=False)
+
+
+def _log(registered: Registered, event: Event) -> None:
+    log_decision(
+        "review",
+        event.kind,
+        model=registered.model,
+        version=event.version,
+        by=event.by,
+        reason=event.why,
+    )
 
 
 def close_review(

@@ -35,7 +35,7 @@ def progress_artifacts() -> dict[str, dict[str, Any]]:
     """Return the progress artifacts of the last flow run by their keys, each key standing once."""
     with get_client(sync_client=True) as client:
         kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
-    last = kept[0]["flow_run_id"]
+    last = kept[0]["flow_run_id"] if kept else None
     mine = [item for item in kept if item["flow_run_id"] == last and item["type"] == "progress"]
     found = {item["key"]: item for item in mine}
     assert len(found) == len(mine)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill_tasks.core.credentials import mask_credentials
+from distill_tasks.core.decisions import DECISIONS
 from distill_tasks.core.markup import as_terminal
 from distill_tasks.core.progress import (
     Event,
@@ -47,7 +48,9 @@ class LogLines(logging.Handler):
     """Writes log lines to the terminal, above a live display if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
+        """Write one line; those for programs not where people read."""
+        if record.name == DECISIONS and terminal.file.isatty():
+            return
         try:
             terminal.say(mask_credentials(self.format(record)))
         except Exception:  # noqa: BLE001  # as every handler: a log line must not end the work

@@ -152,6 +152,21 @@ class ProgressFile:
         return steps
 
 
+def list_running(store: Path) -> list[TrainingStep]:
+    """Return the latest step of every training in a store that has begun and not ended.
+
+    Those of a killed run seem to run still: ask first whether a run holds the store.
+    """
+    running: dict[str, TrainingStep] = {}
+    for path in sorted((store / FOLDER).glob("*.jsonl")):
+        with suppress(OSError, ValueError, TypeError):  # removed, or by another version
+            for event in _parse(_cut(path.read_bytes())):
+                before = running.pop(event.name, TrainingStep(event.name))
+                if isinstance(event, TrainingStep):
+                    running[event.name] = event.after(before)
+    return list(running.values())
+
+
 class Training:
     """Reports the progress of one training, at a cost of microseconds a step.
 
@@ -294,9 +309,14 @@ class _Follower:
         with path.open("rb") as file:
             file.seek(self._read.get(path, 0))
             found = file.read()
-        whole = found[: found.rfind(b"\n") + 1]
+        whole = _cut(found)
         self._read[path] = self._read.get(path, 0) + len(whole)
         return _parse(whole)
+
+
+def _cut(found: bytes) -> bytes:
+    """Return the lines that are complete."""
+    return found[: found.rfind(b"\n") + 1]
 
 
 def _parse(lines: bytes) -> Iterator[Event]:

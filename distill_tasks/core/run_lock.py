@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,19 @@ LOCK = ".lock"
 WAIT_MINUTES = 360.0
 """How long a run waits for another one by default: six hours, a nightly run."""
 SECONDS_BETWEEN_TRIES = 1.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The run that has a lock, as it described itself."""
+
+    run: str
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"{self.run} (process {self.pid} on {self.host}, since {self.since})"
 
 
 @contextmanager
@@ -40,8 +54,24 @@ def hold(
         yield
 
 
+def find_holder(root: Path) -> Holder | str | None:
+    """Return the run that holds a folder; words for one without a name yet, None if there is none.
+
+    The lock is shared for a moment, since the file alone does not tell whether its writer lives.
+    """
+    try:
+        with (root / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        with (root / LOCK).open() as file:
+            return _read_holder(file)
+    return None
+
+
 def _wait(file: IO[str], root: Path, deadline: float, tell: Callable[[str], object]) -> None:
-    announced = ""
+    announced: Holder | str = ""
     while not _try(file):
         holder = _read_holder(file)
         left_s = deadline - time.monotonic()
@@ -67,18 +97,17 @@ def _try(file: IO[str]) -> bool:
 
 def _write_holder(file: IO[str], run: str) -> None:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    holder = {"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    holder = Holder(run, os.getpid(), socket.gethostname(), since)
     file.seek(0)
     file.truncate()
-    file.write(json.dumps(holder))
+    file.write(json.dumps(asdict(holder)))
     file.flush()
 
 
-def _read_holder(file: IO[str]) -> str:
-    """Return a description of the run that holds the lock, if it has written one."""
+def _read_holder(file: IO[str]) -> Holder | str:
+    """Return the run that holds the lock, if it has written its name."""
     file.seek(0)
     try:
-        known = json.loads(file.read())
-        return f"{known['run']} (process {known['pid']} on {known['host']}, since {known['since']})"
-    except (ValueError, KeyError, TypeError):
+        return Holder(**json.loads(file.read()))
+    except (ValueError, TypeError):
         return "one that has not written its name yet"

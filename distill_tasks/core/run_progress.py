@@ -64,6 +64,12 @@ class RunProgress:
             self.store.keep(*SECONDS, kept)
 
     @property
+    def percent(self) -> float:
+        """How much of the run is behind, by the usual times of its stages."""
+        behind = sum(stage.usual_s for stage in self.stages[: max(self.number, 0)])
+        return 100 * behind / sum(stage.usual_s for stage in self.stages)
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimate of the seconds to the end; None where too little is known."""
         pace, elapsed = self._find_pace(), time.monotonic() - self._stage_began

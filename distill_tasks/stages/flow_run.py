@@ -15,6 +15,12 @@ def current_flow_run() -> str | None:
     return str(found) if found else None
 
 
+def link_flow_run() -> str | None:
+    """Return the address of that flow run's page; None where no server shows one."""
+    page = flow_run.ui_url if current_flow_run() else None
+    return str(page) if str(page).startswith("http") else None
+
+
 def announce(event: str, model: str, payload: dict[str, Any]) -> None:
     """Send an event about a registered model to Prefect, whose automations may act on it.
 

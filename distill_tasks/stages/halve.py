@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from distill_tasks.config import AUTO, DistillConfig
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine
 from distill_tasks.core.errors import say_error, stop_if_disk_full
@@ -106,6 +107,10 @@ def halve_grid(run: OpenRun, train: TrainPartly | None = None, at_once: int = 1)
         return halving.finish()
 
     found, kept = run.store.remember("halvings", key, Halving, race)
+    for stop in found.stops:
+        log_decision(
+            "halve", "stopped", candidate=stop.name, compared_to=stop.better, reason=stop.reason
+        )
     return replace(found, reused=kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.digests import digest
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.outcomes import Judgement, Proof
@@ -56,6 +57,8 @@ def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]
     proof, kept = run.store.remember(
         "proofs", key, Proof, lambda: _prove_seeds(run, students, seeds)
     )
+    for name, found in proof.judgements.items():
+        log_decision("verdict", str(found.verdict), candidate=name, reason=found.reason)
     return replace(proof, reused=kept)
 
 

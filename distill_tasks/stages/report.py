@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from pydantic import TypeAdapter
 
 from distill_tasks.core.markup import as_markdown
@@ -19,10 +24,11 @@ from distill_tasks.reporting.model_card import CardLinks, write_card
 from distill_tasks.reporting.pages import write_markdown, write_note, write_page
 from distill_tasks.reporting.relabelling import write_review
 from distill_tasks.reporting.review import say_review, tabulate_gate
-from distill_tasks.reporting.tables import tabulate_models
+from distill_tasks.reporting.tables import NOTHING, tabulate_models
 from distill_tasks.results.outcomes import Tuning
+from distill_tasks.stages.flow_run import link_flow_run
 from distill_tasks.stages.stage import stage
-from distill_tasks.tracking.links import artifact_path
+from distill_tasks.tracking.links import artifact_path, version_link
 from distill_tasks.tracking.model_runs import (
     Report,
     keep_outcome,
@@ -39,15 +45,19 @@ if TYPE_CHECKING:
 CANDIDATES = "candidates.json"
 FRONT, ON_CARD = "front.png", "front_small.png"
 """The picture, and as the card shows it: MLflow's pages do not shrink pictures."""
+FEWER_DOTS = 80
+"""Dots per inch of the small picture."""
 
 
 @stage("write the report to MLflow", retries=2)
 def report(findings: Findings, distillation: Distillation) -> Report:
-    """Write all runs to MLflow, and show the table and a link to them in Prefect."""
+    """Write all runs to MLflow, and show the table, the front and links to them in Prefect."""
     written = write_report(findings, distillation)
     title = f"# {as_markdown(findings.config.name)}"
     _show_table(tabulate_models(findings), key="candidates", description=title)
-    create_link_artifact(distillation.link, "The summary run in MLflow", key="mlflow-run")
+    _show_front(findings)
+    _show_link("mlflow-run", "This run in MLflow", distillation.link)
+    _show_link("mlflow-models", "All models side by side in MLflow", distillation.compare_link)
     return written
 
 
@@ -56,6 +66,10 @@ def conclude(
     findings: Findings, distillation: Distillation, written: Report, review: Review
 ) -> Report:
     """Add what the gate said to the report in MLflow, and return it with the card that says so."""
+    if review.gate is not None:
+        model, version = review.promotion.model, review.gate.version
+        link = version_link(distillation.ui, model, version)
+        _show_link("mlflow-version", f"Version {version} of {model} in MLflow", link)
     return write_outcome(findings, distillation, written, review)
 
 
@@ -66,8 +80,38 @@ def show_gate(review: Review) -> None:
         _show_table(tabulate_gate(review.gate), key="gate", description=say_review(review))
 
 
+def _show_link(key: str, text: str, link: str) -> None:
+    """Show a link in Prefect, whose list of artifacts shows the description alone."""
+    create_link_artifact(link, text, key=key, description=as_markdown(text))
+
+
+def _show_front(findings: Findings) -> None:
+    """Show the front in Prefect, the picture itself and not where it lies.
+
+    MLflow's server would ask whoever looks at it for a password, and a database serves no pictures.
+    It is markdown, since the page of an image artifact prints the whole address below the image.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        png = _write_front(findings, Path(scratch) / ON_CARD, dots_per_inch=FEWER_DOTS).read_bytes()
+    picture = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    about = as_markdown(_name_front(findings))
+    create_markdown_artifact(f"![The front]({picture})", key="front", description=about)
+
+
+def _name_front(findings: Findings) -> str:
+    return f"{findings.config.name}: {findings.validation_metric} against latency"
+
+
+def _write_front(findings: Findings, path: Path, dots_per_inch: int = 150) -> Path:
+    points, metric = list_points(findings), findings.validation_metric
+    write_png(points, metric, _name_front(findings), path, dots_per_inch=dots_per_inch)
+    return path
+
+
 def _show_table(table: list[Cells], key: str, description: str) -> None:
-    shown = [{title: as_markdown(cell) for title, cell in cells.items()} for cells in table]
+    """Show a table in Prefect, without the columns that say nothing."""
+    titles = [title for title in table[0] if any(cells[title] != NOTHING for cells in table)]
+    shown = [{title: as_markdown(cells[title]) for title in titles} for cells in table]
     create_table_artifact(shown, key=key, description=description)
 
 
@@ -105,7 +149,11 @@ def write_outcome(
 def _write_summary(
     findings: Findings, distillation: Distillation, review: Review | None = None
 ) -> None:
-    note = f"{write_note(findings, review)}\n[Compare all models]({distillation.compare_link})\n"
+    links = {"Compare all models": distillation.compare_link}
+    if (page := link_flow_run()) is not None:
+        links["Flow run in Prefect"] = page
+    listed = " · ".join(f"[{text}]({link})" for text, link in links.items())
+    note = f"{write_note(findings, review)}\n{listed}\n"
     with tempfile.TemporaryDirectory() as scratch:
         write_files(findings, distillation, Path(scratch), review)
         log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
@@ -120,16 +168,13 @@ def write_files(
     findings: Findings, distillation: Distillation, folder: Path, review: Review | None = None
 ) -> None:
     """Write what the summary run holds for people and programs; the page has links to MLflow."""
-    metric = findings.validation_metric
     links = {
         "This run in MLflow": distillation.link,
         "All models side by side": distillation.compare_link,
     }
     write_page(findings, links, folder / "report.html", review)
-    title = f"{findings.config.name}: {metric} against latency"
-    points = list_points(findings)
-    write_png(points, metric, title, folder / FRONT)
-    write_png(points, metric, title, folder / ON_CARD, dots_per_inch=80)
+    _write_front(findings, folder / FRONT)
+    _write_front(findings, folder / ON_CARD, dots_per_inch=FEWER_DOTS)
     write_review(findings, folder)
     write_answers(findings.suspicious_answers, folder)
     table = tabulate_models(findings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distill_tasks.config import DistillConfig
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.results.choice import (
     REDRAWS,
     Rule,
@@ -51,7 +52,10 @@ def narrow(
 ) -> list[str]:
     """Name the finalists among the students of the grid, in the order of their tests."""
     field = make_field(run.open(), grid.students, scores, latencies, cross=cross)
-    return find_finalists(field, make_rule(run.config), run.config.evaluate.finalists)
+    names = find_finalists(field, make_rule(run.config), run.config.evaluate.finalists)
+    for place, name in enumerate(names, start=1):
+        log_decision("narrow", "finalist", candidate=name, place=place)
+    return names
 
 
 @stage("order the finalists")
@@ -73,7 +77,11 @@ def select(
 @stage("choose what keeps its promises")
 def choose(run: Run, selection: Selection, proof: Proof) -> Selection:
     """Choose the first finalist that keeps every promise on held-out."""
-    return choose_kept(selection, proof, run.config.select)
+    made = choose_kept(selection, proof, run.config.select)
+    reason = made.reasons[made.chosen] if made.chosen else made.why_none
+    outcome = "chosen" if made.chosen else "none"
+    log_decision("choose", outcome, candidate=made.chosen, reason=reason)
+    return made
 
 
 def make_rule(config: DistillConfig) -> Rule:

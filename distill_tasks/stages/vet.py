@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from distill_tasks.config import AUTO
+from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.errors import WeakTeacherError
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.run import OpenRun, Run
@@ -42,7 +43,10 @@ def vet_teacher(run: OpenRun) -> PairedComparison | None:
     """
     _check_accuracy(run)
     comparison = _compare_with_words(run)
-    if comparison is None or comparison.verdict is Verdict.BEATS:
+    if comparison is None:
+        return None
+    if comparison.verdict is Verdict.BEATS:
+        _log("passed", comparison)
         return comparison
     rows, metric = comparison.difference.rows, QUALITY_NAMES[run.config.select.metric]
     weak = (
@@ -50,12 +54,25 @@ def vet_teacher(run: OpenRun) -> PairedComparison | None:
         f"{metric} {comparison.difference.points} on {rows:,} rows of validation."
     )
     if _stops(run.config.evaluate.weak_teacher, comparison):
+        _log("stopped", comparison)
         raise WeakTeacherError(
             f"{weak} Use a better teacher, or serve words; `evaluate.weak_teacher: go_on` distils "
             "all the same."
         )
+    _log("went_on", comparison)
     logger.warning("vet: %s Going on: %s.", weak, _say_why(run.config.evaluate.weak_teacher))
     return comparison
+
+
+def _log(outcome: str, comparison: PairedComparison) -> None:
+    log_decision(
+        "vet",
+        outcome,
+        candidate="teacher",
+        compared_to=WORDS_ON_GOLD,
+        verdict=comparison.verdict,
+        reason=str(comparison.difference.points),
+    )
 
 
 def _check_accuracy(run: OpenRun) -> None:

@@ -19,7 +19,14 @@ from distill_tasks.tracking.figures import (
     log_texts,
 )
 from distill_tasks.tracking.logged_models import find_student, log_student, log_teacher
-from distill_tasks.tracking.names import GAIN, MOST_WORDS, SPEED_UP, name_metrics
+from distill_tasks.tracking.names import (
+    CHOSEN,
+    GAIN,
+    MOST_WORDS,
+    OUTCOME,
+    SPEED_UP,
+    name_metrics,
+)
 from distill_tasks.tracking.runs import find_or_start, finish, mark_written
 from distill_tasks.tracking.tags import DISTILLATION
 from distill_tasks.tracking.views import VERDICT, Qualities, share_views
@@ -37,10 +44,6 @@ TABLES = "mlflow.loggedArtifacts"
 """MLflow's tag that names the artifacts that its UI shows as tables."""
 NOTE = "mlflow.note.content"
 """MLflow's tag with the text that its UI shows on the page of a run."""
-CHOSEN = "student"
-"""The tag of a summary run that names the chosen student."""
-OUTCOME = "outcome"
-"""The tag of a summary run that says what became of the registered version."""
 FIGURES = "figures.json"
 """The file of a run with every figure that was measured of its model."""
 

@@ -98,11 +98,11 @@ def open_checked(config: TrackingConfig) -> MlflowClient:
 
 def _artifacts(tracking_uri: str) -> str | None:
     """Return the folder for artifacts beside a sqlite file; None for a server, with its own."""
-    database = _sqlite_file(tracking_uri)
+    database = find_sqlite_file(tracking_uri)
     return None if database is None else (database.parent / "mlartifacts").as_uri()
 
 
-def _sqlite_file(tracking_uri: str) -> Path | None:
+def find_sqlite_file(tracking_uri: str) -> Path | None:
     """Return the file of a sqlite database; None for any other address."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
@@ -111,7 +111,7 @@ def _sqlite_file(tracking_uri: str) -> Path | None:
 
 def _open_sqlite(tracking_uri: str) -> None:
     """Raise sqlite's error for a file that it cannot open, which MLflow would retry ten times."""
-    database = _sqlite_file(tracking_uri)
+    database = find_sqlite_file(tracking_uri)
     if database is not None:
         sqlite3.connect(database).close()
 
@@ -122,7 +122,7 @@ def _alone(tracking_uri: str) -> Iterator[None]:
 
     MLflow's migrations fail if two processes run them on one file.
     """
-    database = _sqlite_file(tracking_uri)
+    database = find_sqlite_file(tracking_uri)
     if database is None:
         yield
         return

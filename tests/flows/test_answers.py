@@ -8,7 +8,7 @@ import pytest
 from distill_tasks.core.notes import Note, Rank
 from distill_tasks.measuring.latency import SpeedUp
 from distill_tasks.reporting.rows import ModelRow
-from flows import answers, trigger_answers, version_answers
+from flows import answers, status_answers, trigger_answers, version_answers
 from flows.answers import (
     CODES,
     DETAILED_CODES,
@@ -85,7 +85,8 @@ def test_an_answer_about_a_promotion_says_who_is_champion():
 def list_answers():
     return [
         kind
-        for kind in {**vars(answers), **vars(version_answers), **vars(trigger_answers)}.values()
+        for module in (answers, version_answers, trigger_answers, status_answers)
+        for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, answers.BaseModel)
         if kind.__module__.startswith("flows.")
     ]

@@ -32,7 +32,7 @@ from registry.side_by_side import SideBySide
 
 COMMANDS = (
     *("init", "check", "plan", "run", "label", "compare", "promote", "rollback", "predict"),
-    *("synthesize", "export", "ui", "schema", "trigger"),
+    *("synthesize", "export", "ui", "schema", "trigger", "status", "automations"),
 )
 
 

@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 
 import mlflow
@@ -11,6 +12,7 @@ from prefect_states import progress_artifacts
 
 from distill_tasks.config import parse_config
 from distill_tasks.core.progress import ProgressFile, Training, TrainingEnd, TrainingStep
+from distill_tasks.core.run_progress import Stage, told_stage
 from distill_tasks.results.grid import first_trials
 from distill_tasks.results.run import start_run
 from distill_tasks.stages import progress_artifacts as artifacts
@@ -51,6 +53,40 @@ def test_a_training_has_one_artifact_whatever_its_parts(tmp_path):
     for item in found.values():
         assert item["data"] == 100.0
         assert "step 8 of 8, loss 0.125" in item["description"]
+
+
+STAGES = (Stage("prepare", "read the rows", 1), Stage("train", "train <b>students</b>", 3))
+
+
+@flow
+def go_through_stages(folder):
+    """One stage, then another in which a student trains."""
+    with show_trainings(folder, STAGES):
+        with told_stage("prepare"):
+            pass
+        with told_stage("train"), ProgressFile(Path(folder), "layers-2").told():
+            wait_for("layers-2")
+
+
+def wait_for(name):
+    """Wait until Prefect shows a run in which a student of this name trains."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        about = progress_artifacts().get("run", {})
+        if name in about.get("description", ""):
+            return
+        time.sleep(0.5)
+    raise AssertionError(progress_artifacts())
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_has_one_artifact_that_names_its_stage_and_who_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "SECONDS_BETWEEN_UPDATES", 0.2)
+    go_through_stages(str(tmp_path))
+    found = progress_artifacts()
+    assert set(found) == {"run"}  # a training that took no step has none
+    assert found["run"]["description"] == "ended at stage 2 of 2: train &lt;b>students&lt;/b>"
+    assert found["run"]["data"] == 100
 
 
 @pytest.fixture
