@@ -8,14 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -34,57 +33,16 @@ from distill_tasks.measuring.latency import MeasureConfig
 from distill_tasks.problems.classification import Problem
 from distill_tasks.scoring.settings import EvaluateConfig, SelectConfig
 from distill_tasks.scoring.thresholds import Thresholds
-from distill_tasks.students import SpaceConfig, Student, StudentConfig
+from distill_tasks.students import Student, StudentConfig
 from distill_tasks.students.formats import ExportConfig
+from distill_tasks.students.search_settings import SearchConfig
 from distill_tasks.teachers import TeacherConfig
 from distill_tasks.training.loss_settings import LossConfig
 from distill_tasks.training.objective import HIDDEN_TERMS
 
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
-
 AUTO: Literal["auto"] = "auto"
 MAX_CANDIDATES, LARGEST_GRID = 200, 10_000
 """Students that a grid may hold unless the user says otherwise, and whatever the user says."""
-
-
-class OptunaConfig(Settings):
-    """A search in which each student is drawn in the light of those before it."""
-
-    trials: PositiveInt = Field(
-        description="Students that are drawn and trained beside the grid, the first 10 at random."
-    )
-    spaces: tuple[SpaceConfig, ...] = Field(
-        min_length=1,
-        description="Families to draw from, as in `students`, but a list is a choice, and "
-        "{low, high, log} a range.",
-    )
-
-    def draw(self, trial: BaseTrial) -> Student:
-        """Return the student that a trial suggests."""
-        number = trial.suggest_categorical("space", range(len(self.spaces)))
-        return self.spaces[number].draw(trial, f"{number}.")
-
-
-class SearchConfig(Settings):
-    """How the grid is gone through."""
-
-    halving: bool | Literal["auto"] = Field(
-        AUTO,
-        description="Stop students on the way that another one, no slower, surely beats; `auto` "
-        "does so in grids of more than six.",
-    )
-    optuna: OptunaConfig | None = Field(
-        None,
-        description="Spaces in which further students are searched (extra `optuna`); when absent, "
-        "the grid is all.",
-    )
-
-    @property
-    def corners(self) -> list[Student]:
-        """Students at the ends of all spaces, for checks before any work."""
-        spaces = self.optuna.spaces if self.optuna else ()
-        return [student for space in spaces for student in space.corners]
 
 
 class BudgetConfig(Settings):

@@ -74,8 +74,7 @@ def distill(
 ) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 
-    ``config`` may be a path, ``overrides`` have dotted keys. Another run in the same store, or of
-    the same registered model where a Prefect server is shared, is waited for.
+    ``config`` may be a path. A run in its store, or of its model on this Prefect, is waited for.
     """
     config = open_config(config, accept_licence, overrides)
     with working(config, "distill", wait_minutes, DISTILL, model=config.registry.model):

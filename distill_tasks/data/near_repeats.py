@@ -142,10 +142,10 @@ def _find_pairs(signatures: NDArray[np.uint32]) -> Iterator[list[int]]:
 
 def _find_alike(band: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Return the pairs (pairs, 2) of rows that are equal, the later one first."""
-    factors = np.random.default_rng(SEED).integers(2**63, size=band.shape[1], dtype=np.uint64)
+    factors = np.random.default_rng(SEED).integers(2**63, size=band.shape[1:], dtype=np.uint64)
     keys = np.zeros(len(band), np.uint64)
-    for number, factor in enumerate(2 * factors + np.uint64(1)):
-        keys += band[:, number] * factor  # a sum modulo 2⁶⁴ stands for the whole band
+    for column in range(band.shape[1]):  # a sum modulo 2⁶⁴ stands for the whole band
+        keys += band[:, column] * (2 * factors[column] + np.uint64(1))
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order[:1]] + 1))
     sizes = np.diff(starts, append=len(order))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_tasks.config import OptunaConfig
 from distill_tasks.core.digests import digest
 from distill_tasks.core.environment import describe_machine, list_versions
 from distill_tasks.core.errors import say_error, stop_if_disk_full
@@ -21,6 +20,7 @@ from distill_tasks.scoring.intervals import plain_value
 from distill_tasks.scoring.scorecard import quality_statistic
 from distill_tasks.stages.stage import stage
 from distill_tasks.students import Student
+from distill_tasks.students.search_settings import OptunaConfig
 from distill_tasks.students.search_space import check_optuna
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from builders import open_run
 from samples import make_rows, write_words
 
-from distill_tasks.config import OptunaConfig, parse_config
+from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.results.evaluator import Evaluator
 from distill_tasks.results.grid import Trial
@@ -25,6 +25,7 @@ from distill_tasks.stages.search import (
     tell,
 )
 from distill_tasks.students import BagOfWordsStudent, LayersStudent, search_space
+from distill_tasks.students.search_settings import OptunaConfig
 from distill_tasks.training.objective import Objective
 
 OBJECTIVE = Objective(2.0, 0.9)

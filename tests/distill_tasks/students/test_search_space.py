@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from distill_tasks.config import OptunaConfig, parse_config
+from distill_tasks.config import parse_config
 from distill_tasks.core.errors import InputError
 from distill_tasks.students import SPACES, BagOfWordsStudent, LayersStudent, StaticStudent
+from distill_tasks.students.search_settings import OptunaConfig
 
 LAYERS = {
     "family": "layers",
