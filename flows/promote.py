@@ -63,6 +63,7 @@ def promote(
     dry_run: bool = False,
     wait_minutes: float = WAIT_MINUTES,
     ask: bool = False,
+    decided_only: bool = False,
     overrides: dict[str, Any] | None = None,
 ) -> Promotion:
     """Carry out what people decided; judge a version, by default the challenger, and promote it.
@@ -70,9 +71,14 @@ def promote(
     ``config`` is a configuration, or the path of one from the working directory; ``overrides`` set
     some of its keys anew, as in ``{"registry.allowed_drop": 0}``. Another run in the same
     ``work_dir`` is waited for, for so many minutes at most. ``ask`` pauses the run, for a day at
-    most, with a form for the review that a version waits for.
+    most, with a form for the review that a version waits for. ``decided_only`` judges nothing about
+    which nobody has decided, so that it may be asked for every few minutes.
     """
     settings = open_config(config, overrides=overrides)
+    if decided_only and version is None:
+        idle = find_nothing(open_store(settings.tracking), settings.registry.model, True)
+        if idle is not None:
+            return end_as(idle, Review(idle))
     review = _review(settings, version, dry_run, wait_minutes)
     if ask and review.promotion.waits and review.gate is not None:
         reviewed = Registered(settings.registry.model, review.gate.version, reused=True)

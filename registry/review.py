@@ -200,13 +200,19 @@ def _set_tags(client: MlflowClient, registered: Registered, tags: dict[str, str]
         client.set_model_version_tag(registered.model, str(registered.version), name, text)
 
 
-def find_nothing(client: MlflowClient, name: str) -> Promotion | None:
-    """Return why there is nothing to judge, as before the first distillation; None if there is."""
+def find_nothing(client: MlflowClient, name: str, decided_only: bool = False) -> Promotion | None:
+    """Return why there is nothing to judge, as before the first distillation; None if there is.
+
+    With ``decided_only`` a challenger about which nobody has decided is nothing to judge either.
+    """
     try:
         why, aliases = find_missing(client, name, CHALLENGER), aliases_of(client, name)
     except InputError as error:  # no model of that name yet
         why, aliases = str(error), {}
-    if why is None or (aliases and find_decided(client, name)):
+    if aliases and find_decided(client, name):
         return None
+    if why is None and not decided_only:
+        return None
+    why = why or "nobody has approved or rejected a version since"
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
     return Promotion(name, champion, previous, moved=False, reason=why, reused=False, idle=True)

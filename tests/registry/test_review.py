@@ -10,7 +10,14 @@ from registry.aliases import tags_of
 from registry.gate import keep_gate
 from registry.history import History
 from registry.promote import promote
-from registry.review import Decision, decide_review, find_decided, read_decision, reject
+from registry.review import (
+    Decision,
+    decide_review,
+    find_decided,
+    find_nothing,
+    read_decision,
+    reject,
+)
 
 APPROVAL = Decision("approved", "Ada", "flips read")
 
@@ -136,3 +143,15 @@ def test_a_rejected_version_challenges_no_more_and_may_be_approved_later(house, 
     assert (event.kind, event.by, event.why) == ("rejected", "Ada", "worse on invoices")
     decide_review(house.client, pair[1], APPROVAL)
     assert list_decided(house, model) == [(2, APPROVAL)]
+
+
+def test_a_challenger_about_whom_nobody_decided_is_left_alone_by_those_who_ask_often(
+    house, model, pair
+):
+    promote_as(house, "review", pair[1], house.allow(pair[1]))
+    assert find_nothing(house.client, model) is None
+    idle = find_nothing(house.client, model, decided_only=True)
+    assert (idle.idle, idle.moved, idle.champion) == (True, False, 1)
+    assert idle.reason == "nobody has approved or rejected a version since"
+    decide_review(house.client, pair[1], APPROVAL)
+    assert find_nothing(house.client, model, decided_only=True) is None
