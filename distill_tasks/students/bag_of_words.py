@@ -151,7 +151,8 @@ class BagOfWordsStudent(Student):
 
     def _read_terms(self, texts: Sequence[str]) -> list[Terms]:
         """Return the terms of texts, word n-grams first."""
-        found = count_terms(texts, self.ngrams, self.characters)
+        limit = None if self.hashed else self.max_features
+        found = count_terms(texts, self.ngrams, self.characters, limit)
         if not any(names for _, names in found):
             raise PotstillError("no text has a word of two characters or more; set characters to 3")
         return [weigh_terms(*one, self.max_features, self.hashed) for one in found]

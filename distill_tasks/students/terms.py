@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ from distill_tasks.serving.served_text import HashedTerms, find_characters, find
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+
+MANY_TEXTS = 200_000
+"""Texts from which rare terms are left out before they are counted; it takes reading them twice."""
+BUCKETS = 2**24
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,19 @@ class Terms:
 
 
 def count_terms(
-    texts: Sequence[str], ngrams: int, characters: int
+    texts: Sequence[str], ngrams: int, characters: int, limit: int | None = None
 ) -> list[tuple[csr_matrix, list[str]]]:
     """Return the counts (rows, terms) and the terms of each kind of terms.
 
     ``ngrams`` is the length of the longest word n-gram, ``characters`` that of the longest
-    character n-gram, 0 for words alone.
+    character n-gram, 0 for words alone. With ``limit``, rare word n-grams of many texts may be left
+    out, but none of the so many most frequent ones.
     """
     lowered = [text.lower() for text in texts]
-    found = [_count(find_words(text, ngrams) for text in lowered)]
+    if limit is None or len(lowered) <= MANY_TEXTS:
+        found = [_count(find_words(text, ngrams) for text in lowered)]
+    else:
+        found = [_count_frequent(lambda: (find_words(text, ngrams) for text in lowered), limit)]
     if characters:
         # The character n-grams of each distinct word are found only once.
         of_words, words = _count(text.split() for text in lowered)
@@ -78,6 +86,34 @@ def _count(rows: Iterable[Sequence[str]]) -> tuple[csr_matrix, list[str]]:
     counts = csr_matrix((ones, columns, ends), shape=(len(ends) - 1, len(numbers)))
     counts.sum_duplicates()
     return counts, list(numbers)
+
+
+def _count_frequent(
+    read_rows: Callable[[], Iterable[Sequence[str]]], limit: int
+) -> tuple[csr_matrix, list[str]]:
+    """Return what `_count` does for all terms but rare ones, in memory for the frequent ones alone.
+
+    Terms are first counted by buckets of their hashes, each of which has at least the total of any
+    of its terms; then those of the fullest buckets one by one. No term of an emptier bucket is as
+    frequent as the ``limit`` most frequent of them, or more buckets are taken.
+    """
+    buckets = np.zeros(BUCKETS, np.int32)
+    for terms in read_rows():
+        np.add.at(buckets, np.fromiter(map(hash, terms), np.int64) & (BUCKETS - 1), 1)
+    least = max(1, _find_largest(buckets, limit) // 2)
+    while True:
+        full = buckets >= least
+        kept = ([t for t in terms if full[hash(t) & (BUCKETS - 1)]] for terms in read_rows())
+        counts, names = _count(kept)
+        surely = _find_largest(np.asarray(counts.sum(axis=0)).ravel(), limit)
+        if least == 1 or surely >= least:
+            return counts, names
+        least = max(1, min(surely, least // 2))
+
+
+def _find_largest(totals: NDArray[np.generic], number: int) -> int:
+    """Return the so many-th largest of some totals, 0 if there are fewer."""
+    return int(np.partition(totals, -number)[-number]) if len(totals) >= number else 0
 
 
 def _take_frequent(
