@@ -81,7 +81,7 @@ def describe(rows: int, measured: dict[str, float], assumed: Assumed) -> dict[st
         else f"{rows * measured['disk_bytes_for_each_row'] / 1e9:,.0f}",
         "prepare, hours": f"{rows * measured['prepare_us_for_each_row'] / 3.6e9:,.2g}",
         "prepare, memory GB": f"{memory_gb:,.0f}" if memory_gb > 10 else f"{memory_gb:.1f}",
-        "fits": "yes" if memory_gb < assumed.memory_gb else "no",
+        f"in {assumed.memory_gb} GB": "yes" if memory_gb < assumed.memory_gb else "no",
     }
 
 

@@ -30,6 +30,7 @@ ALL = (
     "censored",
     "sampling",
     "rows",
+    "scale",
     "verdict_error_rates",
     "promise_error_rates",
     "small_students",
