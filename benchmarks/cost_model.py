@@ -7,6 +7,10 @@ into docs/scale.md.
 
 from __future__ import annotations
 
+from distill_tasks.core.process import set_up_process
+
+set_up_process()
+
 import json
 import re
 from dataclasses import dataclass

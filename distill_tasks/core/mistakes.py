@@ -59,6 +59,7 @@ PATTERNS = {
     r"^https?://[^/\s]+(/\S*)?$": "an address that begins with http:// or https://",
     r"^https?://\S+$": "an address that begins with http:// or https://",
     r"^https?://": "an address that begins with http:// or https://",
+    r"^(auto|[\w.-]+:\d+)$": "host:port, such as 10.0.0.1:6379, or auto",
     r"^[A-Za-z_]\w*$": "the name of an environment variable",
 }
 """What the regular expressions of the configuration ask for."""
