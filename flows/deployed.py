@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from pydantic import Discriminator, PlainValidator, Tag
+from pydantic import AfterValidator, Discriminator, PlainValidator, Tag
 
 from distill_tasks.config import DistillConfig, load_config, parse_config
-from distill_tasks.core.credentials import mask_credentials
+from distill_tasks.core.credentials import mask_credentials, refuse_credentials
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.overrides import refuse_secrets
 from distill_tasks.core.store import Store
 from distill_tasks.stages.progress_artifacts import show_trainings
 from flows.flow_runs import Wait, begin_run
@@ -34,10 +35,19 @@ def _is_path(written: object) -> str:
 
 
 def _keep_as_written(config: DistillConfig | dict[str, Any]) -> DistillConfig | dict[str, Any]:
-    """Leave a configuration to the flow, which validates it with its overrides."""
+    """Leave a configuration to the flow, which validates it with its overrides.
+
+    Prefect keeps parameters, so credentials are refused here.
+    """
     if not isinstance(config, DistillConfig | dict):
         raise ValueError("must be a configuration or the path of one")
+    if isinstance(config, dict):
+        refuse_credentials(config)
     return config
+
+
+Overrides = Annotated[dict[str, Any], AfterValidator(refuse_secrets)]
+"""Values by dotted keys that a configuration gets anew."""
 
 
 ConfigOrPath = Annotated[

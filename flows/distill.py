@@ -7,7 +7,6 @@ from distill_tasks.core.process import set_up_process
 set_up_process()  # a worker loads this file alone
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from prefect import flow
 
@@ -39,7 +38,7 @@ from distill_tasks.stages.tune import learning_curve, tune
 from distill_tasks.stages.vet import vet
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
-from flows.deployed import ConfigOrPath, name_run, open_config, working
+from flows.deployed import ConfigOrPath, Overrides, name_run, open_config, working
 from flows.outcome import end_as
 from flows.promote import gate_and_promote
 from flows.stage_lists import DISTILL
@@ -70,7 +69,7 @@ def distill(
     config: ConfigOrPath,
     wait_minutes: float = WAIT_MINUTES,
     accept_licence: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
 ) -> Outcome:
     """Distil a teacher into students, keep the best trade, and promote it if it wins.
 

@@ -6,7 +6,6 @@ from distill_tasks.core.process import set_up_process
 
 set_up_process()  # a worker loads this file alone
 
-from typing import Any
 
 from prefect import flow
 
@@ -16,7 +15,7 @@ from distill_tasks.results.run import start_run
 from distill_tasks.stages.audit import audit
 from distill_tasks.stages.label import drop_unanswered, label, teach
 from distill_tasks.stages.prepare import prepare
-from flows.deployed import ConfigOrPath, name_run, open_config, working
+from flows.deployed import ConfigOrPath, Overrides, name_run, open_config, working
 from flows.stage_lists import LABEL
 
 
@@ -25,7 +24,7 @@ def label_only(
     config: ConfigOrPath,
     wait_minutes: float = WAIT_MINUTES,
     accept_licence: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
 ) -> LabelsReference:
     """Label all rows of a configuration; a later distillation reads the same store.
 

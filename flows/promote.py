@@ -6,7 +6,7 @@ from distill_tasks.core.process import set_up_process
 
 set_up_process()  # a worker loads this file alone
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect import flow
 from prefect.flow_runs import pause_flow_run
@@ -19,7 +19,7 @@ from distill_tasks.results.review import Promotion, Review
 from distill_tasks.stages.prepare import prepare
 from distill_tasks.stages.report import show_gate
 from distill_tasks.tracking.store import open_store
-from flows.deployed import ConfigOrPath, alone, name_run, open_config
+from flows.deployed import ConfigOrPath, Overrides, alone, name_run, open_config
 from flows.outcome import end_as
 from registry.aliases import Registered, choose_version, give_another_chance
 from registry.gate import gate
@@ -64,7 +64,7 @@ def promote(
     wait_minutes: float = WAIT_MINUTES,
     ask: bool = False,
     decided_only: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
 ) -> Promotion:
     """Carry out what people decided; judge a version, by default the challenger, and promote it.
 

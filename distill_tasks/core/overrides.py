@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distill_tasks.core.credentials import refuse_credentials
 from distill_tasks.core.errors import InputError
 from distill_tasks.core.yaml_file import parse_yaml
 
@@ -41,6 +42,13 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
         if key in overrides:
             raise InputError(f"--set {key} stands there twice. Keep one of them.")
         overrides[key] = parse_yaml(value, f"--set {key}")
+    return refuse_secrets(overrides)
+
+
+def refuse_secrets(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return overrides; raise InputError if one is a password or a token, as Prefect keeps them."""
+    for key, value in overrides.items():
+        refuse_credentials({key.rpartition(".")[2]: value})
     return overrides
 
 

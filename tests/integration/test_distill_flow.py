@@ -305,7 +305,8 @@ def test_the_flow_run_is_named_after_its_configuration_and_leaves_artifacts(harm
     with get_client(sync_client=True) as client:
         kept = client.request("POST", "/artifacts/filter", json={"sort": "CREATED_DESC"}).json()
     ours = {item["key"]: item for item in kept if item["flow_run_id"] == str(run.id)}
-    assert set(ours) == {"candidates", "mlflow-run", "gate"}
+    links = {"mlflow-run", "mlflow-models", "mlflow-version"}
+    assert set(ours) == {"run", "candidates", "front", "gate"} | links
     assert "teacher" in ours["candidates"]["data"]
 
 

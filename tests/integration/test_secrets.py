@@ -1,6 +1,7 @@
 """No record, log or page ever holds a password or a token, wherever a user puts it."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -72,15 +73,17 @@ def test_a_secret_in_the_configuration_is_refused_whatever_door_it_comes_by(
     quick, section, key, secret, tmp_path
 ):
     quick |= {section: secret if key is None else quick[section] | {key: secret}}
+    override = {section if key is None else f"{section}.{key}": secret}
     doors = [
         lambda: parse_config(quick, "distill.yaml"),
         lambda: distill.validate_parameters({"config": quick}),
+        lambda: distill.validate_parameters({"config": "distill.yaml", "overrides": override}),
     ]
     for enter in doors:
         with pytest.raises(InputError) as caught:
             enter()
         place = section if key is None else f"{section}.{key}"
-        assert f"`{place}" in str(caught.value)
+        assert re.search(f"`({re.escape(place)}|{key or section})", str(caught.value))
         assert MARK not in str(caught.value)
     assert not find_mark(tmp_path)
 
