@@ -114,42 +114,52 @@ class House:
         return found
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def house(request, tmp_path):
-    def end(made):
-        made.say("down")
-        assert made.processes == []
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path / "state")
+    yield made
+    made.say("down")
+    assert made.processes == []
 
-    if request.param == "sqlite":
-        made = House(tmp_path / "state")
-        yield made
-        end(made)
-    else:
-        with serve_postgres() as address:
-            server = address.removesuffix("/mlflow").replace("+psycopg2", "")
-            made = House(tmp_path / "state", POSTGRES=server)
-            yield made
-            end(made)
+
+@pytest.mark.slow
+def test_a_production_on_files_is_up_and_then_is_not(house):
+    started = house.say("up")
+    assert started.returncode == 0, started.stderr
+    assert f"export PREFECT_API_URL=http://127.0.0.1:{house.prefect}/api" in started.stdout
+    assert "distill/nightly" in house.run("prefect", "deployment", "ls").stdout
+    assert is_up(f"http://127.0.0.1:{house.mlflow}/health")
+    assert house.say("down").returncode == 0
+    assert house.processes == []
+    assert not is_up(f"http://127.0.0.1:{house.mlflow}/health")
+    assert house.say("down").stdout.startswith("Nothing is up")
+
+
+@pytest.fixture
+def house_on_postgres(house):
+    with serve_postgres() as address:
+        house.env["POSTGRES"] = address.removesuffix("/mlflow").replace("+psycopg2", "")
+        yield house
+        house.say("down")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_production_runs_a_deployment_and_knows_it_after_a_restart(house, quick, tmp_path):
+def test_a_production_runs_a_deployment_and_knows_it_after_a_restart(
+    house_on_postgres, quick, tmp_path
+):
+    house = house_on_postgres
     del quick["tracking"]  # the server that it brings is where runs are recorded
     mine = tmp_path / "distill.yaml"
     mine.write_text(yaml.safe_dump(quick | {"evaluate": {"controls": False}}))
     started = house.say("up")
     assert started.returncode == 0, started.stderr
-    assert f"export PREFECT_API_URL=http://127.0.0.1:{house.prefect}/api" in started.stdout
     given = ("-p", f"config={json.dumps(str(mine))}")
     ran = house.run("prefect", "deployment", "run", "distill/on-demand", "--watch", *given)
     assert ran.returncode == 0, ran.stdout
     before = house.run("potstill", "history", "animals", "--json").stdout
     assert json.loads(before)["events"][-1]["kind"] == "promoted"
     assert house.say("down").returncode == 0
-    assert house.processes == []
-    assert not is_up(f"http://127.0.0.1:{house.mlflow}/health")
-    assert house.say("down").stdout.startswith("Nothing is up")
     assert house.say("up").returncode == 0
     assert house.run("potstill", "history", "animals", "--json").stdout == before
     assert house.count_runs("animals") == 1
