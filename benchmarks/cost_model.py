@@ -77,16 +77,19 @@ def describe(rows: int, measured: dict[str, float], assumed: Assumed) -> dict[st
     memory_gb = measured["base_gb"] + rows * measured["prepare_bytes_for_each_row"] / 2**30
     return {
         "rows": f"{rows:,}",
-        "teacher, H100 hours": f"{hours:,.2g}" if hours < 100 else f"{hours:,.0f}",
+        "teacher, H100 hours": say(hours),
         "rented": f"${hours * assumed.dollars_an_hour:,.0f}",
         "by an API, in batches": f"${by_api:,.0f}",
-        "store GB": f"{rows * measured['disk_bytes_for_each_row'] / 1e9:,.2g}"
-        if rows < 10**9
-        else f"{rows * measured['disk_bytes_for_each_row'] / 1e9:,.0f}",
-        "prepare, hours": f"{rows * measured['prepare_us_for_each_row'] / 3.6e9:,.2g}",
+        "store GB": say(rows * measured["disk_bytes_for_each_row"] / 1e9),
+        "prepare, hours": say(rows * measured["prepare_us_for_each_row"] / 3.6e9),
         "prepare, memory GB": f"{memory_gb:,.0f}" if memory_gb > 10 else f"{memory_gb:.1f}",
         f"in {assumed.memory_gb} GB": "yes" if memory_gb < assumed.memory_gb else "no",
     }
+
+
+def say(amount: float) -> str:
+    """Return an amount in two digits, or whole where it has more."""
+    return f"{amount:,.2g}" if amount < 100 else f"{amount:,.0f}"
 
 
 def list_assumed(assumed: Assumed, measured: dict[str, float]) -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ from prefect.settings import PREFECT_API_URL
 
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
+from flows.flow_runs import FLOWS
 
-FLOWS = ("distill", "label", "promote")
 NIGHTLY = "nightly"
 """The deployment that should complete every night."""
 SILENCE = timedelta(hours=26)
@@ -112,21 +112,12 @@ def _watch_runs(types: list[str], role: str, names: list[str]) -> EventTrigger:
         match_related={"prefect.resource.role": role, "prefect.resource.name": names},
         for_each={ONE_RUN},
         expect={"prefect.flow-run.*"},
-        posture=Posture.Reactive,
-        threshold=1,
-        within=timedelta(0),
     )
 
 
 def _watch_models(event: str) -> EventTrigger:
     """Return a trigger for each event of this name about any registered model."""
-    return EventTrigger(
-        match={"prefect.resource.id": "potstill.model.*"},
-        expect={event},
-        posture=Posture.Reactive,
-        threshold=1,
-        within=timedelta(0),
-    )
+    return EventTrigger(match={"prefect.resource.id": "potstill.model.*"}, expect={event})
 
 
 def _watch_silence(silence: timedelta) -> EventTrigger:
@@ -136,7 +127,6 @@ def _watch_silence(silence: timedelta) -> EventTrigger:
         match_related={"prefect.resource.role": "deployment", "prefect.resource.name": NIGHTLY},
         expect={"prefect.flow-run.*"},
         posture=Posture.Proactive,
-        threshold=1,
         within=silence,
     )
 

@@ -23,6 +23,7 @@ from prefect.states import Crashed, Running
 from distill_tasks.core.errors import say_error
 from distill_tasks.core.processes import ProcessName
 from distill_tasks.stages.flow_run import current_flow_run
+from distill_tasks.tracking.interrupted import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("potstill")
 
-FLOWS = ["distill", "label", "promote"]
+FLOWS = ("distill", "label", "promote")
 WORK = "potstill.work"
 """The label of a flow run that says in words what it does."""
 PROCESS = "potstill.process"
@@ -40,7 +41,7 @@ LEASE = "potstill.lease"
 """The label of a flow run with its lease on a concurrency limit."""
 WAITING = "Waiting"
 """The name of the state of a run that waits for another one; its type is Running."""
-GONE = "ended without a word, as by kill -9 or where memory runs out; what it had done is kept"
+GONE = f"{KILLED}; what it had done is kept"
 
 
 def begin_run(work: str) -> None:
@@ -80,7 +81,7 @@ def read_running(client: SyncPrefectClient) -> list[FlowRun]:
     """Return the flow runs of Potstill that are running or waiting, the newest first."""
     running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
     return client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=FLOWS)),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[*FLOWS])),
         flow_run_filter=FlowRunFilter(state=running),
     )
 

@@ -27,6 +27,7 @@ from urllib.request import Request, urlopen
 
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.processes import lives
 
 ROOT = Path(__file__).parents[1]
 SUPERVISED = Path(__file__).with_name("supervisord.conf")
@@ -152,7 +153,7 @@ def down(production: Production) -> None:
         return
     with _told("all is stopped"):
         _succeed(production.control("shutdown"))
-        while _exists(supervisor):
+        while lives(supervisor):
             time.sleep(0.2)
 
 
@@ -241,14 +242,6 @@ def _told(done: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     print(f"{done} ({time.monotonic() - start:.0f} s)", flush=True)
-
-
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def main() -> None:

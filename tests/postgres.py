@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -43,5 +44,5 @@ def serve_postgres() -> Iterator[str]:
             subprocess.run([f"{programs}/createdb", *reach, "mlflow"], check=True)
             yield f"postgresql+psycopg2://potstill@127.0.0.1:{port}/mlflow"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM waits for connections of this very process
             server.wait()

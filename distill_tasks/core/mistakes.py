@@ -119,12 +119,12 @@ def explain_first(
     JSON schema. Pydantic reports a key of a union once for each member of the union, and a list
     with a wrong item also as too short; each such key counts once.
     """
-    locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
-    read = [
-        _read(mistake, location, schema)
-        for mistake, location in zip(mistakes, locations, strict=True)
+    meant = [
+        mistake
+        for mistake in mistakes
         if mistake["type"] != "too_short" or len(mistake["input"]) < mistake["ctx"]["min_length"]
     ]
+    read = _read_all(meant, written, schema)
     places = {mistake.place for mistake in read}
     wrong = places - {place[:length] for place in places for length in range(len(place))}
     more = f" ({len(wrong) - 1} more after this one)" if len(wrong) > 1 else ""
@@ -136,17 +136,22 @@ def list_unknown_keys(
     mistakes: list[dict[str, Any]], written: dict[str, Any], schema: dict[str, Any]
 ) -> list[str]:
     """Return every key that is not known, each once and with the nearest one that is."""
-    locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
-    read = [
-        _read(mistake, location, schema)
-        for mistake, location in zip(mistakes, locations, strict=True)
-    ]
     unknown = [
         f"`{'.'.join(one.place)}`{did_you_mean(one.place[-1], one.node.get('properties', {}))}"
-        for one in read
+        for one in _read_all(mistakes, written, schema)
         if one.is_unknown_key
     ]
     return list(dict.fromkeys(unknown))
+
+
+def _read_all(
+    mistakes: list[dict[str, Any]], written: dict[str, Any], schema: dict[str, Any]
+) -> list[Mistake]:
+    locations = _as_written([list(mistake["loc"]) for mistake in mistakes], written)
+    return [
+        _read(mistake, location, schema)
+        for mistake, location in zip(mistakes, locations, strict=True)
+    ]
 
 
 def _as_written(locations: list[list[int | str]], written: dict[str, Any]) -> list[list[str]]:

@@ -48,7 +48,10 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 def refuse_secrets(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return overrides; raise InputError if one is a password or a token, as Prefect keeps them."""
     for key, value in overrides.items():
-        refuse_credentials({key.rpartition(".")[2]: value})
+        nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        refuse_credentials(nested)
     return overrides
 
 

@@ -72,7 +72,7 @@ def find_holder(root: Path) -> Holder | str | None:
 
 def _wait(file: IO[str], root: Path, deadline: float, tell: Callable[[str], object]) -> None:
     announced: Holder | str = ""
-    while not _try(file):
+    while not try_lock(file):
         holder = _read_holder(file)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
@@ -87,7 +87,8 @@ def _wait(file: IO[str], root: Path, deadline: float, tell: Callable[[str], obje
         time.sleep(min(SECONDS_BETWEEN_TRIES, left_s))
 
 
-def _try(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file until it is closed, and return whether nobody else had it locked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from distill_tasks.core.errors import InputError, PotstillError, say_error
 from distill_tasks.core.memory import release_memory
+from distill_tasks.core.run_lock import try_lock
 from distill_tasks.core.settings import Settings
 
 logger = logging.getLogger("potstill")
@@ -187,11 +188,7 @@ def check_locks(store: Path) -> None:
 def can_lock(path: Path) -> bool:
     """Return whether nobody else holds a file locked."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+        return try_lock(file)
 
 
 def _refuse_locks(store: Path, reason: str) -> str:

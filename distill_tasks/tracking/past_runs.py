@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distill_tasks.tracking.links import run_link
 from distill_tasks.tracking.names import CHOSEN, OUTCOME
 from distill_tasks.tracking.store import find_experiment
-from distill_tasks.tracking.tags import FAILURE
+from distill_tasks.tracking.tags import FAILURE, ROLE
 from distill_tasks.tracking.views import VERDICT
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def list_past_runs(client: MlflowClient, config: DistillConfig) -> list[PastRun]
         return []
     found = client.search_runs(
         [experiment.experiment_id],
-        f"tags.`potstill.role` = 'summary' AND attributes.run_name = '{config.name}'",
+        f"tags.`{ROLE}` = 'summary' AND attributes.run_name = '{config.name}'",
         max_results=MOST_RUNS,
         order_by=["attributes.start_time DESC"],
     )

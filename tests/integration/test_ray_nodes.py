@@ -1,5 +1,6 @@
 """A cluster of two nodes, one of which is killed in the middle of the grid."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -36,13 +37,16 @@ def kill_in_the_middle(cluster, work, killed):
         time.sleep(0.05)
 
 
-@pytest.mark.xfail(reason="failed once beside other work; open in issue 22")
 def test_a_node_that_dies_costs_its_student_alone_and_changes_nothing(tiny_base, tmp_path, caplog):
     expected = distill(configure(tmp_path / "alone", tiny_base, {"kind": "local"}))
     killed = threading.Event()
     with serve_cluster(nodes=2) as cluster:
         execution = {"kind": "ray", "address": cluster.address}
         config = configure(tmp_path / "nodes", tiny_base, execution)
+        shutil.copytree(  # so that no choice hangs on what the stopwatch finds
+            Path(expected.findings.run.config.work_dir) / "latencies",
+            Path(config.work_dir) / "latencies",
+        )
         arguments = cluster, config.work_dir, killed
         killer = threading.Thread(target=kill_in_the_middle, args=arguments, daemon=True)
         killer.start()

@@ -1,7 +1,6 @@
 """No record, log or page ever holds a password or a token, wherever a user puts it."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -83,7 +82,7 @@ def test_a_secret_in_the_configuration_is_refused_whatever_door_it_comes_by(
         with pytest.raises(InputError) as caught:
             enter()
         place = section if key is None else f"{section}.{key}"
-        assert re.search(f"`({re.escape(place)}|{key or section})", str(caught.value))
+        assert f"`{place}" in str(caught.value)
         assert MARK not in str(caught.value)
     assert not find_mark(tmp_path)
 
