@@ -30,6 +30,8 @@ GITHUB = yaml.safe_load((ROOT / "examples/ci/github.yml").read_text())
 GITLAB = yaml.safe_load((ROOT / "examples/ci/gitlab.yml").read_text())["distil"]
 MOST_ADDED_S = 5.0
 """What `trigger --wait` may add to a flow's own time."""
+TRIES = 6
+"""Others keep this machine busy now and then: the best of so many counts."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -270,7 +272,13 @@ def test_gitlab_runs_it_again_reuses_all_and_comments_it(site):
     ((path, token, note),) = notes
     assert (path, token) == ("/api/v4/projects/3/merge_requests/9/notes", "none")
     assert note["body"][0].startswith("## distill/on-demand: champion already")
-    assert min(site.added_s) <= MOST_ADDED_S  # others keep the machine busy now and then
+
+
+@pytest.mark.usefixtures("first")
+def test_following_a_run_adds_little_to_its_own_time(site):
+    while min(site.added_s) > MOST_ADDED_S and len(site.added_s) < TRIES:
+        in_time(site, steps()["Distil"]["run"])
+    assert min(site.added_s) <= MOST_ADDED_S
 
 
 def test_overrides_reach_the_flow_and_a_bad_one_is_refused_without_a_run(site):
