@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import prefect
@@ -27,8 +29,17 @@ class TemporaryServer(SubprocessASGIServer):
     """
 
     watch: Watch | None = None
+    begun: subprocess.Popen[Any] | None = None
+
+    def begin(self) -> None:
+        """Start the server's process; `start`, which a flow calls, then waits for that one."""
+        self.port = self.find_available_port()
+        self.begun = self._run_uvicorn_command()
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
+        if self.begun is not None:
+            begun, self.begun = self.begun, None
+            return begun
         app = ["--app-dir", str(prefect.__module_path__.parent)]
         app += ["--factory", "prefect.server.api.server:create_app"]
         served = ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -46,7 +57,9 @@ class TemporaryServer(SubprocessASGIServer):
         return server
 
     def stop(self) -> None:
-        """Stop the server, then its watch."""
+        """Stop the server, then its watch; one that is just starting may be changing its tables."""
+        if self.begun is not None:
+            self.start()
         super().stop()
         self._end_watch()
 
@@ -56,7 +69,21 @@ class TemporaryServer(SubprocessASGIServer):
             self.watch = None
 
 
-def set_up_server() -> None:
-    """Have Prefect start the temporary server that is watched, where it needs one."""
-    if not PREFECT_API_URL.value() and PREFECT_SERVER_EPHEMERAL_ENABLED.value():
-        TemporaryServer()
+@contextmanager
+def server_beside() -> Iterator[None]:
+    """Start the temporary server, where Prefect needs one, while the block does something else.
+
+    It stays for the flow that comes after the block, and ends at once if the block raises.
+    """
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+        yield
+        return
+    server = TemporaryServer()
+    if not server.running:
+        server.begin()
+    try:
+        yield
+    except BaseException:
+        if server.begun is not None:
+            server.stop()
+        raise

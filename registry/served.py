@@ -61,15 +61,17 @@ def read_fields(model: Any) -> tuple[str, ...]:
     return tuple(getattr(model, "fields", ()))
 
 
-def open_served(uri: str) -> Any:
+def open_served(uri: str, *, compare_packages: bool = True) -> Any:
     """Return the `ServedModel` inside a model of the registry, with the code of its version.
 
+    MLflow logs which packages are not those of its training, for which it looks through all.
     Raises UnopenedError if the URI names no model of Potstill, or if its files are not whole.
     """
     import mlflow
 
     try:
-        return mlflow.pyfunc.load_model(uri).unwrap_python_model().model
+        opened = mlflow.pyfunc.load_model(uri, suppress_warnings=not compare_packages)
+        return opened.unwrap_python_model().model
     except Exception as error:  # noqa: BLE001  # whatever the code of a version raises
         raise UnopenedError(
             f"{uri} cannot be opened as a model of Potstill: {say_error(error)}. "

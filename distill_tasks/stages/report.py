@@ -36,6 +36,7 @@ from distill_tasks.tracking.model_runs import (
     log_summary,
     read_outcome,
 )
+from distill_tasks.tracking.names import MOST_WORDS
 
 if TYPE_CHECKING:
     from distill_tasks.results.findings import Findings
@@ -137,7 +138,9 @@ def write_outcome(
     """
     candidate, told = findings.to_register, read_outcome(distillation)
     assert candidate is not None  # or there were no version to review
-    nothing_new = review.gate is None or review.gate.reused
+    gate = review.gate
+    same = gate is not None and gate.look is None and told == str(review)[:MOST_WORDS]
+    nothing_new = gate is None or gate.reused or same
     if told is not None and nothing_new:
         return replace(written, card="", reused=True)
     _write_summary(findings, distillation, review)

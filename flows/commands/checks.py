@@ -21,15 +21,15 @@ def load_checked(
     path: Path, accept_licence: bool = False, texts: Sequence[str] | None = None
 ) -> DistillConfig:
     """Read and check a configuration, before a flow and its server are started."""
-    from distill_tasks.stages.prepare import check_config
-
     settings = load_written(path, texts)
     settings.teacher.check_licence(accept_licence)
     check_prefect()
-    check_config(settings)
-    from flows.temporary_server import set_up_server
+    from flows.temporary_server import server_beside
 
-    set_up_server()
+    with server_beside():
+        from distill_tasks.stages.prepare import check_config
+
+        check_config(settings)
     return settings
 
 
