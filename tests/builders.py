@@ -24,7 +24,7 @@ from distill_tasks.measuring.latency import Latency
 from distill_tasks.results.grid import Trial, first_trials, further_trials
 from distill_tasks.results.outcomes import Latencies
 from distill_tasks.results.references import StudentReference, TeacherReference
-from distill_tasks.results.run import OpenRun, start_run
+from distill_tasks.results.run import OpenRun, Run, start_run
 from distill_tasks.results.teacher import make_teacher
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import Calibration
@@ -63,11 +63,16 @@ def make_eval_split(
 
 
 def open_run(config: DistillConfig, corpus: Corpus | None = None) -> OpenRun:
+    """Return a run whose teacher was made and has answered every row, opened."""
+    return make_run(config, corpus).open()
+
+
+def make_run(config: DistillConfig, corpus: Corpus | None = None) -> Run:
     """Return a run whose teacher was made and has answered every row."""
     corpus = corpus or read_corpus(config.data, config.seed, problem=config.problem)
     teacher = make_teacher(config, corpus)
     labels = label_rows(config, corpus, teacher)
-    return start_run(config, keep_corpus(config, corpus), teacher, labels).open()
+    return start_run(config, keep_corpus(config, corpus), teacher, labels)
 
 
 def train_students(run: OpenRun, trials: Sequence[Trial] | None = None) -> list[StudentReference]:

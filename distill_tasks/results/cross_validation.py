@@ -62,6 +62,18 @@ def open_folds(run: OpenRun) -> list[tuple[OpenRun, Carving]]:
     return [(replace(run, corpus=carving.corpus), carving) for carving in carvings]
 
 
+def open_carving(run: OpenRun, number: int) -> OpenRun:
+    """Return the run on one carving of its gold, of which the first one is its own."""
+    return run if number == 1 else open_folds(run)[number - 2][0]
+
+
+def list_again(config: DistillConfig, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials of the further carvings, one carving after the other."""
+    carvings = range(2, config.evaluate.validation_folds + 1)
+    compared = list_compared(config, trials)
+    return [replace(trial, carving=number) for number in carvings for trial in compared]
+
+
 def list_compared(config: DistillConfig, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that every further carving repeats."""
     cheap_alone = config.evaluate.folds_for == "cheap"

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from functools import cached_property
 
 from distill_tasks.core.digests import digest
+from distill_tasks.execution.base import map_at_once
 from distill_tasks.problems.classification import Answering, Logits
 from distill_tasks.results.kept import fit_calibration
 from distill_tasks.results.references import TEACHER, StudentReference
-from distill_tasks.results.run import OpenRun
+from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.scoring.calibration import Calibration
 from distill_tasks.scoring.parity import Parity, compare_to_reference
 from distill_tasks.scoring.predictions import AnswerStore
@@ -29,6 +30,8 @@ logger = logging.getLogger("potstill")
 
 CODE_VERSION = 4
 """Raised when a change of the code changes the figures that come out."""
+FEWEST_ANSWERS = 20_000
+"""So many answers, of all models together, are worth the start of workers."""
 
 
 class Evaluator:
@@ -143,3 +146,27 @@ class Evaluator:
 
     def _validated(self) -> Logits:
         return self.run.labels.read(self.run.corpus.splits["validation"].texts).logits
+
+
+def answer_there(run: Run, student: StudentReference, split: str) -> None:
+    """Have a student answer a split in the process that this is called in; that is stored."""
+    Evaluator(run.open(), split).ask(student)
+
+
+def answer_somewhere(run: Run, students: list[StudentReference], split: str) -> None:
+    """Have the workers of a run, where there are any, answer what is much and not stored yet."""
+    if run.config.execution.is_here:
+        return
+    opened = run.open()
+    rows = opened.corpus.splits[split]
+    answers = AnswerStore(opened.store, rows)
+    models = {one.digest: one for one in students if not answers.holds(one.digest)}
+    if len(models) * len(rows) < FEWEST_ANSWERS:
+        return
+    with run.config.execution.start(len(models)) as workers:
+
+        def answer(student: StudentReference) -> None:
+            about = f"evaluate {student.name} on {split}"
+            workers.call(about, answer_there, run, student, split)
+
+        map_at_once(answer, models.values(), workers.at_once)

@@ -70,10 +70,17 @@ class AnswerStore:
         self.store = store
         self.split = split
 
+    def holds(self, model: str) -> bool:
+        """Return whether a model's answers are kept."""
+        return self.store.manifest("answers", self._key(model)) is not None
+
+    def _key(self, model: str) -> str:
+        return digest(CODE_VERSION, model, self.split.digest)
+
     def read(self, model: str, name: str, open_it: Callable[[], Answering]) -> Logits:
         """Return a model's logits (rows, classes), asked where they are not kept yet."""
-        key = digest(CODE_VERSION, model, self.split.digest)
-        if self.store.manifest("answers", key) is None:
+        key = self._key(model)
+        if not self.holds(model):
             logits = answer_sorted(open_it(), self.split.texts, name)
             with self.store.build("answers", key, {"name": name, "rows": len(logits)}) as draft:
                 np.save(draft / "logits.npy", logits, allow_pickle=False)

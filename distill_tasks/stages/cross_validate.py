@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from distill_tasks.core.errors import say_error, stop_if_disk_full
+from distill_tasks.execution.base import map_at_once
 from distill_tasks.results.cross_validation import (
     ONE_CARVING,
     CrossValidation,
-    list_compared,
-    open_folds,
+    list_again,
+    open_carving,
 )
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
 from distill_tasks.results.trained import train_one
+from distill_tasks.results.trainers import start_trainers
 from distill_tasks.stages.stage import stage
 
 logger = logging.getLogger("potstill")
+
+Train = Callable[[Trial], StudentReference]
 
 
 @stage("compare on further carvings")
 def cross_validate(run: Run, trials: Sequence[Trial]) -> CrossValidation:
     """Train students again on every further carving of validation from train."""
-    return train_folds(run.open(), trials)
+    again = list_again(run.config, trials)
+    with start_trainers(run, again) as trainers:
+        return train_again(again, trainers.train, trainers.at_once)
 
 
 def train_folds(run: OpenRun, trials: Sequence[Trial]) -> CrossValidation:
-    """Train the students that are compared so on every further carving.
+    """Train the students that are compared so on every further carving, in this process."""
 
-    One that fails there is compared on the first carving alone.
-    """
-    if run.config.evaluate.validation_folds == 1:
+    def train(trial: Trial) -> StudentReference:
+        return train_one(open_carving(run, trial.carving), trial)
+
+    return train_again(list_again(run.config, trials), train)
+
+
+def train_again(again: Sequence[Trial], train: Train, at_once: int = 1) -> CrossValidation:
+    """Train trials of further carvings; one that fails is compared on the first carving alone."""
+    if not again:
         return ONE_CARVING
-    compared = list_compared(run.config, trials)
-    folds = [
-        _train_fold(fold, [replace(trial, carving=number) for trial in compared])
-        for number, (fold, _) in enumerate(open_folds(run), start=2)
-    ]
-    reused = all(student.reused for trained in folds for student in trained)
-    return CrossValidation(folds, reused)
 
-
-def _train_fold(run: OpenRun, trials: Sequence[Trial]) -> list[StudentReference]:
-    trained = []
-    for trial in trials:
+    def try_one(trial: Trial) -> StudentReference | None:
         try:
-            trained.append(train_one(run, trial))
+            return train(trial)
         except Exception as error:  # noqa: BLE001  # one failed training must not end the run
             stop_if_disk_full(error)
             logger.warning("cross-validate %s: left out, %s", trial.name, say_error(error))
-    return trained
+            return None
+
+    trained = list(zip(again, map_at_once(try_one, again, at_once), strict=True))
+    folds = [
+        [student for trial, student in trained if trial.carving == number and student is not None]
+        for number in dict.fromkeys(trial.carving for trial in again)
+    ]
+    return CrossValidation(folds, all(one.reused for fold in folds for one in fold))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.evaluator import Evaluator, answer_somewhere
 from distill_tasks.results.outcomes import Scores
 from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun, Run
@@ -14,6 +14,7 @@ from distill_tasks.students.controls import CONTROLS, WORDS_ON_GOLD, has_words
 @stage("evaluate on {split}")
 def evaluate(run: Run, students: list[StudentReference], split: str) -> Scores:
     """Score every model on a split."""
+    answer_somewhere(run, students, split)
     return score_all(run.open(), students, split)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from distill_tasks.core.decisions import log_decision
 from distill_tasks.core.digests import digest
-from distill_tasks.results.evaluator import Evaluator
+from distill_tasks.results.evaluator import Evaluator, answer_somewhere
 from distill_tasks.results.outcomes import Judgement, Proof
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import OpenRun, Run
@@ -37,6 +37,7 @@ CODE_VERSION = 4
 @stage("judge finalists on held-out")
 def prove(run: Run, students: list[StudentReference], leading: list[str]) -> Proof:
     """Judge the finalists, each in the form in which it would be served."""
+    answer_somewhere(run, students, "held_out")
     return prove_all(run.open(), students, leading)
 
 

@@ -8,7 +8,8 @@ from distill_tasks.execution.base import HERE, Workers
 from distill_tasks.results.grid import Grid, Trial
 from distill_tasks.results.references import StudentReference
 from distill_tasks.results.run import Run
-from distill_tasks.results.trained import find_trained, train_there
+from distill_tasks.results.trained import train_there
+from distill_tasks.results.trainers import start_trainers
 from distill_tasks.stages.stage import stage
 
 
@@ -23,11 +24,9 @@ def train_all(run: Run, trials: Sequence[Trial], grid: Grid | None = None) -> Gr
 
     As many are trained at once as the configuration says. What is stored already is read here.
     """
-    execution = run.config.execution
-    stored = set() if execution.is_here else find_trained(run.open(), trials)
-    with execution.start(len(trials) - len(stored)) as workers:
+    with start_trainers(run, trials) as trainers:
 
         def train_somewhere(trial: Trial) -> StudentReference:
-            return train(run, trial, HERE if trial.name in stored else workers)
+            return train(run, trial, trainers.find(trial))
 
-        return (grid or Grid()).add(trials, train_somewhere, workers.at_once)
+        return (grid or Grid()).add(trials, train_somewhere, trainers.at_once)

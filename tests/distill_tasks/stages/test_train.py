@@ -1,16 +1,13 @@
 import logging
 
 import pytest
+from builders import make_run
 from prefect import flow
 from prefect_states import last_flow_run, task_states
 from samples import write_words
 
 from distill_tasks.config import parse_config
 from distill_tasks.results.grid import Trial, first_trials
-from distill_tasks.results.run import start_run
-from distill_tasks.results.teacher import make_teacher
-from distill_tasks.stages.label import label_rows
-from distill_tasks.stages.prepare import check_config, keep_corpus
 from distill_tasks.stages.train import train_all
 from distill_tasks.students import StaticStudent
 
@@ -26,11 +23,7 @@ def prepare(folder, base, **changes):
     """Return a run whose rows the teacher has answered."""
     folder.mkdir()
     students = [*GRID[:2], GRID[2] | {"model": str(base)}]
-    config = parse_config(write_words(folder) | {"students": students} | changes, "test")
-    corpus = check_config(config)
-    teacher = make_teacher(config, corpus)
-    labels = label_rows(config, corpus, teacher)
-    return start_run(config, keep_corpus(config, corpus), teacher, labels)
+    return make_run(parse_config(write_words(folder) | {"students": students} | changes, "test"))
 
 
 @flow
