@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from distill_tasks.core.errors import PotstillError
-from distill_tasks.core.processes import lives
+from distill_tasks.core.processes import ProcessName
 from registry.aliases import get_model
 
 if TYPE_CHECKING:
@@ -49,9 +47,12 @@ class Ticket:
     @property
     def is_over(self) -> bool:
         """Whether its holder is gone: its time is up, or it ran here and its process has ended."""
-        if time.time() > self.until:
-            return True
-        return self.host == socket.gethostname() and not lives(self.process)
+        return time.time() > self.until or self.holder.is_gone
+
+    @property
+    def holder(self) -> ProcessName:
+        """The process that holds it."""
+        return ProcessName(self.host, self.process)
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def lease(client: MlflowClient, model: str) -> Iterator[None]:
     is no such model, and PotstillError where another process still holds it after two minutes.
     """
     get_model(client, model)
-    key = f"{LEASE}{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
+    here = ProcessName.here()
+    key = f"{LEASE}{here.host.replace('/', '.')}.{here.number}.{threading.get_ident()}"
     try:
         _write(client, model, key, number=0)
         number = 1 + max((ticket.number for ticket in _read(client, model).values()), default=0)
@@ -91,7 +93,7 @@ def _find_ahead(client: MlflowClient, model: str, key: str, number: int) -> str 
     """Return in words whose turn comes first; None if nobody's does."""
     for other, ticket in _read(client, model).items():
         if other != key and (ticket.number == 0 or (ticket.number, other) < (number, key)):
-            return f"process {ticket.process} on {ticket.host}"
+            return ticket.holder.words
     return None
 
 
@@ -108,5 +110,6 @@ def _read(client: MlflowClient, model: str) -> dict[str, Ticket]:
 
 
 def _write(client: MlflowClient, model: str, key: str, number: int) -> None:
-    ticket = Ticket(socket.gethostname(), os.getpid(), number, time.time() + LASTS_S)
+    here = ProcessName.here()
+    ticket = Ticket(here.host, here.number, number, time.time() + LASTS_S)
     client.set_registered_model_tag(model, key, json.dumps(asdict(ticket)))

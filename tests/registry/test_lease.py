@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import mlflow
 import pytest
 
 from distill_tasks.core.errors import InputError
+from distill_tasks.core.processes import ProcessName
 from registry import lease as leases
 from registry.lease import LEASE, lease
 
@@ -25,7 +25,7 @@ def client(mlflow_server, model) -> mlflow.MlflowClient:
 
 def leave_ticket(client, model, process, seconds=60.0, host=None):
     """Leave behind what a process that died inside the block would."""
-    ticket = {"host": host or socket.gethostname(), "process": process, "number": 1}
+    ticket = {"host": host or ProcessName.here().host, "process": process, "number": 1}
     text = json.dumps(ticket | {"until": time.time() + seconds})
     client.set_registered_model_tag(model, f"{LEASE}another", text)
 
@@ -69,6 +69,16 @@ def test_who_waits_too_long_is_told_for_whom(client, model, monkeypatch):
     ):
         pass
     assert list(client.get_registered_model(model).tags) == [f"{LEASE}another"]
+
+
+def test_a_container_of_the_same_name_may_have_a_process_that_is_not_here(
+    client, model, monkeypatch
+):
+    monkeypatch.setattr(leases, "LASTS_S", 0.3)
+    host, _, space = ProcessName.here().host.partition("/")
+    leave_ticket(client, model, find_dead_process(), host=f"{host}/{int(space) + 1}")
+    with pytest.raises(leases.PotstillError, match=rf" on {host} has been"), lease(client, model):
+        pass
 
 
 def test_a_block_that_fails_gives_the_lease_back(client, model):
