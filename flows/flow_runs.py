@@ -24,6 +24,7 @@ from distill_tasks.core.errors import say_error
 from distill_tasks.core.processes import ProcessName
 from distill_tasks.stages.flow_run import current_flow_run
 from distill_tasks.tracking.interrupted import KILLED
+from flows.prefect_lines import shorten_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,7 @@ def begin_run(work: str) -> None:
     Only those are marked whose process ran on this host and is gone; the others are left to
     Prefect's own heartbeat. What Prefect does not take is logged, and the work goes on.
     """
+    shorten_lines()
     mine = current_flow_run()
     if mine is None:
         return
