@@ -23,6 +23,7 @@ from distill_tasks.stages.stage import stage
 logger = logging.getLogger("potstill")
 
 Train = Callable[[Trial], StudentReference]
+"""Trains a trial, on its carving."""
 
 
 @stage("compare on further carvings")
