@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -28,6 +29,8 @@ WEBHOOK = "webhook"
 """The type of block that is called; all other types notify."""
 ONE_RUN = "prefect.resource.id"
 LABELS = {"prefect.resource.id": "prefect.flow-run.*"}
+EACH_EVENT: dict[str, Any] = {"posture": Posture.Reactive, "threshold": 1, "within": timedelta(0)}
+"""Prefect's defaults, which its client leaves out of an update unless they are written."""
 VERSION = "version {{ event.payload.version }} of {{ event.resource.name }}"
 RUN = "{{ flow.name }} of {{ flow_run.name }}"
 
@@ -112,12 +115,15 @@ def _watch_runs(types: list[str], role: str, names: list[str]) -> EventTrigger:
         match_related={"prefect.resource.role": role, "prefect.resource.name": names},
         for_each={ONE_RUN},
         expect={"prefect.flow-run.*"},
+        **EACH_EVENT,
     )
 
 
 def _watch_models(event: str) -> EventTrigger:
     """Return a trigger for each event of this name about any registered model."""
-    return EventTrigger(match={"prefect.resource.id": "potstill.model.*"}, expect={event})
+    return EventTrigger(
+        match={"prefect.resource.id": "potstill.model.*"}, expect={event}, **EACH_EVENT
+    )
 
 
 def _watch_silence(silence: timedelta) -> EventTrigger:
@@ -127,6 +133,7 @@ def _watch_silence(silence: timedelta) -> EventTrigger:
         match_related={"prefect.resource.role": "deployment", "prefect.resource.name": NIGHTLY},
         expect={"prefect.flow-run.*"},
         posture=Posture.Proactive,
+        threshold=1,
         within=silence,
     )
 
