@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from distill_tasks.config import TrackingConfig
 
+SERVED = ("postgresql", "mysql")
+"""How the addresses of databases on a server begin, whose drivers all know `connect_timeout`."""
+CONNECT_S = 20
+
 
 def check_tracking(config: TrackingConfig) -> None:
     """Raise InputError if the store cannot be reached; create the tables of a new one."""
@@ -30,7 +34,7 @@ def check_tracking(config: TrackingConfig) -> None:
     refusals = MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ValueError, ImportError
     try:
         with variables({RETRIES: "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}), _alone(config.uri):
-            _open_sqlite(config.uri)
+            _open_database(config.uri)
             find_experiment(config)
     except refusals as error:
         reason, advice = shorten(error), "Start that server, or use sqlite:///mlflow.db."
@@ -109,11 +113,17 @@ def find_sqlite_file(tracking_uri: str) -> Path | None:
     return Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0]).resolve()
 
 
-def _open_sqlite(tracking_uri: str) -> None:
-    """Raise sqlite's error for a file that it cannot open, which MLflow would retry ten times."""
+def _open_database(tracking_uri: str) -> None:
+    """Raise the error of a database that cannot be opened, which MLflow would try ten times."""
+    from sqlalchemy import create_engine
+
     database = find_sqlite_file(tracking_uri)
     if database is not None:
         sqlite3.connect(database).close()
+    elif tracking_uri.startswith(SERVED):
+        engine = create_engine(tracking_uri, connect_args={"connect_timeout": CONNECT_S})
+        engine.connect().close()
+        engine.dispose()
 
 
 @contextmanager
