@@ -210,6 +210,7 @@ def prefect(*commands):
 
 
 @pytest.mark.usefixtures("prefect_server")
+@pytest.mark.slow
 def test_a_worker_runs_a_deployment_to_its_end(quick, tmp_path):
     brief = quick | {"evaluate": {"controls": False, "seeds": 1}}
     mine = tmp_path / "mine.yaml"

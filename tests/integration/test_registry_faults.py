@@ -162,6 +162,7 @@ def try_every_write(house, model, command, dies):
     raise AssertionError("it never ends")
 
 
+@pytest.mark.slow
 def test_a_promotion_killed_before_any_write_is_completed_by_itself(house):
     writes = try_every_write(house, "killed", "promote", die)
     print(f"promote: killed before each of {writes} writes, completed each time")
