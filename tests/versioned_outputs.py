@@ -670,7 +670,8 @@ def make_graph() -> onnx.ModelProto:
 
 def show_read_replies(given: Given) -> object:
     """Return what replies to one question are read as, by each method."""
-    corpus = Corpus({"train": Split(("a",), np.array([0]))}, CLASSES)
+    classes, codes = (*CLASSES, "a fourth", "a fifth"), ("A", "B", "C", "D", "E")
+    corpus = Corpus({"train": Split(("a",), np.array([0]))}, classes)
     ledger = Ledger(given.folder / "ledger.sqlite")
     client = Client(Address("http://127.0.0.1/v1", "none", "none"), ledger)
     listed = [{"token": token, "logprob": value} for token, value in (("A", -0.3), (" B", -2.0))]
@@ -680,14 +681,14 @@ def show_read_replies(given: Given) -> object:
     replies.append({"choices": [{"message": {"content": "A"}, "logprobs": {"content": first}}]})
     found = []
     for method in ("top_logprobs", "votes", "verbalised"):
-        prompt = PromptConfig().make(corpus, ("A", "B", "C"), 0)
+        prompt = PromptConfig().make(corpus, codes, 0)
         labeller = Labeller(client, prompt, Way(method), "one")
         for reply in replies:
             answer = labeller.read([reply])
             if isinstance(answer, Rejected):
                 found.append([method, answer.reason, answer.replied])
             else:
-                placed = answer.place((1, 2, 0))
+                placed = answer.place((1, 2, 0, 4, 3))
                 found.append([method, placed.log_probabilities, placed.censored, placed.off_list])
     return found
 

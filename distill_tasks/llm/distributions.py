@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from distill_tasks.core.errors import PotstillError
 
@@ -216,9 +217,10 @@ def continue_tail(total: float, most: float, count: int) -> float:
     """Return a probability to stand for each of so many classes that share ``total``.
 
     In truth they are not alike: probabilities are taken to fall on from ``most``, each by the same
-    factor, to that total. Which class has which is not known, so all get their mean of order 1/2,
-    as students see them, at temperature 2. Shared alike, the total lends a class more than most of
-    them have, which cost students of a sure teacher 0.4 points of accuracy.
+    factor, to that total. Which class has which is not known, so all get their harmonic mean.
+    Shared alike, the total lends a class more than most of them have, and a student that is told
+    too much of a class loses more than one that is told too little: half a point of accuracy with
+    a sure teacher.
     """
     if not total:
         return 0.0
@@ -227,4 +229,4 @@ def continue_tail(total: float, most: float, count: int) -> float:
         factor = (low + high) / 2
         below = most * (factor**ranks).sum() < total
         low, high = (factor, high) if below else (low, factor)
-    return float(most * np.square((high ** (ranks / 2)).mean()))
+    return float(most * count * np.exp(-logsumexp(-ranks * np.log(high))))

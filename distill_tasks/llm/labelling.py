@@ -30,7 +30,7 @@ from distill_tasks.llm.prompt import Message, Prompt
 
 Method = Literal["token_logprobs", "top_logprobs", "votes", "verbalised"]
 
-READING_VERSION = 1
+READING_VERSION = 2
 """Raised when the same replies are read as other answers."""
 STATED_TOKENS = 24
 """Tokens for the confidence in one class: its code, a number and what stands around them."""

@@ -16,7 +16,7 @@ from distill_tasks.training.checkpoint import Checkpoint
 ROOT = Path(__file__).parents[2]
 
 GUARDED = {
-    "distill_tasks.llm.labelling.READING_VERSION": (1, "53a50a3531d14abe"),
+    "distill_tasks.llm.labelling.READING_VERSION": (2, "72734493abf4e3af"),
     "distill_tasks.results.evaluator.CODE_VERSION": (4, "1d48073c8bfd4dc5"),
     "distill_tasks.results.trained.CALIBRATION_VERSION": (1, "ff59aa37231c01bc"),
     "distill_tasks.results.trained.CODE_VERSION": (7, "fca88328fd1cef7d"),
