@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -64,7 +65,8 @@ def main() -> None:
         bare_s = seconds(run_bare, make_config(Path(folder), FEW))
         many_s = seconds(run_whole, make_config(Path(folder), MANY))
         check_s, idle_s = (
-            median(time_command(word, warm) for _ in range(ROUNDS)) for word in WORDS
+            median(seconds(partial(run_command, word), warm) for _ in range(ROUNDS))
+            for word in WORDS
         )
     table = [
         {
@@ -136,14 +138,12 @@ def seconds(work: Callable[[DistillConfig], None], config: DistillConfig) -> flo
     return time.perf_counter() - start
 
 
-def time_command(word: str, config: DistillConfig) -> float:
-    """Return the seconds of a command of Potstill in a process of its own."""
+def run_command(word: str, config: DistillConfig) -> None:
+    """Run a command of Potstill in a process of its own."""
     path = Path(config.work_dir) / "config.yaml"
     path.write_text(yaml.safe_dump(json.loads(config.model_dump_json(exclude_unset=True))))
     command = [sys.executable, "-m", "flows.cli", word, str(path)]
-    start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603  # our own command
-    return time.perf_counter() - start
 
 
 def run_whole(config: DistillConfig) -> None:

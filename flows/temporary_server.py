@@ -73,7 +73,7 @@ class TemporaryServer(SubprocessASGIServer):
 def server_beside() -> Iterator[None]:
     """Start the temporary server, where Prefect needs one, while the block does something else.
 
-    It stays for the flow that comes after the block, and ends at once if the block raises.
+    It stays for the flow that comes after the block, and ends if the block raises.
     """
     if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED.value():
         yield

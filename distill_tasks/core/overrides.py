@@ -48,10 +48,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
 def refuse_secrets(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return overrides; raise InputError if one is a password or a token, as Prefect keeps them."""
     for key, value in overrides.items():
-        nested = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        refuse_credentials(nested)
+        refuse_credentials(_replace(None, key.split("."), 0, value))
     return overrides
 
 

@@ -62,9 +62,11 @@ def open_folds(run: OpenRun) -> list[tuple[OpenRun, Carving]]:
     return [(replace(run, corpus=carving.corpus), carving) for carving in carvings]
 
 
-def open_carving(run: OpenRun, number: int) -> OpenRun:
-    """Return the run on one carving of its gold, of which the first one is its own."""
-    return run if number == 1 else open_folds(run)[number - 2][0]
+def open_carvings(run: OpenRun, trials: Sequence[Trial]) -> dict[int, OpenRun]:
+    """Return the run on every carving of its gold that trials need; the first one is its own."""
+    if all(trial.carving == 1 for trial in trials):
+        return {1: run}
+    return dict(enumerate([run, *(fold for fold, _ in open_folds(run))], start=1))
 
 
 def list_again(config: DistillConfig, trials: Sequence[Trial]) -> list[Trial]:

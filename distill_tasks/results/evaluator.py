@@ -153,11 +153,12 @@ def answer_there(run: Run, student: StudentReference, split: str) -> None:
     Evaluator(run.open(), split).ask(student)
 
 
-def answer_somewhere(run: Run, students: list[StudentReference], split: str) -> None:
+def answer_somewhere(
+    run: Run, opened: OpenRun, students: list[StudentReference], split: str
+) -> None:
     """Have the workers of a run, where there are any, answer what is much and not stored yet."""
     if run.config.execution.is_here:
         return
-    opened = run.open()
     rows = opened.corpus.splits[split]
     answers = AnswerStore(opened.store, rows)
     models = {one.digest: one for one in students if not answers.holds(one.digest)}

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from distill_tasks.core.progress import ProgressFile, TrainingStep
 from distill_tasks.data.corpus import LEARNT, SYNTHETIC
 from distill_tasks.measuring.latency import Latency, MeasureConfig
 from distill_tasks.measuring.stopwatch import Served, time_served
-from distill_tasks.results.cross_validation import open_carving
+from distill_tasks.results.cross_validation import open_carvings
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.kept import identify, keep_served
 from distill_tasks.results.references import PartOfTraining, StudentReference
@@ -84,10 +84,9 @@ def train_one(run: OpenRun, trial: Trial) -> StudentReference:
     )
 
 
-def find_trained(run: OpenRun, trials: Iterable[Trial]) -> set[str]:
+def find_trained(run: OpenRun, trials: Sequence[Trial]) -> set[str]:
     """Return the names of the trials that the store holds whole."""
-    trials = list(trials)
-    runs = {number: open_carving(run, number) for number in {trial.carving for trial in trials}}
+    runs = open_carvings(run, trials)
     names = set()
     for trial in trials:
         key = digest_training(_without_synthetic(runs[trial.carving], trial), trial)
@@ -98,7 +97,7 @@ def find_trained(run: OpenRun, trials: Iterable[Trial]) -> set[str]:
 
 def train_there(run: Run, trial: Trial) -> StudentReference:
     """Train one student in the process that this is called in, of whatever machine."""
-    return train_one(open_carving(run.open(), trial.carving), trial)
+    return train_one(open_carvings(run.open(), [trial])[trial.carving], trial)
 
 
 def train_partly(run: OpenRun, trial: Trial, share: float) -> PartOfTraining:

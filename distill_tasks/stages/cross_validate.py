@@ -11,7 +11,7 @@ from distill_tasks.results.cross_validation import (
     ONE_CARVING,
     CrossValidation,
     list_again,
-    open_carving,
+    open_carvings,
 )
 from distill_tasks.results.grid import Trial
 from distill_tasks.results.references import StudentReference
@@ -36,11 +36,9 @@ def cross_validate(run: Run, trials: Sequence[Trial]) -> CrossValidation:
 
 def train_folds(run: OpenRun, trials: Sequence[Trial]) -> CrossValidation:
     """Train the students that are compared so on every further carving, in this process."""
-
-    def train(trial: Trial) -> StudentReference:
-        return train_one(open_carving(run, trial.carving), trial)
-
-    return train_again(list_again(run.config, trials), train)
+    again = list_again(run.config, trials)
+    runs = open_carvings(run, again)
+    return train_again(again, lambda trial: train_one(runs[trial.carving], trial))
 
 
 def train_again(again: Sequence[Trial], train: Train, at_once: int = 1) -> CrossValidation:

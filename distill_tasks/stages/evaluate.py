@@ -14,8 +14,9 @@ from distill_tasks.students.controls import CONTROLS, WORDS_ON_GOLD, has_words
 @stage("evaluate on {split}")
 def evaluate(run: Run, students: list[StudentReference], split: str) -> Scores:
     """Score every model on a split."""
-    answer_somewhere(run, students, split)
-    return score_all(run.open(), students, split)
+    opened = run.open()
+    answer_somewhere(run, opened, students, split)
+    return score_all(opened, students, split)
 
 
 def score_all(run: OpenRun, students: list[StudentReference], split: str) -> Scores:

@@ -37,8 +37,9 @@ CODE_VERSION = 4
 @stage("judge finalists on held-out")
 def prove(run: Run, students: list[StudentReference], leading: list[str]) -> Proof:
     """Judge the finalists, each in the form in which it would be served."""
-    answer_somewhere(run, students, "held_out")
-    return prove_all(run.open(), students, leading)
+    opened = run.open()
+    answer_somewhere(run, opened, students, "held_out")
+    return prove_all(opened, students, leading)
 
 
 def prove_all(run: OpenRun, students: list[StudentReference], leading: list[str]) -> Proof:

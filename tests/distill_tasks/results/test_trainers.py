@@ -46,11 +46,11 @@ def test_workers_answer_where_there_is_much_to_answer(tmp_path, monkeypatch):
     run = carve(tmp_path / "beside", execution=TWO)
     opened = run.open()
     students = train_students(opened)
-    answer_somewhere(run, students, "held_out")
+    answer_somewhere(run, opened, students, "held_out")
     kept = Evaluator(opened, "held_out").answers
     assert not any(kept.holds(one.digest) for one in students), "too few to start workers for"
     monkeypatch.setattr(evaluator, "FEWEST_ANSWERS", 1)
-    answer_somewhere(run, students, "held_out")
+    answer_somewhere(run, opened, students, "held_out")
     assert all(kept.holds(one.digest) for one in students)
     monkeypatch.setattr(evaluator, "open_model", None)  # so that nothing is asked here
     answered = [Evaluator(opened, "held_out").ask(one).logits for one in students]
