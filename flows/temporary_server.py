@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import prefect
 from prefect.server.api.server import SubprocessASGIServer
@@ -30,6 +30,8 @@ class TemporaryServer(SubprocessASGIServer):
 
     watch: Watch | None = None
     begun: subprocess.Popen[Any] | None = None
+    given_up: ClassVar[list[subprocess.Popen[Any]]] = []
+    """Python warns of a process that outlives its object."""
 
     def begin(self) -> None:
         """Start the server's process; `start`, which a flow calls, then waits for that one."""
@@ -56,10 +58,19 @@ class TemporaryServer(SubprocessASGIServer):
         self.watch = Watch(server)
         return server
 
+    def give_up(self) -> None:
+        """Have a server that is just starting end by itself, without waiting for it.
+
+        It may be changing its tables: uvicorn stops when it has started.
+        """
+        if self.begun is not None and self.watch is not None:
+            self.watch.leave()
+            self.begun.terminate()
+            self.given_up.append(self.begun)
+            self.watch = self.begun = None
+
     def stop(self) -> None:
-        """Stop the server, then its watch; one that is just starting may be changing its tables."""
-        if self.begun is not None:
-            self.start()
+        """Stop the server, then its watch."""
         super().stop()
         self._end_watch()
 
@@ -84,6 +95,5 @@ def server_beside() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if server.begun is not None:
-            server.stop()
+        server.give_up()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,9 @@ def register_words(uri: str, folder: Path, name: str = "words", seed: int = 1) -
     """Register the model of `fit_words` under the alias teacher; return its version."""
     import mlflow
 
-    model = fit_words(seed)
-    return register(uri, folder, name, lambda path: mlflow.sklearn.save_model(model, path))
+    model, needs = fit_words(seed), ["scikit-learn"]  # MLflow would load the model to find out
+    save = partial(mlflow.sklearn.save_model, model, pip_requirements=needs)
+    return register(uri, folder, name, save)
 
 
 def register(uri: str, folder: Path, name: str, save: Callable[[str], None]) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -124,7 +127,26 @@ def mlflow_server(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
+def prefect_home(once: Once) -> Callable[[Path, str], Path]:
+    """Puts a fresh database of Prefect's server into a folder: its migrations take seconds."""
+
+    def migrate(folder: Path) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+        own = os.environ | {"PREFECT_HOME": str(folder)}
+        subprocess.run(command, env=own, check=True, capture_output=True)
+
+    def settle(folder: Path, name: str = "prefect.db") -> Path:
+        folder.mkdir(exist_ok=True)
+        shutil.copy(once("empty-prefect", migrate) / "prefect.db", folder / name)
+        return folder
+
+    return settle
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    prefect_home: Callable[[Path, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Prefect's own harness: a temporary database behind a real server."""
     from prefect.settings import (
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -137,7 +159,12 @@ def prefect_server() -> Iterator[None]:
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # saves a second of sleep for each run
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+    folder = prefect_home(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
+    with (
+        temporary_settings(settings),
+        patch("prefect.testing.utilities.mkdtemp", lambda: str(folder)),  # else an empty one
+        prefect_test_harness(server_startup_timeout=120),
+    ):
         yield
 
 

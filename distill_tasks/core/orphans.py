@@ -44,11 +44,16 @@ class Watch:
             start_new_session=True,  # Ctrl-C in a terminal must not end it first
         )
 
+    def leave(self) -> None:
+        """Let the process outlive this one."""
+        self.watching.kill()
+        self.watching.wait()
+
     def end(self) -> None:
         """End the process if it still runs, then the watching one."""
-        for process in (self.process, self.watching):
-            process.kill()
-            process.wait()
+        self.process.kill()
+        self.process.wait()
+        self.leave()
 
     def __enter__(self) -> Self:
         return self

@@ -87,15 +87,16 @@ def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
     """
     model, store, name = run.teacher.model, run.store, name_variant(TEACHER, variant)
     assert model is not None  # only a teacher with weights here is exported
-    key = digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
+    key = _teacher_digest(run, variant)
     reused = store.manifest("served", key) is not None
 
     def write(folder: Path) -> None:
         logger.info("export %s", name)
         texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
+        graph = _find_graph(store, _teacher_digest(run, "onnx"))
         with TemporaryDirectory() as source:
             save_teacher(model, run.corpus.problem, run.teacher.classes, Path(source))
-            export_variant(Path(source), variant, None, texts, target=folder)
+            export_variant(Path(source), variant, graph, texts, target=folder)
             _check_reading(folder, Path(source), run.corpus.splits["validation"].texts)
 
     kept = keep_served(run, key, name, write)
@@ -129,7 +130,7 @@ def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> Stu
     def write(folder: Path) -> None:
         logger.info("export %s", name)
         texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        graph = _find_graph(store, student)
+        graph = _find_graph(store, _digest(student, "onnx"))
         export_variant(student.folder, variant, graph, texts, target=folder)
         _check_reading(folder, student.folder, run.corpus.splits["validation"].texts)
 
@@ -169,7 +170,11 @@ def _digest(student: StudentReference, variant: Variant) -> str:
     return digest(CODE_VERSION, student.digest, variant)
 
 
-def _find_graph(store: Store, student: StudentReference) -> Path | None:
-    """Return the student's float32 graph where it was exported already."""
-    graph = store.folder("served", _digest(student, "onnx")) / SERVED / GRAPH
+def _teacher_digest(run: OpenRun, variant: Variant) -> str:
+    return digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
+
+
+def _find_graph(store: Store, key: str) -> Path | None:
+    """Return a float32 graph where it was exported already."""
+    graph = store.folder("served", key) / SERVED / GRAPH
     return graph if graph.is_file() else None

@@ -103,6 +103,12 @@ def _name_front(findings: Findings) -> str:
     return f"{findings.config.name}: {findings.validation_metric} against latency"
 
 
+def _write_fronts(findings: Findings, folder: Path) -> None:
+    """Write the picture in both sizes; what the gate says changes neither."""
+    _write_front(findings, folder / FRONT)
+    _write_front(findings, folder / ON_CARD, dots_per_inch=FEWER_DOTS)
+
+
 def _write_front(findings: Findings, path: Path, dots_per_inch: int = 150) -> Path:
     points, metric = list_points(findings), findings.validation_metric
     write_png(points, metric, _name_front(findings), path, dots_per_inch=dots_per_inch)
@@ -159,6 +165,8 @@ def _write_summary(
     note = f"{write_note(findings, review)}\n{listed}\n"
     with tempfile.TemporaryDirectory() as scratch:
         write_files(findings, distillation, Path(scratch), review)
+        if review is None:
+            _write_fronts(findings, Path(scratch))
         log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
 
 
@@ -170,14 +178,12 @@ def _link_card(distillation: Distillation) -> CardLinks:
 def write_files(
     findings: Findings, distillation: Distillation, folder: Path, review: Review | None = None
 ) -> None:
-    """Write what the summary run holds for people and programs; the page has links to MLflow."""
+    """Write the texts of the summary run for people and programs; the page links to MLflow."""
     links = {
         "This run in MLflow": distillation.link,
         "All models side by side": distillation.compare_link,
     }
     write_page(findings, links, folder / "report.html", review)
-    _write_front(findings, folder / FRONT)
-    _write_front(findings, folder / ON_CARD, dots_per_inch=FEWER_DOTS)
     write_review(findings, folder)
     write_answers(findings.suspicious_answers, folder)
     table = tabulate_models(findings)

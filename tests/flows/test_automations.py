@@ -65,9 +65,9 @@ def inbox():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, prefect_home):
     """The environment of processes that talk to a server of its own."""
-    home, port = tmp_path_factory.mktemp("prefect"), find_port()
+    home, port = prefect_home(tmp_path_factory.mktemp("prefect")), find_port()
     known = {key: one for key, one in os.environ.items() if not key.startswith("PREFECT_")}
     mine = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)]

@@ -312,7 +312,7 @@ def test_rollback_before_any_run_is_refused(capsys, save, written):
 
 
 @pytest.fixture
-def long_run(save, quick, ready_teacher, tmp_path):
+def long_run(save, quick, ready_teacher, tmp_path, prefect_home):
     """The command of a run whose training can be met half way, and its environment."""
     quick["teacher"] = ready_teacher
     quick["students"] = [
@@ -323,7 +323,7 @@ def long_run(save, quick, ready_teacher, tmp_path):
     # The teacher was never trained, so words on gold are surely better.
     quick["evaluate"] = {"controls": False, "seeds": 1, "weak_teacher": "go_on"}
     program = [sys.executable, "-m", "flows.cli", "run", str(save(quick))]
-    return program, os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    return program, os.environ | {"PREFECT_HOME": str(prefect_home(tmp_path / "prefect"))}
 
 
 CHECKPOINTS = "students/*.partial/student/checkpoints/*/trainer_state.json"

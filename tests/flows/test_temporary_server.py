@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import is_there, wait_until
 
 BEGUN = """
 from flows.temporary_server import TemporaryServer, server_beside
@@ -20,26 +21,30 @@ server.stop()
 print(begun.poll() is not None)
 """
 FAILED = """
+import sys, time
 from flows.temporary_server import TemporaryServer, server_beside
 
 try:
     with server_beside():
         begun = TemporaryServer().begun
+        time.sleep(float(sys.argv[1]))
+        failed = time.monotonic()
         raise KeyboardInterrupt
 except KeyboardInterrupt:
-    print(begun.poll() is not None, TemporaryServer().running)
+    print(begun.pid, TemporaryServer().running, time.monotonic() - failed < 1)
 """
 
 pytestmark = pytest.mark.slow
 
 
-def run_alone(script, folder):
+def run_alone(script, folder, *arguments):
     """Run a script that has no server of Prefect, and return what it prints."""
     environment = os.environ | {"PREFECT_HOME": str(folder)}
+    environment["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"  # as the command line has it
     environment.pop("PREFECT_API_URL", None)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
     return done.stdout.split()
 
 
@@ -47,5 +52,9 @@ def test_a_flow_takes_the_server_that_began_beside_the_checks(tmp_path):
     assert run_alone(BEGUN, tmp_path) == ["True", "None", "True"]
 
 
-def test_a_check_that_fails_ends_the_server(tmp_path):
-    assert run_alone(FAILED, tmp_path) == ["True", "False"]
+@pytest.mark.parametrize("after_s", [1, 5])
+def test_a_check_that_fails_waits_for_no_server_and_leaves_whole_tables(tmp_path, after_s):
+    begun, *rest = run_alone(FAILED, tmp_path, after_s)
+    assert rest == ["False", "True"]
+    wait_until(lambda: not is_there(begun), 60)
+    assert run_alone(BEGUN, tmp_path) == ["True", "None", "True"]

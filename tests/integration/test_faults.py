@@ -156,9 +156,9 @@ def drain(stream: IO[str]) -> None:
 
 
 @pytest.fixture
-def own(tmp_path):
+def own(tmp_path, prefect_home):
     """The environment of a run with a temporary Prefect."""
-    return {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": ""}
+    return {"PREFECT_HOME": str(prefect_home(tmp_path / "home")), "PREFECT_API_URL": ""}
 
 
 @pytest.fixture

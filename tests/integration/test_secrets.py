@@ -48,6 +48,11 @@ def find_mark(folder):
     return [path for path in files if MARK.encode() in path.read_bytes()]
 
 
+@pytest.fixture(autouse=True)
+def fresh_prefect(prefect_home, tmp_path):
+    prefect_home(tmp_path / "prefect")
+
+
 @pytest.fixture
 def brief(quick):
     """A configuration whose first run has a champion soon."""

@@ -28,6 +28,11 @@ def server(tmp_path):
         yield address
 
 
+@pytest.fixture(autouse=True)
+def fresh_prefect(prefect_home, tmp_path):
+    prefect_home(tmp_path / "home")
+
+
 def run(folder, environment, *command):
     """Run the command line in a process of its own; return its code and what it printed."""
     known = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}

@@ -96,7 +96,7 @@ def write_deployments(folder, **nightly):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, tiny_base, empty_mlflow):
+def site(tmp_path_factory, tiny_base, empty_mlflow, prefect_home):
     """A folder with a configuration, its deployments, and the server and worker that run them."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
@@ -107,7 +107,7 @@ def site(tmp_path_factory, tiny_base, empty_mlflow):
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     environment = os.environ | {
-        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_HOME": str(prefect_home(folder / "prefect")),
         "PREFECT_API_URL": address,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",

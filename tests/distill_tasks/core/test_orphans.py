@@ -1,14 +1,13 @@
 """With real processes and a real kill -9."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from processes import is_there, wait_until
 
 from distill_tasks.core.orphans import Watch
 
@@ -25,20 +24,6 @@ thread.start()
 thread.join()
 time.sleep(60)
 """
-
-
-def is_there(process):
-    """Return whether a process that is no child of this one is alive."""
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
-def wait_until(happened, seconds):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def start():
@@ -64,6 +49,14 @@ def test_a_watched_process_ends_with_the_block_whatever_ends_that():
         raise KeyboardInterrupt
     assert process.returncode == -signal.SIGKILL
     assert watch.watching.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_is_left_goes_on():
+    with start() as process:
+        watch = Watch(process)
+        watch.leave()
+        assert (process.poll(), watch.watching.returncode) == (None, -signal.SIGKILL)
+        process.kill()
 
 
 def test_a_process_that_ended_by_itself_keeps_its_exit_code():

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import errands
 import pytest
+from processes import is_there, wait_until
 
 from distill_tasks.core.errors import InputError, PotstillError
 from distill_tasks.execution.base import HERE, LostError, map_at_once
@@ -23,26 +23,9 @@ def workers():
         yield started
 
 
-def wait_for(path, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (path.is_file() and path.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait_for(path):
+    wait_until(lambda: path.is_file() and path.read_text(), 60)
     return path.read_text()
-
-
-def is_there(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(happened, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_one_worker_is_this_process_and_so_are_any_without_work():
