@@ -33,11 +33,11 @@ def test_a_server_that_breaks_later_is_asked_again_aloud_and_given_up(judged, mo
     )
 
 
-def test_retries_outlast_two_minutes_unless_the_environment_says_otherwise(house, monkeypatch):
+def test_retries_outlast_two_minutes_unless_the_environment_says_otherwise(config, monkeypatch):
     from mlflow.utils.request_utils import JitteredRetry
 
     monkeypatch.delenv(RETRIES, raising=False)
-    connect(house.config.tracking)
+    connect(config.tracking)
     retry, waits = JitteredRetry(int(os.environ[RETRIES]), backoff_factor=2), []
     while retry.total:
         retry = retry.increment("GET", "/", error=ConnectionError("refused"))
@@ -45,7 +45,7 @@ def test_retries_outlast_two_minutes_unless_the_environment_says_otherwise(house
     assert waits == [0, 4, 8, 16, 32, 64]
     assert sum(waits) > 120
     monkeypatch.setenv(RETRIES, "9")
-    connect(house.config.tracking)
+    connect(config.tracking)
     assert os.environ[RETRIES] == "9"
 
 
