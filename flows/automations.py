@@ -10,16 +10,16 @@ from enum import StrEnum
 from typing import Any
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import AutomationCore, EventTrigger
 from prefect.events.actions import ActionTypes, CallWebhook, SendNotification
 from prefect.events.schemas.automations import Automation, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL
 
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError
 from flows.flow_runs import FLOWS
+from flows.prefect_server import open_server
 
 NIGHTLY = "nightly"
 """The deployment that should complete every night."""
@@ -172,22 +172,16 @@ def apply_notices(notices: list[Notice], block: str) -> dict[str, Change]:
 def connected() -> Iterator[SyncPrefectClient]:
     """Yield a client of the server of `PREFECT_API_URL`.
 
-    Raises InputError if none is set, and PotstillError if it does not answer.
+    Raises InputError if there is none that answers, and PotstillError if it does not do something.
     """
-    address = PREFECT_API_URL.value()
-    if not address:
-        raise InputError(
-            "Automations live on a Prefect server, and PREFECT_API_URL names none. Set it, such as "
-            "to http://127.0.0.1:4200/api."
-        )
-    try:
-        with get_client(sync_client=True) as client:
+    with open_server("automations") as client:
+        try:
             yield client
-    except httpx.HTTPError as error:
-        raise PotstillError(
-            f"The Prefect server at {mask_credentials(address)} did not do it: "
-            f"{mask_credentials(str(error)) or type(error).__name__}."
-        ) from None
+        except httpx.HTTPError as error:
+            raise PotstillError(
+                f"The Prefect server at {mask_credentials(str(client.api_url))} did not do it: "
+                f"{mask_credentials(str(error)) or type(error).__name__}."
+            ) from None
 
 
 def _act(notice: Notice, kind: str, block_id: object) -> ActionTypes:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import prefect
-from packaging.version import Version
-from prefect.client.base import ServerType
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -24,13 +21,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import DeploymentStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
 from distill_tasks.config import find_unknown_keys, parse_config, read_settings
 from distill_tasks.core.credentials import mask_credentials
 from distill_tasks.core.errors import InputError, PotstillError, did_you_mean, shortlist
-from flows.commands.checks import check_prefect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,35 +61,6 @@ class Deployed:
 
     name: str
     about: DeploymentResponse
-
-
-@contextmanager
-def open_server() -> Iterator[SyncPrefectClient]:
-    """Yield a client of the Prefect server that the environment names.
-
-    Raises InputError if none is named, if it does not answer, or if it speaks another API.
-    """
-    if not PREFECT_API_URL.value():
-        raise InputError(
-            "PREFECT_API_URL is not set, so there is no server that holds deployments. Set it, as "
-            "in http://127.0.0.1:4200/api."
-        )
-    check_prefect()
-    with get_client(sync_client=True) as client:
-        if client.server_type is ServerType.SERVER:
-            compare_versions(client.api_version(), prefect.__version__)
-        yield client
-
-
-def compare_versions(server: str, here: str) -> None:
-    """Warn of a server of another version; raise InputError if its API is another one too."""
-    if Version(server).major != Version(here).major:
-        raise InputError(
-            f"Prefect here is {here}, the server's is {server}: they do not speak the same API. "
-            "Install the server's major version here, or upgrade the server."
-        )
-    if Version(server) != Version(here):
-        logger.warning("Prefect here is %s, the server's is %s: keep them alike", here, server)
 
 
 def find_deployment(client: SyncPrefectClient, written: str) -> Deployed:

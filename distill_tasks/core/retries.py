@@ -1,4 +1,4 @@
-"""Retries of requests to a tracking server that does not answer, and the error if all fail."""
+"""Retries of requests to a tracking server or a model hub, and the error if all of them fail."""
 
 from __future__ import annotations
 
@@ -18,16 +18,13 @@ RETRIES_FOR_TWO_MINUTES = "6"
 
 
 def limit_retries() -> None:
-    """Make MLflow retry requests for two minutes, and log each retry.
+    """Make MLflow retry requests for two minutes, and log each retry, also those of a model hub.
 
     The environment variable, if set, decides the number of retries.
     """
     os.environ.setdefault(RETRIES, RETRIES_FOR_TWO_MINUTES)
-    urllib3_logger = logging.getLogger("urllib3.util.retry")  # only this logger reports retries
-    if not any(isinstance(handler, _RetryLines) for handler in urllib3_logger.handlers):
-        urllib3_logger.setLevel(logging.DEBUG)
-        urllib3_logger.propagate = False
-        urllib3_logger.addHandler(_RetryLines())
+    _replace_lines("urllib3.util.retry", _RetryLines(), logging.DEBUG)
+    _replace_lines("huggingface_hub.utils._http", _HubLines(), logging.WARNING)
 
 
 def say_unanswered(error: BaseException) -> str | None:
@@ -53,6 +50,33 @@ def shorten(error: BaseException) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = re.sub(r"failed with exception .*\(Caused by (.+)\)", r"failed: \1", reason)
     return mask_credentials(reason)[:300]
+
+
+def _replace_lines(name: str, lines: logging.Handler, level: int) -> None:
+    """Have a library's logger, which alone reports its retries, speak through a handler."""
+    theirs = logging.getLogger(name)
+    if not any(isinstance(handler, type(lines)) for handler in theirs.handlers):
+        theirs.setLevel(level)
+        theirs.propagate = False
+        theirs.addHandler(lines)
+
+
+class _HubLines(logging.Handler):
+    """Logs each retry of a request to a model hub in one line, where the library writes four."""
+
+    why = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a retry; the line before it says why, the last reason is the error's."""
+        message = record.getMessage()
+        reason, thrown, _ = message.partition(" thrown while requesting ")
+        retry = re.search(r"(\d+(?:\.\d+)?)s.*\[Retry (\d+)/(\d+)\]", message)
+        if thrown:
+            self.why = reason.strip("'")
+        elif retry is not None:
+            logger.warning("model hub: %s; retry %s of %s in %s s", self.why, *retry.group(2, 3, 1))
+        else:
+            logger.warning("model hub: %s", message)
 
 
 class _RetryLines(logging.Handler):

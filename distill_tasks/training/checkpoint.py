@@ -59,7 +59,8 @@ class Checkpoint:
                 model, revision=self.revision, trust_remote_code=False
             )
         except Exception as error:  # noqa: BLE001  # every type of model checks its own settings
-            raise InputError(f"Model {model} cannot be read: {say_reason(error)}") from None
+            hint = "" if Path(model).is_dir() else ". A folder of save_pretrained needs no hub."
+            raise InputError(f"Model {model} cannot be read: {say_reason(error)}{hint}") from None
         if getattr(config, "auto_map", None):
             raise InputError(
                 f"Model {model} brings custom code (auto_map in its config.json), which is never "

@@ -63,16 +63,11 @@ def trigger(
     """
     if timeout_minutes is not None and not wait:
         raise InputError("--timeout says how long to wait. Add --wait, or leave it out.")
-    from flows.trigger import (
-        NoWorkerError,
-        await_worker,
-        check_parameters,
-        find_deployment,
-        open_server,
-    )
+    from flows.prefect_server import open_server
+    from flows.trigger import NoWorkerError, await_worker, check_parameters, find_deployment
     from flows.trigger_answers import Shown, answer_unfinished, summarize
 
-    with _summarized(deployment), open_server() as client:
+    with _summarized(deployment), open_server("deployments") as client:
         overrides = parse_overrides(set_ or ())
         found = find_deployment(client, deployment)
         parameters = check_parameters(found, config, overrides)

@@ -18,7 +18,7 @@ from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from distill_tasks.core.errors import InputError, PotstillError
+from distill_tasks.core.errors import InputError
 from flows.automations import Change, apply_notices, list_notices
 from flows.commands.automations import automations
 
@@ -172,15 +172,6 @@ EventsWorker.drain_all()
 def test_a_block_that_is_not_there_is_refused(block, said):
     with pytest.raises(InputError, match=said):
         apply_notices(list_notices(), block)
-
-
-def test_without_a_server_that_answers_there_is_one_line():
-    nobody = temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{find_port()}/api"})
-    with nobody, pytest.raises(PotstillError, match=r"The Prefect server at .* did not do it"):
-        apply_notices(list_notices(), TOLD)
-    unset = temporary_settings(restore_defaults={PREFECT_API_URL})
-    with unset, pytest.raises(InputError, match="PREFECT_API_URL names none"):
-        apply_notices(list_notices(), TOLD)
 
 
 def test_the_command_lists_and_changes_nothing_until_it_is_told_to(capsys):

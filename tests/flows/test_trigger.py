@@ -8,9 +8,7 @@ import json
 import logging
 import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -280,46 +278,6 @@ def test_a_summary_shows_texts_and_never_renders_them(capsys, client, file, tmp_
     assert "<img" not in written
     assert "(http://evil)" not in written
     assert "[Flow run](http" in written
-
-
-@contextmanager
-def serve_version(version):
-    """Serve what a Prefect server of a version answers first."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = json.dumps(version if "version" in self.path else True).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            """Stay silent."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
-            yield
-        server.shutdown()
-
-
-def test_a_server_of_another_major_version_is_refused_and_both_are_named(capsys):
-    with serve_version("2.20.4"):
-        code, printed = potstill(capsys, "trigger", "nightly")
-    assert code == 2
-    assert "Prefect here is 3." in printed
-    assert "the server's is 2.20.4" in printed
-
-
-def test_a_server_of_another_minor_version_is_warned_of(caplog, monkeypatch):
-    monkeypatch.setattr(trigger_module.logger, "propagate", True)
-    trigger_module.compare_versions("3.7.1", "3.8.8")
-    assert "Prefect here is 3.8.8, the server's is 3.7.1: keep them alike" in caplog.text
-    caplog.clear()
-    trigger_module.compare_versions("3.8.8", "3.8.8")
-    assert not caplog.text
 
 
 def test_without_a_server_it_says_what_to_set(capsys):

@@ -6,7 +6,7 @@ import pytest
 from broken_server import broken_server
 
 from distill_tasks.config import TrackingConfig
-from distill_tasks.core.retries import RETRIES, say_unanswered
+from distill_tasks.core.retries import RETRIES, limit_retries, say_unanswered
 from distill_tasks.tracking.runs import tracked
 from distill_tasks.tracking.store import check_tracking, connect
 
@@ -52,3 +52,19 @@ def test_retries_outlast_two_minutes_unless_the_environment_says_otherwise(confi
 def test_only_errors_of_requests_are_those_of_a_server():
     assert say_unanswered(ValueError("x")) is None
     assert say_unanswered(mlflow.MlflowException("no such run")) is None
+
+
+def test_retries_of_a_model_hub_are_told_in_a_line_each(monkeypatch, caplog, capfd):
+    from huggingface_hub.utils import _http
+
+    limit_retries()
+    monkeypatch.setattr(_http.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_http.time, "sleep", lambda _: None)
+    _http.close_session()  # one that was opened offline stays so
+    with pytest.raises(Exception, match="refused"):
+        _http.http_backoff("HEAD", "http://127.0.0.1:9/config.json", max_retries=2)
+    assert [record.getMessage() for record in caplog.records if record.name == "potstill"] == [
+        "model hub: [Errno 111] Connection refused; retry 1 of 2 in 1 s",
+        "model hub: [Errno 111] Connection refused; retry 2 of 2 in 2 s",
+    ]
+    assert capfd.readouterr() == ("", "")
