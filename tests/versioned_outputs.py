@@ -696,10 +696,10 @@ def show_read_replies(given: Given) -> object:
 OUTPUTS = {
     "distill_tasks.llm.labelling.READING_VERSION": show_read_replies,
     "distill_tasks.results.evaluator.CODE_VERSION": show_scorecards,
+    "distill_tasks.results.exported.CODE_VERSION": show_exports,
     "distill_tasks.results.trained.CALIBRATION_VERSION": show_calibration,
     "distill_tasks.results.trained.CODE_VERSION": show_students,
     "distill_tasks.scoring.predictions.CODE_VERSION": show_answers,
-    "distill_tasks.stages.export.CODE_VERSION": show_exports,
     "distill_tasks.stages.halve.CODE_VERSION": show_stops,
     "distill_tasks.stages.measure.CODE_VERSION": show_times,
     "distill_tasks.stages.prepare.REPORT_VERSION": show_data_report,

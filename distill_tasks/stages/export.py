@@ -2,179 +2,66 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from distill_tasks.core.digests import digest
-from distill_tasks.core.errors import say_error, stop_if_disk_full
-from distill_tasks.core.store import Store
+from distill_tasks.execution.base import HERE, map_at_once
+from distill_tasks.results.exported import Forms, export_forms, export_there, has_all_forms
 from distill_tasks.results.grid import Grid
-from distill_tasks.results.kept import keep_served
 from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun, Run
-from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
 from distill_tasks.stages.stage import stage
-from distill_tasks.students.folder import SERVED, check_reading, measure_disk_mb
-from distill_tasks.students.formats import (
-    CALIBRATION_ROWS,
-    Variant,
-    choose_variants,
-    export_variant,
-    save_teacher,
-)
 
-logger = logging.getLogger("potstill")
-
-CODE_VERSION = 1
-"""Raised when a change of the code changes what is exported."""
+Export = Callable[[StudentReference | None, Collection[str]], Forms]
+"""Exports a student, or the teacher, but for the forms that are named."""
 
 
 @stage("export to other runtimes")
 def export(run: Run, grid: Grid) -> Grid:
-    """Export what was trained."""
-    return export_all(run.open(), grid)
+    """Export what was trained, as many models at once as the configuration says."""
+    opened = run.open()
+    new = [one for one in list_exported(opened, grid) if not has_all_forms(opened, one)]
+    with run.config.execution.start(len(new)) as workers:
+        if workers is HERE:
+            return export_all(opened, grid)
+
+        def export_somewhere(student: StudentReference | None, left_out: Collection[str]) -> Forms:
+            if student not in new:
+                return export_forms(opened, student, left_out)
+            there = partial(export_there, left_out=left_out)
+            return workers.call(f"export {_name(student)}", there, run, student)
+
+        return export_all(opened, grid, export_somewhere, workers.at_once)
 
 
-def export_all(run: OpenRun, grid: Grid) -> Grid:
+def list_exported(run: OpenRun, grid: Grid) -> list[StudentReference | None]:
+    """Return every distilled transformer, and None for a teacher that has weights here."""
+    students = [one for one in grid.trained if one.variant == "torch" and one.distilled]
+    return [*students, None] if run.teacher.model is not None else [*students]
+
+
+def export_all(run: OpenRun, grid: Grid, export: Export | None = None, at_once: int = 1) -> Grid:
     """Return the grid with every distilled transformer, and the teacher, in every chosen form.
 
     A form in which one seed of a student cannot be exported is left out.
     """
-    served: list[StudentReference] = []
-    failed = dict(grid.failed)
-    for student in grid.trained:
-        served.append(student)
-        if student.variant == "torch" and student.distilled:
-            make = partial(export_one, run, student)
-            served += _export_in_each(run, student.student, make, failed)
-    if run.teacher.model is not None:
-        served += _export_in_each(run, TEACHER, partial(export_teacher, run), failed)
+    export, failed = export or partial(export_forms, run), dict(grid.failed)
+
+    def export_and_note(student: StudentReference | None) -> list[StudentReference]:
+        forms = export(student, list(failed))
+        failed.update(forms.failed)
+        return forms.made
+
+    models = list_exported(run, grid)
+    made = map_at_once(export_and_note, models, at_once)
+    forms = {_name(student): made_of for student, made_of in zip(models, made, strict=True)}
+    served = [one for student in grid.trained for one in (student, *forms.get(student.name, []))]
+    served += forms.get(TEACHER, [])
     whole = [student for student in served if student.candidate not in failed]
     reused = failed == grid.failed and all(student.reused for student in whole)
     return replace(grid, students=whole, failed=failed, reused=reused)
 
 
-def _export_in_each(
-    run: OpenRun,
-    model: str,
-    make: Callable[[Variant], StudentReference],
-    failed: dict[str, str],
-) -> list[StudentReference]:
-    """Return a model in every chosen form; why one cannot be made is added to ``failed``."""
-    made = []
-    for variant in choose_variants(run.config.export):
-        name = name_variant(model, variant)
-        if name in failed:
-            continue
-        try:
-            made.append(make(variant))
-        except Exception as error:  # noqa: BLE001  # as many kinds as there are operators
-            stop_if_disk_full(error)
-            failed[name] = f"its export failed: {say_error(error)}"
-            logger.warning("export %s: left out, %s", name, failed[name])
-    return made
-
-
-def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
-    """Export the teacher itself in one form, as a control, or find it done.
-
-    It shows what distillation gains over a quantised teacher.
-    """
-    model, store, name = run.teacher.model, run.store, name_variant(TEACHER, variant)
-    assert model is not None  # only a teacher with weights here is exported
-    key = _teacher_digest(run, variant)
-    reused = store.manifest("served", key) is not None
-
-    def write(folder: Path) -> None:
-        logger.info("export %s", name)
-        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        graph = _find_graph(store, _teacher_digest(run, "onnx"))
-        with TemporaryDirectory() as source:
-            save_teacher(model, run.corpus.problem, run.teacher.classes, Path(source))
-            export_variant(Path(source), variant, graph, texts, target=folder)
-            _check_reading(folder, Path(source), run.corpus.splits["validation"].texts)
-
-    kept = keep_served(run, key, name, write)
-    about = json.loads((kept.folder / ABOUT).read_text(encoding="utf-8"))
-    return StudentReference(
-        name=name,
-        student=TEACHER,
-        candidate=name,
-        variant=variant,
-        seed=run.config.seed,
-        distilled=False,
-        trained=run.teacher.digest,
-        digest=kept.digest,
-        folder=kept.folder,
-        calibration=kept.calibration,
-        parameters=about["parameters"],
-        disk_mb=measure_disk_mb(kept.folder),
-        seconds=0.0,
-        curve=[],
-        reused=reused,
-    )
-
-
-def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> StudentReference:
-    """Export a student in one form and calibrate it anew, or find both done."""
-    store, key = run.store, _digest(student, variant)
-    candidate = name_variant(student.student, variant)
-    name = candidate + student.name.removeprefix(student.student)
-    reused = store.manifest("served", key) is not None
-
-    def write(folder: Path) -> None:
-        logger.info("export %s", name)
-        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        graph = _find_graph(store, _digest(student, "onnx"))
-        export_variant(student.folder, variant, graph, texts, target=folder)
-        _check_reading(folder, student.folder, run.corpus.splits["validation"].texts)
-
-    kept = keep_served(run, key, name, write)
-    return replace(
-        student,
-        name=name,
-        candidate=candidate,
-        variant=variant,
-        digest=kept.digest,
-        folder=kept.folder,
-        calibration=kept.calibration,
-        disk_mb=measure_disk_mb(kept.folder),
-        reused=reused,
-    )
-
-
-def _check_reading(folder: Path, source: Path, texts: Sequence[str]) -> None:
-    """Raise PotstillError unless a variant reads what the model in ``source`` reads."""
-    from transformers import AutoTokenizer
-
-    from distill_tasks.training.tokens import encode, pick_rows
-
-    picked = [texts[row] for row in pick_rows(texts)]
-    about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    ids = encode(tokenizer, picked, about["max_length"])["input_ids"]
-    check_reading(open_model(folder), picked, ids)
-
-
-def name_variant(student: str, variant: Variant) -> str:
-    """Return the name of a student's variant among the candidates."""
-    return f"{student}-{variant.replace('_', '-')}"
-
-
-def _digest(student: StudentReference, variant: Variant) -> str:
-    return digest(CODE_VERSION, student.digest, variant)
-
-
-def _teacher_digest(run: OpenRun, variant: Variant) -> str:
-    return digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
-
-
-def _find_graph(store: Store, key: str) -> Path | None:
-    """Return a float32 graph where it was exported already."""
-    graph = store.folder("served", key) / SERVED / GRAPH
-    return graph if graph.is_file() else None
+def _name(student: StudentReference | None) -> str:
+    return student.name if student else TEACHER

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 GUARDED = {
     "distill_tasks.llm.labelling.READING_VERSION": (2, "72734493abf4e3af"),
     "distill_tasks.results.evaluator.CODE_VERSION": (4, "1d48073c8bfd4dc5"),
+    "distill_tasks.results.exported.CODE_VERSION": (1, "35aed8dd1f0de832"),
     "distill_tasks.results.trained.CALIBRATION_VERSION": (1, "ff59aa37231c01bc"),
     "distill_tasks.results.trained.CODE_VERSION": (7, "fca88328fd1cef7d"),
     "distill_tasks.scoring.predictions.CODE_VERSION": (1, "f249dcf88969b51a"),
-    "distill_tasks.stages.export.CODE_VERSION": (1, "35aed8dd1f0de832"),
     "distill_tasks.stages.halve.CODE_VERSION": (4, "eb1f86cf3cb15f6f"),
     "distill_tasks.stages.measure.CODE_VERSION": (3, "12a80bdb1d63e025"),
     "distill_tasks.stages.prepare.REPORT_VERSION": (4, "bedd7089e7a62187"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import answer_plainly, spread_weights, without_weights
-from samples import CLASSES, WORDS, make_rows
+from builders import answer_plainly, make_run, spread_weights, train_students, without_weights
+from samples import CLASSES, WORDS, make_rows, write_words
 from transformers import AutoModelForSequenceClassification, MiniMaxConfig
 
 from distill_tasks.config import parse_config
@@ -16,13 +16,15 @@ from distill_tasks.core.errors import InputError
 from distill_tasks.core.store import MANIFEST
 from distill_tasks.data.rows import read_corpus
 from distill_tasks.data.soft_labels import SoftLabelStore
+from distill_tasks.results.exported import name_variant
 from distill_tasks.results.grid import Grid, Trial
 from distill_tasks.results.references import TEACHER, TeacherReference
 from distill_tasks.results.run import OpenRun
 from distill_tasks.results.trained import train_one
 from distill_tasks.scoring.calibration import calibrate
 from distill_tasks.serving.served_model import ABOUT, GRAPH, open_model
-from distill_tasks.stages.export import export_all, name_variant
+from distill_tasks.stages.export import export as export_stage
+from distill_tasks.stages.export import export_all
 from distill_tasks.training.checkpoint import Checkpoint
 from distill_tasks.training.objective import Objective
 
@@ -400,3 +402,35 @@ def test_a_teacher_that_cannot_be_exported_ends_no_run(config, corpus, students,
     assert found.students == students[-1:]
     assert set(found.failed) == {"teacher-onnx", "teacher-onnx-int8"}
     assert "its export failed" in found.failed["teacher-onnx"]
+
+
+def export_twice(folder, base, **changes):
+    """Return twice what is exported of two transformers, one of them broken, and a teacher."""
+    folder.mkdir()
+    students = [{"family": "layers", "layers": number, "epochs": 1} for number in (1, 2)]
+    teacher = {"kind": "transformers", "model": str(base), "max_length": 16}
+    variants = {"variants": ["onnx", "onnx_int8"]}
+    written = write_words(folder) | {"teacher": teacher, "students": students, "export": variants}
+    run = make_run(parse_config(written | changes, "test"))
+    grid = Grid(train_students(run.open()))
+    (grid.students[1].folder / "model.safetensors").write_bytes(b"half")
+    return export_stage(run, grid), export_stage(run, grid)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+def test_models_exported_at_once_are_those_exported_one_by_one_failures_too(tiny_base, tmp_path):
+    alone, _ = export_twice(tmp_path / "alone", tiny_base)
+    two = {"kind": "local", "workers": 2}
+    made, found = export_twice(tmp_path / "beside", tiny_base, execution=two)
+    assert [one.variant for one in made.students] == ["torch", *VARIANTS, "torch", *VARIANTS]
+    assert [one.digest for one in made.students] == [one.digest for one in alone.students]
+    for one, other in zip(made.students, alone.students, strict=True):
+        assert one.calibration.temperature == pytest.approx(other.calibration.temperature)
+    broken = made.students[3].name
+    assert made.failed == alone.failed == found.failed
+    assert set(made.failed) == {f"{broken}-onnx", f"{broken}-onnx-int8"}
+    assert found.students == [
+        replace(one, reused=one.variant != "torch", folder=again.folder)
+        for one, again in zip(made.students, found.students, strict=True)
+    ]
