@@ -70,7 +70,8 @@ class TemporaryServer(SubprocessASGIServer):
             self.watch = self.begun = None
 
     def stop(self) -> None:
-        """Stop the server, then its watch."""
+        """Stop the server, then its watch; one that is just starting is given up."""
+        self.give_up()
         super().stop()
         self._end_watch()
 

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from distill_tasks.core.digests import digest
 from distill_tasks.core.errors import say_error, stop_if_disk_full
-from distill_tasks.core.store import Store
 from distill_tasks.results.kept import keep_served
 from distill_tasks.results.references import TEACHER, StudentReference
 from distill_tasks.results.run import OpenRun, Run
@@ -71,8 +70,7 @@ def export_forms(
 def has_all_forms(run: OpenRun, student: StudentReference | None) -> bool:
     """Return whether a student, or the teacher, is stored in every chosen form."""
     variants = choose_variants(run.config.export)
-    keys = [_digest(student, one) if student else _teacher_digest(run, one) for one in variants]
-    return all(run.store.manifest("served", key) is not None for key in keys)
+    return all(_is_stored(run, _key(run, student, variant)) for variant in variants)
 
 
 def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
@@ -80,19 +78,16 @@ def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
 
     It shows what distillation gains over a quantised teacher.
     """
-    model, store, name = run.teacher.model, run.store, name_variant(TEACHER, variant)
+    model, name = run.teacher.model, name_variant(TEACHER, variant)
     assert model is not None  # only a teacher with weights here is exported
-    key = _teacher_digest(run, variant)
-    reused = store.manifest("served", key) is not None
+    key = _key(run, None, variant)
+    reused = _is_stored(run, key)
 
     def write(folder: Path) -> None:
         logger.info("export %s", name)
-        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        graph = _find_graph(store, _teacher_digest(run, "onnx"))
         with TemporaryDirectory() as source:
             save_teacher(model, run.corpus.problem, run.teacher.classes, Path(source))
-            export_variant(Path(source), variant, graph, texts, target=folder)
-            _check_reading(folder, Path(source), run.corpus.splits["validation"].texts)
+            _write_form(run, None, variant, source=Path(source), target=folder)
 
     kept = keep_served(run, key, name, write)
     about = json.loads((kept.folder / ABOUT).read_text(encoding="utf-8"))
@@ -117,17 +112,14 @@ def export_teacher(run: OpenRun, variant: Variant) -> StudentReference:
 
 def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> StudentReference:
     """Export a student in one form and calibrate it anew, or find both done."""
-    store, key = run.store, _digest(student, variant)
+    key = _key(run, student, variant)
     candidate = name_variant(student.student, variant)
     name = candidate + student.name.removeprefix(student.student)
-    reused = store.manifest("served", key) is not None
+    reused = _is_stored(run, key)
 
     def write(folder: Path) -> None:
         logger.info("export %s", name)
-        texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
-        graph = _find_graph(store, _digest(student, "onnx"))
-        export_variant(student.folder, variant, graph, texts, target=folder)
-        _check_reading(folder, student.folder, run.corpus.splits["validation"].texts)
+        _write_form(run, student, variant, source=student.folder, target=folder)
 
     kept = keep_served(run, key, name, write)
     return replace(
@@ -141,6 +133,15 @@ def export_one(run: OpenRun, student: StudentReference, variant: Variant) -> Stu
         disk_mb=measure_disk_mb(kept.folder),
         reused=reused,
     )
+
+
+def _write_form(
+    run: OpenRun, student: StudentReference | None, variant: Variant, *, source: Path, target: Path
+) -> None:
+    """Write a form of the model that lies in ``source``, from its float32 graph if it has one."""
+    texts = run.corpus.training_rows.texts[-CALIBRATION_ROWS:]
+    export_variant(source, variant, _find_graph(run, student), texts, target)
+    _check_reading(target, source, run.corpus.splits["validation"].texts)
 
 
 def _check_reading(folder: Path, source: Path, texts: Sequence[str]) -> None:
@@ -161,15 +162,18 @@ def name_variant(student: str, variant: Variant) -> str:
     return f"{student}-{variant.replace('_', '-')}"
 
 
-def _digest(student: StudentReference, variant: Variant) -> str:
+def _key(run: OpenRun, student: StudentReference | None, variant: Variant) -> str:
+    """Return the digest under which a form of a student, or of the teacher, is stored."""
+    if student is None:
+        return digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
     return digest(CODE_VERSION, student.digest, variant)
 
 
-def _teacher_digest(run: OpenRun, variant: Variant) -> str:
-    return digest(CODE_VERSION, run.teacher.digest, variant, run.teacher.classes)
+def _is_stored(run: OpenRun, key: str) -> bool:
+    return run.store.manifest("served", key) is not None
 
 
-def _find_graph(store: Store, key: str) -> Path | None:
-    """Return a float32 graph where it was exported already."""
-    graph = store.folder("served", key) / SERVED / GRAPH
+def _find_graph(run: OpenRun, student: StudentReference | None) -> Path | None:
+    """Return a model's float32 graph where it was exported already."""
+    graph = run.store.folder("served", _key(run, student, "onnx")) / SERVED / GRAPH
     return graph if graph.is_file() else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
-from distill_tasks.execution.base import HERE, map_at_once
+from distill_tasks.execution.base import map_at_once
 from distill_tasks.results.exported import Forms, export_forms, export_there, has_all_forms
 from distill_tasks.results.grid import Grid
 from distill_tasks.results.references import TEACHER, StudentReference
@@ -21,10 +21,10 @@ Export = Callable[[StudentReference | None, Collection[str]], Forms]
 def export(run: Run, grid: Grid) -> Grid:
     """Export what was trained, as many models at once as the configuration says."""
     opened = run.open()
+    if run.config.execution.is_here:
+        return export_all(opened, grid)
     new = [one for one in list_exported(opened, grid) if not has_all_forms(opened, one)]
     with run.config.execution.start(len(new)) as workers:
-        if workers is HERE:
-            return export_all(opened, grid)
 
         def export_somewhere(student: StudentReference | None, left_out: Collection[str]) -> Forms:
             if student not in new:
@@ -41,15 +41,15 @@ def list_exported(run: OpenRun, grid: Grid) -> list[StudentReference | None]:
     return [*students, None] if run.teacher.model is not None else [*students]
 
 
-def export_all(run: OpenRun, grid: Grid, export: Export | None = None, at_once: int = 1) -> Grid:
+def export_all(run: OpenRun, grid: Grid, make: Export | None = None, at_once: int = 1) -> Grid:
     """Return the grid with every distilled transformer, and the teacher, in every chosen form.
 
     A form in which one seed of a student cannot be exported is left out.
     """
-    export, failed = export or partial(export_forms, run), dict(grid.failed)
+    make, failed = make or partial(export_forms, run), dict(grid.failed)
 
     def export_and_note(student: StudentReference | None) -> list[StudentReference]:
-        forms = export(student, list(failed))
+        forms = make(student, list(failed))
         failed.update(forms.failed)
         return forms.made
 

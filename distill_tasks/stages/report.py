@@ -103,12 +103,6 @@ def _name_front(findings: Findings) -> str:
     return f"{findings.config.name}: {findings.validation_metric} against latency"
 
 
-def _write_fronts(findings: Findings, folder: Path) -> None:
-    """Write the picture in both sizes; what the gate says changes neither."""
-    _write_front(findings, folder / FRONT)
-    _write_front(findings, folder / ON_CARD, dots_per_inch=FEWER_DOTS)
-
-
 def _write_front(findings: Findings, path: Path, dots_per_inch: int = 150) -> Path:
     points, metric = list_points(findings), findings.validation_metric
     write_png(points, metric, _name_front(findings), path, dots_per_inch=dots_per_inch)
@@ -165,8 +159,9 @@ def _write_summary(
     note = f"{write_note(findings, review)}\n{listed}\n"
     with tempfile.TemporaryDirectory() as scratch:
         write_files(findings, distillation, Path(scratch), review)
-        if review is None:
-            _write_fronts(findings, Path(scratch))
+        if review is None:  # the pictures stay as they are, whatever the gate says
+            _write_front(findings, Path(scratch) / FRONT)
+            _write_front(findings, Path(scratch) / ON_CARD, dots_per_inch=FEWER_DOTS)
         log_summary(findings, distillation, Path(scratch), table=CANDIDATES, note=note)
 
 

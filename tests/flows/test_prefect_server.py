@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import prefect
 import pytest
+from command_line import potstill
 from mlflow_server import find_port
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -54,6 +55,23 @@ def test_a_server_that_does_not_answer_is_named():
     with temporary_settings({PREFECT_API_URL: f"http://bob:pw@127.0.0.1:{find_port()}/api"}):
         assert refusal().startswith("PREFECT_API_URL http://")
         assert "cannot be reached" in refusal()
+
+
+def test_a_trigger_on_a_server_of_another_major_version_is_refused(capsys):
+    with serve_version("2.20.4"):
+        code, printed = potstill(capsys, "trigger", "nightly")
+    assert code == 2
+    assert "Prefect here is 3." in printed
+    assert "the server's is 2.20.4" in printed
+
+
+def test_automations_without_a_server_that_answers_are_refused_in_a_line():
+    nobody = temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{find_port()}/api"})
+    with nobody, pytest.raises(InputError, match=r"^PREFECT_API_URL .* cannot be reached: .*\.$"):
+        apply_notices(list_notices(), "slack-webhook/ops")
+    unset = temporary_settings(restore_defaults={PREFECT_API_URL})
+    with unset, pytest.raises(InputError, match="no server that holds automations"):
+        apply_notices(list_notices(), "slack-webhook/ops")
 
 
 def test_a_server_of_another_major_version_is_refused_and_both_are_named():
