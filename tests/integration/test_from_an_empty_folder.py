@@ -16,6 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCORE = """
+import pandas as pd
+
+held_out = pd.read_csv("test.csv")
+print((champion.predict(list(held_out["text"])).label == held_out["label"]).mean())
+"""
+"""What a reader of the README might ask of the champion next."""
 QUIET = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -77,8 +84,7 @@ def test_the_readme_alone_leads_a_stranger_to_a_champion(tickets):
         run(command, tickets, PYTHONPATH=str(ROOT))
 
     serve, distil = [block for block in find_blocks("python") if "import" in block]
-    ask = f"{serve}\nprint(*champion.predict(['I was charged twice', 'the courier is late']).label)"
-    assert run([sys.executable, "-c", ask], tickets).split() == ["billing", "delivery"]
+    assert float(run([sys.executable, "-c", serve + SCORE], tickets)) > 0.9
     again = run([sys.executable, "-c", distil], tickets, PYTHONPATH=str(ROOT))
     assert re.search(r"(static|bag-of-words|layers)-\S+ Promotion\(", again)
 
