@@ -20,7 +20,7 @@ from distill_tasks.reporting.review import say_review, tabulate_gate
 from distill_tasks.reporting.rows import list_models
 from distill_tasks.reporting.sentences import (
     ERRORS,
-    explain_columns,
+    explain_report_columns,
     headline,
     say_classes,
     say_cost,
@@ -87,7 +87,7 @@ def write_note(findings: Findings, review: Review | None = None) -> str:
         _bullets(say_classes(findings, choice)) if choice else "",
         *_write_review(review),
         "## Candidates",
-        as_markdown(explain_columns(findings)),
+        as_markdown(explain_report_columns(findings)),
         markdown_table([{title: cells[title] for title in columns} for cells in shown]),
         _named_bullets((f"{row.name}:", row.outcome) for row in rows),
         as_markdown(say_front(findings)),
@@ -181,7 +181,7 @@ def _fill(findings: Findings, links: dict[str, str]) -> dict[str, Any]:
         "headline": headline(findings),
         "links": links,
         "cards": fill_cards(findings),
-        "columns": explain_columns(findings),
+        "columns": explain_report_columns(findings),
         "table": [{key: one[key] for key in ("model", *quality, *on_page)} for one in cells],
         "further": [{k: v for k, v in one.items() if k not in known} for one in cells],
         "outcomes": {row.name: row.outcome for row in rows},

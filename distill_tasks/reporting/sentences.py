@@ -82,25 +82,25 @@ def say_classes(findings: Findings, choice: Candidate) -> list[str]:
 
 
 def explain_columns(findings: Findings) -> str:
-    """Return which models the columns of the table compare."""
+    """Return which models the columns compare that every table of a run has."""
     metric = findings.metric
     return (
         "Held-out figures, of several seeds their mean; the choice was made on validation. "
         f"Verdict and against control: {metric} of a finalist minus {metric} of its control, that "
         "is, of the same student trained on gold alone (its row ends in -on-gold), in points. "
         "Speed-up: latency of the teacher divided by that of the model, p50 by p50 and p95 by p95."
-        f"{_explain_variant(findings)}"
     )
 
 
-def _explain_variant(findings: Findings) -> str:
-    """Return which of its exported forms the teacher is compared in; empty where it has none."""
-    best = findings.best_teacher_variant
+def explain_report_columns(findings: Findings) -> str:
+    """Return the same for the report, which may time the teacher's best exported form too."""
+    explained, best = explain_columns(findings), findings.best_teacher_variant
     if best is None:
-        return ""
+        return explained
     return (
-        f" p50 against {best.name}: the same over the fastest exported form of the teacher that is "
-        f"as good on validation, within {100 * findings.config.registry.allowed_drop:g} points."
+        f"{explained} p50 against {best.name}: the same over the fastest exported form of the "
+        "teacher that is as good on validation, within "
+        f"{100 * findings.config.registry.allowed_drop:g} points."
     )
 
 

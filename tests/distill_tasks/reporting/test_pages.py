@@ -11,7 +11,7 @@ from samples import EVIL_CLASS, EVIL_TEXT, GOOD
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.notes import gather_notes, group_notes
 from distill_tasks.reporting.pages import ON_PAGE, write_markdown, write_note, write_page
-from distill_tasks.reporting.sentences import explain_columns, headline, say_cost, say_front
+from distill_tasks.reporting.sentences import explain_report_columns, headline, say_cost, say_front
 from distill_tasks.reporting.tables import name_quality_columns, tabulate_models, tabulate_variants
 from distill_tasks.results.references import TEACHER
 
@@ -108,7 +108,7 @@ def test_the_markdown_tells_the_whole_story(findings):
     assert findings.curve.meaning in text
     assert findings.tuning.reason in text
     assert say_front(findings) in text
-    assert explain_columns(findings) in text
+    assert explain_report_columns(findings) in text
 
 
 def test_all_notes_stand_in_report_and_page_grouped_by_rank(uneven, tmp_path):

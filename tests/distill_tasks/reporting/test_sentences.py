@@ -7,6 +7,7 @@ from samples import GOOD, POOR
 from distill_tasks.measuring.cost import CostConfig
 from distill_tasks.reporting.sentences import (
     explain_columns,
+    explain_report_columns,
     headline,
     say_classes,
     say_cost,
@@ -78,6 +79,13 @@ def test_the_columns_of_the_table_say_whose_figures_are_compared(findings):
     assert "accuracy of a finalist minus accuracy of its control" in said
     assert "its row ends in -on-gold" in said
     assert "latency of the teacher divided by that of the model, p50 by p50 and p95 by p95" in said
+
+
+def test_only_the_report_speaks_of_the_column_that_it_alone_has(findings, with_variants):
+    assert "p50 against" not in explain_columns(with_variants)
+    said = explain_report_columns(with_variants).removeprefix(explain_columns(with_variants))
+    assert said.startswith(" p50 against teacher-onnx: the same over the fastest exported form")
+    assert explain_report_columns(findings) == explain_columns(findings)
 
 
 def test_a_verdict_is_said_with_its_reason_ratio_and_flags(findings):
