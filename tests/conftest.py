@@ -207,6 +207,13 @@ def house(
     return build_house(judged, TrackingConfig(uri=uri, experiment="registry"))
 
 
+@pytest.fixture(autouse=True)
+def mlflow_at_home(request: pytest.FixtureRequest) -> None:
+    """Point MLflow at the house of a test, wherever another test has pointed it since."""
+    if "house" in request.fixturenames:
+        request.getfixturevalue("house").open()
+
+
 @pytest.fixture(scope="session")
 def light_folders(once: Once, tiny_base: Path) -> dict[str, Path]:
     """Real students that need no torch to answer, trained on little."""

@@ -23,6 +23,7 @@ from distill_tasks.stages.report import write_report
 from distill_tasks.tracking.logged_models import log_student
 from distill_tasks.tracking.model_runs import Report
 from distill_tasks.tracking.runs import Distillation, tracked
+from distill_tasks.tracking.store import open_store
 from registry.aliases import aliases_of
 from registry.gate import keep_gate
 from registry.promote import promote_version
@@ -38,6 +39,10 @@ class House:
     findings: Findings
     distillation: Distillation
     report: Report
+
+    def open(self) -> mlflow.MlflowClient:
+        """Point MLflow at this distillation's records, wherever another test has pointed it."""
+        return open_store(self.config.tracking)
 
     @property
     def client(self) -> mlflow.MlflowClient:
@@ -63,6 +68,7 @@ class House:
 
     def register(self, model: str, name: str, verdict: Verdict | None = None) -> Registered:
         """Register a candidate, under another verdict than the one found if there is one."""
+        self.open()
         findings, judgement = (
             replace(self.findings, run=replace(self.findings.run, config=self.named(model))),
             self.judgement(name),

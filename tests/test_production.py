@@ -68,7 +68,7 @@ def test_the_job_of_kubernetes_is_the_one_of_prefect_with_the_store():
     assert ours == shipped
 
 
-class House:
+class Production:
     """A production of its own: free ports, a folder, and the words of the Makefile."""
 
     def __init__(self, state, **known):
@@ -115,71 +115,73 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    made = House(tmp_path / "state")
+def production(tmp_path):
+    made = Production(tmp_path / "state")
     yield made
     made.say("down")
     assert made.processes == []
 
 
 @pytest.mark.slow
-def test_a_production_on_files_is_up_and_then_is_not(house):
-    started = house.say("up")
+def test_a_production_on_files_is_up_and_then_is_not(production):
+    started = production.say("up")
     assert started.returncode == 0, started.stderr
-    assert f"export PREFECT_API_URL=http://127.0.0.1:{house.prefect}/api" in started.stdout
-    assert "distill/nightly" in house.run("prefect", "deployment", "ls").stdout
-    assert is_up(f"http://127.0.0.1:{house.mlflow}/health")
-    assert house.say("down").returncode == 0
-    assert house.processes == []
-    assert not is_up(f"http://127.0.0.1:{house.mlflow}/health")
-    assert house.say("down").stdout.startswith("Nothing is up")
+    assert f"export PREFECT_API_URL=http://127.0.0.1:{production.prefect}/api" in started.stdout
+    assert "distill/nightly" in production.run("prefect", "deployment", "ls").stdout
+    assert is_up(f"http://127.0.0.1:{production.mlflow}/health")
+    assert production.say("down").returncode == 0
+    assert production.processes == []
+    assert not is_up(f"http://127.0.0.1:{production.mlflow}/health")
+    assert production.say("down").stdout.startswith("Nothing is up")
 
 
 @pytest.fixture
-def house_on_postgres(house):
+def production_on_postgres(production):
     with serve_postgres() as address:
-        house.env["POSTGRES"] = address.removesuffix("/mlflow").replace("+psycopg2", "")
-        yield house
-        house.say("down")
+        production.env["POSTGRES"] = address.removesuffix("/mlflow").replace("+psycopg2", "")
+        yield production
+        production.say("down")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_production_runs_a_deployment_and_knows_it_after_a_restart(
-    house_on_postgres, quick, tmp_path
+    production_on_postgres, quick, tmp_path
 ):
-    house = house_on_postgres
+    production = production_on_postgres
     del quick["tracking"]  # the server that it brings is where runs are recorded
     mine = tmp_path / "distill.yaml"
     mine.write_text(yaml.safe_dump(quick | {"evaluate": {"controls": False}}))
-    started = house.say("up")
+    started = production.say("up")
     assert started.returncode == 0, started.stderr
     given = ("-p", f"config={json.dumps(str(mine))}")
-    ran = house.run("prefect", "deployment", "run", "distill/on-demand", "--watch", *given)
+    ran = production.run("prefect", "deployment", "run", "distill/on-demand", "--watch", *given)
     assert ran.returncode == 0, ran.stdout
-    before = house.run("potstill", "history", "animals", "--json").stdout
+    before = production.run("potstill", "history", "animals", "--json").stdout
     assert json.loads(before)["events"][-1]["kind"] == "promoted"
-    assert house.say("down").returncode == 0
-    assert house.say("up").returncode == 0
-    assert house.run("potstill", "history", "animals", "--json").stdout == before
-    assert house.count_runs("animals") == 1
+    assert production.say("down").returncode == 0
+    assert production.say("up").returncode == 0
+    assert production.run("potstill", "history", "animals", "--json").stdout == before
+    assert production.count_runs("animals") == 1
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path):
-    house = House(tmp_path / "state")
+    production = Production(tmp_path / "state")
     with socket.socket() as other:
-        other.bind(("127.0.0.1", house.mlflow))
+        other.bind(("127.0.0.1", production.mlflow))
         other.listen()
-        done = house.say("up")
+        done = production.say("up")
     assert done.returncode == 2
-    assert f"Port {house.mlflow}, meant for mlflow, is taken." in done.stderr
-    assert house.processes == []
+    assert f"Port {production.mlflow}, meant for mlflow, is taken." in done.stderr
+    assert production.processes == []
 
 
 def test_a_postgresql_that_does_not_answer_is_one_line(tmp_path):
-    house = House(tmp_path / "state", POSTGRES=f"postgresql://ann:geheim@127.0.0.1:{find_port()}")
-    done = house.say("up")
+    production = Production(
+        tmp_path / "state", POSTGRES=f"postgresql://ann:geheim@127.0.0.1:{find_port()}"
+    )
+    done = production.say("up")
     assert done.returncode == 2
     assert done.stderr.startswith("error: POSTGRES does not answer: ")
     assert "geheim" not in done.stderr
-    assert house.processes == []
+    assert production.processes == []
