@@ -50,6 +50,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def has_bf16_instructions() -> bool:
+    """Return whether this CPU multiplies in bfloat16, and ONEDNN_MAX_CPU_ISA lets it."""
+    import torch
+
+    allowed: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return allowed and torch.cpu._is_avx512_bf16_supported()
+
+
 def choose_device() -> Device:
     """Return the fastest device of this machine, with the settings measured to be fastest on it."""
     import torch
@@ -68,7 +76,7 @@ def choose_device() -> Device:
             gpus=torch.cuda.device_count() if alone else 1,
         )
     capabilities = torch.backends.cpu.get_cpu_capability()
-    bf16 = bool(torch.cpu._is_avx512_bf16_supported())
+    bf16 = has_bf16_instructions()
     if bf16:
         reason = f"CPU with bf16 instructions ({capabilities}): bf16, eager attention in training"
     else:

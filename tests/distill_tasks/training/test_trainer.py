@@ -13,6 +13,7 @@ from samples import CLASSES, make_rows
 from sklearn.metrics import f1_score
 from transformers import BertForSequenceClassification
 
+from distill_tasks.training import device
 from distill_tasks.training.batches import SORTED_STEPS, Order
 from distill_tasks.training.model_settings import class_settings, without_dropout
 from distill_tasks.training.recipe import Recipe
@@ -232,7 +233,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 @pytest.fixture
 def in_float32(monkeypatch):
     """A machine without bf16, whose rounding would hide small mistakes."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: False)
 
 
 class Frozen(BertForSequenceClassification):
@@ -259,10 +260,10 @@ def test_with_bf16_a_model_computes_in_a_copy_unless_its_embeddings_learn(
         train(tmp_path / name, short, build=build, **NO_DROPOUT)
         return load_file(tmp_path / name / "model.safetensors")
 
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: False)
     exact = learn("exact")
     monkeypatch.setattr(WorkingCopy, "hand_over", count)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(device, "has_bf16_instructions", lambda: True)
     given = learn("copied")
     assert len(handed) == expected
     for name, weight in exact.items():

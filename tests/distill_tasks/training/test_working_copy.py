@@ -5,7 +5,6 @@ import torch
 import transformers
 from samples import CLASSES, make_rows
 
-from distill_tasks.training.device import choose_device
 from distill_tasks.training.model_settings import class_settings, without_dropout
 from distill_tasks.training.working_copy import WorkingCopy, learns_embeddings
 
@@ -93,13 +92,3 @@ def test_embeddings_that_learn_are_told_wherever_they_are(model):
     model.base_model.embeddings.token_type_embeddings.requires_grad_(True)
     assert learns_embeddings(model)
     assert not learns_embeddings(model.classifier)
-
-
-@pytest.mark.parametrize(
-    ("bf16", "processes", "expected"), [(True, "1", True), (True, "2", False), (False, "1", False)]
-)
-def test_one_process_with_bf16_computes_in_a_copy(monkeypatch, bf16, processes, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    monkeypatch.setenv("WORLD_SIZE", processes)
-    assert choose_device().working_copy is expected
