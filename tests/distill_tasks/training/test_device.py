@@ -21,7 +21,7 @@ def test_one_process_with_bf16_computes_in_a_copy(monkeypatch, bf16, processes, 
 
 
 def test_instructions_that_a_user_takes_from_the_kernels_are_not_counted_on():
-    """Where they pretend to bfloat16, a step takes three times as long."""
+    """Bfloat16 is emulated then, and a step takes eleven times as long."""
     ask = f"from {device.__name__} import has_bf16_instructions as has; print(has())"
     without = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     said = subprocess.run(
