@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow_server import find_port
+from processes import wait_until
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -41,3 +48,33 @@ def serve_cluster(nodes: int) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+@contextmanager
+def start_head(environment: Mapping[str, str]) -> Iterator[str]:
+    """Start the head of a cluster as people do, with `ray start`; yield its address."""
+    port = find_port()
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    room = ["--num-cpus=1", f"--object-store-memory={NODE['object_store_memory']}"]
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, known_to_nodes():  # a short path
+        head = subprocess.Popen(
+            [*start, f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}", *room],
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: listens(port), 60)
+            yield f"127.0.0.1:{port}"
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)  # by SIGTERM it waits half a minute for its tasks
+            head.wait()
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens at a port."""
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False

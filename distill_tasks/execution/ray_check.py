@@ -25,6 +25,8 @@ REACH_S = 5.0
 ANSWER_S = 30.0
 """How long it may take to connect to it, where other work keeps the machine busy."""
 CONNECT = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+REFUSED = b"InvalidAuthToken"
+"""What Ray prints, in vain tries of seconds, where a cluster asks for a token."""
 NODE_S = 60.0
 """How long a node may take to start a process and look at a file."""
 
@@ -75,7 +77,7 @@ def _check_reached(address: str) -> None:
     try:
         if host:
             socket.create_connection((host, int(port)), REACH_S).close()
-        subprocess.run(  # noqa: S603  # our own code
+        asked = subprocess.run(  # noqa: S603  # our own code
             [sys.executable, "-c", CONNECT, address], capture_output=True, timeout=ANSWER_S
         )
     except (OSError, OverflowError) as error:
@@ -87,6 +89,11 @@ def _check_reached(address: str) -> None:
             f"execution.address {address} does not answer as a Ray cluster within {ANSWER_S:g} "
             f"seconds. {todo}"
         ) from None
+    if REFUSED in asked.stderr:
+        raise InputError(
+            f"execution.address {address} asks for a token, and got none or another one. Set "
+            "RAY_AUTH_MODE=token, and the head's token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
+        )
 
 
 def _list_nodes(address: str, needs: Mapping[str, float]) -> dict[str, str]:

@@ -3,13 +3,16 @@
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from clusters import NODE, serve_cluster
+from clusters import NODE, serve_cluster, start_head
 
 import distill_tasks
 from distill_tasks.core.errors import InputError
@@ -55,6 +58,28 @@ def test_what_listens_and_is_no_cluster_is_refused(tmp_path, monkeypatch):
         said = refuse(tmp_path, address=f"127.0.0.1:{server.getsockname()[1]}")
         server.shutdown(socket.SHUT_RDWR)
     assert "does not answer as a Ray cluster within 6 seconds" in said
+
+
+CHECK = """
+import sys
+from pathlib import Path
+from distill_tasks.execution.ray_cluster import RayExecution
+
+RayExecution(address=sys.argv[1]).check(Path.cwd())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cluster_that_asks_for_a_token_gets_the_one_that_the_user_names(tmp_path):
+    """A head asks for one wherever it finds one; a run sends it where it is told to."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    with start_head(token) as address:
+        said = refuse(tmp_path, address=address)
+        assert said.startswith(f"execution.address {address} asks for a token")
+        assert "Set RAY_AUTH_MODE=token" in said
+        check = [sys.executable, "-c", CHECK, address]
+        subprocess.run(check, cwd=tmp_path, env=os.environ | token, check=True)
 
 
 @pytest.fixture(scope="module")
