@@ -40,9 +40,9 @@ class House:
     distillation: Distillation
     report: Report
 
-    def open(self) -> mlflow.MlflowClient:
+    def open(self) -> None:
         """Point MLflow at this distillation's records, wherever another test has pointed it."""
-        return open_store(self.config.tracking)
+        open_store(self.config.tracking)
 
     @property
     def client(self) -> mlflow.MlflowClient:

@@ -54,8 +54,8 @@ def has_bf16_instructions() -> bool:
     """Return whether this CPU multiplies in bfloat16, and ONEDNN_MAX_CPU_ISA lets it."""
     import torch
 
-    allowed: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return allowed and torch.cpu._is_avx512_bf16_supported()
+    there = bool(torch.cpu._is_avx512_bf16_supported())
+    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # no op on other CPUs
 
 
 def choose_device() -> Device:
