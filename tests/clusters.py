@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,5 @@ def start_head(environment: Mapping[str, str]) -> Iterator[str]:
 
 def listens(port: int) -> bool:
     """Return whether somebody listens at a port."""
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    return False
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

@@ -77,25 +77,31 @@ def _check_reached(address: str) -> None:
     try:
         if host:
             socket.create_connection((host, int(port)), REACH_S).close()
-        printed = subprocess.run(  # noqa: S603  # our own code
-            [sys.executable, "-c", CONNECT, address], capture_output=True, timeout=ANSWER_S
-        ).stderr
+        in_time, printed = _try_connection(address)
     except (OSError, OverflowError) as error:
         raise InputError(
             f"execution.address {address} cannot be reached: {say_reason(error)}. {todo}"
         ) from None
-    except subprocess.TimeoutExpired as late:
-        printed = late.stderr or b""
-        if REFUSED not in printed:
-            raise InputError(
-                f"execution.address {address} does not answer as a Ray cluster within "
-                f"{ANSWER_S:g} seconds. {todo}"
-            ) from None
     if REFUSED in printed:
         raise InputError(
             f"execution.address {address} asks for a token, and got none or another one. Set "
             "RAY_AUTH_MODE=token, and the head's token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
         )
+    if not in_time:
+        raise InputError(
+            f"execution.address {address} does not answer as a Ray cluster within {ANSWER_S:g} "
+            f"seconds. {todo}"
+        )
+
+
+def _try_connection(address: str) -> tuple[bool, bytes]:
+    """Return whether Ray connected, or gave up, in time, and what it printed as errors."""
+    command = [sys.executable, "-c", CONNECT, address]
+    try:
+        tried = subprocess.run(command, capture_output=True, timeout=ANSWER_S)  # noqa: S603  # our own code
+    except subprocess.TimeoutExpired as late:
+        return False, late.stderr or b""
+    return True, tried.stderr
 
 
 def _list_nodes(address: str, needs: Mapping[str, float]) -> dict[str, str]:
